@@ -1,0 +1,1 @@
+"""Build PatchCore artifacts from good photographs with MindSpore."""

@@ -1,0 +1,33 @@
+"""Every error the workshop raises on purpose, under the runtime's root.
+
+    patchcore_runtime.PatchCoreError
+    ├── DatasetError     a folder of pictures or masks is not what it should be
+    ├── WeightsError     a weights file is missing, hostile, or of another network
+    ├── DeviceError      a device or precision is not to be had here
+    ├── ExportError      an exported graph does not do what MindSpore does
+    └── OutputError      the result cannot be written where it was asked for
+
+Messages are one line: where, what was expected, what came, what to do.
+"""
+
+from patchcore_runtime.errors import PatchCoreError
+
+
+class DatasetError(PatchCoreError):
+    """A folder of pictures or masks is not what it should be."""
+
+
+class WeightsError(PatchCoreError):
+    """A weights file is missing, hostile, or of another network."""
+
+
+class DeviceError(PatchCoreError):
+    """A device or precision is not to be had here."""
+
+
+class ExportError(PatchCoreError):
+    """An exported graph does not do what MindSpore does."""
+
+
+class OutputError(PatchCoreError):
+    """The result cannot be written where it was asked for."""

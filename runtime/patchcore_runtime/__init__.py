@@ -1,0 +1,1 @@
+"""Score images with a PatchCore artifact on any CPU."""

@@ -1,0 +1,26 @@
+"""Every error the runtime raises on purpose.
+
+    PatchCoreError
+    ├── ArtifactError    a file of the artifact is missing, altered or of another version
+    ├── ImageError       a picture cannot be read or does not fit the artifact
+    └── ProviderError    onnxruntime cannot run what was asked for here
+
+Messages are one line: where, what was expected, what came, what to do.
+`patchcore_build.errors` adds the errors of the workshop under the same root.
+"""
+
+
+class PatchCoreError(Exception):
+    """Root of all refusals; the command lines turn it into exit code 1."""
+
+
+class ArtifactError(PatchCoreError):
+    """A file of the artifact is missing, altered or of another version."""
+
+
+class ImageError(PatchCoreError):
+    """A picture cannot be read or does not fit the artifact."""
+
+
+class ProviderError(PatchCoreError):
+    """An onnxruntime execution provider or session option is not to be had here."""
