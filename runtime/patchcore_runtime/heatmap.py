@@ -1,0 +1,323 @@
+"""Show an anomaly map on its photograph, on one fixed scale per artifact.
+
+image (H, W, 3) uint8 + anomaly map (H, W) + `HeatmapScale` -> picture, uint8 RGB.
+A colour stands for a value and never for a rank inside one picture, so good parts do not glow.
+Colours step evenly in OKLab lightness (Ottosson 2020, https://bottosson.github.io/posts/oklab/).
+"""
+
+import functools
+import math
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["HeatmapScale", "colorize", "overlay", "save_heatmap", "with_legend"]
+
+_PHOTO_DIM = 0.7  # the grey photograph stays darker than the contour and the hottest colours
+_HEAT_OPACITY = 0.85  # at `high`; the photograph shimmers through even there
+_CONTOUR_RGB = (255, 255, 255)
+_PAPER_RGB = (255, 255, 255)
+_INK_RGB = (24, 24, 32)
+_SMALLEST_FONT_PX = 12  # Pillow's built-in font stops being legible below
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapScale:
+    """The values that the ends of the colour map and the contour line stand for.
+
+    All three are in the unit of the anomaly map. Values at or below `low` are darkest, at or
+    above `high` brightest; in between colours follow the value linearly.
+
+    Raises:
+        ValueError: The values are not finite or not low < threshold < high.
+    """
+
+    low: float
+    threshold: float
+    high: float
+
+    def __post_init__(self) -> None:
+        ordered = self.low < self.threshold < self.high
+        if not (ordered and math.isfinite(self.high - self.low)):
+            raise ValueError(
+                "HeatmapScale: expected finite low < threshold < high, got "
+                f"{self.low} / {self.threshold} / {self.high}; take them from good pictures' maps"
+            )
+
+
+def colorize(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.uint8]:
+    """Turn each value into its colour, whatever the other values of the map are.
+
+    Args:
+        anomaly_map: Shape (H, W), finite, in the unit of `scale`.
+        scale: Values of the darkest and the brightest colour.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: `anomaly_map` is not a finite (H, W).
+    """
+    steps = np.rint(_heat(anomaly_map, scale) * np.float32(255))
+    colors: NDArray[np.uint8] = np.take(_color_table(), steps.astype(np.uint8), axis=0)
+    return colors
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    scale: HeatmapScale,
+    *,
+    contour: bool = True,
+) -> NDArray[np.uint8]:
+    """Lay the heat over the dimmed grey photograph.
+
+    Opacity grows linearly from 0 at `scale.low`, so normal areas show nothing but the photograph.
+    The contour runs just outside the pixels above `scale.threshold`; its thickness follows
+    the size of the picture.
+
+    Args:
+        image: RGB photograph, uint8, shape (H, W, 3).
+        anomaly_map: Shape (H, W), finite, in the geometry of `image`.
+        scale: Values of the colours and of the contour.
+        contour: Whether to draw the contour line.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: `image` is not uint8 (H, W, 3) or `anomaly_map` not its finite (H, W).
+    """
+    _check_picture(image)
+    if anomaly_map.shape != image.shape[:2]:
+        raise ValueError(
+            f"anomaly map: expected the photograph's shape {image.shape[:2]}, got "
+            f"{anomaly_map.shape}; use Result.map_on(image)"
+        )
+    grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32) * _PHOTO_DIM
+    opacity = (_heat(anomaly_map, scale) * np.float32(_HEAT_OPACITY))[..., None]
+    blended = grey[..., None] * (1 - opacity) + colorize(anomaly_map, scale) * opacity
+    picture: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    if contour:
+        above = anomaly_map > scale.threshold
+        thickness_px = max(1, round(min(above.shape) / 200))
+        picture[_dilate(above, thickness_px) & ~above] = _CONTOUR_RGB
+    return picture
+
+
+def with_legend(
+    picture: NDArray[np.uint8], scale: HeatmapScale, *, title: str = ""
+) -> NDArray[np.uint8]:
+    """Frame a picture with a colour bar on its right and a title above it.
+
+    The bar names the three values of `scale`. Letters grow with the picture and never shrink below
+    legible, so very small pictures gain paper around them. The picture's pixels are kept.
+
+    Args:
+        picture: RGB, uint8, shape (H, W, 3).
+        scale: Values to write beside the bar.
+        title: One line; what does not fit is cut off with an ellipsis.
+
+    Returns:
+        RGB, uint8, larger than `picture` in both directions.
+
+    Raises:
+        ValueError: `picture` is not uint8 (H, W, 3).
+    """
+    _check_picture(picture)
+    height, width = picture.shape[:2]
+    font_px = max(_SMALLEST_FONT_PX, round(math.sqrt(height * width) / 32))
+    font = _font(font_px)
+    labels = _labels(scale)
+    margin, bar_height = font_px, max(height, 7 * font_px)
+    top = margin + (2 * font_px if title.strip() else 0)
+    bar_left = margin + width + margin
+    labels_left = bar_left + 2 * font_px
+    labels_width = math.ceil(max(font.getlength(text) for text in labels))
+    size = (labels_left + labels_width + margin, top + bar_height + margin)
+
+    canvas = Image.new("RGB", size, _PAPER_RGB)
+    canvas.paste(Image.fromarray(picture), (margin, top))
+    draw = ImageDraw.Draw(canvas)
+    line = _shorten(" ".join(title.splitlines()), font, size[0] - 2 * margin)
+    draw.text((margin, margin // 2 + font_px // 2), line, fill=_INK_RGB, font=font, anchor="lt")
+    _draw_bar(canvas, scale, (bar_left, top), (font_px, bar_height))
+    spots = _spread(_fractions_from_top(scale), bar_height, font_px)
+    for text, spot in zip(labels, spots, strict=True):
+        draw.text((labels_left, top + spot), text, fill=_INK_RGB, font=font, anchor="lm")
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def save_heatmap(
+    path: Path,
+    image: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    scale: HeatmapScale,
+    *,
+    title: str = "",
+) -> None:
+    """Write photograph, overlay and legend side by side as one PNG.
+
+    The file appears whole or not at all; an older one of the same name is replaced.
+
+    Args:
+        path: Where to write; its folder exists and its name ends in .png.
+        image: RGB photograph, uint8, shape (H, W, 3).
+        anomaly_map: Shape (H, W), finite, in the geometry of `image`.
+        scale: Values of the colours and of the contour.
+        title: One line above the pictures.
+
+    Raises:
+        ValueError: The name does not end in .png, or the arrays do not fit each other.
+        OSError: The folder is missing or cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: expected a name ending in .png, got {path.suffix!r}; rename it")
+    heated = overlay(image, anomaly_map, scale)
+    gap_px = max(2, image.shape[1] // 50)
+    gap = np.full((image.shape[0], gap_px, 3), _PAPER_RGB, dtype=np.uint8)
+    framed = with_legend(np.hstack([image, gap, heated]), scale, title=title)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: expected an existing folder, found none; create it first")
+    unfinished = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex}.part")
+    try:
+        Image.fromarray(framed).save(unfinished, format="PNG")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_picture(picture: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless `picture` is non-empty uint8 (H, W, 3)."""
+    fits = picture.ndim == 3 and picture.shape[2:] == (3,) and picture.size > 0
+    if not fits or picture.dtype != np.uint8:
+        raise ValueError(
+            f"picture: expected uint8 (H, W, 3), got {picture.dtype} {picture.shape}; "
+            "convert it to 8-bit RGB"
+        )
+
+
+def _heat(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.float32]:
+    """(H, W) values -> (H, W) in [0, 1]: 0 at `low` and below, 1 at `high` and above."""
+    if anomaly_map.ndim != 2 or anomaly_map.size == 0 or not np.isfinite(anomaly_map).all():
+        raise ValueError(
+            f"anomaly map: expected finite values of shape (H, W), got {anomaly_map.shape}"
+            "; draw one map at a time and look for NaN or infinity"
+        )
+    # float64: close limits around large values would cancel in float32.
+    heat = (anomaly_map.astype(np.float64) - scale.low) / (scale.high - scale.low)
+    return np.clip(heat, 0.0, 1.0).astype(np.float32)
+
+
+def _dilate(region: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """(H, W) region -> the region grown by `radius` pixels, in an octagon's shape."""
+    grown: NDArray[np.bool_] = region.copy()
+    for step in range(radius):
+        before = grown.copy()
+        grown[1:] |= before[:-1]
+        grown[:-1] |= before[1:]
+        if step % 2:  # every second step reaches the diagonal neighbours too
+            before = grown.copy()
+        grown[:, 1:] |= before[:, :-1]
+        grown[:, :-1] |= before[:, 1:]
+    return grown
+
+
+@functools.cache
+def _color_table() -> NDArray[np.uint8]:
+    """256 sRGB colours, (256, 3): lightness in equal steps, hue from blue over red to yellow."""
+    position = np.linspace(0.0, 1.0, 256)
+    lightness = 0.16 + 0.81 * position
+    hue = np.radians(270.0 + 195.0 * position)  # blue, 330 magenta, 390 red, 465 = 105 yellow
+    inside, outside = np.zeros(256), np.full(256, 0.5)
+    for _ in range(30):  # bisect the largest chroma that sRGB can show
+        chroma = (inside + outside) / 2
+        linear = _oklch_to_linear_srgb(lightness, chroma, hue)
+        shown = ((linear >= 0) & (linear <= 1)).all(axis=1)
+        inside, outside = np.where(shown, chroma, inside), np.where(shown, outside, chroma)
+    # The gamut has sharp edges; followed to the letter they would show up as false contours.
+    width = 65
+    smooth = np.convolve(np.pad(inside, width // 2, mode="edge"), np.hanning(width), mode="valid")
+    chroma = np.minimum(0.9 * smooth / np.hanning(width).sum(), inside)
+    linear = np.clip(_oklch_to_linear_srgb(lightness, chroma, hue), 0.0, 1.0)
+    curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    table: NDArray[np.uint8] = np.rint(255 * curved).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def _oklch_to_linear_srgb(
+    lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Three (N,) coordinates, hue in radians -> (N, 3); outside [0, 1] sRGB cannot show them."""
+    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
+    cone_roots = np.stack(
+        [
+            lightness + 0.3963377774 * a + 0.2158037573 * b,
+            lightness - 0.1055613458 * a - 0.0638541728 * b,
+            lightness - 0.0894841775 * a - 1.2914855480 * b,
+        ],
+        axis=1,
+    )
+    to_rgb = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    return np.asarray(cone_roots**3 @ to_rgb.T, dtype=np.float64)
+
+
+def _font(font_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's built-in font, so the same picture comes out on every machine."""
+    return ImageFont.load_default(size=font_px)
+
+
+def _labels(scale: HeatmapScale) -> list[str]:
+    """The three values from the top of the bar down, with enough digits to tell them apart."""
+    values = (scale.high, scale.threshold, scale.low)
+    digits = next(d for d in range(3, 18) if len({f"{value:.{d}g}" for value in values}) == 3)
+    high, threshold, low = (f"{value:.{digits}g}" for value in values)
+    return [high, f"{threshold}  threshold", low]
+
+
+def _fractions_from_top(scale: HeatmapScale) -> list[float]:
+    """Where the three labels point to: 0 is the upper end of the bar, 1 the lower one."""
+    return [0.0, (scale.high - scale.threshold) / (scale.high - scale.low), 1.0]
+
+
+def _spread(fractions: list[float], bar_height: int, font_px: int) -> list[int]:
+    """Middles of the labels along the bar, kept inside it and out of each other's way."""
+    first, last, apart = font_px // 2, bar_height - font_px // 2, 2 * font_px
+    middle = round(fractions[1] * bar_height)
+    return [first, min(max(middle, first + apart), last - apart), last]
+
+
+def _shorten(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
+    """Cut `line` so that it fits into `width_px`."""
+    if font.getlength(line) <= width_px:
+        return line
+    while line and font.getlength(line + "...") > width_px:
+        line = line[:-1]
+    return line + "..."
+
+
+def _draw_bar(
+    canvas: Image.Image, scale: HeatmapScale, corner: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """Draw the colour bar, its frame, and the notch where the contour runs."""
+    (left, top), (width, height) = corner, size
+    steps = np.rint(np.linspace(255, 0, height)).astype(np.uint8)
+    bar = np.take(_color_table(), steps, axis=0)[:, None].repeat(width, axis=1)
+    canvas.paste(Image.fromarray(bar), (left, top))
+    draw = ImageDraw.Draw(canvas)
+    line_px = max(1, width // 10)
+    draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_INK_RGB, width=line_px)
+    notch = top + round(_fractions_from_top(scale)[1] * height)
+    draw.line((left, notch, left + width - 1, notch), fill=_CONTOUR_RGB, width=max(2, line_px))
+    draw.line((left + width, notch, left + width * 3 // 2, notch), fill=_INK_RGB, width=line_px)
