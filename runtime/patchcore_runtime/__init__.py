@@ -1,1 +1,25 @@
-"""Score images with a PatchCore artifact on any CPU."""
+"""Score images with a PatchCore artifact on any CPU.
+
+    from patchcore_runtime import Detector
+
+    detector = Detector.load("artifacts/bottle")
+    result = detector.predict("shot_0042.png")  # path, PIL image or uint8 (H, W, 3) RGB
+    result.score, result.is_anomalous, result.anomaly_map
+
+Importing is light; onnxruntime is imported when a detector loads.
+"""
+
+from patchcore_runtime.artifact import Artifact
+from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.errors import ArtifactError, ImageError, PatchCoreError, ProviderError
+
+__version__ = "0.1.0"
+__all__ = [
+    "Artifact",
+    "ArtifactError",
+    "Detector",
+    "ImageError",
+    "PatchCoreError",
+    "ProviderError",
+    "Result",
+]

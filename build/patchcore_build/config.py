@@ -1,0 +1,168 @@
+"""One frozen set of settings, and its named presets (recipes).
+
+recipe name + overrides -> Config, checked at construction, stored whole in the manifest.
+Source: PatchCore (Roth et al. 2021, arXiv:2106.08265) and the measurements in README.md.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from patchcore_runtime.manifest import ImageScore, Preprocessing, ResampleFilter, Upsampling
+
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "scattering",
+)
+SIDE_MULTIPLE = 32
+
+Frame = Literal["whole", "shorter_side_crop", "stretch_crop"]
+PoolingBorder = Literal["counted", "not_counted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides what is built.
+
+    `frame` says how a picture becomes the input: `whole` keeps every pixel (one grid for the
+    data set, area about `resize_px` squared), `shorter_side_crop` and `stretch_crop` resize to
+    `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of the map's
+    Gaussian for a 224-pixel side and scales with the side.
+    """
+
+    recipe: str
+    frame: Frame
+    resize_px: int
+    crop_px: int
+    resample_filter: ResampleFilter
+    layer3_upsampling: Upsampling
+    pooling_border: PoolingBorder
+    image_score: ImageScore
+    backbone: str = "wide_resnet50_2"
+    neighbours: int = 9
+    sigma_px_at_224: float = 4.0
+    coreset_ratio: float = 0.01
+    seed: int = 0
+    folds: int = 5
+    target_fpr: float = 0.01
+    precision: Literal["fp32", "fp16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        _require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
+        _require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
+        if self.frame != "whole":
+            fits = self.crop_px % SIDE_MULTIPLE == 0 and 0 < self.crop_px <= self.resize_px
+            want = f"a multiple of {SIDE_MULTIPLE} up to resize_px ({self.resize_px})"
+            _require(fits, "crop_px", want, self.crop_px)
+        _require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
+        _require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
+        _require(0 < self.sigma_px_at_224 <= 64, "sigma_px_at_224", "in (0, 64]", self.sigma_px_at_224)
+        _require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
+        _require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
+        _require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
+
+    def sigma_px(self, height: int, width: int) -> float:
+        """Width of the map's Gaussian for an input of (H, W) pixels."""
+        return self.sigma_px_at_224 * math.sqrt(height * width) / 224
+
+
+def _require(holds: bool, field: str, expected: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"{field}: expected {expected}, got {got}")
+
+
+RECIPES: Mapping[str, Config] = MappingProxyType(
+    {
+        "full-frame": Config(
+            recipe="full-frame",
+            frame="whole",
+            resize_px=320,
+            crop_px=0,
+            resample_filter="bilinear",
+            layer3_upsampling="bilinear",
+            pooling_border="counted",
+            image_score="max",
+        ),
+        "paper": Config(
+            recipe="paper",
+            frame="shorter_side_crop",
+            resize_px=256,
+            crop_px=224,
+            resample_filter="bilinear",
+            layer3_upsampling="bilinear",
+            pooling_border="counted",
+            image_score="paper",
+        ),
+        "modelzoo": Config(
+            recipe="modelzoo",
+            frame="stretch_crop",
+            resize_px=256,
+            crop_px=224,
+            resample_filter="lanczos",
+            layer3_upsampling="nearest",
+            pooling_border="counted",
+            image_score="modelzoo",
+        ),
+    }
+)
+
+
+def make_config(recipe: str, **overrides: Any) -> Config:
+    """The named recipe with some fields replaced; `None` keeps the recipe's value.
+
+    Raises:
+        ValueError: unknown recipe, or a value out of its range; the message names the field.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe: expected one of {tuple(RECIPES)}, got {recipe}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(RECIPES[recipe], **given)
+
+
+def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Preprocessing:
+    """Decide the one input geometry of an artifact.
+
+    Args:
+        config: The settings.
+        sizes: (height, width) of the training pictures, as shown (after EXIF orientation).
+
+    Returns:
+        What the runtime does to every picture. For `whole`, H and W are the multiples of 32
+        nearest to the median aspect ratio at an area of about `resize_px` squared.
+    """
+    if config.frame == "whole":
+        height, width = _whole_frame(config.resize_px, sizes)
+        return Preprocessing(
+            resize="stretch",
+            resize_height=height,
+            resize_width=width,
+            filter=config.resample_filter,
+            height=height,
+            width=width,
+        )
+    return Preprocessing(
+        resize="shorter_side" if config.frame == "shorter_side_crop" else "stretch",
+        resize_height=config.resize_px,
+        resize_width=config.resize_px,
+        filter=config.resample_filter,
+        height=config.crop_px,
+        width=config.crop_px,
+    )
+
+
+def _whole_frame(side_px: int, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    ratios = sorted(math.log(width / height) for height, width in sizes)
+    aspect = math.exp(ratios[len(ratios) // 2])  # width / height
+    height = side_px / math.sqrt(aspect)
+    return _nearest_multiple(height), _nearest_multiple(height * aspect)
+
+
+def _nearest_multiple(length_px: float) -> int:
+    return max(2, round(length_px / SIDE_MULTIPLE)) * SIDE_MULTIPLE

@@ -1,0 +1,123 @@
+"""ResNet up to layer3: normalised pictures (B, 3, H, W) -> layer2 (B, C2, H/8, W/8), layer3.
+
+He et al. 2015 (arXiv:1512.03385); wide: Zagoruyko & Komodakis 2016 (arXiv:1605.07146). Modules
+carry torchvision's names, and a bottleneck strides in its 3x3 convolution as torchvision's does.
+What follows layer3 is never built.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import mindspore.nn as nn
+
+EXPANSION = 4  # output channels of a bottleneck, in units of its planes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetShape:
+    """Blocks in layer1 to layer3, and the width of a bottleneck (0: basic blocks)."""
+
+    blocks: tuple[int, int, int]
+    bottleneck_width: int = 0  # inner channels per 64 planes
+
+
+RESNETS = {
+    "resnet18": ResNetShape(blocks=(2, 2, 2)),
+    "resnet34": ResNetShape(blocks=(3, 4, 6)),
+    "resnet50": ResNetShape(blocks=(3, 4, 6), bottleneck_width=64),
+    "resnet101": ResNetShape(blocks=(3, 4, 23), bottleneck_width=64),
+    "wide_resnet50_2": ResNetShape(blocks=(3, 4, 6), bottleneck_width=128),
+    "wide_resnet101_2": ResNetShape(blocks=(3, 4, 23), bottleneck_width=128),
+}
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> Any:
+    return nn.Conv2d(
+        inputs, outputs, kernel, stride=stride, pad_mode="pad", padding=kernel // 2, has_bias=False
+    )
+
+
+class _BasicBlock(nn.Cell):
+    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(inputs, planes, 3, stride)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = _convolution(planes, planes, 3)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU()
+        self.downsample = _shortcut(inputs, planes, stride)
+
+    def construct(self, x: Any) -> Any:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return self.relu(out + x)
+
+
+class _Bottleneck(nn.Cell):
+    def __init__(self, inputs: int, planes: int, stride: int, width_per_64: int) -> None:
+        super().__init__()
+        width = planes * width_per_64 // 64
+        self.conv1 = _convolution(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _convolution(width, planes * EXPANSION, 1)
+        self.bn3 = nn.BatchNorm2d(planes * EXPANSION)
+        self.relu = nn.ReLU()
+        self.downsample = _shortcut(inputs, planes * EXPANSION, stride)
+
+    def construct(self, x: Any) -> Any:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return self.relu(out + x)
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> Any:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.SequentialCell(
+        [_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)]
+    )
+
+
+class ResNet(nn.Cell):
+    """A ResNet of the family, from the stem to layer3."""
+
+    def __init__(self, shape: ResNetShape) -> None:
+        super().__init__()
+        self.conv1 = _convolution(3, 64, 7, 2)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        # Zero padding before a valid pool: equal to a padded pool, since ReLU leaves no negatives.
+        self.pad = nn.Pad(paddings=((0, 0), (0, 0), (1, 1), (1, 1)))
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="valid")
+        expansion = EXPANSION if shape.bottleneck_width else 1
+        self.layer1 = _stage(64, 64, shape, 0, stride=1)
+        self.layer2 = _stage(64 * expansion, 128, shape, 1, stride=2)
+        self.layer3 = _stage(128 * expansion, 256, shape, 2, stride=2)
+        self.channels = (128 * expansion, 256 * expansion)
+
+    def construct(self, x: Any) -> Any:
+        """Normalised (B, 3, H, W) -> layer2 (B, C2, H/8, W/8), layer3 (B, C3, H/16, W/16)."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer1(self.maxpool(self.pad(x)))
+        layer2 = self.layer2(x)
+        return layer2, self.layer3(layer2)
+
+
+def _stage(inputs: int, planes: int, shape: ResNetShape, index: int, *, stride: int) -> Any:
+    blocks = []
+    for block in range(shape.blocks[index]):
+        step = stride if block == 0 else 1
+        if shape.bottleneck_width:
+            blocks.append(_Bottleneck(inputs, planes, step, shape.bottleneck_width))
+            inputs = planes * EXPANSION
+        else:
+            blocks.append(_BasicBlock(inputs, planes, step))
+            inputs = planes
+    return nn.SequentialCell(blocks)

@@ -1,0 +1,140 @@
+"""An artifact folder: names of its files, their checksums, its manifest and memory bank.
+
+folder -> Artifact, or ArtifactError naming the file. Read-only; artifacts/FORMAT.md defines it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.manifest import Manifest, parse_manifest
+from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
+
+MANIFEST = "manifest.json"
+FEATURES_ONNX = "features.onnx"
+FEATURES_MINDIR = "features.mindir"
+INDEX_ONNX = "index.onnx"
+MEMORY_BANK = "memory_bank.bin"
+SELFTEST_PICTURE = "selftest.png"
+SELFTEST_INPUT = "selftest_input.png"
+SELFTEST_MAP = "selftest_map.npy"
+SHA256SUMS = "SHA256SUMS"
+
+RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
+ALL_FILES = (*RUNTIME_FILES, FEATURES_MINDIR, SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
+
+_MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
+_HASH_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder on disk, opened for reading."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | Path, *, verify: bool = True) -> "Artifact":
+        """Read the manifest, and check the files that scoring uses against SHA256SUMS.
+
+        Args:
+            folder: The artifact.
+            verify: Compare checksums; `False` saves reading every byte once.
+
+        Raises:
+            ArtifactError: a file is missing, altered, or of an unknown version.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ArtifactError(f"{folder}: no such folder; expected a PatchCore artifact")
+        path = folder / MANIFEST
+        artifact = cls(folder, parse_manifest(_read_text(path), str(path)))
+        if verify:
+            artifact.verify(RUNTIME_FILES)
+        return artifact
+
+    def path(self, name: str) -> Path:
+        """Where one of the files stands."""
+        return self.folder / name
+
+    @cached_property
+    def memory_bank(self) -> MemoryBank:
+        """The bank, mapped into memory, its shape checked against the manifest.
+
+        Raises:
+            ArtifactError: header, size and manifest do not agree.
+        """
+        path = self.path(MEMORY_BANK)
+        bank = read_memory_bank(path)
+        manifest = self.manifest
+        expected = (
+            manifest.memory_bank.rows,
+            manifest.features.layer2.channels,
+            manifest.features.layer3.channels,
+            manifest.memory_bank.neighbours,
+        )
+        got = (bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1])
+        if got != expected:
+            raise ArtifactError(
+                f"{path}: (M, C2, C3, K): manifest.json says {expected}, the file has {got}; "
+                "the files belong to different artifacts, copy the folder again"
+            )
+        return bank
+
+    def verify(self, names: Sequence[str] = ALL_FILES) -> None:
+        """Compare files with SHA256SUMS.
+
+        Raises:
+            ArtifactError: a file is missing or altered, or SHA256SUMS does not list it.
+        """
+        sums = self._sums()
+        for name in names:
+            if name not in sums:
+                raise ArtifactError(f"{self.path(SHA256SUMS)}: {name} is not listed; copy it again")
+            got = file_digest(self.path(name))
+            if got != sums[name]:
+                raise ArtifactError(
+                    f"{self.path(name)}: altered: SHA256SUMS says {sums[name][:12]}…, "
+                    f"the file has {got[:12]}…; copy the folder again"
+                )
+
+    def _sums(self) -> dict[str, str]:
+        path = self.path(SHA256SUMS)
+        sums = {}
+        for number, line in enumerate(_read_text(path).splitlines(), start=1):
+            digest, separator, name = line.partition("  ")
+            if separator != "  " or len(digest) != 64:
+                raise ArtifactError(f"{path}: line {number}: expected `sha256  file name`")
+            sums[name] = digest
+        return sums
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_HASH_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+    return digest.hexdigest()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_TEXT_BYTES:
+            raise ArtifactError(f"{path}: larger than {_MAX_TEXT_BYTES} bytes; copy it again")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path}: not UTF-8 ({error.reason}); copy it again") from None

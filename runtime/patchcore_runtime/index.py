@@ -1,0 +1,41 @@
+"""Exact nearest-neighbour search: layer2, layer3 of one picture -> nearest distance and bank row.
+
+Runs index.onnx, whose bank is external data in memory_bank.bin. Bringing layer3 to layer2's grid
+is linear, so q·m = q2·m2 + U(q3·m3): layer3's products are taken on its own quarter-size grid and
+upsampled as products, which is exact (see patchcore_build.index_graph).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.session import CPU, open_session
+
+
+class ExactIndex:
+    """The search of one artifact, ready to run; safe to share between threads."""
+
+    def __init__(
+        self, path: Path, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
+    ) -> None:
+        self._session = open_session(path, threads=threads, providers=providers)
+
+    def nearest(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the nearest row of every patch.
+
+        Args:
+            layer2: (B, C2, h, w).
+            layer3: (B, C3, h/2, w/2).
+
+        Returns:
+            Euclidean distances (B, h, w), recomputed from the differences of the winning pairs,
+            and the winning rows (B, h, w); of equal rows the first.
+        """
+        distances, rows = self._session.run(
+            ["distances", "rows"], {"layer2": layer2, "layer3": layer3}
+        )
+        return distances, rows

@@ -1,0 +1,137 @@
+"""memory_bank.bin <-> the bank's arrays; the bytes are defined in artifacts/FORMAT.md.
+
+Header (64 bytes), then sections at multiples of 64 bytes: layer2 (M, C2), layer3 (M, C3), norms
+(M,), origins (M, 3), neighbours (M, K). Rows are kept per layer, because the search works per
+layer, and each section can be mapped into memory as it is.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.errors import ArtifactError
+
+MAGIC = b"PCMEMBNK"
+VERSION = 1
+ALIGNMENT = 64
+_HEADER = struct.Struct("<8sIIQIII")  # magic, version, header size, M, C2, C3, K
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MemoryBank:
+    """The normal patches: one row is layer2 and layer3 of one patch.
+
+    `norms` are squared lengths of whole rows; `origins` name the training image, y and x (patch
+    grid) of each row; `neighbours` are the K nearest rows of each row, itself first (N_b, eq. 7).
+    """
+
+    layer2: NDArray[np.float32]  # (M, C2)
+    layer3: NDArray[np.float32]  # (M, C3)
+    norms: NDArray[np.float32]  # (M,)
+    origins: NDArray[np.int32]  # (M, 3)
+    neighbours: NDArray[np.int32]  # (M, K)
+
+    @property
+    def rows(self) -> int:
+        """M, the number of rows."""
+        return len(self.layer2)
+
+    def squared_distances(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32], rows: slice | NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """From one patch, (C2,) and (C3,), to some rows: squared Euclidean, without cancellation."""
+        difference2 = self.layer2[rows] - layer2
+        difference3 = self.layer3[rows] - layer3
+        squares: NDArray[np.float32] = np.einsum("md,md->m", difference2, difference2)
+        squares += np.einsum("md,md->m", difference3, difference3)
+        return squares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Name, place and type of one array in the file."""
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Length in bytes, without padding."""
+        return int(np.prod(self.shape, dtype=np.int64)) * 4
+
+
+def sections(rows: int, channels2: int, channels3: int, neighbours: int) -> tuple[Section, ...]:
+    """Where each array of a bank of that shape stands in the file."""
+    parts: list[tuple[str, tuple[int, ...], str]] = [
+        ("layer2", (rows, channels2), "<f4"),
+        ("layer3", (rows, channels3), "<f4"),
+        ("norms", (rows,), "<f4"),
+        ("origins", (rows, 3), "<i4"),
+        ("neighbours", (rows, neighbours), "<i4"),
+    ]
+    placed = []
+    offset = ALIGNMENT
+    for name, shape, dtype in parts:
+        section = Section(name=name, offset=offset, shape=shape, dtype=dtype)
+        placed.append(section)
+        offset = _aligned(offset + section.size)
+    return tuple(placed)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def bank_sections(bank: MemoryBank) -> tuple[Section, ...]:
+    """`sections` of a bank at hand."""
+    return sections(
+        bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1]
+    )
+
+
+def write_memory_bank(path: Path, bank: MemoryBank) -> None:
+    """Write the file; the caller puts the folder it belongs to into place."""
+    placed = bank_sections(bank)
+    with path.open("wb") as file:
+        shape = (bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1])
+        file.write(_HEADER.pack(MAGIC, VERSION, ALIGNMENT, *shape))
+        for section in placed:
+            file.write(b"\0" * (section.offset - file.tell()))
+            file.write(np.ascontiguousarray(getattr(bank, section.name), section.dtype).data)
+        file.write(b"\0" * (_aligned(file.tell()) - file.tell()))
+
+
+def read_memory_bank(path: Path) -> MemoryBank:
+    """Map the file into memory; nothing is copied.
+
+    Raises:
+        ArtifactError: no such file, another version, or a header that does not fit the file's size.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+    if len(header) < _HEADER.size or header[:8] != MAGIC:
+        raise ArtifactError(f"{path}: expected a memory bank ({MAGIC!r}), got {header[:8]!r}")
+    _, version, start, rows, channels2, channels3, neighbours = _HEADER.unpack(header)
+    if (version, start) != (VERSION, ALIGNMENT):
+        raise ArtifactError(f"{path}: version: expected {VERSION}, got {version}")
+    placed = sections(rows, channels2, channels3, neighbours)
+    expected = _aligned(placed[-1].offset + placed[-1].size)
+    if min(rows, channels2, channels3, neighbours) < 1 or neighbours > rows or size != expected:
+        raise ArtifactError(
+            f"{path}: header says {rows} rows of {channels2} + {channels3} floats and {neighbours} "
+            f"neighbours, {expected} bytes, but the file has {size}; copy the folder again"
+        )
+    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    arrays = {
+        s.name: whole[s.offset : s.offset + s.size].view(s.dtype).reshape(s.shape) for s in placed
+    }
+    return MemoryBank(**arrays)

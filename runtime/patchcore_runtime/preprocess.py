@@ -1,0 +1,186 @@
+"""Photograph -> the network's input: decode, orient, 8-bit RGB, resize, crop.
+
+path, PIL image or uint8 (H', W', 3) -> uint8 (H, W, 3) and its placement on the photograph.
+One definition for building, evaluating and scoring; artifacts/FORMAT.md, section Preprocess,
+defines it to the bit. The resize is Pillow's antialiased one.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from patchcore_runtime.errors import ImageError
+from patchcore_runtime.manifest import Preprocessing
+
+ImageSource = Union[str, Path, Image.Image, NDArray[np.uint8]]
+
+MAX_PIXELS = 2**26  # 8192 x 8192: refused beyond, before anything is decoded
+MIN_SIDE_PX = 8
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# What Pillow's decoders raise on damaged files.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    KeyError,
+    IndexError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the input lies on the photograph; all lengths in pixels.
+
+    The photograph (as shown, after EXIF orientation) was resized to `resized_*`, of which the
+    input is the window with its corner at (`top`, `left`).
+    """
+
+    photo_height: int
+    photo_width: int
+    resized_height: int
+    resized_width: int
+    top: int
+    left: int
+
+
+def read_image(source: ImageSource) -> Image.Image:
+    """Decode to 8-bit RGB, oriented as shown.
+
+    16-bit grey is scaled by 1/257 and rounded; transparency is flattened on black; of an
+    animation the first frame counts.
+
+    Raises:
+        ImageError: unreadable, of another format, truncated, or of a refused size.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise ImageError(
+                f"array: expected uint8 (H, W, 3) RGB, got {source.dtype} {source.shape}"
+            )
+        _check_size("array", source.shape[1], source.shape[0])
+        return Image.fromarray(source)
+    if isinstance(source, Image.Image):
+        _check_size("image", *source.size)
+        return _decode(source, "image")
+    path = Path(source)
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(_too_large(str(path))) from None
+    except _DECODER_ERRORS as error:
+        raise ImageError(_unreadable(path, error)) from None
+    with image:
+        _check_size(str(path), *image.size)
+        return _decode(image, str(path))
+
+
+def preprocess(source: ImageSource, settings: Preprocessing) -> tuple[NDArray[np.uint8], Placement]:
+    """Bring a photograph to the network's input.
+
+    Args:
+        source: Path, PIL image or uint8 (H', W', 3) RGB.
+        settings: The artifact's geometry.
+
+    Returns:
+        The input, uint8 (H, W, 3), contiguous, and where it lies on the photograph.
+
+    Raises:
+        ImageError: see `read_image`.
+    """
+    return fit_to_input(read_image(source), settings)
+
+
+def fit_to_input(
+    image: Image.Image, settings: Preprocessing
+) -> tuple[NDArray[np.uint8], Placement]:
+    """Resize and crop a decoded RGB picture; the second half of `preprocess`."""
+    width, height = image.size
+    resized_height, resized_width = _resized(height, width, settings)
+    if max(resized_height, resized_width) ** 2 > MAX_PIXELS * 4:
+        raise ImageError(f"image: {width} x {height} px is too elongated to resize")
+    top = (resized_height - settings.height) // 2
+    left = (resized_width - settings.width) // 2
+    resized = image.resize((resized_width, resized_height), _FILTERS[settings.filter])
+    pixels = np.asarray(resized)[top : top + settings.height, left : left + settings.width]
+    placement = Placement(
+        photo_height=height,
+        photo_width=width,
+        resized_height=resized_height,
+        resized_width=resized_width,
+        top=top,
+        left=left,
+    )
+    return np.ascontiguousarray(pixels), placement
+
+
+def _resized(height: int, width: int, settings: Preprocessing) -> tuple[int, int]:
+    if settings.resize == "stretch":
+        return settings.resize_height, settings.resize_width
+    side = settings.resize_height  # of the shorter side; the longer one is rounded down
+    if height <= width:
+        return side, side * width // height
+    return side * height // width, side
+
+
+def _decode(image: Image.Image, where: str) -> Image.Image:
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image), where)
+    except _DECODER_ERRORS as error:
+        raise ImageError(_unreadable(where, error)) from None
+
+
+def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16-bit grey, or 32-bit holding 16-bit values
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ImageError(f"{where}: grey values outside 0..65535; save it as 16-bit grey")
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ImageError(f"{where}: expected 8- or 16-bit pixels, got floating point")
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+        flat = (rgba[..., :3] * rgba[..., 3:] + 127) // 255  # 255 * 255 + 127 fits in 16 bits
+        return Image.fromarray(flat.astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _check_size(where: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(_too_large(where, f", got {width} x {height}"))
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(
+            f"{where}: expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX} px, got {width} x {height}"
+        )
+
+
+def _too_large(where: str, got: str = "") -> str:
+    return f"{where}: expected at most {MAX_PIXELS} pixels{got}; scale it down or cut it into tiles"
+
+
+def _unreadable(where: str | Path, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"{where}: not a readable picture ({reason[:120]}); expected {', '.join(FORMATS)}"

@@ -1,0 +1,108 @@
+"""Patch distances (h, w) -> image score and anomaly map (H, W).
+
+PatchCore (Roth et al. 2021, arXiv:2106.08265), section 3.3: eq. 6 picks the patch with the
+largest nearest distance, eq. 7 weighs it. Upsampling and smoothing are linear and separable, so
+the map is two small matrix products: map = A d B^T with A (H, h) and B (W, w) made once.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.manifest import Upsampling
+
+_TRUNCATE = 4.0  # the Gaussian ends at four sigma, as in scipy.ndimage
+
+
+def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> NDArray[np.float32]:
+    """Weights (size, cells) that bring a row of cells to a finer row, half-pixel centres.
+
+    Each output is a mean of the inputs with weights that sum to one; beyond the outermost
+    centres the outermost value holds. `nearest` copies the cell that covers the output's centre.
+    """
+    centres = (np.arange(size) + 0.5) * cells / size - 0.5  # in cells
+    if mode == "nearest":
+        lower = np.rint(centres).astype(np.int64)
+        fraction = np.zeros(size)
+    else:
+        lower = np.floor(centres).astype(np.int64)
+        fraction = centres - lower
+    matrix = np.zeros((size, cells))
+    rows = np.arange(size)
+    np.add.at(matrix, (rows, np.clip(lower, 0, cells - 1)), 1 - fraction)
+    np.add.at(matrix, (rows, np.clip(lower + 1, 0, cells - 1)), fraction)
+    return matrix.astype(np.float32)
+
+
+def gaussian_matrix(size: int, sigma_px: float) -> NDArray[np.float64]:
+    """Weights (size, size) of a Gaussian blur along one side, reflecting at the border.
+
+    The border repeats its last pixel (d c b a | a b c d), as scipy.ndimage's `reflect` does.
+    """
+    radius = int(_TRUNCATE * sigma_px + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma_px) ** 2)
+    kernel /= kernel.sum()
+    rows = np.repeat(np.arange(size), len(offsets))
+    reached = rows + np.tile(offsets, size)
+    period = reached % (2 * size)
+    columns = np.minimum(period, 2 * size - 1 - period)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (rows, columns), np.tile(kernel, size))
+    return matrix
+
+
+def map_matrix(size: int, cells: int, sigma_px: float) -> NDArray[np.float32]:
+    """Upsampling and blur of one side in one matrix, (size, cells)."""
+    return (gaussian_matrix(size, sigma_px) @ upsampling_matrix(size, cells)).astype(np.float32)
+
+
+def anomaly_map(
+    distances: NDArray[np.float32],
+    rows_matrix: NDArray[np.float32],
+    columns_matrix: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Distances (h, w) -> smoothed map (H, W), in the unit of the distances.
+
+    Args:
+        distances: Nearest distance of each patch, (h, w).
+        rows_matrix: `map_matrix` of the height, (H, h).
+        columns_matrix: `map_matrix` of the width, (W, w).
+    """
+    return rows_matrix @ distances @ columns_matrix.T
+
+
+def paper_score(distance: float, neighbour_distances: NDArray[np.floating]) -> float:
+    """Eq. 7: the largest patch distance, weighed by how lonely its nearest row is.
+
+    Args:
+        distance: s* = d(p*, m*).
+        neighbour_distances: d(p*, m) for m in N_b(m*), m* among them, (K,).
+
+    Returns:
+        (1 - exp(s*) / sum exp(d)) s*, computed with the largest exponent taken out; s* itself
+        when the bank has one row.
+    """
+    if len(neighbour_distances) < 2:
+        return distance
+    largest = float(neighbour_distances.max())
+    total = float(np.exp(neighbour_distances.astype(np.float64) - largest).sum())
+    return (1 - math.exp(distance - largest) / total) * distance
+
+
+def modelzoo_score(squared_distances: NDArray[np.floating]) -> float:
+    """The MindSpore Models score: softmax over the patch's own K nearest squared distances.
+
+    Args:
+        squared_distances: From p* to its K nearest rows, ascending, (K,).
+
+    Returns:
+        (1 - max exp(d²) / sum exp(d²)) d²_1 with the largest exponent taken out, so that it
+        stays finite where the original overflows; d²_1 itself when the bank has one row.
+    """
+    nearest = float(squared_distances[0])
+    if len(squared_distances) < 2:
+        return nearest
+    exponents = squared_distances.astype(np.float64) - float(squared_distances.max())
+    return (1 - 1 / float(np.exp(exponents).sum())) * nearest

@@ -1,0 +1,60 @@
+"""Open ONNX files for inference; the only module that imports onnxruntime, and only when called.
+
+path of an .onnx file -> InferenceSession on the chosen execution providers and threads.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchcore_runtime.errors import ArtifactError, ProviderError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+CPU = "CPUExecutionProvider"
+
+
+def open_session(
+    path: Path, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
+) -> "InferenceSession":
+    """Load one graph.
+
+    Args:
+        path: The .onnx file; external data stands beside it.
+        threads: Threads of one operator; `None` takes the cores this process may use.
+        providers: onnxruntime execution providers in order of preference.
+
+    Raises:
+        ProviderError: a provider is not in this build of onnxruntime, or would not start.
+        ArtifactError: onnxruntime cannot load the graph.
+    """
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    for provider in providers:
+        if provider not in available:
+            raise ProviderError(
+                f"provider {provider}: not in this onnxruntime, which has {', '.join(available)}; "
+                "install the onnxruntime build that brings it"
+            )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = 3  # errors; they also come as exceptions
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no narrower base
+        reason = " ".join(str(error).split())[:200]
+        raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
+    started = session.get_providers()
+    if providers[0] not in started:
+        raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
+    return session
+
+
+def usable_cores() -> int:
+    """Cores this process may run on (not those the machine has)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
