@@ -1,0 +1,279 @@
+"""Laws of the exported feature network, on a small stand-in with every operator of the real one."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from mindspore import nn, ops
+
+from patchcore_build.device import open_device
+from patchcore_build.errors import ExportError, OutputError
+from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
+
+H, W = 64, 96
+
+
+def _conv(rng, inputs, outputs, kernel, stride):
+    spread = np.sqrt(2 / (inputs * kernel * kernel))
+    weight = rng.standard_normal((outputs, inputs, kernel, kernel)) * spread
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        kernel,
+        stride,
+        pad_mode="pad",
+        padding=kernel // 2,
+        weight_init=ms.Tensor(weight.astype(np.float32)),
+    )
+
+
+def _batch_norm(rng, channels):
+    def draw(low, high):
+        return ms.Tensor(rng.uniform(low, high, channels).astype(np.float32))
+
+    return nn.BatchNorm2d(
+        channels,
+        gamma_init=draw(0.5, 1.5),
+        beta_init=draw(-0.1, 0.1),
+        moving_mean_init=draw(-0.1, 0.1),
+        moving_var_init=draw(0.5, 1.5),
+    )
+
+
+class Block(nn.Cell):
+    """Two convolutions and a residual sum, stride 2."""
+
+    def __init__(self, rng, inputs, outputs):
+        super().__init__()
+        self.first = nn.SequentialCell(_conv(rng, inputs, outputs, 3, 2), _batch_norm(rng, outputs))
+        self.second = nn.SequentialCell(
+            _conv(rng, outputs, outputs, 3, 1), _batch_norm(rng, outputs)
+        )
+        self.shortcut = nn.SequentialCell(
+            _conv(rng, inputs, outputs, 1, 2), _batch_norm(rng, outputs)
+        )
+        self.relu = nn.ReLU()
+        self.add = ops.Add()
+
+    def construct(self, x):
+        """(B, C, h, w) -> (B, D, h/2, w/2)."""
+        return self.relu(self.add(self.second(self.relu(self.first(x))), self.shortcut(x)))
+
+
+class SmallNetwork(nn.Cell):
+    """uint8 (B, H, W, 3) -> float32 (B, 6, H/8, W/8), (B, 10, H/16, W/16)."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        self.stem = nn.SequentialCell(_conv(rng, 3, 4, 7, 2), _batch_norm(rng, 4), nn.ReLU())
+        self.layer2 = Block(rng, 4, 6)
+        self.layer3 = Block(rng, 6, 10)
+        self.pad = nn.Pad(paddings=((0, 0), (0, 0), (1, 1), (1, 1)))
+        self.largest = nn.MaxPool2d(3, 2, pad_mode="valid")
+        self.average = nn.AvgPool2d(3, 1, pad_mode="valid")
+        self.cast = ops.Cast()
+        self.transpose = ops.Transpose()
+        self.mean = ms.Tensor(np.float32([123.7, 116.3, 103.5]).reshape(1, 3, 1, 1))
+        self.std = ms.Tensor(np.float32([58.4, 57.1, 57.4]).reshape(1, 3, 1, 1))
+
+    def construct(self, images):
+        """Normalise, run, average."""
+        x = self.transpose(self.cast(images, ms.float32), (0, 3, 1, 2))
+        x = self.largest(self.pad(self.stem((x - self.mean) / self.std)))
+        layer2 = self.layer2(x)
+        layer3 = self.layer3(layer2)
+        return self.average(self.pad(layer2)), self.average(self.pad(layer3))
+
+
+class Unexportable(nn.Cell):
+    """Pools with a padding of their own: MindSpore runs it, its ONNX exporter does not know it."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)
+
+    def construct(self, images):
+        """Pool only."""
+        x = ops.transpose(ops.cast(images, ms.float32), (0, 3, 1, 2))
+        return self.pool(x), x
+
+
+def pictures(batch):
+    return np.random.default_rng(batch).integers(0, 256, (batch, H, W, 3), dtype=np.uint8)
+
+
+def layers(images, seed=0):
+    network = SmallNetwork(seed).set_train(False)
+    return [layer.asnumpy() for layer in network(ms.Tensor(images))]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    open_device()
+    folder = tmp_path_factory.mktemp("exported")
+    export_onnx(SmallNetwork, folder / "features.onnx", height=H, width=W)
+    export_mindir(SmallNetwork, folder / "features.mindir", height=H, width=W)
+    return folder
+
+
+def test_the_onnx_file_declares_names_types_and_a_free_batch(exported):
+    graph = onnx.load(exported / "features.onnx").graph
+    declared = {}
+    for value in [*graph.input, *graph.output]:
+        tensor = value.type.tensor_type
+        shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+        declared[value.name] = (tensor.elem_type, shape)
+    assert declared == {
+        "images": (onnx.TensorProto.UINT8, ["B", H, W, 3]),
+        "layer2": (onnx.TensorProto.FLOAT, ["B", 6, H // 8, W // 8]),
+        "layer3": (onnx.TensorProto.FLOAT, ["B", 10, H // 16, W // 16]),
+    }
+
+
+def test_parameters_keep_their_names_in_the_onnx_file(exported):
+    names = {tensor.name for tensor in onnx.load(exported / "features.onnx").graph.initializer}
+    assert set(SmallNetwork().parameters_dict()) <= names
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_onnxruntime_computes_what_mindspore_computes(exported, batch):
+    images = pictures(batch)
+    path = exported / "features.onnx"
+    assert compare_onnx(path, images, layers(images), tolerance=1e-5) <= 1e-5
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_mindir_loaded_back_computes_the_very_same_bits(exported, batch):
+    images = pictures(batch)
+    path = exported / "features.mindir"
+    assert compare_mindir(path, images, layers(images), tolerance=0) == 0
+
+
+def test_onnxruntime_has_nothing_to_warn_about(exported, capfd):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 2  # warnings and worse
+    session = onnxruntime.InferenceSession(
+        exported / "features.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    for batch in (1, 3):
+        session.run(None, {"images": pictures(batch)})
+    assert capfd.readouterr() == ("", "")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from patchcore_build.device import open_device
+open_device()
+tests, folder, other_work_first = sys.argv[1:]
+sys.path.insert(0, tests)
+from test_export import H, W, SmallNetwork, layers, pictures
+from patchcore_build.export import export_mindir, export_onnx
+if other_work_first == "yes":
+    layers(pictures(2), seed=9)
+    kept = [SmallNetwork(seed) for seed in range(3)]
+export_onnx(SmallNetwork, Path(folder, "features.onnx"), height=H, width=W)
+export_mindir(SmallNetwork, Path(folder, "features.mindir"), height=H, width=W)
+"""
+
+
+@pytest.mark.parametrize(("hash_seed", "other_work_first"), [("1", "no"), ("2", "yes")])
+def test_every_process_silently_writes_the_same_bytes(
+    exported, tmp_path, hash_seed, other_work_first
+):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, Path(__file__).parent, tmp_path, other_work_first],
+        env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONWARNINGS": "ignore"},
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["features.mindir", "features.onnx"]
+    for name in ("features.onnx", "features.mindir"):
+        assert (tmp_path / name).read_bytes() == (exported / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("export", "name"), [(export_onnx, "features.onnx"), (export_mindir, "features.mindir")]
+)
+def test_other_weights_give_other_bytes(exported, tmp_path, export, name):
+    export(lambda: SmallNetwork(seed=1), tmp_path / name, height=H, width=W)
+    assert (tmp_path / name).read_bytes() != (exported / name).read_bytes()
+
+
+def test_files_can_be_copied_over_and_removed_like_any_other(exported):
+    for path in exported.iterdir():
+        assert path.stat().st_mode & stat.S_IRUSR
+        assert path.stat().st_mode & stat.S_IWUSR
+
+
+def test_an_operator_the_exporter_does_not_know_is_refused_in_one_line(tmp_path):
+    open_device()
+    before = Path.cwd()
+    with pytest.raises(ExportError, match=r"features\.onnx: expected .*MaxPool") as refusal:
+        export_onnx(Unexportable, tmp_path / "features.onnx", height=H, width=W)
+    assert "\n" not in str(refusal.value)
+    assert Path.cwd() == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("export", [export_onnx, export_mindir])
+def test_a_missing_folder_is_refused(tmp_path, export):
+    open_device()
+    path = tmp_path / "absent" / "features.mindir"
+    with pytest.raises(OutputError, match=r"absent/features\.mindir: cannot be written"):
+        export(SmallNetwork, path, height=H, width=W)
+
+
+def test_a_difference_is_accepted_up_to_the_tolerance_and_refused_beyond(exported):
+    images = pictures(1)
+    layer2, layer3 = layers(images)
+    off = layer3.copy()
+    off.flat[0] += 0.01 * np.abs(layer3).max()
+    for compare, name in ((compare_onnx, "features.onnx"), (compare_mindir, "features.mindir")):
+        path = exported / name
+        got = compare(path, images, (layer2, off), tolerance=0.0101)
+        assert got == pytest.approx(0.01, rel=1e-2)
+        with pytest.raises(ExportError, match=rf"{name}: layer3: expected .* 0\.0098 .* got 0\.0"):
+            compare(path, images, (layer2, off), tolerance=0.0098)
+
+
+def test_other_shapes_are_refused(exported):
+    images = pictures(2)
+    layer2, layer3 = layers(images)
+    with pytest.raises(ExportError, match=r"layer2: expected shape \(1, 6, 8, 12\), got \(2, "):
+        compare_onnx(exported / "features.onnx", images, (layer2[:1], layer3), tolerance=1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(exported, value):
+    images = pictures(1)
+    layer2, layer3 = layers(images)
+    layer2.flat[5] = value
+    with pytest.raises(ExportError, match=r"layer2: expected .* got (nan|inf)"):
+        compare_onnx(exported / "features.onnx", images, (layer2, layer3), tolerance=1)
+
+
+def test_non_finite_results_of_the_exported_file_are_refused_too(tmp_path):
+    open_device()
+
+    def broken():
+        network = SmallNetwork()
+        network.layer3.first[1].gamma.set_data(ms.Tensor(np.full(10, np.inf, np.float32)))
+        return network
+
+    export_onnx(broken, tmp_path / "features.onnx", height=H, width=W)
+    images = pictures(1)
+    expected = layers(images)
+    with pytest.raises(ExportError, match=r"layer3: expected .* got (nan|inf)"):
+        compare_onnx(tmp_path / "features.onnx", images, expected, tolerance=1)
