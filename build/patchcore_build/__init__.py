@@ -1,1 +1,18 @@
-"""Build PatchCore artifacts from good photographs with MindSpore."""
+"""Build PatchCore artifacts from good photographs with MindSpore.
+
+    from pathlib import Path
+    from patchcore_build import FitJob, fit, make_config
+
+    config = make_config("full-frame", backbone="resnet18")
+    fit(FitJob(images=Path("good"), category="part", output=Path("artifacts/part"),
+               config=config, weights="resnet18.pth"))
+
+Importing is light; MindSpore is imported when something is built.
+"""
+
+from patchcore_build.config import Config, make_config
+from patchcore_build.evaluate import Evaluation, evaluate
+from patchcore_build.fit import FitJob, FitReport, fit
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Evaluation", "FitJob", "FitReport", "evaluate", "fit", "make_config"]

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import mindspore as ms
-import mindspore.nn as nn
-import mindspore.ops as ops
 import numpy as np
+from mindspore import nn, ops
 from numpy.typing import NDArray
 
 from patchcore_build.config import PoolingBorder
 from patchcore_build.resnet import RESNETS, ResNet
-from patchcore_build.scattering import Scattering
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, in units of full scale
 STD = (0.229, 0.224, 0.225)
@@ -29,8 +27,8 @@ class FeatureExtractor(nn.Cell):
         self, body: Any, *, height: int, width: int, border: PoolingBorder, half: bool
     ) -> None:
         super().__init__()
-        scale = 255 * np.float32(STD)
-        shift = np.float32(MEAN) / np.float32(STD)
+        scale = 255 * np.array(STD)
+        shift = np.array(MEAN) / np.array(STD)
         self.scale = ms.Tensor((1 / scale).reshape(1, 3, 1, 1), ms.float32)
         self.shift = ms.Tensor(shift.reshape(1, 3, 1, 1), ms.float32)
         self.cast = ops.Cast()
@@ -43,7 +41,7 @@ class FeatureExtractor(nn.Cell):
         self.weight3 = ms.Tensor(_border_weight(height // 16, width // 16), ms.float32)
 
     def construct(self, images: Any) -> Any:
-        """Uint8 RGB (B, H, W, 3) -> float32 layer2 (B, C2, H/8, W/8), layer3 (B, C3, H/16, W/16)."""
+        """Uint8 RGB (B, H, W, 3) -> float32 (B, C2, H/8, W/8) and (B, C3, H/16, W/16)."""
         x = self.transpose(self.cast(images, ms.float32), (0, 3, 1, 2))
         layer2, layer3 = self.body(x * self.scale - self.shift)
         layer2 = self.average(self.pad(self.cast(layer2, ms.float32)))
@@ -66,6 +64,8 @@ def _border_weight(height: int, width: int) -> NDArray[np.float32]:
 def make_body(backbone: str) -> Any:
     """The network between normalisation and averaging, its parameters not yet set."""
     if backbone == "scattering":
+        from patchcore_build.scattering import Scattering
+
         return Scattering()
     return ResNet(RESNETS[backbone])
 
@@ -103,7 +103,8 @@ def make_extractor(
 
     Args:
         backbone: Name of the body.
-        weights: MindSpore parameter name -> array, exactly the body's parameters.
+        weights: MindSpore parameter name -> array. All of a ResNet's; of `scattering` the
+            whitening, or nothing for the identity.
         height: H, a multiple of 32.
         width: W, a multiple of 32.
         border: Whether the zeros around a layer count in its 3x3 average.
@@ -111,7 +112,8 @@ def make_extractor(
     """
     body = make_body(backbone)
     for name, parameter in body.parameters_and_names():
-        parameter.set_data(ms.Tensor(weights[name]))
+        if name in weights:
+            parameter.set_data(ms.Tensor(weights[name]))
     network = FeatureExtractor(body, height=height, width=width, border=border, half=half)
     network.set_train(False)
     network.set_inputs(ms.Tensor(shape=[None, height, width, 3], dtype=ms.uint8))

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from patchcore_runtime.manifest import ImageScore, Preprocessing, ResampleFilter, Upsampling
+from patchcore_runtime.manifest import (
+    Features,
+    ImageScore,
+    LayerShape,
+    Preprocessing,
+    ResampleFilter,
+    Scoring,
+    Upsampling,
+)
 
 BACKBONES = (
     "resnet18",
@@ -63,14 +71,12 @@ class Config:
             _require(fits, "crop_px", want, self.crop_px)
         _require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         _require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
-        _require(0 < self.sigma_px_at_224 <= 64, "sigma_px_at_224", "in (0, 64]", self.sigma_px_at_224)
+        _require(
+            0 < self.sigma_px_at_224 <= 64, "sigma_px_at_224", "in (0, 64]", self.sigma_px_at_224
+        )
         _require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
         _require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
         _require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
-
-    def sigma_px(self, height: int, width: int) -> float:
-        """Width of the map's Gaussian for an input of (H, W) pixels."""
-        return self.sigma_px_at_224 * math.sqrt(height * width) / 224
 
 
 def _require(holds: bool, field: str, expected: str, got: object) -> None:
@@ -155,6 +161,23 @@ def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Prep
         height=config.crop_px,
         width=config.crop_px,
     )
+
+
+def describe_features(config: Config, size: Preprocessing, channels: tuple[int, int]) -> Features:
+    """The manifest's words for layers of (C2, C3) channels on an input of that size."""
+    height, width = size.height, size.width
+    return Features(
+        backbone=config.backbone,
+        layer2=LayerShape(channels=channels[0], height=height // 8, width=width // 8),
+        layer3=LayerShape(channels=channels[1], height=height // 16, width=width // 16),
+        layer3_upsampling=config.layer3_upsampling,
+    )
+
+
+def scoring_rule(config: Config, size: Preprocessing) -> Scoring:
+    """How distances become a score and a map; the Gaussian scales with the input's side."""
+    side = math.sqrt(size.height * size.width)
+    return Scoring(image_score=config.image_score, sigma_px=config.sigma_px_at_224 * side / 224)
 
 
 def _whole_frame(side_px: int, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -195,7 +195,7 @@ if sys.platform == "win32":
         while True:
             try:
                 return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            except OSError as error:  # noqa: PERF203  it gives up after ten seconds
+            except OSError as error:
                 if error.errno != 36:  # EDEADLOCK of the C runtime
                     raise
 else:

@@ -14,12 +14,21 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.manifest import Features
-from patchcore_runtime.memory_bank import Section, sections
+from patchcore_runtime.memory_bank import MemoryBank, Section, sections, write_memory_bank
 
 BLOCK_ROWS = 2048
 _OPSET = 17
 _IR_VERSION = 8
+
+
+def write_bank(folder: Path, bank: MemoryBank, features: Features) -> Path:
+    """Write memory_bank.bin and index.onnx into a folder; returns the path of the index."""
+    write_memory_bank(folder / MEMORY_BANK, bank)
+    path = folder / INDEX_ONNX
+    write_index(path, features, rows=bank.rows, neighbours=bank.neighbours.shape[1])
+    return path
 
 
 def write_index(path: Path, features: Features, *, rows: int, neighbours: int) -> None:
@@ -33,7 +42,9 @@ def write_index(path: Path, features: Features, *, rows: int, neighbours: int) -
     """
     placed = {
         section.name: section
-        for section in sections(rows, features.layer2.channels, features.layer3.channels, neighbours)
+        for section in sections(
+            rows, features.layer2.channels, features.layer3.channels, neighbours
+        )
     }
     model = _IndexGraph(features, placed).build()
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -118,9 +129,7 @@ class _IndexGraph:
             patches = self._node("Transpose", [query], f"{layer}_patches", perm=[0, 2, 1])
             difference = self._node("Sub", [patches, nearest], f"{layer}_difference")
             squares.append(
-                self._node(
-                    "ReduceSumSquare", [difference], f"{layer}_square", axes=[2], keepdims=0
-                )
+                self._node("ReduceSumSquare", [difference], f"{layer}_square", axes=[2], keepdims=0)
             )
         total = self._node("Add", squares, "square")
         root = self._node("Sqrt", [total], "distance")
@@ -156,7 +165,7 @@ class _IndexGraph:
         tensor.dims.extend(shape or (stop - start, *section.shape[1:]))
         tensor.data_location = TensorProto.EXTERNAL
         place = {
-            "location": "memory_bank.bin",
+            "location": MEMORY_BANK,
             "offset": section.offset + start * row_bytes,
             "length": (stop - start) * row_bytes,
         }

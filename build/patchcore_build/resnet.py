@@ -8,7 +8,7 @@ What follows layer3 is never built.
 from dataclasses import dataclass
 from typing import Any
 
-import mindspore.nn as nn
+from mindspore import nn
 
 EXPANSION = 4  # output channels of a bottleneck, in units of its planes
 
@@ -80,9 +80,7 @@ class _Bottleneck(nn.Cell):
 def _shortcut(inputs: int, outputs: int, stride: int) -> Any:
     if stride == 1 and inputs == outputs:
         return None
-    return nn.SequentialCell(
-        [_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)]
-    )
+    return nn.SequentialCell([_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)])
 
 
 class ResNet(nn.Cell):

@@ -14,16 +14,9 @@ from PIL import Image
 from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX, Artifact
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.manifest import Manifest
+from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
-from patchcore_runtime.scoring import (
-    anomaly_map,
-    map_matrix,
-    modelzoo_score,
-    paper_score,
-    upsampling_matrix,
-)
 from patchcore_runtime.session import CPU, open_session
 
 
@@ -86,19 +79,15 @@ class Detector:
         self, artifact: Artifact, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
     ) -> None:
         self.artifact = artifact
-        self._bank: MemoryBank = artifact.memory_bank
         self._features = open_session(
             artifact.path(FEATURES_ONNX), threads=threads, providers=providers
         )
-        self._index = ExactIndex(artifact.path(INDEX_ONNX), threads=threads, providers=providers)
-        manifest = artifact.manifest
-        layer2, layer3 = manifest.features.layer2, manifest.features.layer3
-        sigma_px = manifest.scoring.sigma_px
-        self._rows_matrix = map_matrix(manifest.preprocess.height, layer2.height, sigma_px)
-        self._columns_matrix = map_matrix(manifest.preprocess.width, layer2.width, sigma_px)
-        mode = manifest.features.layer3_upsampling
-        self._rows_up = upsampling_matrix(layer2.height, layer3.height, mode)
-        self._columns_up = upsampling_matrix(layer2.width, layer3.width, mode)
+        self._scorer = PatchScorer(
+            artifact.memory_bank,
+            ExactIndex(artifact.path(INDEX_ONNX), threads=threads, providers=providers),
+            artifact.manifest.features,
+            artifact.manifest.scoring,
+        )
 
     @classmethod
     def load(
@@ -160,35 +149,14 @@ class Detector:
     def predict_input(self, pixels: NDArray[np.uint8], placement: Placement) -> Result:
         """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing."""
         layer2, layer3 = self._features.run(["layer2", "layer3"], {"images": pixels[None]})
-        distances, rows = self._index.nearest(layer2, layer3)
+        scores = self._scorer.score(layer2, layer3)
         calibration = self.manifest.calibration
         return Result(
-            score=self._image_score(layer2[0], layer3[0], distances[0], rows[0]),
+            score=scores.score,
             threshold=calibration.image_threshold,
             pixel_threshold=calibration.pixel_threshold,
-            anomaly_map=anomaly_map(distances[0], self._rows_matrix, self._columns_matrix),
-            patch_distances=distances[0],
-            nearest_rows=rows[0],
+            anomaly_map=scores.anomaly_map,
+            patch_distances=scores.distances,
+            nearest_rows=scores.rows,
             placement=placement,
         )
-
-    def _image_score(
-        self,
-        layer2: NDArray[np.float32],
-        layer3: NDArray[np.float32],
-        distances: NDArray[np.float32],
-        rows: NDArray[np.int64],
-    ) -> float:
-        y, x = divmod(int(distances.argmax()), distances.shape[1])  # p* in eq. 6
-        largest = float(distances[y, x])  # s*
-        kind = self.manifest.scoring.image_score
-        if kind == "max":
-            return largest
-        patch2 = layer2[:, y, x]
-        patch3 = layer3 @ self._columns_up[x] @ self._rows_up[y]
-        if kind == "paper":
-            neighbours = self._bank.neighbours[int(rows[y, x])]  # N_b(m*)
-            squares = self._bank.squared_distances(patch2, patch3, neighbours)
-            return paper_score(largest, np.sqrt(squares))
-        squares = self._bank.squared_distances(patch2, patch3, slice(None))
-        return modelzoo_score(np.sort(squares)[: self.manifest.memory_bank.neighbours])

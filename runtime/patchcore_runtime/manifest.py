@@ -241,7 +241,9 @@ def _convert(hint: Any, value: object, where: str, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where, path)  # type: ignore[arg-type]
     if origin is Literal:
-        _expect(value in typing.get_args(hint), where, path, f"one of {typing.get_args(hint)}", value)
+        _expect(
+            value in typing.get_args(hint), where, path, f"one of {typing.get_args(hint)}", value
+        )
         return value
     if origin is tuple:
         return _convert_tuple(hint, value, where, path)
@@ -249,8 +251,8 @@ def _convert(hint: Any, value: object, where: str, path: str) -> Any:
         _expect(isinstance(value, dict), where, path, "an object", value)
         return value
     if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        _expect(number, where, path, "a number", value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        _expect(is_number, where, path, "a number", value)
         number = _finite(value)  # type: ignore[arg-type]
         _expect(math.isfinite(number), where, path, "a finite number", value)
         return number

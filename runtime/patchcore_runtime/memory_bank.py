@@ -40,9 +40,12 @@ class MemoryBank:
         return len(self.layer2)
 
     def squared_distances(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32], rows: slice | NDArray[np.int32]
+        self,
+        layer2: NDArray[np.float32],
+        layer3: NDArray[np.float32],
+        rows: slice | NDArray[np.int32],
     ) -> NDArray[np.float32]:
-        """From one patch, (C2,) and (C3,), to some rows: squared Euclidean, without cancellation."""
+        """From one patch, (C2,) and (C3,), to some rows; summed from differences: no cancellation."""
         difference2 = self.layer2[rows] - layer2
         difference3 = self.layer3[rows] - layer3
         squares: NDArray[np.float32] = np.einsum("md,md->m", difference2, difference2)
@@ -89,9 +92,7 @@ def _aligned(offset: int) -> int:
 
 def bank_sections(bank: MemoryBank) -> tuple[Section, ...]:
     """`sections` of a bank at hand."""
-    return sections(
-        bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1]
-    )
+    return sections(bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1])
 
 
 def write_memory_bank(path: Path, bank: MemoryBank) -> None:

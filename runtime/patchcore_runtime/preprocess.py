@@ -8,7 +8,6 @@ defines it to the bit. The resize is Pillow's antialiased one.
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +16,15 @@ from PIL import Image, ImageOps
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Preprocessing
 
-ImageSource = Union[str, Path, Image.Image, NDArray[np.uint8]]
+ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 2**26  # 8192 x 8192: refused beyond, before anything is decoded
 MIN_SIDE_PX = 8
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
+_EXIF_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap the sides
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -82,17 +83,23 @@ def read_image(source: ImageSource) -> Image.Image:
         _check_size("image", *source.size)
         return _decode(source, "image")
     path = Path(source)
-    try:
-        image = Image.open(path, formats=FORMATS)
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(_too_large(str(path))) from None
-    except _DECODER_ERRORS as error:
-        raise ImageError(_unreadable(path, error)) from None
-    with image:
-        _check_size(str(path), *image.size)
+    with _open(path) as image:
         return _decode(image, str(path))
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) as shown, after EXIF orientation, from the file's header alone.
+
+    Raises:
+        ImageError: see `read_image`.
+    """
+    with _open(path) as image:
+        try:
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        except _DECODER_ERRORS as error:
+            raise ImageError(_unreadable(path, error)) from None
+        width, height = image.size
+    return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
 def preprocess(source: ImageSource, settings: Preprocessing) -> tuple[NDArray[np.uint8], Placement]:
@@ -141,6 +148,19 @@ def _resized(height: int, width: int, settings: Preprocessing) -> tuple[int, int
     if height <= width:
         return side, side * width // height
     return side * height // width, side
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(_too_large(str(path))) from None
+    except _DECODER_ERRORS as error:
+        raise ImageError(_unreadable(path, error)) from None
+    _check_size(str(path), *image.size)
+    return image
 
 
 def _decode(image: Image.Image, where: str) -> Image.Image:

@@ -70,7 +70,8 @@ def anomaly_map(
         rows_matrix: `map_matrix` of the height, (H, h).
         columns_matrix: `map_matrix` of the width, (W, w).
     """
-    return rows_matrix @ distances @ columns_matrix.T
+    smooth: NDArray[np.float32] = rows_matrix @ distances @ columns_matrix.T
+    return smooth
 
 
 def paper_score(distance: float, neighbour_distances: NDArray[np.floating]) -> float:

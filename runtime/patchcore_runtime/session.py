@@ -44,7 +44,7 @@ def open_session(
     options.log_severity_level = 3  # errors; they also come as exceptions
     try:
         session = onnxruntime.InferenceSession(path, options, providers=list(providers))
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no narrower base
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
     started = session.get_providers()

@@ -1,0 +1,129 @@
+"""Put an artifact folder into place whole, with manifest, self-test and checksums.
+
+staging folder with graphs and bank -> complete artifact. artifacts/FORMAT.md defines the files.
+"""
+
+import dataclasses
+import importlib.metadata
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from patchcore_build.config import Config, describe_features, scoring_rule
+from patchcore_build.dataset import Inputs, digest_images
+from patchcore_build.errors import OutputError
+from patchcore_build.selftest import TOLERANCE, write_selftest
+from patchcore_runtime.artifact import (
+    ALL_FILES,
+    FEATURES_MINDIR,
+    MANIFEST,
+    MEMORY_BANK,
+    SHA256SUMS,
+    Artifact,
+    file_digest,
+)
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    Bank,
+    Calibration,
+    Index,
+    Manifest,
+    SelfTest,
+    Training,
+)
+from patchcore_runtime.memory_bank import read_memory_bank
+
+_PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
+_NO_SELFTEST_YET = SelfTest(
+    score=0.0, defect_box=(0, 0, 0, 0), score_tolerance=TOLERANCE, map_tolerance=TOLERANCE
+)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A staging folder beside `target`, renamed to it when the block ends well.
+
+    Raises:
+        OutputError: the target exists, cannot be written, or the disk is full; the staging folder
+            is removed whatever happens in the block.
+    """
+    if target.exists():
+        raise OutputError(f"{target}: exists already; choose another --output, or remove it first")
+    staging = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        staging.rename(target)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        reason = error.strerror or type(error).__name__
+        raise OutputError(f"{target}: cannot be written ({reason}); nothing was kept") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def provenance(staging: Path, *, weights: dict[str, str], device: str) -> dict[str, Any]:
+    """What the artifact was made of and with; nothing that changes from run to run."""
+    from patchcore_build.mindir import mind_ir_version
+
+    return {
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "mind_ir_version": mind_ir_version(staging / FEATURES_MINDIR),
+        "weights": weights,
+        "device": device,
+    }
+
+
+def write_manifest(
+    staging: Path,
+    inputs: Inputs,
+    calibration: Calibration,
+    *,
+    category: str,
+    config: Config,
+    provenance: dict[str, Any],
+) -> None:
+    """Run the self-test on the staged files, then write manifest.json and SHA256SUMS.
+
+    Args:
+        staging: Holds graphs, bank and index already.
+        inputs: The training pictures; the self-test is made of the middle one.
+        calibration: Thresholds.
+        category: What the pictures show.
+        config: All settings.
+        provenance: See `provenance`.
+    """
+    bank = read_memory_bank(staging / MEMORY_BANK)
+    manifest = Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        preprocess=inputs.preprocessing,
+        features=describe_features(
+            config, inputs.preprocessing, (bank.layer2.shape[1], bank.layer3.shape[1])
+        ),
+        memory_bank=Bank(rows=bank.rows, neighbours=bank.neighbours.shape[1]),
+        index=Index(kind="exact"),
+        scoring=scoring_rule(config, inputs.preprocessing),
+        calibration=calibration,
+        selftest=_NO_SELFTEST_YET,
+        training=Training(
+            category=category,
+            images=inputs.names,
+            skipped=inputs.skipped,
+            digest=digest_images(inputs),
+        ),
+        config=dataclasses.asdict(config),
+        provenance=provenance,
+    )
+    detector = Detector(Artifact(staging, manifest))
+    selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
+    finished = dataclasses.replace(manifest, selftest=selftest)
+    (staging / MANIFEST).write_text(finished.to_json(), encoding="utf-8")
+    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(ALL_FILES)]
+    (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")

@@ -1,0 +1,189 @@
+"""Pictures -> patch features in one preallocated store, and what is made of them.
+
+uint8 inputs (N, H, W, 3) -> layer2 (N, h, w, C2) and layer3 (N, h/2, w/2, C3) -> patch rows.
+The layers are kept on their own grids: bringing layer3 to layer2's grid is linear, so it can be
+done after a projection, or for picked rows only, and the store is half as large.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.progress import Progress, silent
+from patchcore_runtime.manifest import Upsampling
+from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.scoring import upsampling_matrix
+
+BATCH = 8
+Images = NDArray[np.uint8]
+Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureStore:
+    """Features of N pictures; row (n, y, x) of the patch grid has number (n·h + y)·w + x."""
+
+    layer2: NDArray[np.float32]  # (N, h, w, C2)
+    layer3: NDArray[np.float32]  # (N, h/2, w/2, C3)
+    upsampling: Upsampling
+
+    @property
+    def images(self) -> int:
+        """N."""
+        return len(self.layer2)
+
+    @property
+    def patches_per_image(self) -> int:
+        """P = h·w."""
+        return int(self.layer2.shape[1] * self.layer2.shape[2])
+
+    def as_network_output(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One picture's layers as the network gives them: (1, C2, h, w), (1, C3, h/2, w/2)."""
+        layer2, layer3 = self.layer2[image, None], self.layer3[image, None]
+        return (
+            np.ascontiguousarray(layer2.transpose(0, 3, 1, 2)),
+            np.ascontiguousarray(layer3.transpose(0, 3, 1, 2)),
+        )
+
+    def project(
+        self, matrix: NDArray[np.float32], target: NDArray[np.float32], progress: Progress = silent
+    ) -> None:
+        """Multiply every patch vector with a matrix.
+
+        Args:
+            matrix: (C2 + C3, d).
+            target: Where the result goes, (N·P, d), in row order.
+            progress: Told how many pictures are done.
+        """
+        channels2 = self.layer2.shape[3]
+        patches = self.patches_per_image
+        for image in range(self.images):
+            block = target[image * patches : (image + 1) * patches]
+            np.matmul(self.layer2[image].reshape(patches, -1), matrix[:channels2], out=block)
+            coarse = self.layer3[image] @ matrix[channels2:]
+            block += self._upsample(coarse).reshape(patches, -1)
+            progress(image + 1, self.images)
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Some patch vectors: layer2 (M, C2) and layer3 (M, C3), in the order of `rows`."""
+        patches = self.patches_per_image
+        layer2 = self.layer2.reshape(-1, self.layer2.shape[3])[rows]
+        layer3 = np.empty((len(rows), self.layer3.shape[3]), np.float32)
+        images, places = np.divmod(rows, patches)
+        for image in np.unique(images):
+            fine = self._upsample(self.layer3[image]).reshape(patches, -1)
+            wanted = images == image
+            layer3[wanted] = fine[places[wanted]]
+        return layer2, layer3
+
+    def origins(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """(image number, y, x) of some rows, (M, 3)."""
+        images, places = np.divmod(rows, self.patches_per_image)
+        y, x = np.divmod(places, self.layer2.shape[2])
+        return np.stack([images, y, x], axis=1).astype(np.int32)
+
+    def _upsample(self, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(h/2, w/2, d) -> (h, w, d)."""
+        height, width = self.layer2.shape[1:3]
+        rows = upsampling_matrix(height, coarse.shape[0], self.upsampling)
+        columns = upsampling_matrix(width, coarse.shape[1], self.upsampling)
+        tall = np.tensordot(rows, coarse, axes=1)  # (h, w/2, d)
+        fine: NDArray[np.float32] = columns @ tall
+        return fine
+
+
+class Storage:
+    """Where large arrays go: memory up to a budget, then files in a folder that is not kept."""
+
+    def __init__(self, folder: Path, *, budget_bytes: int) -> None:
+        self._folder = folder
+        self._left = budget_bytes
+        self._files = 0
+
+    def allocate(self, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+        """An uninitialised array; memory-mapped where what is left of the budget is too small."""
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if size <= self._left:
+            self._left -= size
+            return np.empty(shape, dtype)
+        self._files += 1
+        return np.memmap(self._folder / f"array{self._files}.bin", dtype, mode="w+", shape=shape)
+
+
+def mindspore_network(cell: Any) -> Network:
+    """A MindSpore cell as a function of arrays."""
+    import mindspore
+
+    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        layer2, layer3 = cell(mindspore.Tensor(images))
+        return layer2.asnumpy(), layer3.asnumpy()
+
+    return run
+
+
+def extract_features(
+    network: Network,
+    inputs: Images,
+    *,
+    upsampling: Upsampling,
+    storage: Storage,
+    progress: Progress = silent,
+) -> FeatureStore:
+    """Run the network over all pictures, in batches, into preallocated arrays.
+
+    Args:
+        network: uint8 (B, H, W, 3) -> layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2).
+        inputs: Preprocessed pictures, uint8 (N, H, W, 3), N >= 1.
+        upsampling: How layer3 will be brought to layer2's grid.
+        storage: Where the arrays are put.
+        progress: Told how many pictures are done.
+    """
+    count = len(inputs)
+    stores: list[NDArray[np.float32]] = []
+    for start in range(0, count, BATCH):
+        layers = [layer.transpose(0, 2, 3, 1) for layer in network(inputs[start : start + BATCH])]
+        if not stores:
+            stores = [storage.allocate((count, *layer.shape[1:])) for layer in layers]
+        for store, layer in zip(stores, layers, strict=True):
+            store[start : start + BATCH] = layer
+        progress(min(start + BATCH, count), count)
+    return FeatureStore(layer2=stores[0], layer3=stores[1], upsampling=upsampling)
+
+
+def make_bank(store: FeatureStore, rows: NDArray[np.int64], neighbours: int) -> MemoryBank:
+    """The memory bank of some rows, with the K nearest rows of each row tabulated.
+
+    K is clipped to the number of rows.
+    """
+    layer2, layer3 = store.take(rows)
+    whole = np.concatenate([layer2, layer3], axis=1)
+    norms = np.einsum("md,md->m", whole, whole)
+    return MemoryBank(
+        layer2=layer2,
+        layer3=layer3,
+        norms=norms,
+        origins=store.origins(rows),
+        neighbours=_nearest_rows(whole, norms, min(neighbours, len(rows))),
+    )
+
+
+def _nearest_rows(
+    bank: NDArray[np.float32], norms: NDArray[np.float32], count: int
+) -> NDArray[np.int32]:
+    """The `count` nearest rows of each row, itself first, then by distance, then by number."""
+    nearest = np.empty((len(bank), count), np.int32)
+    step = 512
+    for start in range(0, len(bank), step):
+        block = slice(start, min(len(bank), start + step))
+        squares = norms - 2 * (bank[block] @ bank.T)
+        own = np.arange(squares.shape[0])
+        squares[own, start + own] = -np.inf
+        candidates = np.argpartition(squares, count - 1, axis=1)[:, :count]
+        candidates.sort(axis=1)
+        order = np.argsort(np.take_along_axis(squares, candidates, axis=1), axis=1, kind="stable")
+        nearest[block] = np.take_along_axis(candidates, order, axis=1)
+    return nearest

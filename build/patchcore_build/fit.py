@@ -1,0 +1,244 @@
+"""A folder of good photographs -> an artifact folder: the whole of the workshop, in order.
+
+pictures -> features -> coreset -> memory bank -> thresholds -> exports -> self-test -> checksums.
+Everything is written to a folder beside the target and renamed into place at the end.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.artifact_writer import new_folder, provenance, write_manifest
+from patchcore_build.calibration import calibrate, score_held_out
+from patchcore_build.config import Config, describe_features
+from patchcore_build.coreset import (
+    coreset_size,
+    projection_size,
+    random_projection,
+    select_coreset,
+)
+from patchcore_build.dataset import Inputs, list_images, load_inputs
+from patchcore_build.device import Device, open_device
+from patchcore_build.features import (
+    FeatureStore,
+    Storage,
+    extract_features,
+    make_bank,
+    mindspore_network,
+)
+from patchcore_build.index_graph import write_bank
+from patchcore_build.progress import progress_bar
+from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX
+from patchcore_runtime.manifest import Calibration
+from patchcore_runtime.memory_bank import MemoryBank
+
+EXPORT_TOLERANCE = 1e-4  # relative, of features.onnx and features.mindir against MindSpore
+_GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitJob:
+    """What to build, from what, where.
+
+    `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
+    or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
+    """
+
+    images: Path
+    category: str
+    output: Path
+    config: Config
+    weights: str | None
+    device: Device = "cpu"
+    device_id: int = 0
+    skip_bad: bool = False
+    memory_budget_gb: float = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitReport:
+    """What was built and how long each stage took."""
+
+    artifact: Path
+    images: int
+    skipped: tuple[str, ...]
+    strays: int
+    input_size: tuple[int, int]
+    rows: int
+    calibration: Calibration
+    export_difference: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def fit(job: FitJob) -> FitReport:
+    """Build an artifact.
+
+    Raises:
+        PatchCoreError: one of its kinds, when pictures, weights, device, exports or the output
+            folder are not what they should be; nothing is left behind.
+    """
+    clock = _Stopwatch()
+    with (
+        new_folder(job.output) as staging,
+        tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
+    ):
+        with clock.stage("start MindSpore"):
+            open_device(job.device, device_id=job.device_id, precision=job.config.precision)
+        storage = Storage(Path(scratch), budget_bytes=int(job.memory_budget_gb * _GIB))
+        folder = list_images(job.images)
+        with clock.stage("read pictures"), progress_bar("pictures", "image") as progress:
+            inputs = load_inputs(
+                folder, job.config, storage, skip_bad=job.skip_bad, progress=progress
+            )
+        make_cell, weights_source = _network_maker(job, inputs, clock)
+        with clock.stage("export"):
+            difference = _export(make_cell, staging, inputs)
+        network = mindspore_network(make_cell())
+        with clock.stage("features"), progress_bar("features", "image") as progress:
+            store = extract_features(
+                network,
+                inputs.pixels,
+                upsampling=job.config.layer3_upsampling,
+                storage=storage,
+                progress=progress,
+            )
+        projected = _project(store, job.config, storage, clock)
+        bank = _select(store, projected, job.config, clock)
+        calibration = _calibrate(store, projected, job, inputs, clock)
+        with clock.stage("write"):
+            channels = (bank.layer2.shape[1], bank.layer3.shape[1])
+            write_bank(staging, bank, describe_features(job.config, inputs.preprocessing, channels))
+            write_manifest(
+                staging,
+                inputs,
+                calibration,
+                category=job.category,
+                config=job.config,
+                provenance=provenance(staging, weights=weights_source, device=job.device),
+            )
+    return FitReport(
+        artifact=job.output,
+        images=len(inputs.names),
+        skipped=inputs.skipped,
+        strays=folder.strays,
+        input_size=(inputs.preprocessing.height, inputs.preprocessing.width),
+        rows=bank.rows,
+        calibration=calibration,
+        export_difference=difference,
+        seconds=clock.seconds,
+    )
+
+
+class _Stopwatch:
+    """Seconds per named stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _network_maker(
+    job: FitJob, inputs: Inputs, clock: _Stopwatch
+) -> tuple[Callable[[], Any], dict[str, str]]:
+    """A maker of fresh networks (an export wants a fresh one), and where the weights came from."""
+    from patchcore_build.backbone import make_extractor
+    from patchcore_build.parameters import load_parameters, whitening_parameters
+
+    size = inputs.preprocessing
+    config = job.config
+
+    def make(weights: Mapping[str, NDArray[np.float32]]) -> Any:
+        return make_extractor(
+            config.backbone,
+            weights,
+            height=size.height,
+            width=size.width,
+            border=config.pooling_border,
+            half=config.precision == "fp16",
+        )
+
+    with clock.stage("weights"):
+        if config.backbone == "scattering":
+            network = mindspore_network(make({}))
+            weights = whitening_parameters(network, inputs.pixels, seed=config.seed)
+            source = {"name": "estimated from the training pictures"}
+        else:
+            with progress_bar("weights", "byte") as progress:
+                weights, source = load_parameters(
+                    config.backbone, job.weights, seed=config.seed, progress=progress
+                )
+    return lambda: make(weights), source
+
+
+def _export(make_cell: Callable[[], Any], staging: Path, inputs: Inputs) -> dict[str, float]:
+    """Write both graphs and compare each with MindSpore on two of the pictures."""
+    from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
+
+    size = inputs.preprocessing
+    pixels = np.ascontiguousarray(inputs.pixels[:2])
+    expected = mindspore_network(make_cell())(pixels)
+    onnx_path, mindir_path = staging / FEATURES_ONNX, staging / FEATURES_MINDIR
+    export_onnx(make_cell, onnx_path, height=size.height, width=size.width)
+    export_mindir(make_cell, mindir_path, height=size.height, width=size.width)
+    return {
+        FEATURES_ONNX: compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
+        FEATURES_MINDIR: compare_mindir(mindir_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
+    }
+
+
+def _project(
+    store: FeatureStore, config: Config, storage: Storage, clock: _Stopwatch
+) -> NDArray[np.float32]:
+    count = store.images * store.patches_per_image
+    matrix = random_projection(
+        store.layer2.shape[3] + store.layer3.shape[3], projection_size(count), seed=config.seed
+    )
+    projected = storage.allocate((count, matrix.shape[1]))
+    with clock.stage("projection"), progress_bar("projection", "image") as progress:
+        store.project(matrix, projected, progress)
+    return projected
+
+
+def _select(
+    store: FeatureStore, projected: NDArray[np.float32], config: Config, clock: _Stopwatch
+) -> MemoryBank:
+    count = coreset_size(len(projected), config.coreset_ratio)
+    with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
+        rows = select_coreset(projected, count, seed=config.seed, progress=progress)
+    with clock.stage("memory bank"):
+        return make_bank(store, rows, config.neighbours)
+
+
+def _calibrate(
+    store: FeatureStore,
+    projected: NDArray[np.float32],
+    job: FitJob,
+    inputs: Inputs,
+    clock: _Stopwatch,
+) -> Calibration:
+    with (
+        clock.stage("calibration"),
+        progress_bar("calibration", "image") as progress,
+        tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+    ):
+        scores = score_held_out(
+            store,
+            projected,
+            job.config,
+            inputs.preprocessing,
+            folder=Path(folder),
+            progress=progress,
+        )
+        return calibrate(scores, job.config)

@@ -1,0 +1,74 @@
+"""A real training picture with a marked defect, and what the artifact must give for it.
+
+photograph + detector -> selftest.png, selftest_input.png, selftest_map.npy and a manifest entry.
+`patchcore-runtime check` runs it on arrival, on the machine that will do the work.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PICTURE
+from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.manifest import SelfTest
+from patchcore_runtime.preprocess import fit_to_input, read_image
+
+TOLERANCE = 1e-3  # relative; other CPUs round differently, other faults are far larger
+_LARGEST_SIDE_PX = 1024
+_CONTRASTS = (0.35, 0.6, 1.0)
+
+
+def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTest:
+    """Mark a defect on a photograph, score it, and store picture, input, map and score.
+
+    The defect is a dark and a bright bar across an eighth of the input around its centre; its
+    contrast grows until the detector raises an alarm, or ends at full contrast.
+
+    Args:
+        folder: The artifact being written.
+        detector: Loaded from the same files.
+        photograph: One of the training pictures; scaled down beyond 1,024 px.
+    """
+    image = read_image(photograph)
+    image.thumbnail((_LARGEST_SIDE_PX, _LARGEST_SIDE_PX))
+    for contrast in _CONTRASTS:
+        marked, result, box = _score_marked(image, detector, contrast)
+        if result.is_anomalous:
+            break
+    pixels, _ = fit_to_input(marked, detector.manifest.preprocess)
+    marked.save(folder / SELFTEST_PICTURE)
+    Image.fromarray(pixels).save(folder / SELFTEST_INPUT)
+    np.save(folder / SELFTEST_MAP, result.anomaly_map.astype("<f4"), allow_pickle=False)
+    return SelfTest(
+        score=result.score,
+        defect_box=box,
+        score_tolerance=TOLERANCE,
+        map_tolerance=TOLERANCE,
+    )
+
+
+def _score_marked(
+    image: Image.Image, detector: Detector, contrast: float
+) -> tuple[Image.Image, Result, tuple[int, int, int, int]]:
+    """The picture with its defect, its result, and the defect's box in input pixels."""
+    settings = detector.manifest.preprocess
+    _, place = fit_to_input(image, settings)
+    side = min(settings.height, settings.width) // 8
+    top, left = (settings.height - side) // 2, (settings.width - side) // 2
+    box = (top, left, top + side, left + side)
+    vertical = place.photo_height / place.resized_height
+    horizontal = place.photo_width / place.resized_width
+    marked = image.copy()
+    middle = (box[0] + box[2]) / 2
+    for upper, lower, target in ((box[0], middle, 0), (middle, box[2], 255)):
+        corners = (
+            int((place.left + box[1]) * horizontal),
+            int((place.top + upper) * vertical),
+            int((place.left + box[3]) * horizontal),
+            int((place.top + lower) * vertical),
+        )
+        patch = np.asarray(image.crop(corners), dtype=np.float32)
+        mixed = np.rint(patch + contrast * (target - patch)).astype(np.uint8)
+        marked.paste(Image.fromarray(mixed), corners[:2])
+    return marked, detector.predict(marked), box

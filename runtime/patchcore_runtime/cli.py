@@ -1,0 +1,234 @@
+"""The command `patchcore-runtime`: score pictures, check and describe an artifact.
+
+argv -> JSON lines or text on stdout, refusals on stderr, exit code 0 done, 1 refused, 2 usage.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from PIL import Image
+
+from patchcore_runtime import __version__
+from patchcore_runtime.artifact import ALL_FILES, Artifact
+from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.errors import ImageError, PatchCoreError
+from patchcore_runtime.preprocess import SUFFIXES, read_image
+from patchcore_runtime.session import CPU
+
+_EXAMPLES = """examples:
+  patchcore-runtime check artifacts/bottle
+  patchcore-runtime score artifacts/bottle photo.png more_photos/
+  patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
+  patchcore-runtime info artifacts/bottle
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    # A picture beyond MAX_PIXELS is refused in our own words; Pillow's warning would say it twice.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except PatchCoreError as error:
+        print(f"patchcore-runtime: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"patchcore-runtime: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="patchcore-runtime",
+        description="Score pictures with a PatchCore artifact, on any CPU.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    score = _command(commands, "score", _score, "score pictures, one JSON line each")
+    score.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
+    score.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per picture")
+    score.add_argument("--csv", metavar="FILE", type=Path, help="write the scores as a table, too")
+    _add_session_options(score)
+    check = _command(
+        commands, "check", _check, "verify checksums and run the artifact's own self-test here"
+    )
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_session_options(check)
+    info = _command(commands, "info", _info, "what it is, how it was made, its thresholds")
+    info.add_argument("--json", action="store_true", help="print the whole manifest")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("artifact", metavar="ARTIFACT", type=Path, help="the artifact folder")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_session_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threads", type=_positive, metavar="N", help="threads (default: the cores given)"
+    )
+    command.add_argument(
+        "--providers",
+        default=CPU,
+        metavar="A,B",
+        help=f"onnxruntime execution providers in order of preference (default: {CPU})",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    pictures = list(_pictures(arguments.images))
+    detector = Detector.load(
+        arguments.artifact, threads=arguments.threads, providers=arguments.providers.split(",")
+    )
+    rows: list[dict[str, Any]] = []
+    for path, name in pictures:
+        row = _score_one(detector, path, name, arguments.maps)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    if arguments.csv:
+        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
+            _write_csv(file, rows)
+    return 1 if any("error" in row for row in rows) else 0
+
+
+def _score_one(detector: Detector, path: Path, name: str, maps: Path | None) -> dict[str, Any]:
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        print(f"patchcore-runtime: {error}", file=sys.stderr)
+        return {"image": str(path), "error": str(error)}
+    result = detector.predict(image)
+    row = {
+        "image": str(path),
+        "score": result.score,
+        "threshold": result.threshold,
+        "is_anomalous": result.is_anomalous,
+        "peak": list(result.peak),
+    }
+    if maps is not None:
+        target = maps / f"{name}.heatmap.png"
+        _write_heatmap(detector, image, result, target)
+        row["map"] = str(target)
+    return row
+
+
+def _write_heatmap(detector: Detector, image: Image.Image, result: Result, target: Path) -> None:
+    import numpy as np
+
+    from patchcore_runtime.heatmap import save_heatmap
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    verdict = "anomalous" if result.is_anomalous else "normal"
+    title = f"{verdict}: score {result.score:.3g}, threshold {result.threshold:.3g}"
+    photograph = np.asarray(image)
+    save_heatmap(target, photograph, result.map_on(image), detector.heatmap_scale, title=title)
+
+
+def _pictures(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Each picture and the name its heat map gets below --maps."""
+    for source in sources:
+        if not source.is_dir():
+            yield source, source.name
+            continue
+        found = sorted(
+            path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+        )
+        if not found:
+            raise ImageError(
+                f"{source}: expected pictures ({', '.join(sorted(SUFFIXES))}), got none"
+            )
+        for path in found:
+            yield path, path.relative_to(source).as_posix()
+
+
+def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
+    columns = ("image", "score", "threshold", "is_anomalous", "peak_y", "peak_x", "error")
+    writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+    writer.writeheader()
+    for row in rows:
+        y, x = row.get("peak", ("", ""))
+        writer.writerow({**row, "peak_y": y, "peak_x": x})
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from patchcore_runtime.selftest import run_selftest
+
+    artifact = Artifact.open(arguments.artifact, verify=False)
+    artifact.verify(ALL_FILES)
+    steps = run_selftest(
+        artifact, threads=arguments.threads, providers=arguments.providers.split(",")
+    )
+    passed = all(step.passed for step in steps)
+    if arguments.json:
+        rows = [{**asdict(step), "passed": step.passed} for step in steps]
+        print(json.dumps({"artifact": str(arguments.artifact), "passed": passed, "steps": rows}))
+        return 0 if passed else 1
+    print(f"checksums: {len(ALL_FILES)} files as listed")
+    for step in steps:
+        verdict = "ok" if step.passed else "FAILED"
+        print(f"{step.name}: {verdict}, differs by {step.difference:.3g} of {step.tolerance:.3g}")
+    if not passed:
+        broken = next(step.name for step in steps if not step.passed)
+        print(
+            f"patchcore-runtime: {arguments.artifact}: the self-test breaks at `{broken}` on this "
+            "machine; do not trust its scores here",
+            file=sys.stderr,
+        )
+    return 0 if passed else 1
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    manifest = Artifact.open(arguments.artifact, verify=False).manifest
+    if arguments.json:
+        print(manifest.to_json(), end="")
+        return 0
+    calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
+    channels = manifest.features.layer2.channels + manifest.features.layer3.channels
+    made = ", ".join(f"{name} {of}" for name, of in manifest.provenance["packages"].items())
+    lines = {
+        "category": manifest.training.category,
+        "recipe": f"{manifest.config['recipe']}, seed {manifest.config['seed']}",
+        "trained on": f"{len(manifest.training.images)} pictures",
+        "backbone": manifest.features.backbone,
+        "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
+        "memory bank": f"{bank.rows} rows of {channels}",
+        "index": manifest.index.kind,
+        "image score": manifest.scoring.image_score,
+        "image threshold": f"{calibration.image_threshold:.6g}",
+        "pixel threshold": f"{calibration.pixel_threshold:.6g}",
+        "calibration": (
+            f"{calibration.method}, {calibration.images} pictures in {calibration.folds} folds, "
+            f"target false-alarm rate {calibration.target_fpr:.3g}"
+        ),
+        "made with": made,
+    }
+    for name, value in lines.items():
+        print(f"{name + ':':17}{value}")
+    return 0

@@ -1,0 +1,89 @@
+"""Run an artifact's own self-test here: stored picture -> the stored input, map and score?
+
+Artifact -> list of steps with the largest difference of each. Preprocessing must agree to the
+byte; map and score within the manifest's relative tolerances.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PICTURE, Artifact
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.preprocess import preprocess, read_image
+from patchcore_runtime.session import CPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTestStep:
+    """One stage compared with what the artifact stores."""
+
+    name: str
+    difference: float  # of `input` in grey levels, else relative to the stored maximum
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.difference <= self.tolerance
+
+
+def run_selftest(
+    artifact: Artifact, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
+) -> list[SelfTestStep]:
+    """Score the stored picture and compare each stage.
+
+    Returns:
+        The steps `input`, `map` and `score`, in the order of the pipeline.
+
+    Raises:
+        ArtifactError: a self-test file is missing, unreadable or of the wrong shape.
+    """
+    manifest = artifact.manifest
+    stored_input = np.asarray(read_image(artifact.path(SELFTEST_INPUT)))
+    stored_map = _read_map(artifact.path(SELFTEST_MAP))
+    size = (manifest.preprocess.height, manifest.preprocess.width)
+    for name, array in ((SELFTEST_INPUT, stored_input), (SELFTEST_MAP, stored_map)):
+        if array.shape[:2] != size:
+            raise ArtifactError(
+                f"{artifact.path(name)}: expected {size[0]} x {size[1]}, got {array.shape}"
+            )
+    detector = Detector(artifact, threads=threads, providers=providers)
+    pixels, placement = preprocess(artifact.path(SELFTEST_PICTURE), manifest.preprocess)
+    result = detector.predict_input(pixels, placement)
+    expected = manifest.selftest
+    return [
+        SelfTestStep(name="input", difference=_gap(pixels, stored_input), tolerance=0.0),
+        SelfTestStep(
+            name="map",
+            difference=_gap(result.anomaly_map, stored_map) / max(_peak(stored_map), 1e-12),
+            tolerance=expected.map_tolerance,
+        ),
+        SelfTestStep(
+            name="score",
+            difference=abs(result.score - expected.score) / max(abs(expected.score), 1e-12),
+            tolerance=expected.score_tolerance,
+        ),
+    ]
+
+
+def _read_map(path: Path) -> NDArray[np.float32]:
+    try:
+        stored: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path}: not a NumPy array ({error}); copy the folder again") from None
+    if stored.dtype != np.float32 or stored.ndim != 2:
+        raise ArtifactError(f"{path}: expected float32 (H, W), got {stored.dtype} {stored.shape}")
+    return stored
+
+
+def _gap(left: NDArray[np.generic], right: NDArray[np.generic]) -> float:
+    return float(np.abs(left.astype(np.float64) - right.astype(np.float64)).max())
+
+
+def _peak(values: NDArray[np.float32]) -> float:
+    return float(np.abs(values).max())
