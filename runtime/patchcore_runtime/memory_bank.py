@@ -45,7 +45,7 @@ class MemoryBank:
         layer3: NDArray[np.float32],
         rows: slice | NDArray[np.int32],
     ) -> NDArray[np.float32]:
-        """From one patch, (C2,) and (C3,), to some rows; summed from differences: no cancellation."""
+        """From one patch, (C2,) and (C3,), to some rows: sums of squared differences."""
         difference2 = self.layer2[rows] - layer2
         difference3 = self.layer3[rows] - layer3
         squares: NDArray[np.float32] = np.einsum("md,md->m", difference2, difference2)

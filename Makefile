@@ -1,0 +1,61 @@
+# Two commands set everything up by themselves: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := out/demo
+# Where `make bench` looks for real pictures and weights; without them it uses the demo's.
+SHARED ?= ../shared
+
+.PHONY: demo test check fix wheels bench clean help
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+$(READY): pyproject.toml runtime/pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 12); \
+	  sys.exit(None if ok else "make: expected Python 3.10 to 3.12, got " + sys.version.split()[0] \
+	  + "; run it as make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ./runtime -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## Offline: make pictures, fit, check, score, evaluate; ends with a report to open
+	rm -rf $(DEMO)
+	$(BIN)/patchcore-build demo-data $(DEMO)/data
+	$(BIN)/patchcore-build fit --dataset $(DEMO)/data --category brushed_plate \
+	  --backbone scattering --output $(DEMO)/artifact
+	$(BIN)/patchcore-runtime check $(DEMO)/artifact
+	$(BIN)/patchcore-runtime score $(DEMO)/artifact $(DEMO)/data/brushed_plate/test/good/000.png \
+	  $(DEMO)/data/brushed_plate/test/crack/000.png --maps $(DEMO)/heatmaps
+	$(BIN)/patchcore-build evaluate $(DEMO)/artifact --dataset $(DEMO)/data --output $(DEMO)/report
+	@echo
+	@echo "The backbone was 'scattering', which needs no download. An ImageNet network is better at"
+	@echo "localisation and subtle texture: --backbone wide_resnet50_2 --weights auto fetches"
+	@echo "torchvision's weights once (offline: it says which file to put where)."
+	@echo "Open $(DEMO)/report/report.html, $(DEMO)/report/sheet.png and $(DEMO)/heatmaps/"
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY) ## What CI runs: format check, lint, strict types, tests
+	$(BIN)/ruff format --check build runtime tests benchmarks
+	$(BIN)/ruff check build runtime tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+fix: $(READY) ## Format, and mend what the linter can mend
+	$(BIN)/ruff format build runtime tests benchmarks
+	$(BIN)/ruff check --fix build runtime tests benchmarks
+
+wheels: $(READY) ## Build both wheels into dist/
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist runtime
+	$(BIN)/python -m build --wheel --outdir dist .
+
+bench: $(READY) ## Measure on this machine; writes benchmarks/results.md and results.json
+	$(BIN)/python benchmarks/run.py --shared $(SHARED)
+
+clean: ## Remove what the other targets made, except .venv
+	rm -rf out dist
