@@ -1,4 +1,4 @@
-"""Which defaults does the evidence support? -> a table of AUROC over recipes, borders, scores, seeds.
+"""Which defaults does the evidence support? -> AUROC over recipes, borders, scores, seeds.
 
     python benchmarks/defaults.py --dataset DIR --category NAME --backbone resnet18 --weights FILE
 
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.backbone import make_extractor
 from patchcore_build.config import (
     RECIPES,
     Config,
@@ -43,7 +42,6 @@ from patchcore_build.device import open_device
 from patchcore_build.errors import DatasetError
 from patchcore_build.features import (
     FeatureStore,
-    Network,
     Storage,
     extract_features,
     make_bank,
@@ -51,7 +49,7 @@ from patchcore_build.features import (
 )
 from patchcore_build.index_graph import write_bank
 from patchcore_build.metrics import auroc
-from patchcore_build.parameters import load_parameters, whitening_parameters
+from patchcore_build.parameters import make_network
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.patch_scorer import PatchScorer
@@ -95,7 +93,8 @@ def _measure(
     with tempfile.TemporaryDirectory() as scratch:
         storage = Storage(Path(scratch), budget_bytes=2**34)
         inputs = load_inputs(folder, config, storage)
-        network = _network(config, arguments.weights, inputs)
+        make_cell, _ = make_network(config, arguments.weights, inputs)
+        network = mindspore_network(make_cell())
         store = extract_features(
             network, inputs.pixels, upsampling=config.layer3_upsampling, storage=storage
         )
@@ -124,17 +123,6 @@ def _measure(
             "image_auroc": results[score],
             "pixel_auroc": results["pixel"],
         }
-
-
-def _network(config: Config, weights: str | None, inputs: Inputs) -> Network:
-    size = inputs.preprocessing
-    shape = {"height": size.height, "width": size.width, "border": config.pooling_border}
-    if config.backbone == "scattering":
-        plain = mindspore_network(make_extractor(config.backbone, {}, **shape))
-        parameters = whitening_parameters(plain, inputs.pixels, seed=config.seed)
-    else:
-        parameters, _ = load_parameters(config.backbone, weights, seed=config.seed)
-    return mindspore_network(make_extractor(config.backbone, parameters, **shape))
 
 
 def _masks(

@@ -5,6 +5,7 @@ The layers are kept on their own grids: bringing layer3 to layer2's grid is line
 done after a projection, or for picked rows only, and the store is half as large.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,18 @@ class Storage:
             self._left -= size
             return np.empty(shape, dtype)
         self._files += 1
-        return np.memmap(self._folder / f"array{self._files}.bin", dtype, mode="w+", shape=shape)
+        path = self._folder / f"array{self._files}.bin"
+        with path.open("wb") as file:
+            _reserve(file.fileno(), size)
+        return np.memmap(path, dtype, mode="r+", shape=shape)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Claim the disk space now: a full disk is an OSError here, but a crash in mapped memory."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.truncate(file, size)
 
 
 def mindspore_network(cell: Any) -> Network:

@@ -6,7 +6,7 @@ Everything is written to a folder beside the target and renamed into place at th
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,9 @@ from patchcore_build.progress import progress_bar
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX
 from patchcore_runtime.manifest import Calibration
 from patchcore_runtime.memory_bank import MemoryBank
+
+CellMaker = Callable[[], Any]  # a fresh, ready cell each time: an export wants one of its own
+NetworkChooser = Callable[["FitJob", Inputs], tuple[CellMaker, dict[str, str]]]
 
 EXPORT_TOLERANCE = 1e-4  # relative, of features.onnx and features.mindir against MindSpore
 _GIB = 2**30
@@ -77,8 +80,13 @@ class FitReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def fit(job: FitJob) -> FitReport:
+def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitReport:
     """Build an artifact.
+
+    Args:
+        job: What to build.
+        choose_network: Brings the feature network; by default the backbone and weights that the
+            job names.
 
     Raises:
         PatchCoreError: one of its kinds, when pictures, weights, device, exports or the output
@@ -97,7 +105,8 @@ def fit(job: FitJob) -> FitReport:
             inputs = load_inputs(
                 folder, job.config, storage, skip_bad=job.skip_bad, progress=progress
             )
-        make_cell, weights_source = _network_maker(job, inputs, clock)
+        with clock.stage("weights"):
+            make_cell, weights_source = (choose_network or _named_network)(job, inputs)
         with clock.stage("export"):
             difference = _export(make_cell, staging, inputs)
         network = mindspore_network(make_cell())
@@ -136,6 +145,13 @@ def fit(job: FitJob) -> FitReport:
     )
 
 
+def _named_network(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, str]]:
+    from patchcore_build.parameters import make_network
+
+    with progress_bar("weights", "byte") as progress:
+        return make_network(job.config, job.weights, inputs, progress=progress)
+
+
 class _Stopwatch:
     """Seconds per named stage."""
 
@@ -149,40 +165,7 @@ class _Stopwatch:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def _network_maker(
-    job: FitJob, inputs: Inputs, clock: _Stopwatch
-) -> tuple[Callable[[], Any], dict[str, str]]:
-    """A maker of fresh networks (an export wants a fresh one), and where the weights came from."""
-    from patchcore_build.backbone import make_extractor
-    from patchcore_build.parameters import load_parameters, whitening_parameters
-
-    size = inputs.preprocessing
-    config = job.config
-
-    def make(weights: Mapping[str, NDArray[np.float32]]) -> Any:
-        return make_extractor(
-            config.backbone,
-            weights,
-            height=size.height,
-            width=size.width,
-            border=config.pooling_border,
-            half=config.precision == "fp16",
-        )
-
-    with clock.stage("weights"):
-        if config.backbone == "scattering":
-            network = mindspore_network(make({}))
-            weights = whitening_parameters(network, inputs.pixels, seed=config.seed)
-            source = {"name": "estimated from the training pictures"}
-        else:
-            with progress_bar("weights", "byte") as progress:
-                weights, source = load_parameters(
-                    config.backbone, job.weights, seed=config.seed, progress=progress
-                )
-    return lambda: make(weights), source
-
-
-def _export(make_cell: Callable[[], Any], staging: Path, inputs: Inputs) -> dict[str, float]:
+def _export(make_cell: CellMaker, staging: Path, inputs: Inputs) -> dict[str, float]:
     """Write both graphs and compare each with MindSpore on two of the pictures."""
     from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
 

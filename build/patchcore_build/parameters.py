@@ -1,22 +1,60 @@
-"""Where a network's parameters come from: a file, a download, a seed, or the pictures.
+"""The network a config names, with parameters from a file, a download, a seed, or the pictures.
 
-backbone + source -> MindSpore parameter name -> array, and a line for the provenance.
+config + source of weights -> a maker of ready cells, and a line for the provenance.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.backbone import expected_shapes, random_weights
+from patchcore_build.backbone import expected_shapes, make_extractor, random_weights
+from patchcore_build.config import Config
+from patchcore_build.dataset import Inputs
 from patchcore_build.download import fetch_weights, user_cache_dir
 from patchcore_build.errors import WeightsError
-from patchcore_build.features import Network
+from patchcore_build.features import Network, mindspore_network
 from patchcore_build.progress import Progress, silent
 from patchcore_build.weights import digest, match_weights, read_weights
 from patchcore_build.whitening import estimate_whitening
 
 Parameters = dict[str, NDArray[np.float32]]
+
+
+def make_network(
+    config: Config, weights: str | None, inputs: Inputs, *, progress: Progress = silent
+) -> tuple[Callable[[], Any], dict[str, str]]:
+    """Find the parameters once; the maker builds a fresh cell from them at each call.
+
+    Args:
+        config: Backbone, border rule, precision and seed.
+        weights: See `load_parameters`; the scattering network's are estimated from `inputs`.
+        inputs: The preprocessed training pictures.
+        progress: Told how many bytes are downloaded.
+
+    Raises:
+        WeightsError: no source named, or a file that does not hold this network.
+    """
+    make = partial(
+        make_extractor,
+        config.backbone,
+        height=inputs.preprocessing.height,
+        width=inputs.preprocessing.width,
+        border=config.pooling_border,
+        half=config.precision == "fp16",
+    )
+    if config.backbone == "scattering":
+        plain = mindspore_network(make(weights={}))
+        found = whitening_parameters(plain, inputs.pixels, seed=config.seed)
+        source = {"name": "estimated from the training pictures"}
+    else:
+        found, source = load_parameters(
+            config.backbone, weights, seed=config.seed, progress=progress
+        )
+    return partial(make, weights=found), source
 
 
 def load_parameters(

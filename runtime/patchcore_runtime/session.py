@@ -31,6 +31,7 @@ def open_session(
         ArtifactError: onnxruntime cannot load the graph.
     """
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
     available = onnxruntime.get_available_providers()
     for provider in providers:
@@ -44,7 +45,17 @@ def open_session(
     options.log_severity_level = 3  # errors; they also come as exceptions
     try:
         session = onnxruntime.InferenceSession(path, options, providers=list(providers))
-    except Exception as error:
+    except (
+        raised.Fail,
+        raised.InvalidArgument,
+        raised.InvalidGraph,
+        raised.InvalidProtobuf,
+        raised.NoSuchFile,
+        raised.NotImplemented,
+        raised.RuntimeException,
+        RuntimeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
     started = session.get_providers()
