@@ -63,7 +63,6 @@ class Config:
     precision: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:
-        _require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
         _require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
         if self.frame != "whole":
             fits = self.crop_px % SIDE_MULTIPLE == 0 and 0 < self.crop_px <= self.resize_px
@@ -128,6 +127,9 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe: expected one of {tuple(RECIPES)}, got {recipe}")
+    backbone = overrides.get("backbone")
+    if backbone is not None:  # only here: `fit` takes networks of one's own under other names
+        _require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(RECIPES[recipe], **given)
 
