@@ -5,6 +5,7 @@ Header (64 bytes), then sections at multiples of 64 bytes: layer2 (M, C2), layer
 layer, and each section can be mapped into memory as it is.
 """
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Section:
     @property
     def size(self) -> int:
         """Length in bytes, without padding."""
-        return int(np.prod(self.shape, dtype=np.int64)) * 4
+        return math.prod(self.shape) * 4
 
 
 def sections(rows: int, channels2: int, channels3: int, neighbours: int) -> tuple[Section, ...]:
@@ -111,7 +112,8 @@ def read_memory_bank(path: Path) -> MemoryBank:
     """Map the file into memory; nothing is copied.
 
     Raises:
-        ArtifactError: no such file, another version, or a header that does not fit the file's size.
+        ArtifactError: no such file, another version, a header that does not fit the file's size,
+            or neighbours that are no rows.
     """
     try:
         size = path.stat().st_size
@@ -122,8 +124,10 @@ def read_memory_bank(path: Path) -> MemoryBank:
     if len(header) < _HEADER.size or header[:8] != MAGIC:
         raise ArtifactError(f"{path}: expected a memory bank ({MAGIC!r}), got {header[:8]!r}")
     _, version, start, rows, channels2, channels3, neighbours = _HEADER.unpack(header)
-    if (version, start) != (VERSION, ALIGNMENT):
+    if version != VERSION:
         raise ArtifactError(f"{path}: version: expected {VERSION}, got {version}")
+    if start != ALIGNMENT:
+        raise ArtifactError(f"{path}: header size: expected {ALIGNMENT}, got {start}")
     placed = sections(rows, channels2, channels3, neighbours)
     expected = _aligned(placed[-1].offset + placed[-1].size)
     if min(rows, channels2, channels3, neighbours) < 1 or neighbours > rows or size != expected:
@@ -135,4 +139,7 @@ def read_memory_bank(path: Path) -> MemoryBank:
     arrays = {
         s.name: whole[s.offset : s.offset + s.size].view(s.dtype).reshape(s.shape) for s in placed
     }
+    listed = arrays["neighbours"]
+    if listed.min() < 0 or listed.max() >= rows:
+        raise ArtifactError(f"{path}: neighbours: expected rows 0 to {rows - 1}; copy it again")
     return MemoryBank(**arrays)
