@@ -5,6 +5,7 @@ CATEGORY/ground_truth/DEFECT/NAME_mask.png. Or any plain folder of good pictures
 """
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ from patchcore_runtime.session import usable_cores
 
 GOOD = "good"
 _READ_AHEAD = 16  # pictures decoded before they are needed
+_MASK_LEVEL = 127  # a mask's pixel above it belongs to the defect
 MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
 
 
@@ -127,7 +129,10 @@ def load_inputs(
         DatasetError: fewer than two pictures are left.
     """
     good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
-    settings = plan_preprocessing(config, sizes)
+    try:
+        settings = plan_preprocessing(config, sizes)
+    except ValueError as error:
+        raise DatasetError(f"{folder.root}: no input fits these pictures ({error})") from None
     pixels = storage.allocate((len(good), settings.height, settings.width, 3), np.uint8)
     paths: list[Path] = []
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
@@ -136,7 +141,9 @@ def load_inputs(
                 pixels[len(paths)] = read.result()[0]
                 paths.append(path)
             except ImageError as error:
-                _skip_or_raise(error, skipped, skip_bad=skip_bad)
+                if not skip_bad:
+                    raise _with_advice(error) from None
+                skipped.append(_reason(error, path, folder))
             progress(done, len(good))
     _require_enough(folder.root, len(paths))
     return Inputs(
@@ -167,7 +174,9 @@ def _read_sizes(
             sizes.append(picture_size(path))
             good.append(path)
         except ImageError as error:
-            _skip_or_raise(error, skipped, skip_bad=skip_bad)
+            if not skip_bad:
+                raise _with_advice(error) from None
+            skipped.append(_reason(error, path, folder))
     _require_enough(folder.root, len(good))
     return good, sizes, skipped
 
@@ -184,10 +193,16 @@ def _ahead(
     yield from waiting
 
 
-def _skip_or_raise(error: ImageError, skipped: list[str], *, skip_bad: bool) -> None:
-    if not skip_bad:
-        raise ImageError(f"{error}; repair or remove it, or use --skip-bad") from None
-    skipped.append(str(error))
+def _with_advice(error: ImageError) -> ImageError:
+    return ImageError(f"{error}; repair or remove it, or use --skip-bad")
+
+
+def _reason(error: ImageError, path: Path, folder: ImageFolder) -> str:
+    """Why a picture was left out, for the manifest: without the place on this machine."""
+    told = str(error).removeprefix(f"{path}: ")
+    # Pillow repeats the whole path in this one message; it may arrive cut off.
+    told = re.sub(r"(cannot identify image file)[^)]*", r"\1", told)
+    return f"{folder.name(path)}: {told}"
 
 
 def _require_enough(root: Path, count: int) -> None:
@@ -248,13 +263,17 @@ def read_mask(image: TestImage, placement: Placement, shape: tuple[int, int]) ->
             f"{image.mask}: expected {placement.photo_width} x {placement.photo_height} px as its "
             f"picture, got {mask.size[0]} x {mask.size[1]}"
         )
-    if mask.getextrema()[1] == 0:
-        raise DatasetError(f"{image.mask}: expected a marked defect, got an empty mask")
+    largest = int(np.asarray(mask).max())
+    if largest <= _MASK_LEVEL:
+        raise DatasetError(
+            f"{image.mask}: expected a marked defect (over {_MASK_LEVEL} of 255), got an empty "
+            f"mask, its largest value is {largest}"
+        )
     resized = mask.resize(
         (placement.resized_width, placement.resized_height), Image.Resampling.NEAREST
     )
     top, left = placement.top, placement.left
-    return np.asarray(resized)[top : top + height, left : left + width] > 127
+    return np.asarray(resized)[top : top + height, left : left + width] > _MASK_LEVEL
 
 
 def _find_mask(folder: Path, stem: str) -> Path | None:
