@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_build.errors import OutputError
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest import Upsampling
 from patchcore_runtime.memory_bank import MemoryBank
@@ -106,15 +107,25 @@ class Storage:
         self._files = 0
 
     def allocate(self, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
-        """An uninitialised array; memory-mapped where what is left of the budget is too small."""
+        """An uninitialised array; memory-mapped where what is left of the budget is too small.
+
+        Raises:
+            OutputError: the folder's disk has no room for it.
+        """
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if size <= self._left:
             self._left -= size
             return np.empty(shape, dtype)
         self._files += 1
         path = self._folder / f"array{self._files}.bin"
-        with path.open("wb") as file:
-            _reserve(file.fileno(), size)
+        try:
+            with path.open("wb") as file:
+                _reserve(file.fileno(), size)
+        except OSError as error:
+            raise OutputError(
+                f"{self._folder}: no room for {size} bytes of features ({error.strerror}); point "
+                "TMPDIR to a larger disk, or raise --memory-budget-gb"
+            ) from None
         return np.memmap(path, dtype, mode="r+", shape=shape)
 
 
@@ -195,6 +206,10 @@ def _nearest_rows(
         own = np.arange(squares.shape[0])
         squares[own, start + own] = -np.inf
         candidates = np.argpartition(squares, count - 1, axis=1)[:, :count]
+        farthest = np.take_along_axis(squares, candidates, axis=1).max(axis=1, keepdims=True)
+        # Partitioning picks any of several rows at the last distance; machines pick differently.
+        for row in np.flatnonzero((squares <= farthest).sum(axis=1) > count):
+            candidates[row] = np.argsort(squares[row], kind="stable")[:count]
         candidates.sort(axis=1)
         order = np.argsort(np.take_along_axis(squares, candidates, axis=1), axis=1, kind="stable")
         nearest[block] = np.take_along_axis(candidates, order, axis=1)
