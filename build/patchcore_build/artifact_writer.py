@@ -8,7 +8,7 @@ import importlib.metadata
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,16 @@ def new_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: the target exists, cannot be written, or the disk is full; the staging folder
-            is removed whatever happens in the block.
+            and parents made for it are removed whatever happens in the block.
     """
-    if target.exists():
-        raise OutputError(f"{target}: exists already; choose another --output, or remove it first")
+    missing: list[Path] = []
     staging = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
     try:
+        if target.exists():
+            raise OutputError(
+                f"{target}: exists already; choose another --output, or remove it first"
+            )
+        missing = [folder for folder in target.parents if not folder.exists()]
         staging.mkdir(parents=True)
         yield staging
         staging.rename(target)
@@ -66,6 +70,9 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise OutputError(f"{target}: cannot be written ({reason}); nothing was kept") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        for folder in missing:
+            with suppress(OSError):  # not empty: the target is in it
+                folder.rmdir()
 
 
 def provenance(staging: Path, *, weights: dict[str, str], device: str) -> dict[str, Any]:
