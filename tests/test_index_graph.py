@@ -1,0 +1,169 @@
+"""Laws of index.onnx: exact search, whatever the batch, the blocks and the upsampling."""
+
+import numpy as np
+import onnx
+import pytest
+from scipy.spatial.distance import cdist
+
+from patchcore_build.features import FeatureStore, make_bank
+from patchcore_build.index_graph import BLOCK_ROWS, write_bank, write_index
+from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
+from patchcore_runtime.index import ExactIndex
+from patchcore_runtime.manifest import Features, LayerShape
+
+H2, W2, C2, C3 = 6, 10, 6, 9
+BOTH = ("bilinear", "nearest")
+
+
+def describe(upsampling):
+    return Features(
+        backbone="test",
+        layer2=LayerShape(channels=C2, height=H2, width=W2),
+        layer3=LayerShape(channels=C3, height=H2 // 2, width=W2 // 2),
+        layer3_upsampling=upsampling,
+    )
+
+
+def make_store(upsampling, *, images, seed=0, whole_numbers=False):
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        values = rng.integers(-4, 5, shape) if whole_numbers else rng.standard_normal(shape)
+        return values.astype(np.float32)
+
+    return FeatureStore(
+        layer2=draw(images, H2, W2, C2),
+        layer3=draw(images, H2 // 2, W2 // 2, C3),
+        upsampling=upsampling,
+    )
+
+
+def every_row(store):
+    return np.arange(store.images * store.patches_per_image)
+
+
+def build(folder, store, rows):
+    """The bank of some rows of a store, and its opened index."""
+    folder.mkdir(exist_ok=True)
+    bank = make_bank(store, rows, 3)
+    return bank, ExactIndex(write_bank(folder, bank, describe(store.upsampling)), threads=1)
+
+
+def batch_of(store):
+    layers = [store.as_network_output(image) for image in range(store.images)]
+    return tuple(np.concatenate(layer) for layer in zip(*layers, strict=True))
+
+
+def whole(layers):
+    return np.concatenate(layers, axis=1).astype(np.float64)
+
+
+@pytest.mark.parametrize("rows", [1, 500, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 700])
+@pytest.mark.parametrize("upsampling", BOTH)
+def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows):
+    good = make_store(upsampling, images=90)
+    chosen = np.random.default_rng(1).permutation(90 * H2 * W2)[:rows]
+    bank, index = build(tmp_path, good, chosen)
+    test = make_store(upsampling, images=2, seed=2)
+    distances, found = index.nearest(*batch_of(test))
+    table = cdist(whole(test.take(every_row(test))), whole((bank.layer2, bank.layer3)))
+    np.testing.assert_allclose(distances.ravel(), table.min(axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(found.ravel(), table.argmin(axis=1))
+
+
+@pytest.mark.parametrize("upsampling", BOTH)
+def test_a_batch_gives_exactly_what_single_pictures_give(tmp_path, upsampling):
+    _, index = build(tmp_path, make_store(upsampling, images=40), np.arange(2300))
+    layer2, layer3 = batch_of(make_store(upsampling, images=5, seed=1))
+    distances, rows = index.nearest(layer2, layer3)
+    assert distances.shape == rows.shape == (5, H2, W2)
+    for image in range(5):
+        one = index.nearest(layer2[image : image + 1], layer3[image : image + 1])
+        np.testing.assert_array_equal(distances[image], one[0][0])
+        np.testing.assert_array_equal(rows[image], one[1][0])
+
+
+@pytest.mark.parametrize("upsampling", BOTH)
+def test_a_patch_that_is_in_the_bank_is_at_distance_exactly_zero(tmp_path, upsampling):
+    # Quarters of small whole numbers are exact in float32, so equal patches are equal.
+    store = make_store(upsampling, images=3, whole_numbers=True)
+    _, index = build(tmp_path, store, every_row(store))
+    distances, _ = index.nearest(*batch_of(store))
+    assert distances.max() == 0.0
+
+
+@pytest.mark.parametrize("upsampling", BOTH)
+def test_near_a_row_of_the_bank_the_distance_does_not_cancel(tmp_path, upsampling):
+    """Far from the origin |q|^2 - 2qm + |m|^2 would lose every digit of a small distance."""
+    store = make_store(upsampling, images=2)
+    far = FeatureStore(
+        layer2=store.layer2 + 300, layer3=store.layer3 + 300, upsampling=store.upsampling
+    )
+    _, index = build(tmp_path, far, every_row(far))
+    layer2, layer3 = batch_of(far)
+    distances, _ = index.nearest(layer2 + np.float32(0.01), layer3)
+    np.testing.assert_allclose(distances, 0.01 * np.sqrt(C2), rtol=0.05)
+
+
+@pytest.mark.parametrize("gap", [1, 7, BLOCK_ROWS, BLOCK_ROWS + 3])
+def test_of_equal_rows_the_first_wins_within_a_block_and_across_blocks(tmp_path, gap):
+    store = make_store("nearest", images=1, whole_numbers=True)
+    # The picture's 60 patches, then far rows, then the same 60 patches again.
+    far = FeatureStore(
+        layer2=np.concatenate([store.layer2, store.layer2 + 500]),
+        layer3=np.concatenate([store.layer3, store.layer3 + 500]),
+        upsampling="nearest",
+    )
+    own = np.arange(H2 * W2)
+    bank, index = build(tmp_path, far, np.concatenate([own, np.full(gap, H2 * W2), own]))
+    _, rows = index.nearest(*batch_of(store))
+    table = cdist(whole(store.take(own)), whole((bank.layer2, bank.layer3)))
+    np.testing.assert_array_equal(rows.ravel(), table.argmin(axis=1))
+    assert rows.max() < H2 * W2
+
+
+@pytest.mark.parametrize("upsampling", BOTH)
+def test_the_graph_passes_the_full_check_of_onnx(tmp_path, upsampling):
+    store = make_store(upsampling, images=40)
+    build(tmp_path, store, every_row(store))
+    onnx.checker.check_model(tmp_path / INDEX_ONNX, full_check=True)
+
+
+def test_the_graph_holds_none_of_the_banks_bytes(tmp_path):
+    store = make_store("bilinear", images=100)
+    bank, _ = build(tmp_path, store, every_row(store))
+    graph = (tmp_path / INDEX_ONNX).read_bytes()
+    assert len(graph) < 16_384 < bank.layer2.nbytes
+    assert bank.layer2[0].tobytes() not in graph
+    model = onnx.load(tmp_path / INDEX_ONNX, load_external_data=False)
+    places = [
+        {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in model.graph.initializer
+        if tensor.external_data
+    ]
+    size = (tmp_path / MEMORY_BANK).stat().st_size
+    assert {place["location"] for place in places} == {MEMORY_BANK}
+    assert all(int(place["offset"]) + int(place["length"]) <= size for place in places)
+
+
+def test_the_batch_is_the_only_free_size_of_the_graph(tmp_path):
+    write_index(tmp_path / INDEX_ONNX, describe("bilinear"), rows=5, neighbours=2)
+    graph = onnx.load(tmp_path / INDEX_ONNX, load_external_data=False).graph
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    assert shapes == {
+        "layer2": ["B", C2, H2, W2],
+        "layer3": ["B", C3, H2 // 2, W2 // 2],
+        "distances": ["B", H2, W2],
+        "rows": ["B", H2, W2],
+    }
+
+
+def test_the_same_bank_gives_the_same_bytes(tmp_path):
+    store = make_store("bilinear", images=40)
+    for name in ("one", "two"):
+        build(tmp_path / name, store, every_row(store))
+    for name in (INDEX_ONNX, MEMORY_BANK):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
