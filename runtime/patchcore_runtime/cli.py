@@ -104,6 +104,8 @@ def _positive(text: str) -> int:
 
 def _score(arguments: argparse.Namespace) -> int:
     pictures = list(_pictures(arguments.images))
+    if arguments.maps is not None:
+        _refuse_shared_maps(pictures, arguments.maps)
     detector = Detector.load(
         arguments.artifact, threads=arguments.threads, providers=arguments.providers.split(",")
     )
@@ -121,10 +123,11 @@ def _score(arguments: argparse.Namespace) -> int:
 def _score_one(detector: Detector, path: Path, name: str, maps: Path | None) -> dict[str, Any]:
     try:
         image = read_image(path)
+        result = detector.predict(image)
     except ImageError as error:
-        print(f"patchcore-runtime: {error}", file=sys.stderr)
-        return {"image": str(path), "error": str(error)}
-    result = detector.predict(image)
+        reason = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+        print(f"patchcore-runtime: {reason}", file=sys.stderr)
+        return {"image": str(path), "error": reason}
     row = {
         "image": str(path),
         "score": result.score,
@@ -133,7 +136,7 @@ def _score_one(detector: Detector, path: Path, name: str, maps: Path | None) -> 
         "peak": list(result.peak),
     }
     if maps is not None:
-        target = maps / f"{name}.heatmap.png"
+        target = _map_path(maps, name)
         _write_heatmap(detector, image, result, target)
         row["map"] = str(target)
     return row
@@ -166,6 +169,21 @@ def _pictures(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             )
         for path in found:
             yield path, path.relative_to(source).as_posix()
+
+
+def _refuse_shared_maps(pictures: Sequence[tuple[Path, str]], maps: Path) -> None:
+    seen: set[str] = set()
+    for _, name in pictures:
+        if name in seen:
+            raise ImageError(
+                f"{_map_path(maps, name)}: two pictures would get this heat map; "
+                "score their common folder, or one after the other with two --maps"
+            )
+        seen.add(name)
+
+
+def _map_path(maps: Path, name: str) -> Path:
+    return maps / f"{name}.heatmap.png"
 
 
 def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
@@ -211,10 +229,13 @@ def _info(arguments: argparse.Namespace) -> int:
         return 0
     calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
     channels = manifest.features.layer2.channels + manifest.features.layer3.channels
-    made = ", ".join(f"{name} {of}" for name, of in manifest.provenance["packages"].items())
+    # Nothing is decided by these two objects, so nothing in them has to be there.
+    config, packages = manifest.config, manifest.provenance.get("packages")
+    listed = packages.items() if isinstance(packages, dict) else [("unknown", "packages")]
+    made = ", ".join(f"{name} {of}" for name, of in listed)
     lines = {
         "category": manifest.training.category,
-        "recipe": f"{manifest.config['recipe']}, seed {manifest.config['seed']}",
+        "recipe": f"{config.get('recipe', '?')}, seed {config.get('seed', '?')}",
         "trained on": f"{len(manifest.training.images)} pictures",
         "backbone": manifest.features.backbone,
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",

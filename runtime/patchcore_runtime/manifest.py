@@ -123,6 +123,9 @@ class Calibration:
     map_maximum_quantiles: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        _check(1 <= self.images < 2**31, "images", "1 to 2^31 - 1")
+        _check(1 <= self.folds <= self.images, "folds", "1 to images")
+        _check(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)")
         _check(self.image_threshold >= 0, "image_threshold", "0 or more")
         inside = self.heatmap.low < self.pixel_threshold < self.heatmap.high
         _check(inside, "pixel_threshold", "between heatmap.low and heatmap.high")
@@ -142,6 +145,12 @@ class SelfTest:
     defect_box: tuple[int, int, int, int]  # top, left, bottom, right in input pixels
     score_tolerance: float
     map_tolerance: float
+
+    def __post_init__(self) -> None:
+        _check(self.score >= 0, "score", "0 or more")
+        # A wide tolerance would pass any machine.
+        _check(0 < self.score_tolerance <= 0.1, "score_tolerance", "in (0, 0.1]")
+        _check(0 < self.map_tolerance <= 0.1, "map_tolerance", "in (0, 0.1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +193,9 @@ class Manifest:
             "features.layer3",
             "half of features.layer2's height and width",
         )
+        top, left, bottom, right = self.selftest.defect_box
+        inside = 0 <= top <= bottom <= size.height and 0 <= left <= right <= size.width
+        _check(inside, "selftest.defect_box", "top, left, bottom, right inside the input")
 
     def to_json(self) -> str:
         """The text of manifest.json: stable key order, no timestamps, one final newline."""
@@ -197,7 +209,12 @@ def parse_manifest(text: str, where: str) -> Manifest:
         ArtifactError: the text is no manifest of this version; says which field and why.
     """
     try:
-        data = json.loads(text, parse_constant=_refuse_constant)
+        data = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_float,
+            object_pairs_hook=_without_repeats,
+        )
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{where}: not JSON ({error}); copy the folder again") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -207,7 +224,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     version = data.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ArtifactError(
-            f"{where}: format_version: expected {FORMAT_VERSION}, got {version!r}; "
+            f"{where}: format_version: expected {FORMAT_VERSION}, got {version!r:.40}; "
             "use the patchcore-runtime that is as new as the artifact, or build it again"
         )
     return _build(Manifest, data, where, "")
@@ -296,3 +313,20 @@ def _name(value: object) -> str:
 
 def _refuse_constant(token: str) -> object:
     raise ValueError(f"{token} is not a JSON number")
+
+
+def _parse_float(token: str) -> float:
+    value = float(token)
+    if not math.isfinite(value):
+        raise ValueError(f"{token} is larger than float64 can be")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a repeated name JSON readers take the first or the last: two programs would disagree."""
+    whole = dict(pairs)
+    if len(whole) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{repeated} is given twice")
+    return whole

@@ -6,12 +6,15 @@ defines it to the bit. The resize is Pillow's antialiased one.
 """
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Preprocessing
@@ -99,6 +102,10 @@ def picture_size(path: Path) -> tuple[int, int]:
         except _DECODER_ERRORS as error:
             raise ImageError(_unreadable(path, error)) from None
         width, height = image.size
+        if isinstance(
+            image, TiffImageFile
+        ):  # some versions of Pillow have turned this size already
+            width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
@@ -150,17 +157,27 @@ def _resized(height: int, width: int, settings: Preprocessing) -> tuple[int, int
     return side * height // width, side
 
 
-def _open(path: Path) -> Image.Image:
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """A picture whose header is read and whose size is allowed; the file is closed at the end."""
     try:
-        image = Image.open(path, formats=FORMATS)
+        file = path.open("rb")
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(_too_large(str(path))) from None
-    except _DECODER_ERRORS as error:
+    except (OSError, ValueError) as error:
         raise ImageError(_unreadable(path, error)) from None
-    _check_size(str(path), *image.size)
-    return image
+    # Pillow gets the file and not its path: it would map an uncompressed grey TIFF of a known path
+    # into memory, and takes rows for columns there when the orientation swaps the sides (13.0).
+    with file:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise ImageError(_too_large(str(path))) from None
+        except _DECODER_ERRORS as error:
+            raise ImageError(_unreadable(path, error)) from None
+        with image:
+            _check_size(str(path), *image.size)
+            yield image
 
 
 def _decode(image: Image.Image, where: str) -> Image.Image:

@@ -87,9 +87,11 @@ def paper_score(distance: float, neighbour_distances: NDArray[np.floating]) -> f
     """
     if len(neighbour_distances) < 2:
         return distance
-    largest = float(neighbour_distances.max())
+    # s* is one of the neighbours' distances, but rounded in another place: it may come out larger.
+    largest = max(distance, float(neighbour_distances.max()))
+    own = math.exp(distance - largest)
     total = float(np.exp(neighbour_distances.astype(np.float64) - largest).sum())
-    return (1 - math.exp(distance - largest) / total) * distance
+    return (1 - own / max(own, total)) * distance
 
 
 def modelzoo_score(squared_distances: NDArray[np.floating]) -> float:

@@ -73,9 +73,13 @@ def run_selftest(
 
 def _read_map(path: Path) -> NDArray[np.float32]:
     try:
-        stored: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path}: not a NumPy array ({error}); copy the folder again") from None
+        with path.open("rb") as file:  # and not np.load, which would open a zip archive, too
+            stored: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ArtifactError(
+            f"{path}: not a NumPy array ({reason}); copy the folder again"
+        ) from None
     if stored.dtype != np.float32 or stored.ndim != 2:
         raise ArtifactError(f"{path}: expected float32 (H, W), got {stored.dtype} {stored.shape}")
     return stored
