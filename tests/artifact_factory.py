@@ -1,0 +1,129 @@
+"""Build a tiny artifact without MindSpore: `fit` with a small ONNX network in its place.
+
+pictures of a striped product -> a complete artifact folder in about a second. Coreset,
+calibration, memory bank, index, self-test, manifest and checksums are made by the real code;
+only features.onnx (two convolutions) and features.mindir (a few bytes) are stand-ins.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from patchcore_build.artifact_writer import new_folder, write_manifest
+from patchcore_build.calibration import calibrate, score_held_out
+from patchcore_build.config import Config, describe_features, make_config
+from patchcore_build.coreset import coreset_size, random_projection, select_coreset
+from patchcore_build.dataset import list_images, load_inputs
+from patchcore_build.features import Storage, extract_features, make_bank
+from patchcore_build.index_graph import write_bank
+from patchcore_runtime.artifact import (
+    ALL_FILES,
+    FEATURES_MINDIR,
+    FEATURES_ONNX,
+    SHA256SUMS,
+    file_digest,
+)
+from patchcore_runtime.session import open_session
+
+CHANNELS = (6, 10)  # C2, C3
+PHOTO_SIZE = (80, 120)  # height, width
+
+
+def tiny_config(recipe="full-frame", **overrides) -> Config:
+    """A recipe at a size of 64 x 96 (whole frame) or 64 x 64 (cropped) input pixels."""
+    settings = {"resize_px": 78, "coreset_ratio": 0.05, "neighbours": 4, "folds": 2}
+    return make_config(recipe, **{**settings, "crop_px": 64, "backbone": "resnet18", **overrides})
+
+
+def striped_photo(seed, *, size=PHOTO_SIZE):
+    """Diagonal stripes with noise and a seeded phase, uint8 (height, width, 3)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: size[0], : size[1]]
+    waves = [np.sin((x + k * y) / 7 + rng.uniform(0, 0.6) + k) for k in (0.3, 0.5, 0.8)]
+    noisy = 128 + 60 * np.stack(waves, axis=-1) + rng.normal(0, 6, (*size, 3))
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def write_photos(folder: Path, count: int) -> Path:
+    """A folder of good pictures."""
+    folder.mkdir(parents=True)
+    for seed in range(count):
+        Image.fromarray(striped_photo(seed)).save(folder / f"{seed:03}.png")
+    return folder
+
+
+def write_network(path: Path, *, height: int, width: int, seed: int = 0) -> None:
+    """A features.onnx of the contract's signature, with strides 8 and 16."""
+    rng = np.random.default_rng(seed)
+    weights, nodes = [], []
+    for layer, channels, stride in (("layer2", CHANNELS[0], 8), ("layer3", CHANNELS[1], 16)):
+        kernel = rng.standard_normal((channels, 3, stride, stride)) * 4 / stride
+        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"{layer}_kernel"))
+        convolve = helper.make_node(
+            "Conv", ["planes", f"{layer}_kernel"], [f"{layer}_linear"], strides=[stride, stride]
+        )
+        nodes += [convolve, helper.make_node("Relu", [f"{layer}_linear"], [layer])]
+    weights.append(numpy_helper.from_array(np.float32(255), "full_scale"))
+    nodes[:0] = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "full_scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+    ]
+    outputs = [
+        _value("layer2", TensorProto.FLOAT, [CHANNELS[0], height // 8, width // 8]),
+        _value("layer3", TensorProto.FLOAT, [CHANNELS[1], height // 16, width // 16]),
+    ]
+    images = _value("images", TensorProto.UINT8, [height, width, 3])
+    graph = helper.make_graph(nodes, "tiny_features", [images], outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def make_artifact(target: Path, photos: Path, config: Config) -> Path:
+    """Everything `fit` does, in its order, with the tiny network."""
+    scratch = target.parent / f"{target.name}-scratch"
+    scratch.mkdir()
+    storage = Storage(scratch, budget_bytes=2**28)
+    with new_folder(target) as staging:
+        inputs = load_inputs(list_images(photos), config, storage)
+        size = inputs.preprocessing
+        write_network(staging / FEATURES_ONNX, height=size.height, width=size.width)
+        (staging / FEATURES_MINDIR).write_bytes(b"stand-in: no MindSpore was here")
+        session = open_session(staging / FEATURES_ONNX, threads=1)
+        store = extract_features(
+            lambda images: session.run(["layer2", "layer3"], {"images": images}),
+            inputs.pixels,
+            upsampling=config.layer3_upsampling,
+            storage=storage,
+        )
+        patches = store.images * store.patches_per_image
+        projected = storage.allocate((patches, 16))
+        store.project(random_projection(sum(CHANNELS), 16, seed=config.seed), projected)
+        count = coreset_size(patches, config.coreset_ratio)
+        rows = select_coreset(projected, count, seed=config.seed)
+        bank = make_bank(store, rows, config.neighbours)
+        held_out = score_held_out(store, projected, config, size, folder=scratch)
+        write_bank(staging, bank, describe_features(config, size, CHANNELS))
+        write_manifest(
+            staging,
+            inputs,
+            calibrate(held_out, config),
+            category="stripes",
+            config=config,
+            provenance={"packages": {"patchcore-build": "tests"}, "device": "cpu"},
+        )
+    return target
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS anew, as somebody would who alters an artifact on purpose."""
+    sums = [f"{file_digest(folder / name)}  {name}\n" for name in sorted(ALL_FILES)]
+    (folder / SHA256SUMS).write_text("".join(sums), encoding="utf-8")
+
+
+def _value(name, kind, shape):
+    return helper.make_tensor_value_info(name, kind, ["B", *shape])

@@ -1,0 +1,32 @@
+"""Fixtures shared by the tests: pictures and tiny artifacts, made once per run."""
+
+import shutil
+
+import pytest
+
+from artifact_factory import make_artifact, tiny_config, write_photos
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder with six good pictures, 80 x 120."""
+    return write_photos(tmp_path_factory.mktemp("tiny") / "photos", 6)
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory, photos):
+    """An artifact of the whole frame, 64 x 96; only for reading."""
+    return make_artifact(tmp_path_factory.mktemp("artifact") / "stripes", photos, tiny_config())
+
+
+@pytest.fixture(scope="session")
+def cropped_artifact(tmp_path_factory, photos):
+    """An artifact of the `paper` recipe, which crops to 64 x 64; only for reading."""
+    folder = tmp_path_factory.mktemp("artifact") / "cropped"
+    return make_artifact(folder, photos, tiny_config("paper"))
+
+
+@pytest.fixture
+def own_artifact(tmp_path, tiny_artifact):
+    """A copy of `tiny_artifact` to damage."""
+    return shutil.copytree(tiny_artifact, tmp_path / "stripes")

@@ -1,0 +1,193 @@
+"""Laws of memory_bank.bin: bytes as FORMAT.md says, and a header that lies is refused unread."""
+
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.memory_bank import (
+    MemoryBank,
+    bank_sections,
+    read_memory_bank,
+    sections,
+    write_memory_bank,
+)
+
+HEADER = struct.Struct("<8sIIQIII")
+NAMES = ("layer2", "layer3", "norms", "origins", "neighbours")
+
+
+def _bank(rows=7, channels2=3, channels3=5, neighbours=4, seed=0):
+    rng = np.random.default_rng(seed)
+    layer2 = rng.standard_normal((rows, channels2)).astype(np.float32)
+    layer3 = rng.standard_normal((rows, channels3)).astype(np.float32)
+    whole = np.concatenate([layer2, layer3], axis=1)
+    gaps = ((whole[:, None] - whole[None]) ** 2).sum(axis=2)
+    return MemoryBank(
+        layer2=layer2,
+        layer3=layer3,
+        norms=(whole**2).sum(axis=1),
+        origins=rng.integers(0, 50, (rows, 3)).astype(np.int32),
+        neighbours=np.argsort(gaps, axis=1)[:, :neighbours].astype(np.int32),
+    )
+
+
+def _write(folder, bank):
+    path = folder / "memory_bank.bin"
+    write_memory_bank(path, bank)
+    return path
+
+
+def _with_header(folder, **changes):
+    """A file of a good bank whose header says something else."""
+    path = _write(folder, _bank())
+    content = path.read_bytes()
+    fields = {
+        "magic": b"PCMEMBNK",
+        "version": 1,
+        "start": 64,
+        "rows": 7,
+        "channels2": 3,
+        "channels3": 5,
+        "neighbours": 4,
+    }
+    path.write_bytes(HEADER.pack(*{**fields, **changes}.values()) + content[HEADER.size :])
+    return path
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 3, 5, 4), (16, 16, 32, 16), (33, 2, 1, 9)])
+def test_a_bank_survives_writing_and_reading(tmp_path, shape):
+    bank = _bank(*shape)
+    again = read_memory_bank(_write(tmp_path, bank))
+    for name in NAMES:
+        got, expected = getattr(again, name), getattr(bank, name)
+        assert got.dtype == expected.dtype
+        assert np.array_equal(got, expected)
+
+
+def test_every_byte_stands_where_the_format_says(tmp_path):
+    bank = _bank()
+    content = _write(tmp_path, bank).read_bytes()
+    expected = HEADER.pack(b"PCMEMBNK", 1, 64, 7, 3, 5, 4)
+    for name in NAMES:
+        expected += bytes(-len(expected) % 64)
+        expected += getattr(bank, name).astype("<f4" if name in NAMES[:3] else "<i4").tobytes()
+    assert content == expected + bytes(-len(expected) % 64)
+
+
+def test_sections_are_aligned_and_do_not_overlap():
+    for shape in [(1, 1, 1, 1), (15680, 512, 1024, 9), (17, 3, 5, 2)]:
+        end = 44
+        for section in sections(*shape):
+            assert section.offset % 64 == 0
+            assert 0 <= section.offset - end < 64
+            end = section.offset + section.size
+
+
+def test_sections_of_a_bank_are_those_of_its_shape():
+    assert bank_sections(_bank(7, 3, 5, 4)) == sections(7, 3, 5, 4)
+
+
+def test_reading_maps_the_file_instead_of_copying_it(tmp_path):
+    shapes = {"layer2": (20_000, 20), "layer3": (20_000, 30), "norms": (20_000,)}
+    floats = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    origins, neighbours = np.zeros((20_000, 3), np.int32), np.zeros((20_000, 1), np.int32)
+    path = _write(tmp_path, MemoryBank(**floats, origins=origins, neighbours=neighbours))
+    tracemalloc.start()
+    bank = read_memory_bank(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert bank.rows == 20_000
+    assert peak < path.stat().st_size / 10
+    with pytest.raises(ValueError, match="read-only"):
+        bank.layer2[0, 0] = 1
+
+
+def test_distances_are_those_of_the_joined_rows():
+    bank = _bank(rows=40)
+    rng = np.random.default_rng(1)
+    patch2, patch3 = rng.standard_normal(3), rng.standard_normal(5)
+    whole = np.concatenate([bank.layer2, bank.layer3], axis=1).astype(np.float64)
+    expected = ((whole - np.concatenate([patch2, patch3])) ** 2).sum(axis=1)
+    patches = patch2.astype(np.float32), patch3.astype(np.float32)
+    assert bank.squared_distances(*patches, slice(None)) == pytest.approx(expected, rel=1e-5)
+    some = bank.neighbours[5]
+    assert bank.squared_distances(*patches, some) == pytest.approx(expected[some], rel=1e-5)
+    assert bank.squared_distances(bank.layer2[3], bank.layer3[3], slice(3, 4)) == [0]
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 43, 44, 63, 64, 100, -64, -1])
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, size):
+    path = _write(tmp_path, _bank())
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ArtifactError, match=r"memory_bank\.bin: "):
+        read_memory_bank(path)
+
+
+def test_a_file_with_more_bytes_than_its_header_says_is_refused(tmp_path):
+    path = _write(tmp_path, _bank())
+    path.write_bytes(path.read_bytes() + bytes(64))
+    with pytest.raises(ArtifactError, match="header says 7 rows of 3 \\+ 5 floats"):
+        read_memory_bank(path)
+
+
+@pytest.mark.parametrize("field", ["rows", "channels2", "channels3", "neighbours"])
+@pytest.mark.parametrize("value", [0, 60, 2**16, 2**31, 2**32 - 1])
+def test_a_header_that_lies_is_refused_without_allocating(tmp_path, field, value):
+    path = _with_header(tmp_path, **{field: value})
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match="copy the folder again"):
+        read_memory_bank(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
+@pytest.mark.parametrize("rows", [2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_row_count_beyond_64_bits_of_bytes_is_refused(tmp_path, rows):
+    with pytest.raises(ArtifactError, match=f"header says {rows} rows"):
+        read_memory_bank(_with_header(tmp_path, rows=rows))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"magic": b"PCMEMBNL"}, "expected a memory bank"),
+        ({"version": 2}, "version: expected 1, got 2"),
+        ({"version": 0}, "version: expected 1, got 0"),
+        ({"start": 128}, "header size: expected 64, got 128"),
+    ],
+)
+def test_another_kind_of_file_is_refused(tmp_path, changes, message):
+    with pytest.raises(ArtifactError, match=message):
+        read_memory_bank(_with_header(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("row", [-1, 7, 2**31 - 1, -(2**31)])
+def test_a_neighbour_outside_the_bank_is_refused(tmp_path, row):
+    bank = _bank()
+    bank.neighbours[4, 2] = row
+    with pytest.raises(ArtifactError, match=r"neighbours: expected rows 0 to 6"):
+        read_memory_bank(_write(tmp_path, bank))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="No such file"):
+        read_memory_bank(tmp_path / "memory_bank.bin")
+
+
+def test_more_neighbours_than_rows_are_refused(tmp_path):
+    path = tmp_path / "memory_bank.bin"
+    bank = _bank(rows=2, neighbours=2)
+    wide = MemoryBank(
+        layer2=bank.layer2,
+        layer3=bank.layer3,
+        norms=bank.norms,
+        origins=bank.origins,
+        neighbours=np.zeros((2, 3), np.int32),
+    )
+    write_memory_bank(path, wide)
+    with pytest.raises(ArtifactError, match="header says"):
+        read_memory_bank(path)
