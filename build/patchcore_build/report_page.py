@@ -1,0 +1,218 @@
+"""Evaluation, gallery and manifest -> the text of report.html, one file that needs no other.
+
+No scripts, nothing from elsewhere; every name is escaped. Each figure stands in a `<data>` element
+with the exact value of report.json and, in `data-field`, its place there.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+from patchcore_build.evaluate import Evaluation
+from patchcore_build.gallery import Shot
+from patchcore_build.report_facts import ArtifactFacts, KindFacts, four_digits
+from patchcore_build.report_pictures import html_text, pictures_section
+from patchcore_build.score_histogram import bin_scores, histogram_svg
+from patchcore_runtime.heatmap import HeatmapScale
+
+_ALIGNED = ' class="number"'
+_NUMBER_HEADS = ("Value", "Flagged", "Passed", "Pictures", "Median score")
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def render_page(
+    evaluation: Evaluation,
+    artifact: ArtifactFacts,
+    kinds: Sequence[KindFacts],
+    shots: Sequence[Shot],
+    scale: HeatmapScale,
+) -> str:
+    """Write the page.
+
+    Args:
+        evaluation: The figures.
+        artifact: What was tested.
+        kinds: Counts of each kind of picture.
+        shots: All test pictures, the most confusing first.
+        scale: Of the heat maps.
+    """
+    title = f"{html_text(evaluation.category)}: test report"
+    style = files("patchcore_build").joinpath("report.css").read_text(encoding="utf-8")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<a class="skip" href="#figures">Skip to the figures</a>
+<header>
+<h1>{title}</h1>
+{_artifact(evaluation, artifact)}
+<nav aria-label="Sections"><ul>
+<li><a href="#figures">Figures</a></li>
+<li><a href="#scores">Scores</a></li>
+<li><a href="#kinds">Kinds of pictures</a></li>
+<li><a href="#problems">Problems ({len(evaluation.problems)})</a></li>
+<li><a href="#pictures">Pictures</a></li>
+</ul></nav>
+</header>
+<main>
+{_figures(evaluation)}
+{_scores(evaluation)}
+{_kinds(kinds)}
+{_problems(evaluation.problems)}
+{pictures_section(shots, scale)}
+</main>
+</body>
+</html>
+"""
+
+
+def _number(value: float, field: str, shown: str = "") -> str:
+    """A figure as people read it, with its exact value and its place in report.json."""
+    words = f"{value:{shown}}" if shown else four_digits(value)
+    return f'<data class="value" value="{value!r}" data-field="{field}">{words}</data>'
+
+
+def _table(name: str, caption: str, heads: Sequence[str], rows: str) -> str:
+    """A table that a narrow screen scrolls sideways, with keys too."""
+    columns = "".join(
+        f'<th scope="col"{_ALIGNED if head in _NUMBER_HEADS else ""}>{head}</th>' for head in heads
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="group" aria-labelledby="{name}-caption">'
+        f'<table><caption id="{name}-caption">{caption}</caption>\n'
+        f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>"
+    )
+
+
+def _artifact(evaluation: Evaluation, artifact: ArtifactFacts) -> str:
+    size = (
+        f"{_number(artifact.input_height, 'artifact.input_height', 'd')} x "
+        f"{_number(artifact.input_width, 'artifact.input_width', 'd')} px"
+    )
+    facts = {
+        "Recipe": f'<span class="value">{html_text(artifact.recipe)}</span>',
+        "Backbone": f'<span class="value">{html_text(artifact.backbone)}</span>',
+        "Input (height x width)": size,
+        "Memory-bank rows": _number(artifact.rows, "artifact.rows", "d"),
+        "Image threshold": _number(artifact.image_threshold, "artifact.image_threshold"),
+        "Pixel threshold": _number(artifact.pixel_threshold, "artifact.pixel_threshold"),
+    }
+    listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    trained = ""
+    if artifact.category != evaluation.category:
+        trained = (
+            f"<p>The artifact was built for <bdi>{html_text(artifact.category)}</bdi>, "
+            "not for these pictures.</p>\n"
+        )
+    return f'{trained}<dl class="facts">{listed}</dl>'
+
+
+def _figures(evaluation: Evaluation) -> str:
+    good = sum(not image.is_anomalous for image in evaluation.images)
+    lacking = "no defects in the test set" if good else "no good pictures in the test set"
+    best = evaluation.image_best_f1
+    best_note = (
+        "no such threshold"
+        if best is None
+        else (
+            f"at {_number(best.threshold, 'image_best_f1.threshold')}; this threshold is "
+            "chosen on the test set, so the figure is an upper bound"
+        )
+    )
+    rows = [
+        _figure("Image AUROC", evaluation.image_auroc, "image_auroc", lacking, "of image scores"),
+        _figure(
+            "Pixel AUROC",
+            evaluation.pixel_auroc,
+            "pixel_auroc",
+            "no usable masks with both normal and defect pixels",
+            "of map values, at input resolution",
+        ),
+        _figure(
+            "Best F1", None if best is None else best.f1, "image_best_f1.f1", lacking, best_note
+        ),
+        _figure(
+            "Good pictures with any flagged pixel",
+            evaluation.pixel_share_flagged_good,
+            "pixel_share_flagged_good",
+            "no good pictures in the test set",
+            f"above {_number(evaluation.pixel_threshold, 'pixel_threshold')} in the map",
+            shown=".1%",
+        ),
+    ]
+    heads = ("Metric", "Value", "Remark")
+    return (
+        '<section aria-labelledby="figures"><h2 id="figures" tabindex="-1">Figures</h2>\n'
+        f"{_table('metrics', 'Metrics of the test set', heads, ''.join(rows))}\n"
+        f"{_confusion(evaluation)}</section>"
+    )
+
+
+def _figure(
+    name: str, value: float | None, field: str, reason: str, note: str, shown: str = ".4f"
+) -> str:
+    """One row of the figures; `reason` says why there is no value."""
+    if value is None:
+        cells = f'<td class="number">none</td><td class="faint">{reason}</td>'
+    else:
+        cells = f'<td class="number">{_number(value, field, shown)}</td>'
+        cells += f'<td class="faint">{note}</td>'
+    return f'<tr><th scope="row">{name}</th>{cells}</tr>\n'
+
+
+def _confusion(evaluation: Evaluation) -> str:
+    counts = evaluation.image_confusion
+
+    def cell(field: str) -> str:
+        value = _number(getattr(counts, field), f"image_confusion.{field}", "d")
+        return f'<td class="number">{value}</td>'
+
+    threshold = _number(counts.threshold, "image_confusion.threshold")
+    rows = (
+        f'<tr><th scope="row">defect</th>{cell("true_positives")}{cell("false_negatives")}</tr>\n'
+        f'<tr><th scope="row">good</th>{cell("false_positives")}{cell("true_negatives")}</tr>\n'
+    )
+    caption = f"Verdicts at the artifact's own threshold, {threshold}"
+    return _table("verdicts", caption, ("Truth", "Flagged", "Passed"), rows)
+
+
+def _scores(evaluation: Evaluation) -> str:
+    threshold = evaluation.image_confusion.threshold
+    good = [image.score for image in evaluation.images if not image.is_anomalous]
+    defect = [image.score for image in evaluation.images if image.is_anomalous]
+    drawn = histogram_svg(bin_scores(good, defect, threshold), threshold)
+    return (
+        '<section aria-labelledby="scores"><h2 id="scores">Scores</h2>\n'
+        f"<figure>{drawn}\n<figcaption>Number of pictures by image score: "
+        '<span class="key good"></span>good above the line, '
+        '<span class="key defect"></span>defect below it.</figcaption></figure></section>'
+    )
+
+
+def _kinds(kinds: Sequence[KindFacts]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row"><bdi>{html_text(facts.kind)}</bdi></th>'
+        f'<td class="number">{_number(facts.pictures, f"kinds.{n}.pictures", "d")}</td>'
+        f'<td class="number">{_number(facts.flagged, f"kinds.{n}.flagged", "d")}</td>'
+        f'<td class="number">{_number(facts.median_score, f"kinds.{n}.median_score")}</td>'
+        "</tr>\n"
+        for n, facts in enumerate(kinds)
+    )
+    heads = ("Kind", "Pictures", "Flagged", "Median score")
+    caption = "A flagged defect is detected, a flagged good picture is a false alarm"
+    return (
+        '<section aria-labelledby="kinds"><h2 id="kinds">Kinds of pictures</h2>\n'
+        f"{_table('kinds', caption, heads, rows)}</section>"
+    )
+
+
+def _problems(problems: Sequence[str]) -> str:
+    listed = "".join(f"<li>{html_text(problem)}</li>\n" for problem in problems)
+    shown = f"<ul>\n{listed}</ul>" if problems else "<p>None.</p>"
+    return f'<section aria-labelledby="problems"><h2 id="problems">Problems</h2>\n{shown}</section>'
