@@ -8,9 +8,10 @@ MindSpore is imported by the command that needs it, so `--help` is instant.
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"patchcore-build: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"patchcore-build: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"patchcore-build: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     return code
 
@@ -91,7 +93,10 @@ def _add_fit(commands: Any) -> None:
         "--skip-bad", action="store_true", help="leave out unreadable pictures and list them"
     )
     network = fit.add_argument_group("network")
-    network.add_argument("--backbone", choices=BACKBONES, default="wide_resnet50_2")
+    network.add_argument(
+        "--backbone", choices=BACKBONES, default="wide_resnet50_2",
+        help="feature network (default wide_resnet50_2)",
+    )  # fmt: skip
     network.add_argument(
         "--weights",
         "--pre_ckpt_path",
@@ -99,11 +104,23 @@ def _add_fit(commands: Any) -> None:
         help=".ckpt, .pth or .safetensors; `auto` downloads torchvision's; `random` is for "
         "benchmarks; scattering needs none",
     )
-    network.add_argument("--device", choices=("cpu", "ascend", "gpu"), default="cpu")
-    network.add_argument("--device-id", "--device_id", type=int, default=0, metavar="N")
-    network.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
+    network.add_argument(
+        "--device", choices=("cpu", "ascend", "gpu"), default="cpu",
+        help="where MindSpore computes the features (default cpu)",
+    )  # fmt: skip
+    network.add_argument(
+        "--device-id", "--device_id", type=_at_least(0), default=0, metavar="N",
+        help="which of several devices (default 0)",
+    )  # fmt: skip
+    network.add_argument(
+        "--precision", choices=("fp32", "fp16"), default="fp32",
+        help="of the feature network; fp16 is for accelerators (default fp32)",
+    )  # fmt: skip
     method = fit.add_argument_group("method")
-    method.add_argument("--recipe", choices=tuple(RECIPES), default="full-frame")
+    method.add_argument(
+        "--recipe", choices=tuple(RECIPES), default="full-frame",
+        help="preset of all settings (default full-frame, which crops nothing)",
+    )  # fmt: skip
     method.add_argument(
         "--coreset-ratio", "--coreset_sampling_ratio", type=float, metavar="R",
         help="share of patches kept (default: the recipe's, 0.01)",
@@ -123,7 +140,7 @@ def _add_fit(commands: Any) -> None:
         "--pooling-border", choices=("counted", "not_counted"), help="instead of the recipe's"
     )
     fit.add_argument(
-        "--memory-budget-gb", type=float, default=8.0, metavar="N",
+        "--memory-budget-gb", type=_gigabytes, default=8.0, metavar="N",
         help="features beyond it go to files (default 8)",
     )  # fmt: skip
 
@@ -132,7 +149,7 @@ def _add_evaluate(commands: Any) -> None:
     command = _command(
         commands, "evaluate", _evaluate, "measure an artifact on a test set in MVTec layout"
     )
-    command.add_argument("artifact", type=Path, metavar="ARTIFACT")
+    command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
         help="data set in MVTec layout",
@@ -141,7 +158,9 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="write report.json, report.html and sheet.png"
     )
-    command.add_argument("--threads", type=int, metavar="N")
+    command.add_argument(
+        "--threads", type=_at_least(1), metavar="N", help="threads (default: the cores given)"
+    )
 
 
 def _add_convert_weights(commands: Any) -> None:
@@ -149,16 +168,39 @@ def _add_convert_weights(commands: Any) -> None:
         commands, "convert-weights", _convert, "torchvision or safetensors weights to MindSpore"
     )
     command.add_argument("source", type=Path, metavar="IN", help=".pth, .safetensors or .ckpt")
-    command.add_argument("target", type=Path, metavar="OUT.ckpt")
-    command.add_argument("--backbone", choices=BACKBONES[:-1], default="wide_resnet50_2")
+    command.add_argument("target", type=Path, metavar="OUT.ckpt", help="the checkpoint to write")
+    command.add_argument(
+        "--backbone", choices=BACKBONES[:-1], default="wide_resnet50_2",
+        help="network that the weights must fit (default wide_resnet50_2)",
+    )  # fmt: skip
 
 
 def _add_demo_data(commands: Any) -> None:
     command = _command(
         commands, "demo-data", _demo_data, "write a procedural data set in MVTec layout"
     )
-    command.add_argument("folder", type=Path, metavar="DIR")
-    command.add_argument("--seed", type=int, default=0, metavar="N")
+    command.add_argument("folder", type=Path, metavar="DIR", help="where the category is made")
+    command.add_argument(
+        "--seed", type=_at_least(0), default=0, metavar="N", help="of the drawing (default 0)"
+    )
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number, refused below `smallest`."""
+
+    def whole_number(text: str) -> int:
+        if int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"expected {smallest} or more, got {text}")
+        return int(text)
+
+    return whole_number
+
+
+def _gigabytes(text: str) -> float:
+    """An argparse type: a size; infinity and NaN are none."""
+    if not 0 <= float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return float(text)
 
 
 def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -180,8 +222,6 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     except ValueError as error:
         parser.error(f"fit: {error}")
-    if arguments.memory_budget_gb < 0:
-        parser.error("fit: --memory-budget-gb: expected 0 or more")
     images = arguments.normal or training_folder(arguments.dataset, arguments.category)
     report = fit(
         FitJob(
