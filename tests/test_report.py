@@ -132,6 +132,7 @@ def _evaluation(scored, **changes):
                 defect=name.split("/")[0],
                 is_anomalous=not name.startswith("good/"),
                 score=score,
+                map_maximum=score,
                 is_flagged=score > THRESHOLD,
             )
             for name, score in scored

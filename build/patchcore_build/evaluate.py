@@ -28,6 +28,7 @@ class ScoredImage:
     defect: str
     is_anomalous: bool  # the truth
     score: float
+    map_maximum: float
     is_flagged: bool  # the verdict
 
 
@@ -64,7 +65,8 @@ def evaluate(
     """Score every test picture and compare with the truth.
 
     A defect's picture whose mask is missing, empty or of another size counts for the image
-    metrics, is left out of the pixel metrics, and is named in `problems`.
+    metrics, is left out of the pixel metrics, and is named in `problems`. So is one whose defect
+    lies wholly outside the crop, but its pixels, all normal, are kept.
 
     Args:
         detector: The artifact, loaded.
@@ -88,6 +90,8 @@ def evaluate(
         try:
             mask = read_mask(image, result.placement, (size.height, size.width))
             pixels.add(result.anomaly_map, mask)
+            if image.is_anomalous and not mask.any():
+                problems.append(f"{image.mask}: the crop hides the whole defect")
         except DatasetError as error:
             problems.append(str(error))
         scored.append(
@@ -96,6 +100,7 @@ def evaluate(
                 defect=image.defect,
                 is_anomalous=image.is_anomalous,
                 score=result.score,
+                map_maximum=float(result.anomaly_map.max()),
                 is_flagged=result.is_anomalous,
             )
         )
@@ -122,12 +127,6 @@ class _PixelScores:
         """(normal, defect) values."""
         values, masks = self._values[: self._count], self._masks[: self._count]
         return values[~masks], values[masks]
-
-    def share_above(self, threshold: float) -> float | None:
-        """Of the pictures without a defect pixel, the share with any value over a threshold."""
-        values, masks = self._values[: self._count], self._masks[: self._count]
-        good = ~masks.any(axis=(1, 2))
-        return float((values[good] > threshold).any(axis=(1, 2)).mean()) if good.any() else None
 
 
 def _summary(
@@ -156,6 +155,12 @@ def _summary(
         image_best_f1=best_f1(normal, anomalous) if both else None,
         image_confusion=confusion(normal, anomalous, calibration.image_threshold),
         pixel_threshold=calibration.pixel_threshold,
-        pixel_share_flagged_good=pixels.share_above(calibration.pixel_threshold),
+        pixel_share_flagged_good=_share_above(scored, calibration.pixel_threshold),
         problems=tuple(problems),
     )
+
+
+def _share_above(scored: list[ScoredImage], pixel_threshold: float) -> float | None:
+    """Of the good pictures, the share with any map value over the threshold."""
+    good = [image.map_maximum > pixel_threshold for image in scored if not image.is_anomalous]
+    return sum(good) / len(good) if good else None
