@@ -21,6 +21,7 @@ from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Preprocessing
 from patchcore_runtime.preprocess import fit_to_input
 
+SPOILED = ("truncated", "truncated behind its header", "text", "empty", "one pixel")
 SEVEN = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
 
 
@@ -143,21 +144,24 @@ def test_rows_names_and_paths_belong_together(tmp_path):
 
 def spoil(folder, kind):
     """One unreadable picture among the others."""
+    path = folder / "05.png"
     if kind == "truncated":
-        path = save(folder / "05.png", size=(200, 200))
+        save(path, size=(200, 200))
         path.write_bytes(path.read_bytes()[:5000])
+    elif kind == "truncated behind its header":  # so that its size is known
+        jpeg = save(folder / "05.jpg", size=(200, 200))
+        path.write_bytes(jpeg.read_bytes()[:5000])
+        jpeg.unlink()
     elif kind == "text":
-        path = folder / "05.png"
         path.write_text("not a picture", encoding="utf-8")
     elif kind == "empty":
-        path = folder / "05.png"
         path.write_bytes(b"")
     else:
-        path = save(folder / "05.png", size=(1, 1))
+        save(path, size=(1, 1))
     return path
 
 
-@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "one pixel"])
+@pytest.mark.parametrize("kind", SPOILED)
 def test_one_unreadable_picture_among_many_is_refused_by_name(tmp_path, kind):
     for number in range(10):
         save(tmp_path / "in" / f"{number:02}.png")
@@ -167,7 +171,7 @@ def test_one_unreadable_picture_among_many_is_refused_by_name(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "one pixel"])
+@pytest.mark.parametrize("kind", SPOILED)
 def test_skip_bad_keeps_the_others_and_lists_the_bad_without_its_machine(tmp_path, kind):
     for number in range(10):
         save(tmp_path / "in" / "sub" / f"{number:02}.png", seed=number)

@@ -51,14 +51,13 @@ def fitted(tmp_path_factory, photos, weights):
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory, photos, weights):
-    """The report of a fit with another seed, of a folder in which one picture is damaged."""
-    folder = tmp_path_factory.mktemp("other")
+def spared(tmp_path_factory, photos, weights):
+    """The report of a fit that leaves out the one damaged picture of its folder."""
+    folder = tmp_path_factory.mktemp("spared")
     spoiled = shutil.copytree(photos, folder / "photos")
     (spoiled / "003.png").write_bytes(b"damaged")
     (spoiled / "notes.txt").write_text("stray", encoding="utf-8")
-    changes = {"settings": {"seed": 1}, "skip_bad": True}
-    return fit(job(spoiled, weights, folder / "stripes", **changes))
+    return fit(job(spoiled, weights, folder / "stripes", skip_bad=True))
 
 
 def sums(artifact):
@@ -132,20 +131,26 @@ def test_another_process_writes_the_same_bytes_with_and_without_memory(
     assert list(working.iterdir()) == []
 
 
-def test_another_seed_makes_another_bank(fitted, other):
-    bank = Artifact.open(fitted.artifact).memory_bank
-    assert not np.array_equal(bank.origins, Artifact.open(other.artifact).memory_bank.origins)
+def test_another_seed_starts_the_bank_elsewhere_and_keeps_the_network(
+    fitted, photos, weights, tmp_path
+):
+    report = fit(job(photos, weights, tmp_path / "out", settings={"seed": 1}))
+    first, second = (Artifact.open(r.artifact).memory_bank.origins for r in (fitted, report))
+    assert len(first) == len(second)
+    assert first[0].tolist() != second[0].tolist()
+    network = (fitted.artifact / FEATURES_ONNX).read_bytes()
+    assert (report.artifact / FEATURES_ONNX).read_bytes() == network
 
 
-def test_a_skipped_picture_is_in_report_and_manifest_without_its_folder(other):
-    manifest = Artifact.open(other.artifact).manifest
-    assert other.skipped == manifest.training.skipped
-    (reason,) = other.skipped
+def test_a_skipped_picture_is_in_report_and_manifest_without_its_folder(spared):
+    manifest = Artifact.open(spared.artifact).manifest
+    assert spared.skipped == manifest.training.skipped
+    (reason,) = spared.skipped
     assert reason.startswith("003.png: not a readable picture")
     assert "003.png" not in manifest.training.images
-    assert (other.images, other.strays) == (5, 1)
-    text = (other.artifact / "manifest.json").read_text(encoding="utf-8")
-    assert str(other.artifact.parent) not in text
+    assert (spared.images, spared.strays) == (5, 1)
+    text = (spared.artifact / "manifest.json").read_text(encoding="utf-8")
+    assert str(spared.artifact.parent) not in text
 
 
 def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):

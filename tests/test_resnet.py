@@ -9,8 +9,6 @@ from patchcore_build.device import open_device
 open_device()
 
 from patchcore_build.backbone import (  # noqa: E402  (MindSpore wants its device first)
-    MEAN,
-    STD,
     expected_shapes,
     make_extractor,
     random_weights,
@@ -18,6 +16,9 @@ from patchcore_build.backbone import (  # noqa: E402  (MindSpore wants its devic
 from patchcore_build.features import mindspore_network  # noqa: E402
 
 SIDE_PX = 64
+# As torchvision's documentation gives them for its ImageNet weights.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 # Parameters of torchvision's whole models, as its documentation publishes them, and the width of
 # the 3x3 convolutions of layer4 (0: basic blocks).
 PUBLISHED = {
