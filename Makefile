@@ -27,14 +27,19 @@ demo: $(READY) ## Offline: make pictures, fit, check, score, evaluate; ends with
 	$(BIN)/patchcore-build fit --dataset $(DEMO)/data --category brushed_plate \
 	  --backbone scattering --output $(DEMO)/artifact
 	$(BIN)/patchcore-runtime check $(DEMO)/artifact
-	$(BIN)/patchcore-runtime score $(DEMO)/artifact $(DEMO)/data/brushed_plate/test/good/000.png \
-	  $(DEMO)/data/brushed_plate/test/crack/000.png --maps $(DEMO)/heatmaps
+	$(BIN)/patchcore-runtime score $(DEMO)/artifact $(DEMO)/data/brushed_plate/test/ \
+	  --maps $(DEMO)/heatmaps --csv $(DEMO)/scores.csv > $(DEMO)/scores.jsonl
+	@echo; head -n 4 $(DEMO)/scores.jsonl; echo "... one line per picture in $(DEMO)/scores.jsonl"
 	$(BIN)/patchcore-build evaluate $(DEMO)/artifact --dataset $(DEMO)/data --output $(DEMO)/report
 	@echo
 	@echo "The backbone was 'scattering', which needs no download. An ImageNet network is better at"
 	@echo "localisation and subtle texture: --backbone wide_resnet50_2 --weights auto fetches"
 	@echo "torchvision's weights once (offline: it says which file to put where)."
-	@echo "Open $(DEMO)/report/report.html, $(DEMO)/report/sheet.png and $(DEMO)/heatmaps/"
+	@echo
+	@echo "Scores:        $(DEMO)/scores.csv"
+	@echo "Heat maps:     $(DEMO)/heatmaps/"
+	@echo "Picture sheet: $(DEMO)/report/sheet.png"
+	@echo "Report:        $(DEMO)/report/report.html"
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest

@@ -198,10 +198,10 @@ def test_views_of_a_picture_move_closer_to_each_other_than_to_other_pictures(fea
         assert ratio(matrix, layers) < 0.9 * ratio(np.eye(len(matrix)), layers)
 
 
-def _block_means(pair):
-    """Stand-in features, (2, 3, h, w) and (2, 6, h/2, w/2)."""
-    x = pair.astype(np.float32).transpose(0, 3, 1, 2) / 255
-    fine = x.reshape(2, 3, H // 8, 8, W // 8, 8).mean(axis=(3, 5))
+def _block_means(views):
+    """Stand-in features, (B, 3, h, w) and (B, 6, h/2, w/2)."""
+    x = views.astype(np.float32).transpose(0, 3, 1, 2) / 255
+    fine = x.reshape(len(views), 3, H // 8, 8, W // 8, 8).mean(axis=(3, 5))
     coarse = fine[:, :, ::2, ::2]
     return fine, np.concatenate([coarse, np.square(coarse)], axis=1)
 
@@ -218,9 +218,11 @@ def test_whitening_is_the_inverse_fourth_root_of_half_the_spread_of_view_differe
     draws = np.random.default_rng(0)
     spread = np.array([1, 4, 16, 64], np.float32) ** 0.5  # each view's standard deviations
 
-    def noise(pair):
-        assert pair.shape == (2, H, W, 3)
-        layer = draws.standard_normal((2, 4, 40, 50), dtype=np.float32) * spread[:, None, None]
+    def noise(views):
+        assert views.shape[1:] == (H, W, 3)
+        assert len(views) in (2, 4, 6, 8)  # whole pairs
+        shape = (len(views), 4, 40, 50)
+        layer = draws.standard_normal(shape, dtype=np.float32) * spread[:, None, None]
         return layer, 9 * layer
 
     layer2, layer3 = estimate_whitening(noise, _pictures(1).repeat(5, axis=0), seed=0)
@@ -233,9 +235,9 @@ def test_whitening_is_the_inverse_fourth_root_of_half_the_spread_of_view_differe
 def test_at_most_thirty_pictures_are_looked_at_first_and_last_among_them():
     seen = []
 
-    def record(pair):
-        seen.append(int(np.median(pair)))
-        return _block_means(pair)
+    def record(views):
+        seen.extend(int(np.median(pair)) for pair in views.reshape(-1, 2, H, W, 3))
+        return _block_means(views)
 
     levels = np.linspace(30, 220, 45).astype(np.uint8)[:, None, None, None]
     estimate_whitening(record, np.broadcast_to(levels, (45, H, W, 3)), seed=0)
@@ -245,8 +247,9 @@ def test_at_most_thirty_pictures_are_looked_at_first_and_last_among_them():
 
 
 def test_pictures_without_any_difference_still_give_a_finite_whitening():
-    def constant(pair):
-        return np.ones((len(pair), 3, 4, 4), np.float32), np.ones((len(pair), 5, 2, 2), np.float32)
+    def constant(views):
+        count = len(views)
+        return np.ones((count, 3, 4, 4), np.float32), np.ones((count, 5, 2, 2), np.float32)
 
     for matrix in estimate_whitening(constant, _pictures(1), seed=0):
         assert np.isfinite(matrix).all()

@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         code: int = arguments.run(arguments, parser)
+    except KeyboardInterrupt:
+        print("patchcore-build: interrupted; nothing was kept", file=sys.stderr)
+        return 130
     except PatchCoreError as error:
         print(f"patchcore-build: {error}", file=sys.stderr)
         return 1

@@ -66,8 +66,9 @@ class FeatureStore:
         for image in range(self.images):
             block = target[image * patches : (image + 1) * patches]
             np.matmul(self.layer2[image].reshape(patches, -1), matrix[:channels2], out=block)
-            coarse = self.layer3[image] @ matrix[channels2:]
-            block += self._upsample(coarse).reshape(patches, -1)
+            height, width, channels3 = self.layer3[image].shape
+            coarse = self.layer3[image].reshape(-1, channels3) @ matrix[channels2:]
+            block += self._upsample(coarse.reshape(height, width, -1)).reshape(patches, -1)
             progress(image + 1, self.images)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

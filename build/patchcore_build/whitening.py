@@ -20,6 +20,7 @@ Features = Callable[
 
 MAX_IMAGES = 30
 PAIRS_PER_IMAGE = 2
+PAIRS_PER_BATCH = 4  # a network on a CPU is about twice as fast with eight views as with two
 RIDGE = 0.1  # of the mean eigenvalue
 
 
@@ -28,11 +29,11 @@ def estimate_whitening(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the whitening of layer2 and layer3 from pairs of augmented views.
 
-    At most 30 evenly spread pictures are used, two pairs each; memory is that of one pair.
+    At most 30 evenly spread pictures are used, two pairs each; memory is that of four pairs.
 
     Args:
-        body_features: uint8 (2, H, W, 3), always two -> layer2 (2, C2, h, w) and layer3
-            (2, C3, h/2, w/2), after the 3x3 average and with identity whitening.
+        body_features: uint8 (B, H, W, 3), B up to eight -> layer2 (B, C2, h, w) and layer3
+            (B, C3, h/2, w/2), after the 3x3 average and with identity whitening.
         images: Good pictures, uint8 RGB, shape (N, H, W, 3), N >= 1.
         seed: Seed of the views.
 
@@ -51,11 +52,13 @@ def estimate_whitening(
     rows = np.linspace(0, len(images) - 1, min(len(images), MAX_IMAGES)).round().astype(np.int64)
     rows = np.repeat(rows, PAIRS_PER_IMAGE)
     nuisance2 = nuisance3 = np.zeros(())
-    for row in rows:
-        pair = np.stack([augmented_view(images[row], rng), augmented_view(images[row], rng)])
-        layer2, layer3 = body_features(pair)
-        nuisance2 = nuisance2 + _half_difference_covariance(layer2) / len(rows)
-        nuisance3 = nuisance3 + _half_difference_covariance(layer3) / len(rows)
+    for start in range(0, len(rows), PAIRS_PER_BATCH):
+        batch = np.repeat(rows[start : start + PAIRS_PER_BATCH], 2)
+        layer2, layer3 = body_features(np.stack([augmented_view(images[r], rng) for r in batch]))
+        for first in range(0, len(batch), 2):
+            pair = slice(first, first + 2)
+            nuisance2 = nuisance2 + _half_difference_covariance(layer2[pair]) / len(rows)
+            nuisance3 = nuisance3 + _half_difference_covariance(layer3[pair]) / len(rows)
     return _inverse_fourth_root(nuisance2), _inverse_fourth_root(nuisance3)
 
 

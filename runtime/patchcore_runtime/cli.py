@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("patchcore-runtime: interrupted", file=sys.stderr)
+        return 130
     except PatchCoreError as error:
         print(f"patchcore-runtime: {error}", file=sys.stderr)
         return 1

@@ -91,20 +91,20 @@ def read_image(source: ImageSource) -> Image.Image:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) as shown, after EXIF orientation, from the file's header alone.
+    """(height, width) as shown, after EXIF orientation, from what stands before the pixels.
 
     Raises:
         ImageError: see `read_image`.
     """
     with _open(path) as image:
         try:
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            # Pillow decodes a whole PNG to look for EXIF behind its pixels; that rarity can wait.
+            in_header = image.format != "PNG" or "exif" in image.info
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if in_header else 1
         except _DECODER_ERRORS as error:
             raise ImageError(_unreadable(path, error)) from None
         width, height = image.size
-        if isinstance(
-            image, TiffImageFile
-        ):  # some versions of Pillow have turned this size already
+        if isinstance(image, TiffImageFile):  # some Pillows have turned this size already
             width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return (width, height) if orientation in _SIDEWAYS else (height, width)
 
