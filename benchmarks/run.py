@@ -24,7 +24,9 @@ from typing import Any
 
 from patchcore_build.demo import write_demo_dataset
 from patchcore_runtime import Detector
+from patchcore_runtime.artifact import FEATURES_ONNX
 from patchcore_runtime.preprocess import fit_to_input, read_image
+from patchcore_runtime.session import open_session
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 60
@@ -110,10 +112,8 @@ def _fit_one(case: dict[str, str]) -> dict[str, Any]:
 
 def _score(case: dict[str, str]) -> dict[str, Any]:
     """Median ms of each stage; the stages take turns, so that all see the same machine."""
-    import onnxruntime
-
     detector = Detector.load(case["output"])
-    session = onnxruntime.InferenceSession(f"{case['output']}/features.onnx")
+    session = open_session(Path(case["output"]) / FEATURES_ONNX)  # a bare InferenceSession
     settings = detector.manifest.preprocess
     image = read_image(case["test_image"])
     pixels, placement = fit_to_input(image, settings)

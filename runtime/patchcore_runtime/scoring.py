@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from patchcore_runtime.manifest import Upsampling
 
+_LARGEST_LONE_PRODUCT = 2**17  # multiplications; OpenBLAS goes parallel above 2^18
 _TRUNCATE = 4.0  # the Gaussian ends at four sigma, as in scipy.ndimage
 
 
@@ -70,8 +71,20 @@ def anomaly_map(
         rows_matrix: `map_matrix` of the height, (H, h).
         columns_matrix: `map_matrix` of the width, (W, w).
     """
-    smooth: NDArray[np.float32] = rows_matrix @ distances @ columns_matrix.T
-    return smooth
+    return _multiply(_multiply(rows_matrix, distances), columns_matrix.T)
+
+
+def _multiply(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Matrix product in blocks of rows small enough that OpenBLAS stays in this thread.
+
+    Its helper threads would go on spinning for tens of milliseconds and take their core from
+    onnxruntime: 16 ms instead of 11 ms a picture with resnet18 on two cores.
+    """
+    product = np.empty((len(left), right.shape[1]), np.float32)
+    step = max(1, _LARGEST_LONE_PRODUCT // right.size)
+    for start in range(0, len(left), step):
+        np.matmul(left[start : start + step], right, out=product[start : start + step])
+    return product
 
 
 def paper_score(distance: float, neighbour_distances: NDArray[np.floating]) -> float:
