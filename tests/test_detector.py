@@ -76,7 +76,8 @@ def _expected(folder, photo, kind, *, upsampling, neighbours=4):
         score = (1 - np.exp(squares).max() / np.exp(squares).sum()) * squares[0]
     manifest = Artifact.open(folder).manifest
     grid = nearest.reshape(manifest.features.layer2.height, -1)
-    fine = ndimage.zoom(grid, 8, order=1, mode="nearest", grid_mode=True)
+    levels = grid**2 if kind == "modelzoo" else grid
+    fine = ndimage.zoom(levels, 8, order=1, mode="nearest", grid_mode=True)
     return score, grid, ndimage.gaussian_filter(fine, manifest.scoring.sigma_px, mode="reflect")
 
 

@@ -51,9 +51,11 @@ class PatchScorer:
     def score(self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> PatchScores:
         """Score one picture's features, (1, C2, h, w) and (1, C3, h/2, w/2)."""
         distances, rows = (batch[0] for batch in self._index.nearest(layer2, layer3))
+        # The MindSpore Models evaluation never takes the root of faiss's squared distances.
+        levels = distances * distances if self._kind == "modelzoo" else distances
         return PatchScores(
             score=self._image_score(layer2[0], layer3[0], distances, rows),
-            anomaly_map=anomaly_map(distances, self._map_rows, self._map_columns),
+            anomaly_map=anomaly_map(levels, self._map_rows, self._map_columns),
             distances=distances,
             rows=rows,
         )
