@@ -7,7 +7,7 @@ DEMO := out/demo
 # Where `make bench` looks for real pictures and weights; without them it uses the demo's.
 SHARED ?= ../shared
 
-.PHONY: demo test check fix wheels bench clean help
+.PHONY: demo test check fix wheels lean bench clean help
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -58,6 +58,13 @@ wheels: $(READY) ## Build both wheels into dist/
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist runtime
 	$(BIN)/python -m build --wheel --outdir dist .
+
+lean: wheels ## Prove that the runtime wheel alone, in an empty environment, scores a picture
+	rm -rf out/lean && $(PYTHON) -m venv out/lean
+	out/lean/bin/python -m pip install --quiet dist/patchcore_runtime-*.whl
+	out/lean/bin/patchcore-runtime check artifacts/tiny
+	out/lean/bin/patchcore-runtime score artifacts/tiny artifacts/tiny/selftest.png
+	out/lean/bin/python -m pip list --format=freeze
 
 bench: $(READY) ## Measure on this machine; writes benchmarks/results.md and results.json
 	$(BIN)/python benchmarks/run.py --shared $(SHARED)
