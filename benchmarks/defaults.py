@@ -29,15 +29,7 @@ from patchcore_build.coreset import (
     random_projection,
     select_coreset,
 )
-from patchcore_build.dataset import (
-    Inputs,
-    TestImage,
-    list_images,
-    list_test_images,
-    load_inputs,
-    read_mask,
-    training_folder,
-)
+from patchcore_build.dataset import TestImage, open_dataset, read_mask
 from patchcore_build.device import open_device
 from patchcore_build.errors import DatasetError
 from patchcore_build.features import (
@@ -50,6 +42,7 @@ from patchcore_build.features import (
 from patchcore_build.index_graph import write_bank
 from patchcore_build.metrics import auroc
 from patchcore_build.parameters import make_network
+from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.patch_scorer import PatchScorer
@@ -89,7 +82,8 @@ def _arguments() -> argparse.Namespace:
 def _measure(
     arguments: argparse.Namespace, config: Config, seeds: Sequence[int]
 ) -> Iterator[dict[str, object]]:
-    folder = list_images(training_folder(arguments.dataset, arguments.category))
+    dataset = open_dataset(arguments.dataset)
+    folder = dataset.training_images(arguments.category)
     with tempfile.TemporaryDirectory() as scratch:
         storage = Storage(Path(scratch), budget_bytes=2**34)
         inputs = load_inputs(folder, config, storage)
@@ -98,7 +92,7 @@ def _measure(
         store = extract_features(
             network, inputs.pixels, upsampling=config.layer3_upsampling, storage=storage
         )
-        tests = list_test_images(arguments.dataset, arguments.category)
+        tests = dataset.test_images(arguments.category)
         shots = [preprocess(image.path, inputs.preprocessing) for image in tests]
         test_store = extract_features(
             network,

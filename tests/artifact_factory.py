@@ -16,9 +16,10 @@ from patchcore_build.artifact_writer import new_folder, write_manifest
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features, make_config
 from patchcore_build.coreset import coreset_size, random_projection, select_coreset
-from patchcore_build.dataset import list_images, load_inputs
+from patchcore_build.dataset import list_images
 from patchcore_build.features import Storage, extract_features, make_bank
 from patchcore_build.index_graph import write_bank
+from patchcore_build.training_inputs import load_inputs
 from patchcore_runtime.artifact import (
     ALL_FILES,
     FEATURES_MINDIR,

@@ -201,7 +201,7 @@ def test_evaluate_refuses_what_is_no_artifact_and_what_is_no_test_set(
     said = refusal(capfd, "evaluate", tmp_path / "none", "--dataset", tmp_path)
     assert "none: no such folder; expected a PatchCore artifact" in said
     said = refusal(capfd, "evaluate", tiny_artifact, "--dataset", tmp_path)
-    assert "test: no such folder" in said
+    assert "expected a data set (mvtec: " in said
     with (own_artifact / "memory_bank.bin").open("r+b") as file:
         file.seek(100)
         file.write(b"altered")

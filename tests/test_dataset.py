@@ -1,5 +1,6 @@
 """Laws of reading folders: names decide the order, strays are counted, every refusal has a name."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,15 +9,14 @@ from PIL import Image
 
 from patchcore_build.config import make_config
 from patchcore_build.dataset import (
-    digest_images,
     list_images,
     list_test_images,
-    load_inputs,
     read_mask,
     training_folder,
 )
 from patchcore_build.errors import DatasetError
 from patchcore_build.features import Storage
+from patchcore_build.training_inputs import digest_images, load_inputs
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Preprocessing
 from patchcore_runtime.preprocess import fit_to_input
@@ -120,7 +120,7 @@ def test_an_unknown_category_is_refused_with_the_ones_that_exist(tmp_path):
     (tmp_path / "readme").mkdir()
     with pytest.raises(DatasetError, match=r"categories here: bottle, screw; .*--normal"):
         training_folder(tmp_path, "nut")
-    with pytest.raises(DatasetError, match=r"no category found here"):
+    with pytest.raises(DatasetError, match=r"got one category of it; .* --category screw"):
         training_folder(tmp_path / "screw", "nut")
     assert training_folder(tmp_path, "screw") == tmp_path / "screw" / "train" / "good"
 
@@ -250,6 +250,11 @@ def test_a_mask_that_cannot_be_used_is_refused_by_name(tmp_path):
     save_mask(mask, value=1)  # 0/1 instead of 0/255 must not pass for a picture without defect
     with pytest.raises(DatasetError, match=r"000_mask\.png: expected a marked defect.*\b1\b"):
         read_mask(only_test_image(tmp_path), place, (64, 64))
+    numbered = dataclasses.replace(only_test_image(tmp_path), mask_level=1)  # class numbers
+    assert read_mask(numbered, place, (64, 64)).any()
+    save_mask(mask, value=0)
+    with pytest.raises(DatasetError, match=r"at least 1 of 255\), got an empty mask"):
+        read_mask(numbered, place, (64, 64))
     save_mask(mask, size=(60, 40))
     with pytest.raises(DatasetError, match=r"000_mask\.png: expected 60 x 40 px .*got 40 x 60"):
         read_mask(only_test_image(tmp_path), place, (64, 64))

@@ -135,9 +135,11 @@ def test_without_masks_only_the_pixel_figure_is_missing(tmp_path, detector):
 
 
 def test_a_missing_test_folder_and_an_unreadable_picture_are_refused_by_name(tmp_path, detector):
-    with pytest.raises(DatasetError, match=r"nothing.test: no such folder"):
+    with pytest.raises(DatasetError, match=r"found nothing;"):
         evaluate(detector, tmp_path, "nothing")
     root = write_test_set(tmp_path)
+    with pytest.raises(DatasetError, match=r"no category 'nothing' .* here: part;"):
+        evaluate(detector, root, "nothing")
     (root / "part" / "test" / "good" / "001.png").write_bytes(b"x")
     with pytest.raises(ImageError, match=r"good.001\.png: not a readable picture"):
         evaluate(detector, root, "part")

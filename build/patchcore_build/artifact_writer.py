@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from patchcore_build.config import Config, describe_features, scoring_rule
-from patchcore_build.dataset import Inputs, digest_images
 from patchcore_build.errors import OutputError
 from patchcore_build.selftest import TOLERANCE, write_selftest
+from patchcore_build.training_inputs import Inputs, digest_images
 from patchcore_runtime.artifact import (
     ALL_FILES,
     FEATURES_MINDIR,

@@ -21,6 +21,7 @@ from patchcore_build import __version__
 from patchcore_build.config import BACKBONES, RECIPES
 from patchcore_runtime.errors import PatchCoreError
 
+_LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"
 _EXAMPLES = """examples:
   patchcore-build fit --dataset mvtec --category bottle --weights resnet18.pth \\
       --backbone resnet18 --output artifacts/bottle
@@ -85,9 +86,10 @@ def _add_fit(commands: Any) -> None:
     fit = _command(commands, "fit", _fit, "build an artifact from good pictures")
     where = fit.add_argument_group("pictures and result")
     where.add_argument(
-        "--dataset", "--dataset_path", type=Path, metavar="DIR", help="data set in MVTec layout"
-    )
-    where.add_argument("--category", metavar="NAME", help="its CATEGORY/train/good is learned")
+        "--dataset", "--dataset_path", type=Path, metavar="DIR",
+        help=f"data set ({_LAYOUTS} layout)",
+    )  # fmt: skip
+    where.add_argument("--category", metavar="NAME", help="whose good pictures are learned")
     where.add_argument("--normal", type=Path, metavar="DIR", help="or: any folder of good pictures")
     where.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
@@ -149,13 +151,11 @@ def _add_fit(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    command = _command(
-        commands, "evaluate", _evaluate, "measure an artifact on a test set in MVTec layout"
-    )
+    command = _command(commands, "evaluate", _evaluate, "measure an artifact on a test set")
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
-        help="data set in MVTec layout",
+        help=f"data set ({_LAYOUTS} layout)",
     )  # fmt: skip
     command.add_argument("--category", metavar="NAME", help="default: the artifact's own")
     command.add_argument(
@@ -208,7 +208,6 @@ def _gigabytes(text: str) -> float:
 
 def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from patchcore_build.config import make_config
-    from patchcore_build.dataset import training_folder
     from patchcore_build.fit import FitJob, fit
 
     if (arguments.normal is None) == (arguments.dataset is None):
@@ -225,11 +224,11 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     except ValueError as error:
         parser.error(f"fit: {error}")
-    images = arguments.normal or training_folder(arguments.dataset, arguments.category)
+    images, category, source = _training_pictures(arguments)
     report = fit(
         FitJob(
             images=images,
-            category=arguments.category or images.resolve().name,
+            category=category,
             output=arguments.output,
             config=config,
             weights=arguments.weights,
@@ -247,7 +246,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for line in report.skipped:
         print(f"skipped: {line}")
     strays = f", {report.strays} other files ignored" if report.strays else ""
-    print(f"pictures: {report.images}{strays}; input {height} x {width} px")
+    print(f"pictures: {report.images}{source}{strays}; input {height} x {width} px")
     print(f"memory bank: {report.rows} rows")
     print(
         f"thresholds: image {calibration.image_threshold:.4g}, pixel "
@@ -258,7 +257,19 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
+def _training_pictures(arguments: argparse.Namespace) -> tuple[Any, str, str]:
+    """What `fit` learns from, the category's name, and words on the data set."""
+    from patchcore_build.dataset import open_dataset
+
+    if arguments.normal is not None:
+        return arguments.normal, arguments.category or arguments.normal.resolve().name, ""
+    dataset = open_dataset(arguments.dataset)
+    images = dataset.training_images(arguments.category)
+    return images, arguments.category, f", {dataset.layout} layout"
+
+
 def _evaluate(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    from patchcore_build.dataset import open_dataset
     from patchcore_build.evaluate import evaluate
     from patchcore_build.gallery import Gallery
     from patchcore_build.progress import progress_bar
@@ -283,7 +294,8 @@ def _evaluate(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -
         return 0
     for problem in result.problems:
         print(f"note: {problem}")
-    print(f"category: {result.category}, {len(result.images)} pictures")
+    layout = open_dataset(arguments.dataset).layout
+    print(f"category: {result.category} ({layout} layout), {len(result.images)} pictures")
     print(f"image AUROC: {_figure(result.image_auroc)}")
     print(f"pixel AUROC: {_figure(result.pixel_auroc)} (input resolution)")
     if result.image_best_f1:

@@ -24,7 +24,7 @@ from patchcore_runtime.detector import Detector, Result
 class ScoredImage:
     """One test picture and what the detector said of it."""
 
-    name: str  # below test/, with forward slashes
+    name: str  # below the test set, with forward slashes
     defect: str
     is_anomalous: bool  # the truth
     score: float
@@ -70,8 +70,8 @@ def evaluate(
 
     Args:
         detector: The artifact, loaded.
-        dataset: Folder in MVTec layout.
-        category: Its subfolder.
+        dataset: Folder of a data set in any known layout.
+        category: One of its categories.
         progress: Told how many pictures are done.
         visit: Called with each picture, its result and its mask (None: not usable).
 
@@ -80,7 +80,6 @@ def evaluate(
         ImageError: a test picture is unreadable.
     """
     listed = list_test_images(dataset, category)
-    root = dataset / category / "test"
     size = detector.manifest.preprocess
     pixels = _PixelScores(len(listed), (size.height, size.width))
     scored, problems = [], []
@@ -96,7 +95,7 @@ def evaluate(
             problems.append(str(error))
         scored.append(
             ScoredImage(
-                name=image.path.relative_to(root).as_posix(),
+                name=image.name,
                 defect=image.defect,
                 is_anomalous=image.is_anomalous,
                 score=result.score,

@@ -24,7 +24,7 @@ from patchcore_build.coreset import (
     random_projection,
     select_coreset,
 )
-from patchcore_build.dataset import Inputs, list_images, load_inputs
+from patchcore_build.dataset import ImageFolder, list_images
 from patchcore_build.device import Device, open_device
 from patchcore_build.features import (
     FeatureStore,
@@ -35,6 +35,7 @@ from patchcore_build.features import (
 )
 from patchcore_build.index_graph import write_bank
 from patchcore_build.progress import progress_bar
+from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX
 from patchcore_runtime.manifest import Calibration
 from patchcore_runtime.memory_bank import MemoryBank
@@ -50,11 +51,12 @@ _GIB = 2**30
 class FitJob:
     """What to build, from what, where.
 
+    `images` is a folder, or the listing that a data set gives.
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
     or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
     """
 
-    images: Path
+    images: Path | ImageFolder
     category: str
     output: Path
     config: Config
@@ -100,7 +102,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         with clock.stage("start MindSpore"):
             open_device(job.device, device_id=job.device_id, precision=job.config.precision)
         storage = Storage(Path(scratch), budget_bytes=int(job.memory_budget_gb * _GIB))
-        folder = list_images(job.images)
+        folder = list_images(job.images) if isinstance(job.images, Path) else job.images
         with clock.stage("read pictures"), progress_bar("pictures", "image") as progress:
             inputs = load_inputs(
                 folder, job.config, storage, skip_bad=job.skip_bad, progress=progress

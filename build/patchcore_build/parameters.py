@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from patchcore_build.backbone import expected_shapes, make_extractor, random_weights
 from patchcore_build.config import Config
-from patchcore_build.dataset import Inputs
 from patchcore_build.download import fetch_weights, user_cache_dir
 from patchcore_build.errors import WeightsError
 from patchcore_build.features import Network, mindspore_network
 from patchcore_build.progress import Progress, silent
+from patchcore_build.training_inputs import Inputs
 from patchcore_build.weights import digest, match_weights, read_weights
 from patchcore_build.whitening import estimate_whitening
 
