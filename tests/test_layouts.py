@@ -192,6 +192,18 @@ def test_the_command_evaluates_each_layout_and_names_it(
     assert str(root) not in json.dumps(report)
 
 
+def test_the_command_learns_the_same_from_a_split_file_as_from_folders(tmp_path, capfd):
+    banks = []
+    for layout in ("visa", "mvtec"):
+        root, artifact = make(layout, tmp_path / layout), tmp_path / f"{layout}-artifact"
+        order = ["fit", "--dataset", str(root), "--category", CATEGORY, "--output", str(artifact)]
+        order += ["--backbone", "resnet18", "--weights", "random", "--resize-px", "64"]
+        assert main([*order, "--folds", "2"]) == 0
+        assert f"pictures: 2, {layout} layout" in capfd.readouterr().out
+        banks.append((artifact / "memory_bank.bin").read_bytes())
+    assert banks[0] == banks[1]
+
+
 @pytest.mark.parametrize(("first", "second"), [*itertools.permutations(PLACES, 2)])
 def test_two_layouts_in_one_folder_are_refused_with_both_names(first, second, tmp_path):
     root, other = make(first, tmp_path / CATEGORY), make(second, tmp_path / "other")
@@ -221,6 +233,7 @@ def test_what_is_no_data_set_is_refused_with_what_was_looked_for_and_what_is_the
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="found nothing;"):
         open_dataset(tmp_path)
+    (tmp_path / ".hidden").mkdir()
     for number in range(10):
         (tmp_path / f"{number}.txt").write_text("x", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"found 0\.txt, 1\.txt,.* 7\.txt and 2 more;") as caught:

@@ -61,7 +61,7 @@ class Dataset(ABC):
         if category not in found:
             raise DatasetError(
                 f"{self.root}: no category {category!r} in this {self.layout} layout; categories "
-                f"here: {', '.join(found)}; for a plain folder of pictures use --normal DIR"
+                f"here: {', '.join(found)}; any folder of good pictures: fit --normal DIR"
             )
 
 

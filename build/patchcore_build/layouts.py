@@ -89,10 +89,10 @@ def _why_no_dataset(root: Path) -> str:
             f"use --dataset {place.parent} --category {place.name}"
         )
     looked_for = "; ".join(f"{layout}: {sign}" for layout, sign in LAYOUTS.items())
-    names = sorted(path.name for path in root.iterdir())
+    names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
     shown = ", ".join(names[:_NAMES_SHOWN]) or "nothing"
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return (
         f"{root}: expected a data set ({looked_for}), found {shown}{more}; "
-        "for a plain folder of pictures use --normal DIR"
+        "any folder of good pictures: fit --normal DIR"
     )
