@@ -1,0 +1,123 @@
+#include "options.hpp"
+
+#include <charconv>
+
+namespace patchcore {
+namespace {
+
+std::uint32_t Number(const std::string& name, const std::string& text, std::uint32_t smallest) {
+  std::uint32_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, failure] = std::from_chars(text.data(), end, value);
+  if (failure != std::errc() || stopped != end || value < smallest || value > 65535) {
+    throw UsageError("argument " + name + ": expected a number from " + std::to_string(smallest) +
+                     " to 65535, got '" + text + "'");
+  }
+  return value;
+}
+
+[[noreturn]] void RefuseChoice(const std::string& name, const std::string& text,
+                               const std::string& choices) {
+  throw UsageError("argument " + name + ": expected " + choices + ", got '" + text + "'");
+}
+
+// One option that takes a value.
+void SetValue(Options& options, const std::string& name, const std::string& value) {
+  if (name == "--device") {
+    if (value != "cpu" && value != "ascend") RefuseChoice(name, value, "cpu or ascend");
+    options.backend.device = value == "cpu" ? Device::kCpu : Device::kAscend;
+  } else if (name == "--device-id") {
+    options.backend.device_id = Number(name, value, 0);
+  } else if (name == "--threads") {
+    options.backend.threads = Number(name, value, 1);
+  } else if (name == "--search") {
+    if (value != "engine" && value != "portable") RefuseChoice(name, value, "engine or portable");
+    options.search = value == "engine" ? Search::kEngine : Search::kPortable;
+  } else if (name == "--maps") {
+    if (value.empty()) RefuseChoice(name, value, "a folder");
+    options.maps = value;
+  } else {
+    throw UsageError("unrecognized arguments: " + name);
+  }
+}
+
+bool SetFlag(Options& options, const std::string& name) {
+  if (name == "--selftest") return options.selftest = true;
+  if (name == "--timings") return options.timings = true;
+  if (name == "--help" || name == "-h") return options.help = true;
+  if (name == "--version") return options.version = true;
+  return false;
+}
+
+bool TakesValue(const std::string& name) {
+  return name == "--device" || name == "--device-id" || name == "--threads" ||
+         name == "--search" || name == "--maps";
+}
+
+}  // namespace
+
+Options ParseOptions(const std::vector<std::string>& arguments) {
+  Options options;
+  options.backend.threads = UsableCores();
+  std::vector<std::string> places;
+  bool only_places = false;  // after "--"
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (only_places || argument.size() < 2 || argument[0] != '-') {
+      places.push_back(argument);
+    } else if (argument == "--") {
+      only_places = true;
+    } else if (SetFlag(options, argument)) {
+      continue;
+    } else if (const std::size_t equals = argument.find('='); equals != std::string::npos) {
+      SetValue(options, argument.substr(0, equals), argument.substr(equals + 1));
+    } else if (TakesValue(argument) && i + 1 == arguments.size()) {
+      throw UsageError("argument " + argument + ": expected a value");
+    } else {
+      SetValue(options, argument, TakesValue(argument) ? arguments[++i] : "");
+    }
+  }
+  if (options.help || options.version) return options;
+  if (places.empty()) throw UsageError("the following arguments are required: ARTIFACT");
+  options.artifact = places.front();
+  options.sources.assign(places.begin() + 1, places.end());
+  if (options.sources.empty() && !options.selftest) {
+    throw UsageError("the following arguments are required: IMAGE_OR_FOLDER");
+  }
+  if (!options.sources.empty() && options.selftest) {
+    throw UsageError("argument --selftest: takes the artifact's own picture, no others");
+  }
+  return options;
+}
+
+std::string Usage() {
+  return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend] [--device-id N]\n"
+         "                       [--threads N] [--search engine|portable] [--maps DIR] [--timings]\n"
+         "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N] ...\n";
+}
+
+std::string Help() {
+  return Usage() + R"(
+Score pictures with a PatchCore artifact: one JSON line each, with the keys of
+`patchcore-runtime score`. Exit code 0: done, 1: something was refused, 2: wrong usage.
+
+  --selftest          verify checksums and run the artifact's own self-test on this device
+  --device NAME       cpu (default) or ascend
+  --device-id N       which Ascend device (default: 0)
+  --threads N         threads on the CPU (default: the cores given)
+  --search KIND       engine (default): the engine's own exact search where it has one;
+                      portable: the built-in one, the reference
+  --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
+                      NAME.map.png (16-bit map in input geometry: value = grey * 4 *
+                      calibration.heatmap.high / 65535)
+  --timings           say on stderr how long each stage took
+  --version           print the version
+
+examples:
+  patchcore_infer artifacts/bottle --selftest
+  patchcore_infer artifacts/bottle photo.png more_photos/ --maps heatmaps/
+  patchcore_infer artifacts/bottle photos/ --device ascend --device-id 0
+)";
+}
+
+}  // namespace patchcore

@@ -1,0 +1,40 @@
+// argv -> what the command is to do.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "detector.hpp"
+
+namespace patchcore {
+
+inline constexpr const char* kVersion = "0.1.0";
+
+// The command line cannot be understood; main() prints the usage and returns 2.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct Options {
+  std::string artifact;
+  std::vector<std::string> sources;  // pictures and folders
+  std::string maps;                  // folder for maps; empty: none are written
+  BackendOptions backend;
+  Search search = Search::kEngine;
+  bool selftest = false;
+  bool timings = false;
+  bool help = false;
+  bool version = false;
+};
+
+// Throws UsageError.
+Options ParseOptions(const std::vector<std::string>& arguments);
+
+// The line "usage: …", and the whole text of --help.
+std::string Usage();
+std::string Help();
+
+}  // namespace patchcore

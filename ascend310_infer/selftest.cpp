@@ -1,0 +1,92 @@
+#include "selftest.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+
+#include "errors.hpp"
+
+namespace patchcore {
+namespace {
+
+// Text of a NumPy header for float32 (height, width), as NumPy 1 and 2 write it.
+std::string NpyHeader(std::size_t height, std::size_t width) {
+  return "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::to_string(height) + ", " +
+         std::to_string(width) + "), }";
+}
+
+// Reads a NumPy file of format 1.0, `<f4`, (height, width), row-major; nothing else is accepted.
+std::vector<float> ReadMap(const std::filesystem::path& path, std::size_t height,
+                           std::size_t width) {
+  const std::string expected = NpyHeader(height, width);
+  const auto refuse = [&](const std::string& got) {
+    throw ArtifactError(path.string() + ": expected a NumPy file 1.0 with " + expected + ", got " +
+                        got + "; copy the folder again");
+  };
+  std::error_code missing;
+  const std::uintmax_t size = std::filesystem::file_size(path, missing);
+  if (missing) throw ArtifactError(path.string() + ": " + missing.message() + "; copy it again");
+  std::ifstream file(path, std::ios::binary);
+  std::array<char, 10> start{};
+  file.read(start.data(), start.size());
+  if (!file || std::memcmp(start.data(), "\x93NUMPY\x01\x00", 8) != 0) refuse("another file");
+  const std::size_t length = static_cast<unsigned char>(start[8]) +
+                             std::size_t{256} * static_cast<unsigned char>(start[9]);
+  std::string header(length, '\0');
+  file.read(header.data(), static_cast<std::streamsize>(length));
+  header.erase(header.find_last_not_of(" \n") + 1);
+  if (!file || header != expected) refuse(OneLine(header));
+  if (size != start.size() + length + height * width * sizeof(float)) {
+    refuse(std::to_string(size) + " bytes");
+  }
+  std::vector<float> map(height * width);
+  file.read(reinterpret_cast<char*>(map.data()),
+            static_cast<std::streamsize>(map.size() * sizeof(float)));
+  if (!file) refuse("an unreadable file");
+  return map;
+}
+
+template <typename T>
+double Gap(const std::vector<T>& left, const std::vector<T>& right) {
+  double gap = 0;
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    gap = std::max(gap, std::abs(static_cast<double>(left[i]) - static_cast<double>(right[i])));
+  }
+  return gap;
+}
+
+Image ReadPart(const Artifact& artifact, std::string_view name) {
+  try {
+    return ReadImage(artifact.Path(name));
+  } catch (const ImageError& error) {
+    throw ArtifactError(std::string(error.what()) + "; copy the folder again");
+  }
+}
+
+}  // namespace
+
+std::vector<SelfTestStep> RunSelfTest(const Artifact& artifact, Detector& detector) {
+  const Manifest& manifest = artifact.manifest();
+  const std::size_t height = manifest.preprocess.height, width = manifest.preprocess.width;
+  const Image stored_input = ReadPart(artifact, kSelftestInput);
+  const std::vector<float> stored_map = ReadMap(artifact.Path(kSelftestMap), height, width);
+  if (stored_input.height != height || stored_input.width != width) {
+    throw ArtifactError(artifact.Path(kSelftestInput).string() + ": expected " +
+                        std::to_string(height) + " x " + std::to_string(width) + ", got " +
+                        std::to_string(stored_input.height) + " x " +
+                        std::to_string(stored_input.width) + "; copy the folder again");
+  }
+  const Input input = FitToInput(ReadPart(artifact, kSelftestPicture), manifest.preprocess);
+  const Result result = detector.Predict(input);
+  const SelfTest& expected = manifest.selftest;
+  const double peak = Gap(stored_map, std::vector<float>(stored_map.size(), 0.0F));
+  return {
+      {"input", Gap(input.pixels, stored_input.pixels), 0.0},
+      {"map", Gap(result.anomaly_map, stored_map) / std::max(peak, 1e-12), expected.map_tolerance},
+      {"score", std::abs(result.score - expected.score) / std::max(expected.score, 1e-12),
+       expected.score_tolerance},
+  };
+}
+
+}  // namespace patchcore
