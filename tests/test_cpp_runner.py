@@ -1,0 +1,260 @@
+"""The C++ runner gives what the Python runtime gives: scores, verdicts, JSON, maps, refusals."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from artifact_factory import make_artifact, tiny_config, write_photos, write_sums
+from patchcore_runtime import Detector
+from patchcore_runtime.artifact import Artifact
+from patchcore_runtime.cli import main
+from patchcore_runtime.heatmap import overlay
+from patchcore_runtime.preprocess import read_image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TINY = REPOSITORY / "artifacts" / "tiny"
+SHARED = REPOSITORY.parent / "shared"
+# `make cpp` builds the first; another build is named by the variable.
+BINARY = Path(
+    os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
+).resolve()
+LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
+
+pytestmark = pytest.mark.skipif(
+    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
+)
+
+
+def run(*arguments, cwd=None):
+    """Exit code, stdout and stderr of patchcore_infer."""
+    command = [str(BINARY), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def rows_of(stdout):
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def scores_of_both(artifact, sources, capsys, *options):
+    """JSON lines of both programs for the same pictures."""
+    code, stdout, stderr = run(artifact, *sources, *options)
+    capsys.readouterr()
+    assert main(["score", str(artifact), *map(str, sources)]) == code, stderr
+    return rows_of(stdout), rows_of(capsys.readouterr().out)
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs) > 0
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert list(mine) == list(reference)  # the keys and their order
+        assert (mine["image"], mine.get("error")) == (reference["image"], reference.get("error"))
+        if "error" in mine:
+            continue
+        difference = abs(mine["score"] - reference["score"]) / reference["score"]
+        assert difference <= LARGEST_SCORE_DIFFERENCE, mine["image"]
+        assert mine["threshold"] == reference["threshold"]
+        assert mine["is_anomalous"] == reference["is_anomalous"]
+        assert mine["peak"] == reference["peak"]
+
+
+@pytest.mark.parametrize("search", ["engine", "portable"])
+def test_the_golden_artifact_gets_the_same_json_from_both_programs(search, capsys):
+    pictures = [TINY / "selftest.png", TINY / "selftest_input.png"]
+    assert_same(*scores_of_both(TINY, pictures, capsys, "--search", search))
+
+
+@pytest.mark.parametrize("search", ["engine", "portable"])
+@pytest.mark.parametrize(
+    ("recipe", "image_score"), [("full-frame", "max"), ("paper", "paper"), ("modelzoo", "modelzoo")]
+)
+def test_every_recipe_gets_the_same_scores_in_both_programs(
+    recipe, image_score, search, photos, tmp_path, capsys
+):
+    artifact = make_artifact(tmp_path / "artifact", photos, tiny_config(recipe))
+    assert Artifact.open(artifact).manifest.scoring.image_score == image_score
+    sizes = tmp_path / "sizes"
+    sizes.mkdir()
+    for number, size in enumerate([(80, 120), (300, 200), (64, 64), (97, 51)]):
+        noise = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(sizes / f"{number}.png")
+    assert_same(*scores_of_both(artifact, [photos, sizes], capsys, "--search", search))
+
+
+@pytest.mark.parametrize("category", ["hazelnut", "transistor"])
+def test_real_pictures_get_the_same_scores_and_verdicts(category, tmp_path, capsys):
+    real = SHARED / "data" / "mvtec_reduced" / category
+    if not real.is_dir():
+        pytest.skip("../shared/data is not here; the made pictures above stand in for it")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for path in sorted((real / "train" / "good").iterdir())[:12]:
+        (photos / path.name).symlink_to(path)
+    artifact = make_artifact(tmp_path / "artifact", photos, tiny_config())
+    assert_same(*scores_of_both(artifact, [real / "test"], capsys))
+
+
+def test_the_self_test_prints_what_the_check_of_python_prints(capsys):
+    code, stdout, _ = run(TINY, "--selftest")
+    assert code == 0
+    assert main(["check", str(TINY)]) == 0
+    ours, theirs = stdout.splitlines(), capsys.readouterr().out.splitlines()
+    assert [line.split(", differs")[0] for line in ours] == [
+        line.split(", differs")[0] for line in theirs
+    ]
+    assert [line.split(" of ")[-1] for line in ours] == [line.split(" of ")[-1] for line in theirs]
+
+
+def test_a_self_test_that_breaks_names_the_stage(own_artifact):
+    picture = np.asarray(Image.open(own_artifact / "selftest_input.png")).copy()
+    picture[0, 0, 0] ^= 1
+    Image.fromarray(picture).save(own_artifact / "selftest_input.png")
+    write_sums(own_artifact)
+    code, stdout, stderr = run(own_artifact, "--selftest")
+    assert code == 1
+    assert "input: FAILED, differs by 1 of 0" in stdout.splitlines()
+    assert "the self-test breaks at `input` on this machine" in stderr
+
+
+def test_maps_are_pythons(cropped_artifact, photos, tmp_path):
+    picture = photos / "000.png"
+    code, stdout, stderr = run(cropped_artifact, picture, "--maps", tmp_path / "maps")
+    assert code == 0, stderr
+    heatmap = tmp_path / "maps" / "000.png.heatmap.png"
+    assert rows_of(stdout)[0]["map"] == str(heatmap)
+    detector = Detector.load(cropped_artifact)
+    result = detector.predict(picture)
+    unit = 4 * detector.manifest.calibration.heatmap.high / 65535
+    stored = np.asarray(Image.open(tmp_path / "maps" / "000.png.map.png")).astype(np.float64)
+    assert np.abs(stored * unit - result.anomaly_map).max() <= unit
+    image = read_image(picture)
+    expected = overlay(np.asarray(image), result.map_on(image), detector.heatmap_scale)
+    left = image.width + max(2, image.width // 50)
+    shown = np.asarray(Image.open(heatmap))[:, left : left + image.width].astype(int)
+    rounded_differently = (np.abs(shown - expected) > 1).any(axis=2).mean()
+    assert rounded_differently <= 0.001
+
+
+def test_an_unreadable_picture_gets_an_error_line_and_the_others_their_scores(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    good = TINY / "selftest.png"
+    sources = [tmp_path / "missing.png", good, tmp_path / "broken.png", good]
+    code, stdout, stderr = run(TINY, *sources)
+    rows = rows_of(stdout)
+    assert code == 1
+    assert [list(row)[1] for row in rows] == ["error", "score", "error", "score"]
+    assert rows[0]["error"] == f"{tmp_path / 'missing.png'}: no such file"
+    assert rows[2]["error"].startswith(f"{tmp_path / 'broken.png'}: ")
+    assert [f"patchcore_infer: {row['error']}" for row in rows if "error" in row] == (
+        stderr.splitlines()
+    )
+
+
+def test_pictures_of_a_folder_come_sorted_with_their_paths_as_python_prints_them(tmp_path, capsys):
+    for name in ("b/2.PNG", "a.png", "b/10.png", "ä ö.png", ".hidden.png", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((TINY / "selftest.png").read_bytes())
+    sources = [f"{tmp_path}//./", tmp_path / "b" / ".." / "a.png"]
+    ours, theirs = scores_of_both(TINY, sources, capsys)
+    assert_same(ours, theirs)
+    assert len(ours) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "required: ARTIFACT"),
+        (["artifact"], "required: IMAGE_OR_FOLDER"),
+        (["artifact", "x.png", "--threads", "0"], "--threads: expected a number from 1"),
+        (["artifact", "x.png", "--threads", "two"], "got 'two'"),
+        (["artifact", "x.png", "--device-id", "-1"], "--device-id: expected a number from 0"),
+        (["artifact", "x.png", "--device", "tpu"], "expected cpu or ascend, got 'tpu'"),
+        (["artifact", "x.png", "--search"], "--search: expected a value"),
+        (["artifact", "x.png", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["artifact", "x.png", "--selftest"], "--selftest: takes the artifact's own picture"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_why(arguments, expected):
+    code, stdout, stderr = run(*arguments)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("usage: patchcore_infer")
+    assert expected in stderr.splitlines()[-1]
+
+
+def damaged_bank(folder):
+    (folder / "memory_bank.bin").write_bytes(b"PCMEMBNK")
+    write_sums(folder)
+
+
+def damaged_graph(folder):
+    (folder / "features.onnx").write_bytes(b"no graph")
+    write_sums(folder)
+
+
+def flipped_byte(folder):
+    path = folder / "memory_bank.bin"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+
+def missing_index(folder):
+    (folder / "index.onnx").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "file"),
+    [
+        (damaged_bank, "memory_bank.bin"),
+        (damaged_graph, "features.onnx"),
+        (flipped_byte, "memory_bank.bin"),
+        (missing_index, "index.onnx"),
+    ],
+)
+def test_a_damaged_artifact_is_refused_with_one_line_that_names_the_file(
+    damage, file, own_artifact
+):
+    damage(own_artifact)
+    code, stdout, stderr = run(own_artifact, TINY / "selftest.png")
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith("patchcore_infer: ")
+    assert file in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+def test_refusals_before_anything_is_scored(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, _, stderr = run(TINY, empty)
+    assert (code, "expected pictures" in stderr) == (1, True)
+    same = [TINY / "selftest.png"] * 2
+    code, stdout, stderr = run(TINY, *same, "--maps", tmp_path / "maps")
+    assert (code, stdout) == (1, "")
+    assert "two pictures would get this heat map" in stderr
+
+
+def test_threads_change_speed_and_never_verdicts(tiny_artifact, photos):
+    one, four = (rows_of(run(tiny_artifact, photos, "--threads", n)[1]) for n in (1, 4))
+    assert [row["score"] for row in one] == pytest.approx([row["score"] for row in four], rel=1e-5)
+    assert [row["is_anomalous"] for row in one] == [row["is_anomalous"] for row in four]
+
+
+def test_timings_go_to_stderr_and_leave_the_json_alone(photos, tiny_artifact):
+    plain = run(tiny_artifact, photos)
+    timed = run(tiny_artifact, photos, "--timings")
+    assert timed[1] == plain[1]
+    assert plain[2] == ""
+    assert timed[2].splitlines()[-1].startswith(f"timings: {len(rows_of(plain[1]))} pictures in ")
+
+
+def test_many_photographs_go_through_the_reader_in_order(tmp_path):
+    photos = write_photos(tmp_path / "photos", 12)
+    artifact = make_artifact(tmp_path / "artifact", photos, tiny_config())
+    _, stdout, _ = run(artifact, photos)
+    names = [Path(row["image"]).name for row in rows_of(stdout)]
+    assert names == [f"{number:03}.png" for number in range(12)]
