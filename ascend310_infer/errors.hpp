@@ -1,0 +1,36 @@
+// Every error this program raises on purpose, the twin of patchcore_runtime/errors.py.
+//
+//   Error
+//   ├── ArtifactError    a file of the artifact is missing, altered or of another version
+//   ├── ImageError       a picture cannot be read or does not fit the artifact
+//   └── BackendError     the engine or the device cannot run what was asked for here
+//
+// Messages are one line: where, what was expected, what came, what to do.
+#pragma once
+
+#include <stdexcept>
+
+namespace patchcore {
+
+// Root of all refusals; main() turns it into exit code 1.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+class ArtifactError : public Error {
+ public:
+  using Error::Error;
+};
+
+class ImageError : public Error {
+ public:
+  using Error::Error;
+};
+
+class BackendError : public Error {
+ public:
+  using Error::Error;
+};
+
+}  // namespace patchcore

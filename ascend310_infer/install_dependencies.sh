@@ -1,0 +1,69 @@
+#!/bin/sh
+# Installs what building patchcore_infer needs on Debian, as root; running it again changes nothing.
+#
+#   install_dependencies.sh          libraries and headers, and ONNX Runtime's headers
+#   install_dependencies.sh --fuzz   also clang, for the libFuzzer harnesses
+#
+# ONNX Runtime's library itself comes with the onnxruntime wheel in .venv. Its headers are Debian's
+# package libonnxruntime-dev (Debian 13 or newer); where this machine's Debian does not have it, the
+# package is taken from Debian 13 by the machine's own sources and unpacked, not installed, into
+# out/onnxruntime.
+set -eu
+
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+headers="$here/../out/onnxruntime"
+packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev catch2"
+[ "${1:-}" = "--fuzz" ] && packages="$packages clang"
+
+refuse() {
+  echo "install_dependencies.sh: $*" >&2
+  exit 1
+}
+
+command -v apt-get >/dev/null || refuse "expected Debian's apt-get; install by hand: $packages"
+
+missing=""
+for package in $packages; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' ||
+    missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  [ "$(id -u)" = 0 ] || refuse "run it as root to install:$missing"
+  echo "installing:$missing"
+  apt-get update -qq || echo "some package lists are not to be had; going on with the others"
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+
+if [ -n "$(find "$headers" /usr/include -name onnxruntime_cxx_api.h 2>/dev/null | head -n 1)" ]; then
+  echo "ONNX Runtime's headers are there"
+  exit 0
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+chmod 755 "$scratch" # apt fetches as its own user
+mkdir -p "$scratch/lists/partial" "$scratch/sources" "$scratch/deb"
+
+# The machine's own Debian sources, with its release replaced by Debian 13's.
+codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+[ -n "$codename" ] || refuse "/etc/os-release: VERSION_CODENAME: missing; install libonnxruntime-dev"
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+  [ -f "$file" ] || continue
+  case "$file" in *.list | *.sources) ;; *) continue ;; esac
+  # Only archives of Debian itself: the others name the release in their own way.
+  grep -Eq "(^|[[:space:]])$codename([[:space:]]|\$)" "$file" || continue
+  sed -E "s/(^|[[:space:]])$codename([[:space:]-]|\$)/\\1trixie\\2/g" "$file" \
+    >"$scratch/sources/$(basename "$file")"
+done
+apt_trixie() {
+  apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$scratch/sources" \
+    -o Dir::State::lists="$scratch/lists" -o Dir::Cache="$scratch" -o APT::Sandbox::User=root "$@"
+}
+echo "fetching ONNX Runtime's headers (Debian 13, libonnxruntime-dev)"
+apt_trixie update || echo "some package lists are not to be had; going on with the others"
+(cd "$scratch/deb" && apt_trixie download libonnxruntime-dev) ||
+  refuse "libonnxruntime-dev is not to be had; pass -DONNXRUNTIME_INCLUDE_DIR=DIR to cmake"
+mkdir -p "$headers"
+dpkg -x "$scratch"/deb/*.deb "$headers"
+echo "unpacked into $headers"

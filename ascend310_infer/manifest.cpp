@@ -1,0 +1,317 @@
+#include "manifest.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <utility>
+
+#include "errors.hpp"
+#include "strict_json.hpp"
+
+namespace patchcore {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kFormat = "patchcore-artifact";
+constexpr std::int64_t kFormatVersion = 1;
+constexpr std::int64_t kMaxSidePx = 8192;
+constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+
+std::string TypeName(const json& value) {
+  if (value.is_null()) return "null";
+  if (value.is_object()) return "dict";
+  return value.is_array() ? "list" : "str";
+}
+
+std::string Shown(const json& value) {
+  if (value.is_structured() || value.is_null()) return TypeName(value);
+  return value.dump(-1, ' ', true).substr(0, 80);
+}
+
+// One JSON object whose fields are read by name; every refusal names file and field.
+class Fields {
+ public:
+  Fields(const json& object, std::string where, std::string path,
+         std::initializer_list<const char*> names)
+      : object_(object), where_(std::move(where)), path_(std::move(path)) {
+    if (!object.is_object()) {
+      Refuse(path_.empty() ? "top" : path_, "expected an object, got " + TypeName(object));
+    }
+    for (const auto& [name, value] : object.items()) {
+      if (std::find(names.begin(), names.end(), name) == names.end()) {
+        Refuse(Dotted(name), "unknown field; copy the folder again");
+      }
+    }
+    for (const char* name : names) {
+      if (!object.contains(name)) Refuse(Dotted(name), "missing; copy the folder again");
+    }
+  }
+
+  Fields Object(const char* name, std::initializer_list<const char*> names) const {
+    return Fields(object_.at(name), where_, Dotted(name), names);
+  }
+
+  // Only that it is an object: no reader decides by what stands in it.
+  void FreeObject(const char* name) const {
+    const json& value = object_.at(name);
+    Expect(value.is_object(), Dotted(name), "an object", value);
+  }
+
+  std::string Text(const char* name) const { return TextAt(object_.at(name), Dotted(name)); }
+  double Number(const char* name) const { return NumberAt(object_.at(name), Dotted(name)); }
+  std::int64_t Integer(const char* name) const { return IntegerAt(object_.at(name), Dotted(name)); }
+
+  std::vector<std::string> Texts(const char* name) const {
+    return List<std::string>(name, &Fields::TextAt);
+  }
+  std::vector<double> Numbers(const char* name) const {
+    return List<double>(name, &Fields::NumberAt);
+  }
+  std::vector<std::int64_t> Integers(const char* name) const {
+    return List<std::int64_t>(name, &Fields::IntegerAt);
+  }
+
+  template <typename Choice>
+  Choice OneOf(const char* name,
+               std::initializer_list<std::pair<const char*, Choice>> choices) const {
+    const json& value = object_.at(name);
+    std::string allowed;
+    for (const auto& [text, choice] : choices) {
+      if (value.is_string() && value.get_ref<const std::string&>() == text) return choice;
+      allowed += (allowed.empty() ? "'" : ", '") + std::string(text) + "'";
+    }
+    Expect(false, Dotted(name), "one of (" + allowed + ")", value);
+    return {};
+  }
+
+  // An integer inside [low, high] as a size; `expected` says the range in words.
+  std::size_t Size(const char* name, std::int64_t low, std::int64_t high,
+                   const std::string& expected) const {
+    const std::int64_t value = Integer(name);
+    Check(low <= value && value <= high, name, expected);
+    return static_cast<std::size_t>(value);
+  }
+
+  void Check(bool holds, const std::string& name, const std::string& expected) const {
+    if (!holds) Refuse(Dotted(name), "expected " + expected);
+  }
+
+  void Expect(bool holds, const std::string& path, const std::string& expected,
+              const json& got) const {
+    if (!holds) {
+      Refuse(path, "expected " + expected + ", got " + Shown(got) + "; copy the folder again");
+    }
+  }
+
+ private:
+  std::string Dotted(const std::string& name) const {
+    return path_.empty() ? name : path_ + "." + name;
+  }
+
+  [[noreturn]] void Refuse(const std::string& path, const std::string& reason) const {
+    throw ArtifactError(where_ + ": " + Printable(path, 160) + ": " + reason);
+  }
+
+  std::string TextAt(const json& value, const std::string& path) const {
+    Expect(value.is_string(), path, "str", value);
+    return value.get<std::string>();
+  }
+
+  double NumberAt(const json& value, const std::string& path) const {
+    Expect(value.is_number(), path, "a number", value);
+    return value.get<double>();
+  }
+
+  std::int64_t IntegerAt(const json& value, const std::string& path) const {
+    Expect(value.is_number_integer(), path, "int", value);
+    const bool huge = value.is_number_unsigned() &&
+                      value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max();
+    return huge ? std::numeric_limits<std::int64_t>::max() : value.get<std::int64_t>();
+  }
+
+  template <typename Item>
+  std::vector<Item> List(const char* name,
+                         Item (Fields::*convert)(const json&, const std::string&) const) const {
+    const json& list = object_.at(name);
+    if (!list.is_array()) Refuse(Dotted(name), "expected a list, got " + TypeName(list));
+    std::vector<Item> items;
+    items.reserve(list.size());
+    for (const json& item : list) {
+      items.push_back(
+          (this->*convert)(item, Dotted(name) + "[" + std::to_string(items.size()) + "]"));
+    }
+    return items;
+  }
+
+  const json& object_;
+  std::string where_;
+  std::string path_;
+};
+
+Preprocessing ReadPreprocessing(const Fields& fields) {
+  Preprocessing settings;
+  settings.resize = fields.OneOf<Resize>(
+      "resize", {{"stretch", Resize::kStretch}, {"shorter_side", Resize::kShorterSide}});
+  const std::int64_t resize_height = fields.Integer("resize_height");
+  const std::int64_t resize_width = fields.Integer("resize_width");
+  settings.filter = fields.OneOf<ResampleFilter>("filter", {{"bilinear", ResampleFilter::kBilinear},
+                                                            {"bicubic", ResampleFilter::kBicubic},
+                                                            {"lanczos", ResampleFilter::kLanczos}});
+  settings.height = fields.Size("height", 32, resize_height, "32 to resize_height");
+  settings.width = fields.Size("width", 32, resize_width, "32 to resize_width");
+  settings.resize_height = fields.Size("resize_height", 32, kMaxSidePx, "up to 8192");
+  settings.resize_width = fields.Size("resize_width", 32, kMaxSidePx, "up to 8192");
+  fields.Check(settings.resize == Resize::kStretch || resize_height == resize_width,
+               "resize_width", "equal to resize_height for shorter_side");
+  return settings;
+}
+
+LayerShape ReadLayerShape(const Fields& fields) {
+  const auto side = [&](const char* name) { return fields.Size(name, 1, 65536, "1 to 65536"); };
+  return {side("channels"), side("height"), side("width")};
+}
+
+Features ReadFeatures(const Fields& fields) {
+  Features features;
+  features.backbone = fields.Text("backbone");
+  features.layer2 = ReadLayerShape(fields.Object("layer2", {"channels", "height", "width"}));
+  features.layer3 = ReadLayerShape(fields.Object("layer3", {"channels", "height", "width"}));
+  features.layer3_upsampling = fields.OneOf<Upsampling>(
+      "layer3_upsampling", {{"bilinear", Upsampling::kBilinear}, {"nearest", Upsampling::kNearest}});
+  return features;
+}
+
+Bank ReadBank(const Fields& fields) {
+  Bank bank;
+  bank.rows = fields.Size("rows", 1, kMaxInt32, "1 to 2^31 - 1");
+  const auto rows = static_cast<std::int64_t>(bank.rows);
+  bank.neighbours = fields.Size("neighbours", 1, rows, "1 to rows");
+  return bank;
+}
+
+Scoring ReadScoring(const Fields& fields) {
+  Scoring scoring;
+  scoring.image_score = fields.OneOf<ImageScore>("image_score", {{"max", ImageScore::kMax},
+                                                                 {"paper", ImageScore::kPaper},
+                                                                 {"modelzoo", ImageScore::kModelzoo}});
+  scoring.sigma_px = fields.Number("sigma_px");
+  fields.Check(scoring.sigma_px > 0 && scoring.sigma_px <= 1024, "sigma_px", "in (0, 1024]");
+  return scoring;
+}
+
+Calibration ReadCalibration(const Fields& fields) {
+  Calibration result;
+  result.method = fields.Text("method");
+  result.images = fields.Size("images", 1, kMaxInt32, "1 to 2^31 - 1");
+  const auto images = static_cast<std::int64_t>(result.images);
+  result.folds = fields.Size("folds", 1, images, "1 to images");
+  result.target_fpr = fields.Number("target_fpr");
+  result.image_threshold = fields.Number("image_threshold");
+  result.pixel_threshold = fields.Number("pixel_threshold");
+  const Fields heatmap = fields.Object("heatmap", {"low", "high"});
+  result.heatmap = {heatmap.Number("low"), heatmap.Number("high")};
+  result.quantile_levels = fields.Numbers("quantile_levels");
+  result.image_score_quantiles = fields.Numbers("image_score_quantiles");
+  result.map_maximum_quantiles = fields.Numbers("map_maximum_quantiles");
+  fields.Check(result.target_fpr > 0 && result.target_fpr < 1, "target_fpr", "in (0, 1)");
+  fields.Check(result.image_threshold >= 0, "image_threshold", "0 or more");
+  fields.Check(result.heatmap.low < result.pixel_threshold &&
+                   result.pixel_threshold < result.heatmap.high,
+               "pixel_threshold", "between heatmap.low and heatmap.high");
+  fields.Check(result.quantile_levels.size() == result.image_score_quantiles.size() &&
+                   result.quantile_levels.size() == result.map_maximum_quantiles.size(),
+               "quantile_levels", "as many entries as both quantile lists");
+  return result;
+}
+
+SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
+  SelfTest selftest;
+  selftest.score = fields.Number("score");
+  const std::vector<std::int64_t> box = fields.Integers("defect_box");
+  fields.Expect(box.size() == 4, "selftest.defect_box", "4 entries", json(box.size()));
+  selftest.score_tolerance = fields.Number("score_tolerance");
+  selftest.map_tolerance = fields.Number("map_tolerance");
+  fields.Check(selftest.score >= 0, "score", "0 or more");
+  // A wide tolerance would pass any machine.
+  const auto narrow = [](double tolerance) { return tolerance > 0 && tolerance <= 0.1; };
+  fields.Check(narrow(selftest.score_tolerance), "score_tolerance", "in (0, 0.1]");
+  fields.Check(narrow(selftest.map_tolerance), "map_tolerance", "in (0, 0.1]");
+  const bool inside = 0 <= box[0] && box[0] <= box[2] && 0 <= box[1] && box[1] <= box[3] &&
+                      box[2] <= static_cast<std::int64_t>(input.height) &&
+                      box[3] <= static_cast<std::int64_t>(input.width);
+  fields.Check(inside, "defect_box", "top, left, bottom, right inside the input");
+  std::transform(box.begin(), box.end(), selftest.defect_box.begin(),
+                 [](std::int64_t side) { return static_cast<std::size_t>(side); });
+  return selftest;
+}
+
+Training ReadTraining(const Fields& fields) {
+  return {fields.Text("category"), fields.Texts("images"), fields.Texts("skipped"),
+          fields.Text("digest")};
+}
+
+void CheckGrids(const Fields& top, const Features& features, const Preprocessing& input) {
+  const LayerShape& layer2 = features.layer2;
+  const LayerShape& layer3 = features.layer3;
+  top.Check(layer2.height * 8 == input.height && layer2.width * 8 == input.width,
+            "features.layer2", "an eighth of preprocess.height and width");
+  top.Check(layer3.height * 2 == layer2.height && layer3.width * 2 == layer2.width,
+            "features.layer3", "half of features.layer2's height and width");
+}
+
+void CheckVersion(const json& document, const std::string& where) {
+  const bool ours = document.is_object() && document.contains("format") &&
+                    document["format"].is_string() && document["format"] == kFormat;
+  if (!ours) {
+    throw ArtifactError(where + ": expected \"format\": \"" + std::string(kFormat) +
+                        "\"; this folder is not a PatchCore artifact");
+  }
+  const json version = document.value("format_version", json());
+  if (!version.is_number_integer() || version != kFormatVersion) {
+    throw ArtifactError(where + ": format_version: expected " + std::to_string(kFormatVersion) +
+                        ", got " + Shown(version).substr(0, 40) +
+                        "; use the patchcore_infer that is as new as the artifact, or build it "
+                        "again");
+  }
+}
+
+}  // namespace
+
+Manifest ParseManifest(std::string_view text, const std::string& where) {
+  json document;
+  try {
+    document = ParseStrictJson(text);
+  } catch (const JsonError& error) {
+    throw ArtifactError(where + ": not JSON (" + error.what() + "); copy the folder again");
+  }
+  CheckVersion(document, where);
+  const Fields top(document, where, "",
+                   {"format", "format_version", "preprocess", "features", "memory_bank", "index",
+                    "scoring", "calibration", "selftest", "training", "config", "provenance"});
+  Manifest manifest;
+  manifest.preprocess = ReadPreprocessing(top.Object(
+      "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"}));
+  manifest.features =
+      ReadFeatures(top.Object("features", {"backbone", "layer2", "layer3", "layer3_upsampling"}));
+  manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours"}));
+  manifest.index.kind = top.Object("index", {"kind"}).OneOf<IndexKind>("kind",
+                                                                     {{"exact", IndexKind::kExact}});
+  manifest.scoring = ReadScoring(top.Object("scoring", {"image_score", "sigma_px"}));
+  manifest.calibration = ReadCalibration(top.Object(
+      "calibration", {"method", "images", "folds", "target_fpr", "image_threshold",
+                      "pixel_threshold", "heatmap", "quantile_levels", "image_score_quantiles",
+                      "map_maximum_quantiles"}));
+  manifest.selftest = ReadSelfTest(
+      top.Object("selftest", {"score", "defect_box", "score_tolerance", "map_tolerance"}),
+      manifest.preprocess);
+  manifest.training =
+      ReadTraining(top.Object("training", {"category", "images", "skipped", "digest"}));
+  top.FreeObject("config");
+  top.FreeObject("provenance");
+  CheckGrids(top, manifest.features, manifest.preprocess);
+  return manifest;
+}
+
+}  // namespace patchcore

@@ -1,0 +1,111 @@
+// manifest.json -> structs with the names of artifacts/FORMAT.md; the twin of manifest.py.
+//
+// Text of manifest.json -> Manifest, or ArtifactError naming the field. All lengths in pixels.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace patchcore {
+
+enum class Resize { kStretch, kShorterSide };
+enum class ResampleFilter { kBilinear, kBicubic, kLanczos };
+enum class Upsampling { kBilinear, kNearest };
+enum class IndexKind { kExact };
+enum class ImageScore { kMax, kPaper, kModelzoo };
+
+// Picture -> input: resize, then keep the central (height, width).
+struct Preprocessing {
+  Resize resize = Resize::kStretch;
+  std::size_t resize_height = 0;  // at most 8192
+  std::size_t resize_width = 0;   // equal to resize_height for kShorterSide
+  ResampleFilter filter = ResampleFilter::kBilinear;
+  std::size_t height = 0;  // H, 32 to resize_height
+  std::size_t width = 0;   // W, 32 to resize_width
+};
+
+// One output of the feature network: (B, channels, height, width), each side 1 to 65536.
+struct LayerShape {
+  std::size_t channels = 0;
+  std::size_t height = 0;
+  std::size_t width = 0;
+};
+
+struct Features {
+  std::string backbone;
+  LayerShape layer2;  // (C2, H/8, W/8)
+  LayerShape layer3;  // (C3, H/16, W/16)
+  Upsampling layer3_upsampling = Upsampling::kBilinear;
+};
+
+// Shape of memory_bank.bin: M rows, K neighbours of each.
+struct Bank {
+  std::size_t rows = 0;
+  std::size_t neighbours = 0;
+};
+
+struct Index {
+  IndexKind kind = IndexKind::kExact;
+};
+
+struct Scoring {
+  ImageScore image_score = ImageScore::kMax;
+  double sigma_px = 0;  // (0, 1024]
+};
+
+// The artifact's one scale for heat maps, in map units.
+struct HeatmapRange {
+  double low = 0;
+  double high = 0;
+};
+
+struct Calibration {
+  std::string method;
+  std::size_t images = 0;
+  std::size_t folds = 0;
+  double target_fpr = 0;
+  double image_threshold = 0;  // a score strictly above is anomalous
+  double pixel_threshold = 0;  // a map value strictly above is anomalous
+  HeatmapRange heatmap;
+  std::vector<double> quantile_levels;
+  std::vector<double> image_score_quantiles;
+  std::vector<double> map_maximum_quantiles;
+};
+
+// What selftest.png must give; tolerances are relative.
+struct SelfTest {
+  double score = 0;
+  std::array<std::size_t, 4> defect_box{};  // top, left, bottom, right in input pixels
+  double score_tolerance = 0;
+  double map_tolerance = 0;
+};
+
+// The pictures the bank was made of; a bank row names one by its number.
+struct Training {
+  std::string category;
+  std::vector<std::string> images;
+  std::vector<std::string> skipped;
+  std::string digest;
+};
+
+// The whole of manifest.json except `config` and `provenance`, by which no reader may decide.
+struct Manifest {
+  Preprocessing preprocess;
+  Features features;
+  Bank memory_bank;
+  Index index;
+  Scoring scoring;
+  Calibration calibration;
+  SelfTest selftest;
+  Training training;
+};
+
+// Reads manifest.json strictly: every field present, typed, in range, none unknown or repeated.
+//   where      path of the file, for messages
+// Throws ArtifactError: the text is no manifest of this version; says which field and why.
+Manifest ParseManifest(std::string_view text, const std::string& where);
+
+}  // namespace patchcore

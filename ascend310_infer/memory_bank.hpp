@@ -1,0 +1,31 @@
+// memory_bank.bin, mapped into memory; the twin of memory_bank.py, bytes as in FORMAT.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+namespace patchcore {
+
+// The normal patches: M rows, each of layer2 (C2) and layer3 (C3) of one patch.
+// The pointers are read-only, aligned to 64 bytes and live as long as any copy of this struct.
+struct MemoryBank {
+  const float* layer2 = nullptr;             // row-major (rows, channels2)
+  const float* layer3 = nullptr;             // row-major (rows, channels3)
+  const float* norms = nullptr;              // (rows,) squared length of each whole row
+  const std::int32_t* origins = nullptr;     // (rows, 3): training image, y, x on the patch grid
+  const std::int32_t* neighbours = nullptr;  // (rows, neighbour_count), each in 0 to rows - 1
+  std::size_t rows = 0;                      // M
+  std::size_t channels2 = 0;                 // C2
+  std::size_t channels3 = 0;                 // C3
+  std::size_t neighbour_count = 0;           // K
+  std::shared_ptr<const void> mapping;       // owns the pages
+};
+
+// Maps the file; nothing is copied.
+// Throws ArtifactError: no such file, another version, a header that does not fit the file's size,
+// or neighbours that are no rows.
+MemoryBank ReadMemoryBank(const std::filesystem::path& path);
+
+}  // namespace patchcore
