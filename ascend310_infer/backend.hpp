@@ -23,6 +23,7 @@ struct BackendOptions {
   std::uint32_t device_id = 0;  // of the Ascend device
   std::size_t threads = 1;      // of one operator on the CPU
   bool search = true;           // load the engine's own search, too, where there is one
+  std::string mindir;           // for MindSpore: a converted features.mindir; empty: the artifact's
 };
 
 // One artifact's graphs on one device. Not safe to share between threads.

@@ -53,3 +53,8 @@ if(PATCHCORE_MINDSPORE)
   target_include_directories(patchcore SYSTEM PRIVATE ${MINDSPORE_INCLUDE_DIR})
   target_link_libraries(patchcore PUBLIC ${MINDSPORE_LIBRARY})
 endif()
+
+# MindSpore's backend is tested where MindSpore is not: against a double that uses ONNX Runtime.
+if(PATCHCORE_TESTS AND PATCHCORE_ONNXRUNTIME AND NOT PATCHCORE_MINDSPORE)
+  add_subdirectory(tests/mindspore_double)
+endif()

@@ -36,6 +36,9 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--maps") {
     if (value.empty()) RefuseChoice(name, value, "a folder");
     options.maps = value;
+  } else if (name == "--mindir") {
+    if (value.empty()) RefuseChoice(name, value, "a file");
+    options.backend.mindir = value;
   } else {
     throw UsageError("unrecognized arguments: " + name);
   }
@@ -51,7 +54,7 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--search" || name == "--maps";
+         name == "--search" || name == "--maps" || name == "--mindir";
 }
 
 }  // namespace
@@ -104,6 +107,8 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --selftest          verify checksums and run the artifact's own self-test on this device
   --device NAME       cpu (default) or ascend
   --device-id N       which Ascend device (default: 0)
+  --mindir FILE       with MindSpore: what converter_lite made of features.mindir; the artifact's
+                      own file otherwise
   --threads N         threads on the CPU (default: the cores given)
   --search KIND       engine (default): the engine's own exact search where it has one;
                       portable: the built-in one, the reference

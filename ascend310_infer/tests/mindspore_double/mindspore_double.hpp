@@ -1,0 +1,29 @@
+// How the test double of MindSpore behaves; tests set it before they make a backend.
+//
+// The double computes real numbers: it runs the features.onnx beside the .mindir file on ONNX
+// Runtime. It stands for hardware that no test machine has, and shows how the backend calls the
+// API and takes its failures; it says nothing about an NPU's rounding or speed.
+#pragma once
+
+namespace mindspore_double {
+
+enum class Flavour {
+  kLite,      // Build(path) works, Load from a path does not, batches are dynamic
+  kOlderSdk,  // Build(path) fails, Load and Build(GraphCell) work, the batch is fixed at 1
+};
+
+struct Behaviour {
+  Flavour flavour = Flavour::kLite;
+  bool half_outputs = false;       // answer in fp16, as an NPU may
+  bool swapped_outputs = false;    // layer3 first, under other names
+  bool float_input = false;        // the model wants float32 pixels
+  bool throws_on_predict = false;  // an exception in place of a status
+  bool fails_on_predict = false;
+  bool wrong_output_shape = false;
+  bool no_outputs = false;
+  int ascend_devices = 1;  // 0 to n - 1 exist; building for another throws, as the driver does
+};
+
+Behaviour& Current();
+
+}  // namespace mindspore_double

@@ -1,0 +1,186 @@
+// backend_mindspore.cpp against a double of MindSpore's API, in both flavours; see
+// mindspore_double/mindspore_double.hpp for what that shows and what it does not.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "backend.hpp"
+#include "catch.hpp"
+#include "detector.hpp"
+#include "errors.hpp"
+#include "half.hpp"
+#include "mindspore_double/mindspore_double.hpp"
+#include "scratch.hpp"
+#include "selftest.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using mindspore_double::Behaviour;
+using mindspore_double::Flavour;
+using patchcore::Artifact;
+using patchcore::BackendError;
+using patchcore::Device;
+
+// Sets the double's behaviour for one test.
+struct Behaving {
+  explicit Behaving(Flavour flavour) { behaviour.flavour = flavour; }
+  ~Behaving() { behaviour = Behaviour(); }
+  Behaving(const Behaving&) = delete;
+  Behaving& operator=(const Behaving&) = delete;
+  Behaviour& behaviour = mindspore_double::Current();
+};
+
+patchcore::BackendOptions OnAscend(std::uint32_t device_id = 0) {
+  patchcore::BackendOptions options;
+  options.device = Device::kAscend;
+  options.device_id = device_id;
+  return options;
+}
+
+patchcore::Input SelfTestInput(const Artifact& artifact) {
+  return patchcore::FitToInput(patchcore::ReadImage(artifact.Path(patchcore::kSelftestPicture)),
+                               artifact.manifest().preprocess);
+}
+
+std::string FeaturesRefusal(const Artifact& artifact, std::size_t count = 1) {
+  const auto engine = patchcore::MakeBackend(artifact, OnAscend());
+  std::vector<std::uint8_t> images;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto input = SelfTestInput(artifact);
+    images.insert(images.end(), input.pixels.begin(), input.pixels.end());
+  }
+  return Refusal<BackendError>([&] { engine->Features(images.data(), count); });
+}
+
+}  // namespace
+
+TEST_CASE("the self-test passes through both flavours of the API") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  patchcore::Detector detector(artifact, OnAscend(), patchcore::Search::kEngine);
+  for (const auto& step : patchcore::RunSelfTest(artifact, detector)) {
+    INFO(step.name << " differs by " << step.difference);
+    REQUIRE(step.Passed());
+  }
+  REQUIRE(detector.EngineName() == "MindSpore on ascend 0");
+}
+
+TEST_CASE("the same layers come out as through ONNX Runtime") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  behaving.behaviour.swapped_outputs = GENERATE(false, true);
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  const auto input = SelfTestInput(artifact);
+  const auto reference = patchcore::MakeBackend(artifact, {})->Features(input.pixels.data(), 1);
+  const auto got = patchcore::MakeBackend(artifact, OnAscend())->Features(input.pixels.data(), 1);
+  REQUIRE(got.first.shape == reference.first.shape);
+  REQUIRE(got.second.shape == reference.second.shape);
+  REQUIRE(got.first.values == reference.first.values);
+  REQUIRE(got.second.values == reference.second.values);
+}
+
+TEST_CASE("answers in half precision stay within its rounding") {
+  const Behaving behaving(Flavour::kLite);
+  behaving.behaviour.half_outputs = true;
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  const auto input = SelfTestInput(artifact);
+  const auto reference = patchcore::MakeBackend(artifact, {})->Features(input.pixels.data(), 1);
+  const auto got = patchcore::MakeBackend(artifact, OnAscend())->Features(input.pixels.data(), 1);
+  for (std::size_t i = 0; i < got.first.values.size(); ++i) {
+    const float exact = reference.first.values[i];
+    REQUIRE(std::abs(got.first.values[i] - exact) <= std::abs(exact) / 2048 + 1e-7F);
+  }
+}
+
+TEST_CASE("a dynamic batch is resized, and again") {
+  const Behaving behaving(Flavour::kLite);
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  const auto engine = patchcore::MakeBackend(artifact, OnAscend());
+  const auto one = SelfTestInput(artifact).pixels;
+  auto three = one;
+  for (int i = 0; i < 2; ++i) three.insert(three.end(), one.begin(), one.end());
+  REQUIRE(engine->Features(one.data(), 1).first.shape.front() == 1);
+  REQUIRE(engine->Features(three.data(), 3).first.shape.front() == 3);
+  REQUIRE(engine->Features(one.data(), 1).second.shape.front() == 1);
+}
+
+TEST_CASE("a fixed batch of another size is refused with what to do") {
+  const Behaving behaving(Flavour::kOlderSdk);
+  const std::string message = FeaturesRefusal(Artifact::Open(PATCHCORE_TINY), 2);
+  REQUIRE(Mentions(message, "expected one uint8 input (2, 64, 64, 3), got (1, 64, 64, 3)"));
+  REQUIRE(Mentions(message, "for batches of 2"));
+}
+
+TEST_CASE("an absent device is one line that names it and what to check") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  const std::string message =
+      Refusal<BackendError>([&] { patchcore::MakeBackend(artifact, OnAscend(7)); });
+  REQUIRE(Mentions(message, "features.mindir: MindSpore cannot run it on ascend 7"));
+  REQUIRE(Mentions(message, "aclrtSetDevice failed, device not found"));
+  REQUIRE(Mentions(message, "npu-smi info"));
+  REQUIRE_FALSE(Mentions(message, "\n"));
+}
+
+TEST_CASE("failures and exceptions while it runs become one line") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  SECTION("a status") {
+    behaving.behaviour.fails_on_predict = true;
+    REQUIRE(Mentions(FeaturesRefusal(artifact), "cannot run the graph (Execute model failed.)"));
+  }
+  SECTION("an exception") {
+    behaving.behaviour.throws_on_predict = true;
+    REQUIRE(Mentions(FeaturesRefusal(artifact), "cannot run the graph (aclmdlExecute failed)"));
+  }
+}
+
+TEST_CASE("a model of another artifact is refused by its shapes") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  SECTION("an output of another shape") {
+    behaving.behaviour.wrong_output_shape = true;
+    REQUIRE(Mentions(FeaturesRefusal(artifact),
+                     "expected an output (1, 12, 4, 4) as manifest.json says, got (1, 8, 8, 8), "
+                     "(1, 4, 12, 4)"));
+  }
+  SECTION("no output") {
+    behaving.behaviour.no_outputs = true;
+    REQUIRE(Mentions(FeaturesRefusal(artifact), "got none"));
+  }
+  SECTION("an input of another type") {
+    behaving.behaviour.float_input = true;
+    REQUIRE(Mentions(FeaturesRefusal(artifact), "expected one uint8 input"));
+    REQUIRE(Mentions(FeaturesRefusal(artifact), "of another type"));
+  }
+}
+
+TEST_CASE("the artifact's model is checked against its sum, a converted one is not listed") {
+  const Behaving behaving(Flavour::kLite);
+  const Scratch scratch;
+  const fs::path own = scratch.path() / "own";
+  fs::copy(PATCHCORE_TINY, own);
+  const Artifact artifact = Artifact::Open(own);
+  fs::permissions(own / "features.mindir", fs::perms::owner_all);
+  std::ofstream(own / "features.mindir", std::ios::app) << "x";
+  REQUIRE(Mentions(Refusal<patchcore::ArtifactError>(
+                       [&] { patchcore::MakeBackend(artifact, OnAscend()); }),
+                   "features.mindir"));
+  patchcore::BackendOptions converted = OnAscend();
+  converted.mindir = (scratch.path() / "converted.mindir").string();
+  fs::copy(own / "features.mindir", converted.mindir);
+  fs::copy(own / "features.onnx", scratch.path() / "converted.onnx");  // for the double
+  REQUIRE_NOTHROW(patchcore::MakeBackend(artifact, converted));
+}
+
+TEST_CASE("half precision is read exactly") {
+  REQUIRE(patchcore::FromHalf(0x0000) == 0.0F);
+  REQUIRE(patchcore::FromHalf(0x3C00) == 1.0F);
+  REQUIRE(patchcore::FromHalf(0xC000) == -2.0F);
+  REQUIRE(patchcore::FromHalf(0x7BFF) == 65504.0F);
+  REQUIRE(patchcore::FromHalf(0x0400) == std::ldexp(1.0F, -14));
+  REQUIRE(patchcore::FromHalf(0x0001) == std::ldexp(1.0F, -24));
+  REQUIRE(std::isinf(patchcore::FromHalf(0xFC00)));
+  REQUIRE(std::isnan(patchcore::FromHalf(0x7E00)));
+}
