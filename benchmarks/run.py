@@ -9,8 +9,6 @@ ratio. Without --shared (real pictures and weights) the demo's pictures stand in
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -18,11 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from patchcore_build.demo import write_demo_dataset
+from patchcore_build.machine import describe_machine
 from patchcore_runtime import Detector
 from patchcore_runtime.artifact import FEATURES_ONNX
 from patchcore_runtime.preprocess import fit_to_input, read_image
@@ -49,7 +47,7 @@ def main() -> None:
             fits.append({"name": case["name"], **_fit_in_process(case)})
             print(f"score: {case['name']} …", file=sys.stderr)
             scores.append({"name": case["name"], **_score(case)})
-    results = {"machine": _machine(), "fit": fits, "score": scores}
+    results = {"machine": describe_machine(), "fit": fits, "score": scores}
     RESULTS.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     RESULTS.with_suffix(".md").write_text(_markdown(results))
     print(RESULTS.with_suffix(".md").read_text())
@@ -133,29 +131,6 @@ def _score(case: dict[str, str]) -> dict[str, Any]:
     medians = {name: statistics.median(times[5:]) for name, times in taken.items()}
     ratio = medians["predict without decode and resize"] / medians["features.onnx alone"]
     return {"median_ms": medians, "ratio_to_bare_features": ratio}
-
-
-def _machine() -> dict[str, Any]:
-    import mindspore
-    import numpy as np
-    import onnxruntime
-
-    return {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "mindspore": mindspore.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _markdown(results: dict[str, Any]) -> str:

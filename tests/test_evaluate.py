@@ -1,17 +1,19 @@
 """Laws of evaluation: figures are the runtime's scores, problems are named and never silent."""
 
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from artifact_factory import PHOTO_SIZE, striped_photo
 from patchcore_build.errors import DatasetError
 from patchcore_build.evaluate import evaluate
 from patchcore_runtime import Detector, ImageError
+from patchcore_runtime.errors import ArtifactError
 
 BOX = (30, 50, 50, 80)  # rows 30 to 50, columns 50 to 80 of the photograph
 
@@ -161,3 +163,180 @@ def test_masks_of_a_cropping_artifact_are_cropped_alike(tmp_path, cropped_artifa
     result = evaluate(detector, write_test_set(tmp_path), "part")
     assert result.problems == ()
     assert result.pixel_auroc > 0.9
+
+
+def missing(figures, above=""):
+    """Paths of what is None."""
+    for name, value in figures.items():
+        if value is None:
+            yield above + name
+        elif isinstance(value, dict):
+            yield from missing(value, f"{above}{name}.")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "count"),
+    [({}, 0), ({"bad": 0, "masks": 0}, 15), ({"good": 0}, 7), ({"masks": 0}, 9)],
+)
+def test_every_figure_that_does_not_exist_has_a_reason_and_no_other_has(
+    tmp_path, detector, lacks, count
+):
+    figures = evaluate(detector, write_test_set(tmp_path, **lacks), "part").to_dict()
+    assert sorted(figures["reasons"]) == sorted(missing(figures))
+    assert len(figures["reasons"]) == count
+    assert all(figures["reasons"].values())
+    json.dumps(figures, allow_nan=False)
+
+
+def test_reasons_name_what_is_lacking(tmp_path, detector):
+    no_bad = evaluate(detector, write_test_set(tmp_path / "a", bad=0, masks=0), "part").reasons
+    assert no_bad["image_auroc"] == "no defects in the test set"
+    assert no_bad["image_rates.true_positive_rate"] == "no defects in the test set"
+    assert "masks" in no_bad["aupro_030_all_images"]
+    assert "image_rates.false_positive_rate" not in no_bad
+    no_good = evaluate(detector, write_test_set(tmp_path / "b", good=0), "part").reasons
+    assert no_good["image_roc"] == "no good pictures in the test set"
+    assert no_good["pixel_share_flagged_good"] == "no good pictures in the test set"
+    assert "pixel_auroc" not in no_good
+
+
+def test_masks_over_the_whole_picture_leave_one_protocol_and_say_so(tmp_path, detector):
+    root = write_test_set(tmp_path)
+    for number in range(3):
+        whole = np.full(PHOTO_SIZE, 255, np.uint8)
+        save(root / "part" / "ground_truth" / "dent" / f"{number:03}_mask.png", whole)
+    result = evaluate(detector, root, "part")
+    assert result.aupro_030_all_images is not None
+    assert result.aupro_030_anomalous_images_only is None
+    assert sorted(result.reasons) == [
+        "aupro_005_anomalous_images_only",
+        "aupro_030_anomalous_images_only",
+    ]
+    assert set(result.reasons.values()) == {"no normal pixels beside the defects"}
+
+
+def test_rates_and_precisions_are_those_of_scores_and_maps(tmp_path, detector):
+    visited = []
+    root = write_test_set(tmp_path)
+    result = evaluate(detector, root, "part", visit=lambda *seen: visited.append(seen))
+    labels = np.array([image.is_anomalous for image in result.images])
+    scores = np.array([image.score for image in result.images])
+    flagged = np.array([image.is_flagged for image in result.images])
+    assert result.image_average_precision == pytest.approx(average_precision_score(labels, scores))
+    assert result.image_rates.true_positive_rate == flagged[labels].mean()
+    assert result.image_rates.false_positive_rate == flagged[~labels].mean()
+    assert result.image_rates.threshold == detector.manifest.calibration.image_threshold
+    masks = np.stack([seen[2] for seen in visited]).ravel()
+    values = np.stack([seen[1].anomaly_map for seen in visited]).ravel()
+    above = values > detector.manifest.calibration.pixel_threshold
+    assert result.pixel_rates.f1 == pytest.approx(f1_score(masks, above))
+    assert result.pixel_rates.true_positive_rate == pytest.approx(above[masks].mean())
+    assert result.pixel_average_precision == pytest.approx(average_precision_score(masks, values))
+    assert result.pixel_best_f1.f1 >= result.pixel_rates.f1
+    assert 0 < result.aupro_005_all_images < result.aupro_030_all_images <= 1
+    assert result.regions == 3
+    assert result.resolution == "input"
+    assert [curve.protocol for curve in result.pixel_pro] == ["all images", "anomalous images only"]
+
+
+def test_original_resolution_counts_the_pixels_of_the_photographs(tmp_path, detector):
+    root = write_test_set(tmp_path)
+    small = np.ascontiguousarray(striped_photo(7)[:70, :100])  # sizes may differ
+    save(root / "part" / "test" / "good" / "small.png", small)
+    visited = []
+    result = evaluate(
+        detector, root, "part", resolution="original", visit=lambda *seen: visited.append(seen)
+    )
+    truth = np.zeros(PHOTO_SIZE, np.bool_)
+    truth[BOX[0] : BOX[2], BOX[1] : BOX[3]] = True
+    labels, values = [], []
+    for image, seen, mask in visited:
+        with Image.open(image.path) as photo:
+            values.append(seen.map_on(photo).ravel())
+            clean = np.zeros((photo.height, photo.width), np.bool_)
+        labels.append((truth if image.is_anomalous else clean).ravel())
+        assert mask.shape == seen.anomaly_map.shape  # visitors see the input's geometry
+    assert result.pixel_auroc == pytest.approx(
+        roc_auc_score(np.concatenate(labels), np.concatenate(values))
+    )
+    assert result.resolution == "original"
+    assert result.pixel_auroc != evaluate(detector, root, "part").pixel_auroc
+    assert result.image_auroc == evaluate(detector, root, "part").image_auroc
+
+
+def test_a_defect_that_the_crop_hides_is_missed_at_original_resolution(tmp_path, cropped_artifact):
+    detector = Detector.load(cropped_artifact, threads=1)
+    root = write_test_set(tmp_path)
+    hidden = np.zeros(PHOTO_SIZE, np.uint8)
+    hidden[:, :4] = 255
+    save(root / "part" / "ground_truth" / "dent" / "001_mask.png", hidden)
+    shown = evaluate(detector, root, "part")
+    whole = evaluate(detector, root, "part", resolution="original")
+    assert (shown.regions, whole.regions) == (2, 3)
+    assert whole.aupro_030_all_images < shown.aupro_030_all_images
+    for result in (shown, whole):
+        assert len(result.problems) == 1
+        assert "001_mask.png: the crop hides the whole defect" in result.problems[0]
+
+
+def test_a_defect_too_small_for_the_input_is_named_and_counts_at_original_resolution(
+    tmp_path, detector
+):
+    root = write_test_set(tmp_path)
+    for row in range(PHOTO_SIZE[0]):  # a column and row that the nearest neighbour passes over
+        speck = np.zeros(PHOTO_SIZE, np.uint8)
+        speck[row, 60] = 255
+        save(root / "part" / "ground_truth" / "dent" / "001_mask.png", speck)
+        result = evaluate(detector, root, "part")
+        if result.regions == 2:
+            break
+    (problem,) = result.problems
+    assert "001_mask.png: the defect is too small" in problem
+    whole = evaluate(detector, root, "part", resolution="original")
+    assert (whole.regions, whole.problems) == (3, ())
+
+
+@pytest.mark.parametrize(
+    ("overflow", "got"),
+    [
+        ({"score": float("nan")}, "got nan"),
+        ({"score": float("inf")}, "got inf"),
+        ({"anomaly_map": np.full((64, 96), np.inf, np.float32)}, "values up to inf"),
+    ],
+)
+def test_a_score_or_map_that_is_not_finite_is_refused_by_name(tmp_path, detector, overflow, got):
+    class Overflown:
+        manifest = detector.manifest
+
+        def predict(self, path):
+            return dataclasses.replace(detector.predict(path), **overflow)
+
+    with pytest.raises(ArtifactError, match=rf"000\.png: expected a finite score and map.*{got}"):
+        evaluate(Overflown(), write_test_set(tmp_path), "part")
+
+
+def test_a_name_in_two_formats_is_named_and_a_mask_for_two_is_for_none(tmp_path, detector):
+    root = write_test_set(tmp_path)
+    before = evaluate(detector, root, "part")
+    save(root / "part" / "test" / "good" / "002.bmp", striped_photo(102))
+    both_good = evaluate(detector, root, "part")
+    assert len(both_good.images) == 7
+    (problem,) = both_good.problems
+    assert re.search(r"good.002: 2 pictures of one name \(002\.bmp, 002\.png\)", problem)
+    assert both_good.regions == before.regions
+    save(root / "part" / "test" / "dent" / "001.bmp", marked(201))
+    result = evaluate(detector, root, "part")
+    assert len(result.images) == 8
+    assert result.regions == before.regions - 1
+    assert [re.sub(r".*(dent|good).", "", line)[:8] for line in result.problems] == [
+        "001: 2 p", "002: 2 p", "001.bmp:", "001.png:",
+    ]  # fmt: skip
+    assert "001_mask.png, which 2 pictures share" in result.problems[2]
+
+
+def test_times_are_told_and_do_not_make_evaluations_differ(tmp_path, detector):
+    root = write_test_set(tmp_path)
+    first, second = (evaluate(detector, root, "part") for _ in range(2))
+    assert list(first.seconds) == ["scoring", "metrics"]
+    assert all(seconds > 0 for seconds in first.seconds.values())
+    assert first == second

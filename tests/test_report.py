@@ -1,6 +1,7 @@
 """Laws of the report: nothing from elsewhere, nothing half-written, the same figures everywhere."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -15,8 +16,9 @@ from PIL import Image
 from patchcore_build.dataset import TestImage as Picture
 from patchcore_build.errors import OutputError
 from patchcore_build.evaluate import Evaluation, ScoredImage
+from patchcore_build.evaluation import _reasons
 from patchcore_build.gallery import Gallery
-from patchcore_build.metrics import BestF1, auroc, best_f1, confusion
+from patchcore_build.metrics import BestF1, Curve, auroc, best_f1, confusion, rates
 from patchcore_build.picture_sheet import examples
 from patchcore_build.report import write_report
 from patchcore_build.report_pictures import MAX_SHOTS
@@ -120,6 +122,13 @@ def _gallery():
     return Gallery(SimpleNamespace(heatmap_scale=SCALE))
 
 
+CURVE = Curve(
+    protocol="all images",
+    false_positive_rates=(0.0, 0.0, 0.1, 0.4, 1.0),
+    rates=(0.0, 0.5, 0.8, 0.9, 1.0),
+)
+
+
 def _evaluation(scored, **changes):
     good = np.array([score for name, score in scored if name.startswith("good/")])
     defect = np.array([score for name, score in scored if not name.startswith("good/")])
@@ -144,8 +153,20 @@ def _evaluation(scored, **changes):
         "pixel_threshold": SCALE.threshold,
         "pixel_share_flagged_good": 1 / 3,
         "problems": (),
+        "image_average_precision": 0.97 if both else None,
+        "image_rates": rates(confusion(good, defect, THRESHOLD)),
+        "image_roc": CURVE if both else None,
+        "pixel_average_precision": 0.61,
+        "pixel_best_f1": BestF1(f1=0.58, threshold=2.5),
+        "pixel_rates": rates(confusion(np.array([1.0, 3.0]), np.array([1.5, 4.0]), 2.0)),
+        "aupro_030_all_images": 0.93,
+        "aupro_005_all_images": 0.71,
+        "aupro_030_anomalous_images_only": 0.92,
+        "aupro_005_anomalous_images_only": 0.69,
+        "pixel_pro": (CURVE, dataclasses.replace(CURVE, protocol="anomalous images only")),
     }
-    return Evaluation(**figures | changes)
+    found = Evaluation(**figures | changes)
+    return dataclasses.replace(found, reasons=_reasons(found))
 
 
 def _run(root, scored=USUAL, *, masks=True, size=(80, 60), **changes):
@@ -222,7 +243,7 @@ def test_links_and_labels_point_at_ids_that_exist_once(tmp_path):
 def test_figures_in_the_page_are_those_of_report_json(tmp_path):
     page = _report(tmp_path)
     content = _json(tmp_path)
-    assert len(page.figures) == 5 + 6 + 5 + 3 * 3  # artifact, metrics, verdicts, kinds
+    assert len(page.figures) == 5 + 19 + 5 + 3 * 3  # artifact, metrics, verdicts, kinds
     for field, written in page.figures.items():
         for exact, shown in written:
             value = _look_up(content, field)
@@ -310,7 +331,7 @@ def test_file_names_in_a_broken_encoding_are_written_all_the_same(tmp_path):
 )
 def test_figures_that_do_not_exist_say_none_and_why(tmp_path, scored, reason):
     page = _report(tmp_path, scored, masks=False, pixel_auroc=None, pixel_share_flagged_good=None)
-    assert page.words.count("none") == 4
+    assert page.words.count("none") == 6
     assert page.words.count(reason) >= 2
     assert any("no usable masks" in words for words in page.words)
     assert set(page.figures) & {"image_auroc", "pixel_auroc", "image_best_f1.f1"} == set()
@@ -525,6 +546,19 @@ def test_an_artifact_of_another_category_is_pointed_out(tmp_path):
     page = _report(tmp_path, category="washers")
     assert any("was built for" in words for words in page.words)
     assert "nuts & bolts" in page.words
+
+
+def test_each_chart_holds_its_curve_cut_at_the_limit(tmp_path):
+    evaluation, gallery = _run(tmp_path / "dataset")
+    write_report(tmp_path / "report", evaluation, gallery, MANIFEST)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count('class="curve first"') == 2
+    assert page.count('class="curve second"') == 1
+    # PRO ends at 0.3, two thirds of the way from (0.1, 0.8) to (0.4, 0.9): 0.8667.
+    last = re.findall(r'class="curve first" d="[^"]*L([0-9.]+) ([0-9.]+)"', page)[1]
+    left, side, top = 40, 240, 12
+    assert float(last[0]) == left + side
+    assert float(last[1]) == pytest.approx(top + (1 - (0.8 + 2 / 30)) * side, abs=0.06)
 
 
 def test_a_figure_of_zero_is_a_figure(tmp_path):

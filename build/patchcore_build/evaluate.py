@@ -1,55 +1,29 @@
 """An artifact and a test set -> metrics, scored through the runtime.
 
-What is measured is what ships.
-
-Pixel metrics are taken at input resolution, on what the input shows of the photograph.
+What is measured is what ships. Pixel metrics are taken at input resolution, on what the input
+shows of the photograph, or at original resolution, on the map laid on the whole photograph.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import dataclasses
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_build.aupro import PixelScores
 from patchcore_build.dataset import TestImage, list_test_images, read_mask
 from patchcore_build.errors import DatasetError
-from patchcore_build.metrics import BestF1, Confusion, auroc, best_f1, confusion
+from patchcore_build.evaluation import Evaluation, Resolution, ScoredImage, summarize
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.preprocess import picture_size
 
-
-@dataclass(frozen=True, kw_only=True)
-class ScoredImage:
-    """One test picture and what the detector said of it."""
-
-    name: str  # below the test set, with forward slashes
-    defect: str
-    is_anomalous: bool  # the truth
-    score: float
-    map_maximum: float
-    is_flagged: bool  # the verdict
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The figures of one artifact on one test set; a metric that does not exist is None."""
-
-    category: str
-    images: tuple[ScoredImage, ...]
-    image_auroc: float | None
-    pixel_auroc: float | None
-    image_best_f1: BestF1 | None
-    image_confusion: Confusion
-    pixel_threshold: float
-    pixel_share_flagged_good: float | None
-    problems: tuple[str, ...]  # masks that could not be used, pictures without pixel metrics
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, as `evaluate --json` prints them."""
-        return asdict(self)
-
+__all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
 
 Visitor = Callable[[TestImage, Result, NDArray[np.bool_] | None], None]
 
@@ -59,107 +33,131 @@ def evaluate(
     dataset: Path,
     category: str,
     *,
+    resolution: Resolution = "input",
     progress: Progress = silent,
     visit: Visitor | None = None,
 ) -> Evaluation:
     """Score every test picture and compare with the truth.
 
-    A defect's picture whose mask is missing, empty or of another size counts for the image
-    metrics, is left out of the pixel metrics, and is named in `problems`. So is one whose defect
-    lies wholly outside the crop, but its pixels, all normal, are kept.
+    A defect's picture whose mask is missing, empty, of another size or shared with another picture
+    counts for the image metrics, is left out of the pixel metrics, and is named in `problems`. So
+    is one of whose defect the input shows nothing, but its pixels are kept.
 
     Args:
         detector: The artifact, loaded.
         dataset: Folder of a data set in any known layout.
-        category: One of its categories.
+        category: Its subfolder.
+        resolution: `original` counts the photograph's pixels; those outside of a crop have the
+            map value 0, so that a hidden defect is a missed one.
         progress: Told how many pictures are done.
-        visit: Called with each picture, its result and its mask (None: not usable).
+        visit: Called with each picture, its result and its mask in input geometry (None: not
+            usable).
 
     Raises:
         DatasetError: no test pictures.
         ImageError: a test picture is unreadable.
+        ArtifactError: a score is not finite.
     """
     listed = list_test_images(dataset, category)
-    size = detector.manifest.preprocess
-    pixels = _PixelScores(len(listed), (size.height, size.width))
-    scored, problems = [], []
+    masks = Counter(image.mask for image in listed if image.mask is not None)
+    problems = list(_twins(listed))
+    pixels = PixelScores(_pixel_count(detector, listed, resolution))
+    scored: list[ScoredImage] = []
+    seconds = {"scoring": 0.0, "metrics": 0.0}
     for done, image in enumerate(listed, start=1):
+        start = time.perf_counter()
         result = detector.predict(image.path)
+        _require_finite(image, result)
+        predicted = time.perf_counter()
         mask: NDArray[np.bool_] | None = None
         try:
-            mask = read_mask(image, result.placement, (size.height, size.width))
-            pixels.add(result.anomaly_map, mask)
+            mask = _read_own_mask(image, result, masks)
+            pixels.add(*_compared(image, result, mask, resolution))
             if image.is_anomalous and not mask.any():
-                problems.append(f"{image.mask}: the crop hides the whole defect")
+                problems += _hidden(image, result, resolution)
         except DatasetError as error:
             problems.append(str(error))
-        scored.append(
-            ScoredImage(
-                name=image.name,
-                defect=image.defect,
-                is_anomalous=image.is_anomalous,
-                score=result.score,
-                map_maximum=float(result.anomaly_map.max()),
-                is_flagged=result.is_anomalous,
-            )
-        )
+        scored.append(_scored(image, result))
+        seconds["scoring"] += predicted - start
+        seconds["metrics"] += time.perf_counter() - predicted
         if visit is not None:
             visit(image, result, mask)
         progress(done, len(listed))
-    return _summary(detector, category, scored, pixels, problems)
-
-
-class _PixelScores:
-    """Map values of normal and of defect pixels, in two arrays that fill from the front."""
-
-    def __init__(self, images: int, size: tuple[int, int]) -> None:
-        self._values = np.empty((images, *size), np.float32)
-        self._masks = np.empty((images, *size), np.bool_)
-        self._count = 0
-
-    def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        self._values[self._count] = anomaly_map
-        self._masks[self._count] = mask
-        self._count += 1
-
-    def split(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(normal, defect) values."""
-        values, masks = self._values[: self._count], self._masks[: self._count]
-        return values[~masks], values[masks]
-
-
-def _summary(
-    detector: Detector,
-    category: str,
-    scored: list[ScoredImage],
-    pixels: _PixelScores,
-    problems: list[str],
-) -> Evaluation:
+    start = time.perf_counter()
     calibration = detector.manifest.calibration
-    normal = np.array([image.score for image in scored if not image.is_anomalous])
-    anomalous = np.array([image.score for image in scored if image.is_anomalous])
-    both = len(normal) > 0 and len(anomalous) > 0
-    if not both:
-        missing = "defects" if len(normal) else "good pictures"
-        problems.append(f"{category}/test: no {missing}; image AUROC and F1 do not exist")
-    normal_pixels, defect_pixels = pixels.split()
-    has_pixels = len(normal_pixels) > 0 and len(defect_pixels) > 0
-    if not has_pixels:
-        problems.append(f"{category}/test: no usable masks; pixel AUROC does not exist")
-    return Evaluation(
-        category=category,
-        images=tuple(scored),
-        image_auroc=auroc(normal, anomalous) if both else None,
-        pixel_auroc=auroc(normal_pixels, defect_pixels) if has_pixels else None,
-        image_best_f1=best_f1(normal, anomalous) if both else None,
-        image_confusion=confusion(normal, anomalous, calibration.image_threshold),
-        pixel_threshold=calibration.pixel_threshold,
-        pixel_share_flagged_good=_share_above(scored, calibration.pixel_threshold),
-        problems=tuple(problems),
+    measured = pixels.measure(calibration.pixel_threshold)
+    found = summarize(category, scored, measured, problems, calibration)
+    seconds["metrics"] += time.perf_counter() - start
+    return dataclasses.replace(found, resolution=resolution, seconds=seconds)
+
+
+def _twins(listed: Sequence[TestImage]) -> Iterator[str]:
+    """A line for each name that stands there in several formats."""
+    names: dict[Path, list[TestImage]] = {}
+    for image in listed:
+        names.setdefault(image.path.with_suffix(""), []).append(image)
+    for name, images in names.items():
+        if len(images) > 1:
+            files = ", ".join(image.path.name for image in images)
+            yield f"{name}: {len(images)} pictures of one name ({files}), each counts; keep one"
+
+
+def _pixel_count(detector: Detector, listed: Sequence[TestImage], resolution: Resolution) -> int:
+    size = detector.manifest.preprocess
+    if resolution == "input":
+        return len(listed) * size.height * size.width
+    return sum(math.prod(picture_size(image.path)) for image in listed)
+
+
+def _require_finite(image: TestImage, result: Result) -> None:
+    if not (math.isfinite(result.score) and np.isfinite(result.anomaly_map).all()):
+        raise ArtifactError(
+            f"{image.path}: expected a finite score and map, got {result.score} and values up to "
+            f"{result.anomaly_map.max()}; the artifact's network overflows, build it again"
+        )
+
+
+def _read_own_mask(image: TestImage, result: Result, masks: Counter[Path]) -> NDArray[np.bool_]:
+    """The mask in input geometry; one that several pictures claim belongs to none for sure."""
+    if image.mask is not None and masks[image.mask] > 1:
+        raise DatasetError(
+            f"{image.path}: expected a mask of its own, got {image.mask.name}, which "
+            f"{masks[image.mask]} pictures share; rename or remove one of them"
+        )
+    return read_mask(image, result.placement, result.anomaly_map.shape)
+
+
+def _compared(
+    image: TestImage, result: Result, mask: NDArray[np.bool_], resolution: Resolution
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Map and mask at the resolution where pixels are counted."""
+    if resolution == "input":
+        return result.anomaly_map, mask
+    place = result.placement
+    shape = (place.photo_height, place.photo_width)
+    whole = dataclasses.replace(
+        place, resized_height=shape[0], resized_width=shape[1], top=0, left=0
     )
+    photo = np.broadcast_to(np.uint8(0), (*shape, 3))  # only its size matters
+    return result.map_on(photo), read_mask(image, whole, shape)
 
 
-def _share_above(scored: list[ScoredImage], pixel_threshold: float) -> float | None:
-    """Of the good pictures, the share with any map value over the threshold."""
-    good = [image.map_maximum > pixel_threshold for image in scored if not image.is_anomalous]
-    return sum(good) / len(good) if good else None
+def _hidden(image: TestImage, result: Result, resolution: Resolution) -> list[str]:
+    """Words on a defect of which the input shows nothing, where that bears on the figures."""
+    place = result.placement
+    if (place.resized_height, place.resized_width) != result.anomaly_map.shape:
+        return [f"{image.mask}: the crop hides the whole defect"]
+    if resolution == "original":  # the photograph's own pixels are counted
+        return []
+    return [f"{image.mask}: the defect is too small to be marked at input resolution"]
+
+
+def _scored(image: TestImage, result: Result) -> ScoredImage:
+    return ScoredImage(
+        name=image.name,
+        defect=image.defect,
+        is_anomalous=image.is_anomalous,
+        score=result.score,
+        map_maximum=float(result.anomaly_map.max()),
+        is_flagged=result.is_anomalous,
+    )

@@ -9,7 +9,6 @@ Call `patchcore_build.device.open_device` first.
 
 import os
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from patchcore_build.errors import ExportError, OutputError
+from patchcore_build.errors import ExportError
 from patchcore_build.mindir import canonical
+from patchcore_build.whole_file import write_whole
 
 INPUT = "images"
 OUTPUTS = ("layer2", "layer3")
@@ -61,7 +61,7 @@ def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise _refusal(path, error) from error
-    _write_whole(path, model.SerializeToString(deterministic=True))
+    write_whole(path, model.SerializeToString(deterministic=True))
 
 
 def export_mindir(make_cell: Callable[[], Any], path: Path, *, height: int, width: int) -> None:
@@ -89,7 +89,7 @@ def export_mindir(make_cell: Callable[[], Any], path: Path, *, height: int, widt
                 f"{path}: expected parameters under 1 GiB, got more; use a smaller net"
             )
         model = written.read_bytes()
-    _write_whole(path, canonical(model))
+    write_whole(path, canonical(model))
 
 
 def compare_onnx(
@@ -210,19 +210,6 @@ def _free_batch(model: Any, path: Path) -> None:
                 f"{path}: {value.name}: expected fixed sizes after the batch, "
                 f"got {[dim.dim_value for dim in rest]}; fix height and width"
             )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); create the folder or free the disk"
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _difference(

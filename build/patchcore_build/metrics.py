@@ -1,13 +1,17 @@
-"""Labels and scores -> AUROC, best F1, confusion; exact, ties counted as halves.
+"""Scores of normal and of anomalous items -> AUROC, average precision, F1, rates; exact, with ties.
 
-Source: AUROC as the Mann-Whitney statistic (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010).
-Scores of the two classes are sorted apart, so that tens of millions of pixels fit in memory.
+Sources: AUROC as the Mann-Whitney statistic (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010);
+average precision as scikit-learn defines it. The two classes are sorted apart and metrics walk
+over the anomalous scores only, so that tens of millions of normal pixels cost one sort.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+CURVE_POINTS = 200  # at most, of a curve that is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +26,129 @@ class Confusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What a threshold does: a score above it is called anomalous. None: no items to tell by."""
+
+    threshold: float
+    true_positive_rate: float | None
+    false_positive_rate: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BestF1:
     """The largest F1 over all thresholds; chosen on the test set, so an upper bound."""
 
     f1: float
     threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Up to CURVE_POINTS points of an exact curve, both coordinates rising."""
+
+    protocol: str  # whose items were counted
+    false_positive_rates: tuple[float, ...]
+    rates: tuple[float, ...]  # true-positive rate (ROC) or mean overlap with the regions (PRO)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sweep:
+    """Counts of flagged items at each threshold worth trying, rising: the anomalous scores.
+
+    Between two of them a rising threshold can only lose false positives.
+    """
+
+    thresholds: NDArray[np.floating]  # (T,), distinct
+    true_positives: NDArray[np.int64]  # (T,), anomalous scores at or above the threshold
+    false_positives: NDArray[np.int64]  # (T,), normal ones at or above
+    false_positives_above: NDArray[np.int64]  # (T,), normal ones above
+    normal_count: int
+
+    @property
+    def anomalous_count(self) -> int:
+        """Anomalous items; the lowest threshold flags them all."""
+        return int(self.true_positives[0])
+
+    @property
+    def hits(self) -> NDArray[np.int64]:
+        """Anomalous items whose score is the threshold, (T,)."""
+        return -np.diff(self.true_positives, append=0)
+
+    def auroc(self) -> float:
+        """Probability that an anomalous score lies above a normal one, a tie counting half."""
+        # Of 2 N, the normal items below a threshold count twice and those on it once.
+        lower = 2 * self.normal_count - self.false_positives - self.false_positives_above
+        pairs = 2 * self.normal_count * self.anomalous_count
+        return float(np.dot(self.hits.astype(np.float64), lower) / pairs)
+
+    def average_precision(self) -> float:
+        """Mean, over the anomalous items, of the precision at each one's score."""
+        precision = self.true_positives / (self.true_positives + self.false_positives)
+        return float(np.dot(self.hits, precision) / self.anomalous_count)
+
+    def best_f1(self) -> BestF1:
+        """The threshold with the largest F1, when scores at or above it are called anomalous."""
+        flagged = self.true_positives + self.false_positives
+        f1 = 2 * self.true_positives / (flagged + self.anomalous_count)
+        best = int(f1.argmax())
+        return BestF1(f1=float(f1[best]), threshold=float(self.thresholds[best]))
+
+    def trace(self, gains: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The exact curve of a rate that only anomalous items raise, over the false-positive rate.
+
+        Args:
+            gains: What the items at each threshold add to the rate, (T,), in all 1.
+
+        Returns:
+            False-positive rates and rates, (2T + 2,) each, from (0, 0) to (1, 1): a flat piece up
+            to each threshold, then a step, slanted where normal items share the threshold.
+        """
+        steps = 2 * len(self.thresholds)
+        across, upward = np.zeros(steps + 2), np.zeros(steps + 2)
+        across[1:-1:2] = self.false_positives_above[::-1]
+        across[2:-1:2] = self.false_positives[::-1]
+        across /= self.normal_count
+        np.cumsum(gains[::-1], out=upward[2:-1:2])
+        upward[2:-1:2] /= upward[steps]  # a long sum need not end at 1 exactly
+        upward[3:-1:2] = upward[2:-2:2]
+        across[-1] = upward[-1] = 1
+        return across, upward
+
+    def roc(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """False- and true-positive rates of every threshold; see `trace`."""
+        return self.trace(self.hits / self.anomalous_count)
+
+
+def sweep(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> Sweep:
+    """Count at every threshold; see `sweep_sorted`, which it gives sorted copies."""
+    return sweep_sorted([np.sort(normal)], np.sort(anomalous))
+
+
+def sweep_sorted(
+    normal_parts: Sequence[NDArray[np.floating]], anomalous: NDArray[np.floating]
+) -> Sweep:
+    """Count at every threshold.
+
+    Args:
+        normal_parts: Finite scores of normal items in any number of arrays, each sorted; together
+            at least one. Of one dtype with `anomalous`: a conversion would copy them.
+        anomalous: Finite scores of anomalous items, (a,), a >= 1, sorted.
+    """
+    is_first = np.append(True, anomalous[1:] != anomalous[:-1])
+    thresholds = anomalous[is_first]
+    at_or_above = np.zeros(len(thresholds), np.int64)
+    above = np.zeros(len(thresholds), np.int64)
+    for part in normal_parts:
+        at_or_above += len(part) - np.searchsorted(part, thresholds, side="left")
+        above += len(part) - np.searchsorted(part, thresholds, side="right")
+    return Sweep(
+        thresholds=thresholds,
+        true_positives=len(anomalous) - np.flatnonzero(is_first),
+        false_positives=at_or_above,
+        false_positives_above=above,
+        normal_count=sum(len(part) for part in normal_parts),
+    )
 
 
 def auroc(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> float:
@@ -36,37 +158,89 @@ def auroc(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> floa
         normal: Scores of normal items, (n,), n >= 1.
         anomalous: Scores of anomalous items, (a,), a >= 1.
     """
-    ordered = np.sort(normal)
-    queries = np.sort(anomalous)  # sorted queries walk through memory in order
-    below = np.searchsorted(ordered, queries, side="left").sum(dtype=np.float64)
-    up_to = np.searchsorted(ordered, queries, side="right").sum(dtype=np.float64)
-    return float((below + up_to) / 2 / (len(normal) * len(anomalous)))
+    return sweep(normal, anomalous).auroc()
+
+
+def average_precision(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> float:
+    """Area below the precision over recall, as steps and without interpolation.
+
+    Args:
+        normal: Scores of normal items, (n,); it may be empty, then the result is 1.
+        anomalous: Scores of anomalous items, (a,), a >= 1.
+    """
+    return sweep(normal, anomalous).average_precision()
 
 
 def best_f1(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> BestF1:
-    """The threshold with the largest F1, when scores at or above it are called anomalous.
-
-    Only thresholds at anomalous scores need trying: between two of them raising the threshold
-    can only lose false positives.
-    """
-    thresholds = np.unique(anomalous)
-    true_positives = len(anomalous) - np.searchsorted(np.sort(anomalous), thresholds, side="left")
-    false_positives = len(normal) - np.searchsorted(np.sort(normal), thresholds, side="left")
-    f1 = 2 * true_positives / (true_positives + false_positives + len(anomalous))
-    best = int(f1.argmax())
-    return BestF1(f1=float(f1[best]), threshold=float(thresholds[best]))
+    """The threshold with the largest F1, when scores at or above it are called anomalous."""
+    return sweep(normal, anomalous).best_f1()
 
 
 def confusion(
     normal: NDArray[np.floating], anomalous: NDArray[np.floating], threshold: float
 ) -> Confusion:
     """Count verdicts at a threshold, by the detector's own rule `score > threshold`."""
-    false_positives = int((normal > threshold).sum())
-    true_positives = int((anomalous > threshold).sum())
+    false_positives = int(np.count_nonzero(normal > threshold))
+    true_positives = int(np.count_nonzero(anomalous > threshold))
     return Confusion(
         threshold=threshold,
         true_positives=true_positives,
         false_positives=false_positives,
         true_negatives=len(normal) - false_positives,
         false_negatives=len(anomalous) - true_positives,
+    )
+
+
+def rates(counts: Confusion) -> Rates:
+    """True- and false-positive rate and F1 of a threshold; None where a class has no items."""
+    anomalous = counts.true_positives + counts.false_negatives
+    normal = counts.false_positives + counts.true_negatives
+    flagged = counts.true_positives + counts.false_positives
+    return Rates(
+        threshold=counts.threshold,
+        true_positive_rate=counts.true_positives / anomalous if anomalous else None,
+        false_positive_rate=counts.false_positives / normal if normal else None,
+        f1=2 * counts.true_positives / (flagged + anomalous) if anomalous and normal else None,
+    )
+
+
+def area_below(across: NDArray[np.float64], upward: NDArray[np.float64], limit: float) -> float:
+    """Mean height of a curve over [0, `limit`], straight between its points.
+
+    Args:
+        across: Rising from 0 to 1, ties allowed.
+        upward: The curve's height there, 0 to 1.
+        limit: In (0, 1]; the curve is cut there by interpolation.
+    """
+    stop = int(np.searchsorted(across, limit, side="right"))
+    x, y = across[:stop], upward[:stop]
+    area = float(np.dot(np.diff(x), y[1:] + y[:-1])) / 2
+    if stop < len(across):  # the piece that crosses the limit, up to it
+        share = (limit - x[-1]) / (across[stop] - x[-1])
+        cut = y[-1] + share * (upward[stop] - y[-1])
+        area += float((limit - x[-1]) * (y[-1] + cut)) / 2
+    return min(1.0, area / limit)
+
+
+def thin_curve(
+    across: NDArray[np.float64], upward: NDArray[np.float64], *, protocol: str, limit: float = 1.0
+) -> Curve:
+    """Keep points of an exact curve at even steps along it, its ends among them.
+
+    Args:
+        across: Rising from 0 to 1, ties allowed.
+        upward: The curve's height there, rising.
+        protocol: Whose items were counted.
+        limit: Points right of it are left out, but for the first that is.
+    """
+    stop = min(len(across), int(np.searchsorted(across, limit, side="right")) + 1)
+    x, y = across[:stop], upward[:stop]
+    walked = np.append(0, np.cumsum(np.diff(x) + np.diff(y)))
+    picks = np.flatnonzero(np.append(True, np.diff(walked) > 0))
+    if len(picks) > CURVE_POINTS:
+        picks = np.unique(np.searchsorted(walked, np.linspace(0, walked[-1], CURVE_POINTS)))
+    return Curve(
+        protocol=protocol,
+        false_positive_rates=tuple(x[picks].tolist()),
+        rates=tuple(y[picks].tolist()),
     )

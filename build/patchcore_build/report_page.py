@@ -9,13 +9,13 @@ from importlib.resources import files
 
 from patchcore_build.evaluate import Evaluation
 from patchcore_build.gallery import Shot
-from patchcore_build.report_facts import ArtifactFacts, KindFacts, four_digits
+from patchcore_build.report_facts import ArtifactFacts, KindFacts
+from patchcore_build.report_figures import figures_section
+from patchcore_build.report_html import number, table
 from patchcore_build.report_pictures import html_text, pictures_section
 from patchcore_build.score_histogram import bin_scores, histogram_svg
 from patchcore_runtime.heatmap import HeatmapScale
 
-_ALIGNED = ' class="number"'
-_NUMBER_HEADS = ("Value", "Flagged", "Passed", "Pictures", "Median score")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -61,7 +61,7 @@ def render_page(
 </ul></nav>
 </header>
 <main>
-{_figures(evaluation)}
+{figures_section(evaluation)}
 {_scores(evaluation)}
 {_kinds(kinds)}
 {_problems(evaluation.problems)}
@@ -72,36 +72,18 @@ def render_page(
 """
 
 
-def _number(value: float, field: str, shown: str = "") -> str:
-    """A figure as people read it, with its exact value and its place in report.json."""
-    words = f"{value:{shown}}" if shown else four_digits(value)
-    return f'<data class="value" value="{value!r}" data-field="{field}">{words}</data>'
-
-
-def _table(name: str, caption: str, heads: Sequence[str], rows: str) -> str:
-    """A table that a narrow screen scrolls sideways, with keys too."""
-    columns = "".join(
-        f'<th scope="col"{_ALIGNED if head in _NUMBER_HEADS else ""}>{head}</th>' for head in heads
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="group" aria-labelledby="{name}-caption">'
-        f'<table><caption id="{name}-caption">{caption}</caption>\n'
-        f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>"
-    )
-
-
 def _artifact(evaluation: Evaluation, artifact: ArtifactFacts) -> str:
     size = (
-        f"{_number(artifact.input_height, 'artifact.input_height', 'd')} x "
-        f"{_number(artifact.input_width, 'artifact.input_width', 'd')} px"
+        f"{number(artifact.input_height, 'artifact.input_height', 'd')} x "
+        f"{number(artifact.input_width, 'artifact.input_width', 'd')} px"
     )
     facts = {
         "Recipe": f'<span class="value">{html_text(artifact.recipe)}</span>',
         "Backbone": f'<span class="value">{html_text(artifact.backbone)}</span>',
         "Input (height x width)": size,
-        "Memory-bank rows": _number(artifact.rows, "artifact.rows", "d"),
-        "Image threshold": _number(artifact.image_threshold, "artifact.image_threshold"),
-        "Pixel threshold": _number(artifact.pixel_threshold, "artifact.pixel_threshold"),
+        "Memory-bank rows": number(artifact.rows, "artifact.rows", "d"),
+        "Image threshold": number(artifact.image_threshold, "artifact.image_threshold"),
+        "Pixel threshold": number(artifact.pixel_threshold, "artifact.pixel_threshold"),
     }
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     trained = ""
@@ -111,75 +93,6 @@ def _artifact(evaluation: Evaluation, artifact: ArtifactFacts) -> str:
             "not for these pictures.</p>\n"
         )
     return f'{trained}<dl class="facts">{listed}</dl>'
-
-
-def _figures(evaluation: Evaluation) -> str:
-    good = sum(not image.is_anomalous for image in evaluation.images)
-    lacking = "no defects in the test set" if good else "no good pictures in the test set"
-    best = evaluation.image_best_f1
-    best_note = (
-        "no such threshold"
-        if best is None
-        else (
-            f"at {_number(best.threshold, 'image_best_f1.threshold')}; this threshold is "
-            "chosen on the test set, so the figure is an upper bound"
-        )
-    )
-    rows = [
-        _figure("Image AUROC", evaluation.image_auroc, "image_auroc", lacking, "of image scores"),
-        _figure(
-            "Pixel AUROC",
-            evaluation.pixel_auroc,
-            "pixel_auroc",
-            "no usable masks with both normal and defect pixels",
-            "of map values, at input resolution",
-        ),
-        _figure(
-            "Best F1", None if best is None else best.f1, "image_best_f1.f1", lacking, best_note
-        ),
-        _figure(
-            "Good pictures with any flagged pixel",
-            evaluation.pixel_share_flagged_good,
-            "pixel_share_flagged_good",
-            "no good pictures in the test set",
-            f"above {_number(evaluation.pixel_threshold, 'pixel_threshold')} in the map",
-            shown=".1%",
-        ),
-    ]
-    heads = ("Metric", "Value", "Remark")
-    return (
-        '<section aria-labelledby="figures"><h2 id="figures" tabindex="-1">Figures</h2>\n'
-        f"{_table('metrics', 'Metrics of the test set', heads, ''.join(rows))}\n"
-        f"{_confusion(evaluation)}</section>"
-    )
-
-
-def _figure(
-    name: str, value: float | None, field: str, reason: str, note: str, shown: str = ".4f"
-) -> str:
-    """One row of the figures; `reason` says why there is no value."""
-    if value is None:
-        cells = f'<td class="number">none</td><td class="faint">{reason}</td>'
-    else:
-        cells = f'<td class="number">{_number(value, field, shown)}</td>'
-        cells += f'<td class="faint">{note}</td>'
-    return f'<tr><th scope="row">{name}</th>{cells}</tr>\n'
-
-
-def _confusion(evaluation: Evaluation) -> str:
-    counts = evaluation.image_confusion
-
-    def cell(field: str) -> str:
-        value = _number(getattr(counts, field), f"image_confusion.{field}", "d")
-        return f'<td class="number">{value}</td>'
-
-    threshold = _number(counts.threshold, "image_confusion.threshold")
-    rows = (
-        f'<tr><th scope="row">defect</th>{cell("true_positives")}{cell("false_negatives")}</tr>\n'
-        f'<tr><th scope="row">good</th>{cell("false_positives")}{cell("true_negatives")}</tr>\n'
-    )
-    caption = f"Verdicts at the artifact's own threshold, {threshold}"
-    return _table("verdicts", caption, ("Truth", "Flagged", "Passed"), rows)
 
 
 def _scores(evaluation: Evaluation) -> str:
@@ -198,9 +111,9 @@ def _scores(evaluation: Evaluation) -> str:
 def _kinds(kinds: Sequence[KindFacts]) -> str:
     rows = "".join(
         f'<tr><th scope="row"><bdi>{html_text(facts.kind)}</bdi></th>'
-        f'<td class="number">{_number(facts.pictures, f"kinds.{n}.pictures", "d")}</td>'
-        f'<td class="number">{_number(facts.flagged, f"kinds.{n}.flagged", "d")}</td>'
-        f'<td class="number">{_number(facts.median_score, f"kinds.{n}.median_score")}</td>'
+        f'<td class="number">{number(facts.pictures, f"kinds.{n}.pictures", "d")}</td>'
+        f'<td class="number">{number(facts.flagged, f"kinds.{n}.flagged", "d")}</td>'
+        f'<td class="number">{number(facts.median_score, f"kinds.{n}.median_score")}</td>'
         "</tr>\n"
         for n, facts in enumerate(kinds)
     )
@@ -208,7 +121,7 @@ def _kinds(kinds: Sequence[KindFacts]) -> str:
     caption = "A flagged defect is detected, a flagged good picture is a false alarm"
     return (
         '<section aria-labelledby="kinds"><h2 id="kinds">Kinds of pictures</h2>\n'
-        f"{_table('kinds', caption, heads, rows)}</section>"
+        f"{table('kinds', caption, heads, rows)}</section>"
     )
 
 

@@ -1,0 +1,90 @@
+"""Options that several commands share, and the settings they stand for.
+
+parser -> the same parser with groups of options; parsed arguments -> Config.
+"""
+
+import argparse
+from collections.abc import Callable
+
+from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
+
+_OVERRIDES = (
+    "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
+    "pooling_border",
+)  # fmt: skip
+
+
+def add_network_options(command: argparse.ArgumentParser) -> None:
+    """--backbone, --weights, --device, --device-id, --precision."""
+    network = command.add_argument_group("network")
+    network.add_argument(
+        "--backbone", choices=BACKBONES, default="wide_resnet50_2",
+        help="feature network (default wide_resnet50_2)",
+    )  # fmt: skip
+    network.add_argument(
+        "--weights",
+        "--pre_ckpt_path",
+        metavar="FILE|auto|random",
+        help=".ckpt, .pth or .safetensors; `auto` downloads torchvision's; `random` is for "
+        "benchmarks; scattering needs none",
+    )
+    network.add_argument(
+        "--device", choices=("cpu", "ascend", "gpu"), default="cpu",
+        help="where MindSpore computes the features (default cpu)",
+    )  # fmt: skip
+    network.add_argument(
+        "--device-id", "--device_id", type=at_least(0), default=0, metavar="N",
+        help="which of several devices (default 0)",
+    )  # fmt: skip
+    network.add_argument(
+        "--precision", choices=("fp32", "fp16"), default="fp32",
+        help="of the feature network; fp16 is for accelerators (default fp32)",
+    )  # fmt: skip
+
+
+def add_method_options(command: argparse.ArgumentParser) -> None:
+    """--recipe and what replaces single settings of it."""
+    method = command.add_argument_group("method")
+    method.add_argument(
+        "--recipe", choices=tuple(RECIPES), default="full-frame",
+        help="preset of all settings (default full-frame, which crops nothing)",
+    )  # fmt: skip
+    method.add_argument(
+        "--coreset-ratio", "--coreset_sampling_ratio", type=float, metavar="R",
+        help="share of patches kept (default: the recipe's, 0.01)",
+    )  # fmt: skip
+    method.add_argument(
+        "--target-fpr", type=float, metavar="R", help="false-alarm rate aimed at (default 0.01)"
+    )
+    method.add_argument("--folds", type=int, metavar="N", help="of the calibration (default 5)")
+    method.add_argument(
+        "--resize-px", type=int, metavar="N", help="side before the crop, or of the frame's area"
+    )
+    method.add_argument(
+        "--image-score", choices=("max", "paper", "modelzoo"), help="instead of the recipe's"
+    )
+    method.add_argument(
+        "--pooling-border", choices=("counted", "not_counted"), help="instead of the recipe's"
+    )
+
+
+def config_from(
+    arguments: argparse.Namespace, parser: argparse.ArgumentParser, *, seed: int | None
+) -> Config:
+    """The config that the options of both groups stand for; a value out of range ends in usage."""
+    given = {name: getattr(arguments, name) for name in _OVERRIDES}
+    try:
+        return make_config(arguments.recipe, **given, seed=seed)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number, refused below `smallest`."""
+
+    def whole_number(text: str) -> int:
+        if int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"expected {smallest} or more, got {text}")
+        return int(text)
+
+    return whole_number
