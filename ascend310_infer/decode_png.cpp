@@ -20,6 +20,9 @@ constexpr std::size_t kHeaderEnd = 33;  // signature and IHDR
 constexpr std::size_t kIhdrAt = 12;
 constexpr std::size_t kWidthAt = 16;  // width and height in IHDR, big-endian
 
+// zlib's format cannot expand more than 1032-fold, so a larger promise is refused unallocated.
+constexpr std::size_t kMaxExpansion = 1040;
+
 // Chunks whose content matters here; all others are only checked for damage.
 constexpr png_byte kKept[] = "tRNS\0tEXt\0zTXt\0iTXt";
 constexpr int kKeptCount = 4;
@@ -106,7 +109,11 @@ class Decoder {
   Decoder& operator=(const Decoder&) = delete;
 
   StoredImage Decode() {
+    const std::size_t file_bytes = source_.left;
     ReadHeader();
+    if (packed_row_bytes_ > file_bytes * kMaxExpansion / height_) {
+      RefuseUnreadable(where_, "image file is truncated");
+    }
     const std::size_t row_bytes = png_get_rowbytes(png_, info_);
     stored_.resize(row_bytes * height_);
     rows_.resize(height_);
@@ -149,6 +156,7 @@ class Decoder {
       png_read_info(png_, info_);
       kind_ = png_get_color_type(png_, info_);
       depth_ = png_get_bit_depth(png_, info_);
+      packed_row_bytes_ = png_get_rowbytes(png_, info_);
       png_set_packing(png_);  // 1, 2 and 4 bits: one byte each, unscaled
       png_set_interlace_handling(png_);
       png_read_update_info(png_, info_);
@@ -311,6 +319,7 @@ class Decoder {
   std::size_t height_ = 0;
   int kind_ = 0;
   int depth_ = 0;
+  std::size_t packed_row_bytes_ = 0;
   std::vector<std::uint8_t> stored_;
   std::vector<png_bytep> rows_;
 };
