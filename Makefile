@@ -7,7 +7,7 @@ DEMO := out/demo
 # Where `make bench` looks for real pictures and weights; without them it uses the demo's.
 SHARED ?= ../shared
 
-.PHONY: demo test check fix wheels lean bench clean help
+.PHONY: demo cpp test check fix wheels lean bench clean help
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -41,10 +41,19 @@ demo: $(READY) ## Offline: make pictures, fit, check, score, evaluate; ends with
 	@echo "Picture sheet: $(DEMO)/report/sheet.png"
 	@echo "Report:        $(DEMO)/report/report.html"
 
-test: $(READY) ## Run the tests
+cpp: $(READY) ## Build the C++ runner and run its tests; installs what it needs from Debian
+	sh ascend310_infer/install_dependencies.sh
+	cd ascend310_infer && cmake --preset host
+	cmake --build out/host --parallel 2
+	ctest --test-dir out/host --output-on-failure
+
+# CPP=no leaves the C++ runner out, where its libraries are not to be had.
+CPP ?= yes
+CPP_yes := cpp
+test: $(READY) $(CPP_$(CPP)) ## Run all tests, the C++ ones too (CPP=no leaves those out)
 	$(BIN)/python -m pytest
 
-check: $(READY) ## What CI runs: format check, lint, strict types, tests
+check: $(READY) $(CPP_$(CPP)) ## What CI runs: format check, lint, strict types, all tests
 	$(BIN)/ruff format --check build runtime tests benchmarks
 	$(BIN)/ruff check build runtime tests benchmarks
 	$(BIN)/mypy
