@@ -13,7 +13,6 @@ set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 headers="$here/../out/onnxruntime"
 packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev catch2"
-[ "${1:-}" = "--fuzz" ] && packages="$packages clang"
 
 refuse() {
   echo "install_dependencies.sh: $*" >&2
@@ -22,17 +21,26 @@ refuse() {
 
 command -v apt-get >/dev/null || refuse "expected Debian's apt-get; install by hand: $packages"
 
-missing=""
-for package in $packages; do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' ||
-    missing="$missing $package"
-done
-if [ -n "$missing" ]; then
+# Installs those of the packages named that are not there.
+install() {
+  missing=""
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' ||
+      missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
   [ "$(id -u)" = 0 ] || refuse "run it as root to install:$missing"
   echo "installing:$missing"
   apt-get update -qq || echo "some package lists are not to be had; going on with the others"
   # shellcheck disable=SC2086
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+}
+
+# shellcheck disable=SC2086
+install $packages
+if [ "${1:-}" = "--fuzz" ]; then
+  install clang
+  install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev" # the sanitizers and libFuzzer
 fi
 
 if [ -n "$(find "$headers" /usr/include -name onnxruntime_cxx_api.h 2>/dev/null | head -n 1)" ]; then
