@@ -1,8 +1,7 @@
-// PNG by libpng without any of its conversions; FORMAT.md's own follow here.
+// PNG by libpng without any of its conversions; FORMAT.md's own are in png_pixels.cpp.
 #include <png.h>
 
 #include <algorithm>
-#include <array>
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
@@ -12,6 +11,7 @@
 
 #include "decoders.hpp"
 #include "exif.hpp"
+#include "png_pixels.hpp"
 
 namespace patchcore {
 namespace {
@@ -60,10 +60,6 @@ void ReadBytes(png_structp png, png_bytep target, std::size_t length) {
 std::uint32_t BigEndian(const std::uint8_t* bytes) {
   return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 |
          std::uint32_t{bytes[2]} << 8 | bytes[3];
-}
-
-std::uint8_t OnBlack(unsigned int colour, unsigned int alpha) {
-  return static_cast<std::uint8_t>((colour * alpha + 127) / 255);
 }
 
 int HexDigit(char letter) {
@@ -115,23 +111,13 @@ class Decoder {
       RefuseUnreadable(where_, "image file is truncated");
     }
     const std::size_t row_bytes = png_get_rowbytes(png_, info_);
-    stored_.resize(row_bytes * height_);
+    samples_.values.resize(row_bytes * height_);
     rows_.resize(height_);
-    for (std::size_t y = 0; y < height_; ++y) rows_[y] = stored_.data() + y * row_bytes;
+    for (std::size_t y = 0; y < height_; ++y) rows_[y] = samples_.values.data() + y * row_bytes;
     Guarded([&] { png_read_image(png_, rows_.data()); });
     ReadEnd();
-    StoredImage result;
-    result.orientation = Orientation();
-    result.image.height = height_;
-    result.image.width = width_;
-    if (kind_ == PNG_COLOR_TYPE_RGB && depth_ == 8) {
-      result.image.pixels = std::move(stored_);
-    } else {
-      result.image.pixels.resize(height_ * width_ * 3);
-      Convert(result.image.pixels.data());
-    }
-    ClearTransparentColour(result.image.pixels);
-    return result;
+    ReadColours();
+    return {{height_, width_, ToRgb(std::move(samples_))}, Orientation()};
   }
 
  private:
@@ -154,8 +140,8 @@ class Decoder {
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_AS_DEFAULT, kKept, kKeptCount);
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_ALWAYS, kExif, 1);
       png_read_info(png_, info_);
-      kind_ = png_get_color_type(png_, info_);
-      depth_ = png_get_bit_depth(png_, info_);
+      samples_.kind = static_cast<PngKind>(png_get_color_type(png_, info_));
+      samples_.depth = png_get_bit_depth(png_, info_);
       packed_row_bytes_ = png_get_rowbytes(png_, info_);
       png_set_packing(png_);  // 1, 2 and 4 bits: one byte each, unscaled
       png_set_interlace_handling(png_);
@@ -181,91 +167,27 @@ class Decoder {
     if (setjmp(handler_.jump) == 0) png_read_end(png_, info_);
   }
 
-  // Calls `pixel(source, target)` for each pixel of `bytes` stored bytes.
-  template <typename Pixel>
-  void Each(std::size_t bytes, std::uint8_t* target, Pixel pixel) const {
-    const std::uint8_t* source = stored_.data();
-    const std::uint8_t* end = source + height_ * width_ * bytes;
-    for (; source != end; source += bytes, target += 3) pixel(source, target);
-  }
-
-  // Stored samples -> 8-bit RGB, alpha flattened on black; of 16 bits the high byte comes first.
-  void Convert(std::uint8_t* target) const {
-    const std::size_t sample = depth_ == 16 ? 2 : 1;
-    switch (kind_) {
-      case PNG_COLOR_TYPE_PALETTE:
-        return ConvertPalette(target);
-      case PNG_COLOR_TYPE_GRAY:
-        return ConvertGrey(target);
-      case PNG_COLOR_TYPE_GRAY_ALPHA:
-        return Each(2 * sample, target, [=](const std::uint8_t* from, std::uint8_t* to) {
-          to[0] = to[1] = to[2] = OnBlack(from[0], from[sample]);
-        });
-      case PNG_COLOR_TYPE_RGB:
-        return Each(3 * sample, target, [=](const std::uint8_t* from, std::uint8_t* to) {
-          for (std::size_t c = 0; c < 3; ++c) to[c] = from[c * sample];
-        });
-      default:
-        return Each(4 * sample, target, [=](const std::uint8_t* from, std::uint8_t* to) {
-          for (std::size_t c = 0; c < 3; ++c) to[c] = OnBlack(from[c * sample], from[3 * sample]);
-        });
-    }
-  }
-
-  void ConvertGrey(std::uint8_t* target) const {
-    if (depth_ == 16) {
-      return Each(2, target, [](const std::uint8_t* from, std::uint8_t* to) {
-        const unsigned int value = from[0] * 256U + from[1];
-        to[0] = to[1] = to[2] = static_cast<std::uint8_t>((value + 128) / 257);
-      });
-    }
-    const int scale = 255 / ((1 << depth_) - 1);
-    Each(1, target, [=](const std::uint8_t* from, std::uint8_t* to) {
-      to[0] = to[1] = to[2] = static_cast<std::uint8_t>(from[0] * scale);
-    });
-  }
-
-  // An index beyond PLTE is black.
-  void ConvertPalette(std::uint8_t* target) const {
+  // PLTE and tRNS, the latter of whichever kind.
+  void ReadColours() {
     png_colorp colours = nullptr;
     int count = 0;
     png_get_PLTE(png_, info_, &colours, &count);
+    for (int i = 0; i < count; ++i) {
+      const png_color& entry = colours[i];
+      samples_.palette.at(static_cast<std::size_t>(i)) = {entry.red, entry.green, entry.blue, 255};
+    }
     png_bytep alphas = nullptr;
-    int alpha_count = 0;
-    png_get_tRNS(png_, info_, &alphas, &alpha_count, nullptr);
-    std::array<std::array<std::uint8_t, 3>, 256> palette{};
-    for (int i = 0; i < std::min(count, 256); ++i) {
-      const png_color colour = colours[i];
-      const unsigned int alpha = i < alpha_count ? alphas[i] : 255;
-      palette[static_cast<std::size_t>(i)] = {OnBlack(colour.red, alpha),
-                                              OnBlack(colour.green, alpha),
-                                              OnBlack(colour.blue, alpha)};
-    }
-    Each(1, target, [&](const std::uint8_t* from, std::uint8_t* to) {
-      std::copy_n(palette[from[0]].data(), 3, to);
-    });
-  }
-
-  // tRNS of grey and RGB names one colour, which becomes black. It is compared as Pillow does: the
-  // low byte of what tRNS says with the 8-bit colour; 16-bit grey has none.
-  void ClearTransparentColour(std::vector<std::uint8_t>& pixels) const {
     png_color_16p colour = nullptr;
-    const bool grey = kind_ == PNG_COLOR_TYPE_GRAY;
-    if (!(grey && depth_ < 16) && kind_ != PNG_COLOR_TYPE_RGB) return;
-    if ((png_get_tRNS(png_, info_, nullptr, nullptr, &colour) & PNG_INFO_tRNS) == 0) return;
-    std::array<std::uint8_t, 3> key{};
-    if (grey) {
-      const int value = depth_ == 1 && colour->gray != 0 ? 255 : colour->gray;
-      key.fill(static_cast<std::uint8_t>(value & 255));
-    } else {
-      key = {static_cast<std::uint8_t>(colour->red & 255),
-             static_cast<std::uint8_t>(colour->green & 255),
-             static_cast<std::uint8_t>(colour->blue & 255)};
-    }
-    for (std::size_t at = 0; at < pixels.size(); at += 3) {
-      if (std::memcmp(pixels.data() + at, key.data(), 3) == 0) {
-        std::memset(pixels.data() + at, 0, 3);
+    count = 0;
+    if ((png_get_tRNS(png_, info_, &alphas, &count, &colour) & PNG_INFO_tRNS) == 0) return;
+    if (samples_.kind == PngKind::kPalette) {
+      for (int i = 0; i < count; ++i) {
+        samples_.palette.at(static_cast<std::size_t>(i))[3] = alphas[i];
       }
+    } else if (samples_.kind == PngKind::kGrey) {
+      samples_.transparent = {colour->gray, colour->gray, colour->gray};
+    } else if (samples_.kind == PngKind::kRgb) {
+      samples_.transparent = {colour->red, colour->green, colour->blue};
     }
   }
 
@@ -317,10 +239,8 @@ class Decoder {
   png_infop info_ = nullptr;
   std::size_t width_ = 0;
   std::size_t height_ = 0;
-  int kind_ = 0;
-  int depth_ = 0;
   std::size_t packed_row_bytes_ = 0;
-  std::vector<std::uint8_t> stored_;
+  PngSamples samples_;
   std::vector<png_bytep> rows_;
 };
 

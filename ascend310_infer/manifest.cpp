@@ -7,148 +7,19 @@
 #include <utility>
 
 #include "errors.hpp"
+#include "json_fields.hpp"
 #include "strict_json.hpp"
 
 namespace patchcore {
 namespace {
 
 using nlohmann::json;
+using Fields = JsonFields;
 
 constexpr std::string_view kFormat = "patchcore-artifact";
 constexpr std::int64_t kFormatVersion = 1;
 constexpr std::int64_t kMaxSidePx = 8192;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
-
-std::string TypeName(const json& value) {
-  if (value.is_null()) return "null";
-  if (value.is_object()) return "dict";
-  return value.is_array() ? "list" : "str";
-}
-
-std::string Shown(const json& value) {
-  if (value.is_structured() || value.is_null()) return TypeName(value);
-  return value.dump(-1, ' ', true).substr(0, 80);
-}
-
-// One JSON object whose fields are read by name; every refusal names file and field.
-class Fields {
- public:
-  Fields(const json& object, std::string where, std::string path,
-         std::initializer_list<const char*> names)
-      : object_(object), where_(std::move(where)), path_(std::move(path)) {
-    if (!object.is_object()) {
-      Refuse(path_.empty() ? "top" : path_, "expected an object, got " + TypeName(object));
-    }
-    for (const auto& [name, value] : object.items()) {
-      if (std::find(names.begin(), names.end(), name) == names.end()) {
-        Refuse(Dotted(name), "unknown field; copy the folder again");
-      }
-    }
-    for (const char* name : names) {
-      if (!object.contains(name)) Refuse(Dotted(name), "missing; copy the folder again");
-    }
-  }
-
-  Fields Object(const char* name, std::initializer_list<const char*> names) const {
-    return Fields(object_.at(name), where_, Dotted(name), names);
-  }
-
-  // Only that it is an object: no reader decides by what stands in it.
-  void FreeObject(const char* name) const {
-    const json& value = object_.at(name);
-    Expect(value.is_object(), Dotted(name), "an object", value);
-  }
-
-  std::string Text(const char* name) const { return TextAt(object_.at(name), Dotted(name)); }
-  double Number(const char* name) const { return NumberAt(object_.at(name), Dotted(name)); }
-  std::int64_t Integer(const char* name) const { return IntegerAt(object_.at(name), Dotted(name)); }
-
-  std::vector<std::string> Texts(const char* name) const {
-    return List<std::string>(name, &Fields::TextAt);
-  }
-  std::vector<double> Numbers(const char* name) const {
-    return List<double>(name, &Fields::NumberAt);
-  }
-  std::vector<std::int64_t> Integers(const char* name) const {
-    return List<std::int64_t>(name, &Fields::IntegerAt);
-  }
-
-  template <typename Choice>
-  Choice OneOf(const char* name,
-               std::initializer_list<std::pair<const char*, Choice>> choices) const {
-    const json& value = object_.at(name);
-    std::string allowed;
-    for (const auto& [text, choice] : choices) {
-      if (value.is_string() && value.get_ref<const std::string&>() == text) return choice;
-      allowed += (allowed.empty() ? "'" : ", '") + std::string(text) + "'";
-    }
-    Expect(false, Dotted(name), "one of (" + allowed + ")", value);
-    return {};
-  }
-
-  // An integer inside [low, high] as a size; `expected` says the range in words.
-  std::size_t Size(const char* name, std::int64_t low, std::int64_t high,
-                   const std::string& expected) const {
-    const std::int64_t value = Integer(name);
-    Check(low <= value && value <= high, name, expected);
-    return static_cast<std::size_t>(value);
-  }
-
-  void Check(bool holds, const std::string& name, const std::string& expected) const {
-    if (!holds) Refuse(Dotted(name), "expected " + expected);
-  }
-
-  void Expect(bool holds, const std::string& path, const std::string& expected,
-              const json& got) const {
-    if (!holds) {
-      Refuse(path, "expected " + expected + ", got " + Shown(got) + "; copy the folder again");
-    }
-  }
-
- private:
-  std::string Dotted(const std::string& name) const {
-    return path_.empty() ? name : path_ + "." + name;
-  }
-
-  [[noreturn]] void Refuse(const std::string& path, const std::string& reason) const {
-    throw ArtifactError(where_ + ": " + Printable(path, 160) + ": " + reason);
-  }
-
-  std::string TextAt(const json& value, const std::string& path) const {
-    Expect(value.is_string(), path, "str", value);
-    return value.get<std::string>();
-  }
-
-  double NumberAt(const json& value, const std::string& path) const {
-    Expect(value.is_number(), path, "a number", value);
-    return value.get<double>();
-  }
-
-  std::int64_t IntegerAt(const json& value, const std::string& path) const {
-    Expect(value.is_number_integer(), path, "int", value);
-    const bool huge = value.is_number_unsigned() &&
-                      value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max();
-    return huge ? std::numeric_limits<std::int64_t>::max() : value.get<std::int64_t>();
-  }
-
-  template <typename Item>
-  std::vector<Item> List(const char* name,
-                         Item (Fields::*convert)(const json&, const std::string&) const) const {
-    const json& list = object_.at(name);
-    if (!list.is_array()) Refuse(Dotted(name), "expected a list, got " + TypeName(list));
-    std::vector<Item> items;
-    items.reserve(list.size());
-    for (const json& item : list) {
-      items.push_back(
-          (this->*convert)(item, Dotted(name) + "[" + std::to_string(items.size()) + "]"));
-    }
-    return items;
-  }
-
-  const json& object_;
-  std::string where_;
-  std::string path_;
-};
 
 Preprocessing ReadPreprocessing(const Fields& fields) {
   Preprocessing settings;
@@ -230,7 +101,7 @@ SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
   SelfTest selftest;
   selftest.score = fields.Number("score");
   const std::vector<std::int64_t> box = fields.Integers("defect_box");
-  fields.Expect(box.size() == 4, "selftest.defect_box", "4 entries", json(box.size()));
+  fields.Expect(box.size() == 4, "defect_box", "4 entries", json(box.size()));
   selftest.score_tolerance = fields.Number("score_tolerance");
   selftest.map_tolerance = fields.Number("map_tolerance");
   fields.Check(selftest.score >= 0, "score", "0 or more");
@@ -271,7 +142,7 @@ void CheckVersion(const json& document, const std::string& where) {
   const json version = document.value("format_version", json());
   if (!version.is_number_integer() || version != kFormatVersion) {
     throw ArtifactError(where + ": format_version: expected " + std::to_string(kFormatVersion) +
-                        ", got " + Shown(version).substr(0, 40) +
+                        ", got " + ShownValue(version).substr(0, 40) +
                         "; use the patchcore_infer that is as new as the artifact, or build it "
                         "again");
   }
