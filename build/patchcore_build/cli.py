@@ -9,13 +9,9 @@ import argparse
 import dataclasses
 import json
 import math
-import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from patchcore_build import __version__
 from patchcore_build.cli_benchmark import add_benchmark_options
@@ -29,7 +25,7 @@ from patchcore_build.cli_options import (
     config_from,
 )
 from patchcore_build.config import BACKBONES
-from patchcore_runtime.errors import PatchCoreError
+from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 
 _LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"
 _EXAMPLES = """examples:
@@ -45,34 +41,12 @@ _EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    # A picture beyond MAX_PIXELS is refused in our own words; Pillow's warning would say it twice.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    try:
-        code: int = arguments.run(arguments, parser)
-    except KeyboardInterrupt:
-        print("patchcore-build: interrupted; nothing was kept", file=sys.stderr)
-        return 130
-    except PatchCoreError as error:
-        print(f"patchcore-build: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"patchcore-build: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    return code
+    return run_command_line(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="patchcore-build",
-        description="Build PatchCore anomaly detectors from good photographs.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    description = "Build PatchCore anomaly detectors from good photographs."
+    parser, commands = new_parser("patchcore-build", description, _EXAMPLES, __version__)
     _add_fit(commands)
     add_evaluate_options(
         _command(commands, "evaluate", run_evaluate, "measure an artifact on a test set"), _LAYOUTS
@@ -84,15 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
+def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    command = add_command(commands, name, run, summary=summary, examples=_EXAMPLES)
     command.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return command
 

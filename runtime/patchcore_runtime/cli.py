@@ -7,7 +7,6 @@ import argparse
 import csv
 import json
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +16,9 @@ from PIL import Image
 
 from patchcore_runtime import __version__
 from patchcore_runtime.artifact import ALL_FILES, Artifact
+from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.errors import ImageError, PatchCoreError
+from patchcore_runtime.errors import ImageError
 from patchcore_runtime.preprocess import SUFFIXES, read_image
 from patchcore_runtime.session import CPU
 
@@ -32,32 +32,12 @@ _EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    # A picture beyond MAX_PIXELS is refused in our own words; Pillow's warning would say it twice.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    arguments = _parser().parse_args(argv)
-    try:
-        code: int = arguments.run(arguments)
-    except KeyboardInterrupt:
-        print("patchcore-runtime: interrupted", file=sys.stderr)
-        return 130
-    except PatchCoreError as error:
-        print(f"patchcore-runtime: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"patchcore-runtime: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    return code
+    return run_command_line(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="patchcore-runtime",
-        description="Score pictures with a PatchCore artifact, on any CPU.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    description = "Score pictures with a PatchCore artifact, on any CPU."
+    parser, commands = new_parser("patchcore-runtime", description, _EXAMPLES, __version__)
     score = _command(commands, "score", _score, "score pictures, one JSON line each")
     score.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     score.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per picture")
@@ -73,16 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    command = add_command(commands, name, run, summary=summary, examples=_EXAMPLES)
     command.add_argument("artifact", metavar="ARTIFACT", type=Path, help="the artifact folder")
-    command.set_defaults(run=run)
     return command
 
 
@@ -105,7 +78,7 @@ def _positive(text: str) -> int:
     return value
 
 
-def _score(arguments: argparse.Namespace) -> int:
+def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     pictures = list(_pictures(arguments.images))
     if arguments.maps is not None:
         _refuse_shared_maps(pictures, arguments.maps)
@@ -198,7 +171,7 @@ def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
         writer.writerow({**row, "peak_y": y, "peak_x": x})
 
 
-def _check(arguments: argparse.Namespace) -> int:
+def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_runtime.selftest import run_selftest
 
     artifact = Artifact.open(arguments.artifact, verify=False)
@@ -225,7 +198,7 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def _info(arguments: argparse.Namespace) -> int:
+def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     manifest = Artifact.open(arguments.artifact, verify=False).manifest
     if arguments.json:
         print(manifest.to_json(), end="")

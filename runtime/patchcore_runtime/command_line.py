@@ -1,0 +1,65 @@
+"""What the two command lines share: how commands are declared, and how refusals end.
+
+parser + argv -> exit code 0 done, 1 refused (one line on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from patchcore_runtime.errors import PatchCoreError
+
+Run = Callable[[argparse.Namespace, argparse.ArgumentParser], int]
+
+
+def new_parser(
+    program: str, description: str, examples: str, version: str
+) -> tuple[argparse.ArgumentParser, Any]:
+    """A parser with `--version` and examples; returns it with the place for its commands."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    return parser, parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+
+def add_command(
+    commands: Any, name: str, run: Run, *, summary: str, examples: str
+) -> argparse.ArgumentParser:
+    """Declare one command; `run(arguments, parser)` returns its exit code."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse, run, and turn what is refused into one line and an exit code."""
+    # A picture beyond MAX_PIXELS is refused in our own words; Pillow's warning would say it twice.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments, parser)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    except PatchCoreError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    return code
