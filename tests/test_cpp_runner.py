@@ -162,6 +162,18 @@ def test_maps_are_pythons(cropped_artifact, photos, tmp_path):
     assert rounded_differently <= 0.001
 
 
+def test_a_score_equal_to_the_threshold_is_normal_and_any_larger_one_is_not(own_artifact):
+    picture = own_artifact / "selftest.png"
+    score = rows_of(run(own_artifact, picture)[1])[0]["score"]
+    path = own_artifact / "manifest.json"
+    for threshold, is_anomalous in ((score, False), (np.nextafter(score, 0), True)):
+        manifest = json.loads(path.read_text())
+        manifest["calibration"]["image_threshold"] = float(threshold)
+        path.write_text(json.dumps(manifest))
+        write_sums(own_artifact)
+        assert rows_of(run(own_artifact, picture)[1])[0]["is_anomalous"] is is_anomalous
+
+
 def test_an_unreadable_picture_gets_an_error_line_and_the_others_their_scores(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     good = TINY / "selftest.png"
