@@ -98,8 +98,9 @@ std::optional<int> ExifOrientation(std::string_view block) {
   if (block.empty()) return std::nullopt;
   const std::string_view order = block.substr(0, 2);
   const std::string_view version = block.substr(0, 4).substr(order.size());
-  const bool known = (order == "II" || order == "MM") &&
-                     (version == std::string_view("*\0", 2) || version == std::string_view("\0*", 2));
+  constexpr std::string_view kLittle("*\0", 2);
+  constexpr std::string_view kBig("\0*", 2);  // some writers put it beside the other order
+  const bool known = (order == "II" || order == "MM") && (version == kLittle || version == kBig);
   if (!known || block.size() < kHeadBytes) throw ExifError("not a TIFF file in its EXIF block");
   const TiffReader tiff(block, order == "II");
   return ReadDirectory(tiff, tiff.Number(4, 4));

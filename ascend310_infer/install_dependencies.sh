@@ -43,7 +43,7 @@ if [ "${1:-}" = "--fuzz" ]; then
   install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev" # the sanitizers and libFuzzer
 fi
 
-if [ -n "$(find "$headers" /usr/include -name onnxruntime_cxx_api.h 2>/dev/null | head -n 1)" ]; then
+if find "$headers" /usr/include -name onnxruntime_cxx_api.h 2>/dev/null | grep -q .; then
   echo "ONNX Runtime's headers are there"
   exit 0
 fi
@@ -55,7 +55,8 @@ mkdir -p "$scratch/lists/partial" "$scratch/sources" "$scratch/deb"
 
 # The machine's own Debian sources, with its release replaced by Debian 13's.
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-[ -n "$codename" ] || refuse "/etc/os-release: VERSION_CODENAME: missing; install libonnxruntime-dev"
+[ -n "$codename" ] ||
+  refuse "/etc/os-release: VERSION_CODENAME: missing; install libonnxruntime-dev"
 for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
   [ -f "$file" ] || continue
   case "$file" in *.list | *.sources) ;; *) continue ;; esac

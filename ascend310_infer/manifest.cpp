@@ -50,7 +50,8 @@ Features ReadFeatures(const Fields& fields) {
   features.layer2 = ReadLayerShape(fields.Object("layer2", {"channels", "height", "width"}));
   features.layer3 = ReadLayerShape(fields.Object("layer3", {"channels", "height", "width"}));
   features.layer3_upsampling = fields.OneOf<Upsampling>(
-      "layer3_upsampling", {{"bilinear", Upsampling::kBilinear}, {"nearest", Upsampling::kNearest}});
+      "layer3_upsampling",
+      {{"bilinear", Upsampling::kBilinear}, {"nearest", Upsampling::kNearest}});
   return features;
 }
 
@@ -64,9 +65,10 @@ Bank ReadBank(const Fields& fields) {
 
 Scoring ReadScoring(const Fields& fields) {
   Scoring scoring;
-  scoring.image_score = fields.OneOf<ImageScore>("image_score", {{"max", ImageScore::kMax},
-                                                                 {"paper", ImageScore::kPaper},
-                                                                 {"modelzoo", ImageScore::kModelzoo}});
+  scoring.image_score = fields.OneOf<ImageScore>(
+      "image_score", {{"max", ImageScore::kMax},
+                      {"paper", ImageScore::kPaper},
+                      {"modelzoo", ImageScore::kModelzoo}});
   scoring.sigma_px = fields.Number("sigma_px");
   fields.Check(scoring.sigma_px > 0 && scoring.sigma_px <= 1024, "sigma_px", "in (0, 1024]");
   return scoring;
@@ -167,8 +169,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   manifest.features =
       ReadFeatures(top.Object("features", {"backbone", "layer2", "layer3", "layer3_upsampling"}));
   manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours"}));
-  manifest.index.kind = top.Object("index", {"kind"}).OneOf<IndexKind>("kind",
-                                                                     {{"exact", IndexKind::kExact}});
+  const Fields index = top.Object("index", {"kind"});
+  manifest.index.kind = index.OneOf<IndexKind>("kind", {{"exact", IndexKind::kExact}});
   manifest.scoring = ReadScoring(top.Object("scoring", {"image_score", "sigma_px"}));
   manifest.calibration = ReadCalibration(top.Object(
       "calibration", {"method", "images", "folds", "target_fpr", "image_threshold",

@@ -133,7 +133,7 @@ std::vector<std::uint8_t> ResizeColumns(const Image& image, std::size_t first_ro
   return resized;
 }
 
-// Rows of `stride` bytes, of which the first is `first_row` of the picture -> (taps.size(), stride).
+// Rows of `stride` bytes, the first of them `first_row` of the picture -> (taps.size(), stride).
 std::vector<std::uint8_t> ResizeRows(const std::vector<std::uint8_t>& rows, std::size_t first_row,
                                      std::size_t stride, const std::vector<Taps>& taps) {
   std::vector<std::uint8_t> resized(taps.size() * stride);

@@ -1,9 +1,9 @@
 // Pictures -> their network inputs, for comparing with Python byte by byte.
 //
-// Reads lines `PATH resize resize_height resize_width filter height width`, separated by tabs, from
-// standard input; `PATH` alone stands for decoding without a resize. For each it writes one line
-// `ok H W photo_height photo_width resized_height resized_width top left` and then H·W·3 bytes, or
-// one line `refused MESSAGE`.
+// Reads lines `PATH resize resize_height resize_width filter height width`, separated by tabs,
+// from standard input; `PATH` alone stands for decoding without a resize. For each it writes one
+// line `ok H W photo_height photo_width resized_height resized_width top left` and then the
+// (H, W, 3) bytes, or one line `refused MESSAGE`.
 #include <iostream>
 #include <sstream>
 #include <string>

@@ -168,7 +168,8 @@ TEST_CASE("A value out of its range is refused by name") {
     CAPTURE(path, value.dump());
     CHECK(Mentions(Refusal(With(path, value)), path));
   }
-  CHECK(Mentions(Refusal(With("features.layer2.height", 9)), "features.layer2: expected an eighth"));
+  CHECK(Mentions(Refusal(With("features.layer2.height", 9)),
+                 "features.layer2: expected an eighth"));
   CHECK(Mentions(Refusal(With("features.layer3.width", 7)), "features.layer3: expected half"));
 }
 

@@ -72,7 +72,8 @@ std::string Refusal(const std::string& content) {
 }
 
 TEST_CASE("A bank gives the values of its sections, aligned to 64 bytes") {
-  for (const Shape& shape : {Shape{1, 1, 1, 1}, Shape{}, Shape{16, 16, 32, 16}, Shape{33, 2, 1, 9}}) {
+  for (const Shape& shape :
+       {Shape{1, 1, 1, 1}, Shape{}, Shape{16, 16, 32, 16}, Shape{33, 2, 1, 9}}) {
     const Scratch folder;
     WriteFile(folder.path() / "bank", Content(shape));
     const MemoryBank bank = ReadMemoryBank(folder.path() / "bank");
