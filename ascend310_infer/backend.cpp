@@ -11,7 +11,8 @@
 namespace patchcore {
 
 NearestRows Backend::Nearest(const Tensor&, const Tensor&) {
-  throw BackendError(Name() + ": expected an engine with a search of its own; use --search portable");
+  throw BackendError(Name() +
+                     ": expected an engine with a search of its own; use --search portable");
 }
 
 std::unique_ptr<Backend> MakeBackend(const Artifact& artifact, const BackendOptions& options) {

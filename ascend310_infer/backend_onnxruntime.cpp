@@ -70,7 +70,8 @@ class OnnxRuntimeBackend : public Backend {
 
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) override {
     const std::array<Ort::Value, 2> inputs{Borrowed(layer2), Borrowed(layer3)};
-    const auto outputs = Run(index_session_, kLayers.data(), inputs.data(), inputs.size(), kNearest);
+    const auto outputs =
+        Run(index_session_, kLayers.data(), inputs.data(), inputs.size(), kNearest);
     const auto height = static_cast<std::int64_t>(features_.layer2.height);
     const auto width = static_cast<std::int64_t>(features_.layer2.width);
     const std::vector<std::int64_t> shape{layer2.shape.at(0), height, width};

@@ -14,7 +14,8 @@ if(PATCHCORE_ONNXRUNTIME)
     PATH_SUFFIXES usr/include/onnxruntime include/onnxruntime include
       onnxruntime onnxruntime/core/session)
   if(NOT ONNXRUNTIME_LIBRARY)
-    file(GLOB found ${REPOSITORY}/.venv/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.1*)
+    file(GLOB found
+      ${REPOSITORY}/.venv/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.1*)
     if(found)
       list(GET found 0 ONNXRUNTIME_LIBRARY)
     else()
@@ -39,13 +40,13 @@ if(PATCHCORE_ONNXRUNTIME)
 endif()
 
 if(PATCHCORE_MINDSPORE)
-  find_path(MINDSPORE_INCLUDE_DIR include/api/model.h HINTS ${MINDSPORE_ROOT} ${MINDSPORE_ROOT}/runtime
-    NO_DEFAULT_PATH)
+  find_path(MINDSPORE_INCLUDE_DIR include/api/model.h
+    HINTS ${MINDSPORE_ROOT} ${MINDSPORE_ROOT}/runtime NO_DEFAULT_PATH)
   find_library(MINDSPORE_LIBRARY NAMES mindspore-lite mindspore
     HINTS ${MINDSPORE_INCLUDE_DIR} PATH_SUFFIXES lib NO_DEFAULT_PATH)
   if(NOT MINDSPORE_INCLUDE_DIR OR NOT MINDSPORE_LIBRARY)
-    message(FATAL_ERROR "PATCHCORE_MINDSPORE: expected include/api/model.h and lib/libmindspore-lite.so "
-      "(or libmindspore.so) below MINDSPORE_ROOT='${MINDSPORE_ROOT}'; "
+    message(FATAL_ERROR "PATCHCORE_MINDSPORE: expected include/api/model.h and "
+      "lib/libmindspore-lite.so (or libmindspore.so) below MINDSPORE_ROOT='${MINDSPORE_ROOT}'; "
       "pass -DMINDSPORE_ROOT=\$MS_LITE_HOME/runtime")
   endif()
   target_sources(patchcore PRIVATE backend_mindspore.cpp)

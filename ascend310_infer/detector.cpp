@@ -72,7 +72,8 @@ Result Detector::Predict(const Input& input) {
 }
 
 NearestRows Detector::Nearest(const Tensor& layer2, const Tensor& layer3) {
-  NearestRows nearest = index_ ? index_->Nearest(layer2, layer3) : backend_->Nearest(layer2, layer3);
+  NearestRows nearest =
+      index_ ? index_->Nearest(layer2, layer3) : backend_->Nearest(layer2, layer3);
   const auto finite = [](float distance) { return std::isfinite(distance); };
   if (!std::all_of(nearest.distances.begin(), nearest.distances.end(), finite)) {
     throw BackendError(backend_->Name() +

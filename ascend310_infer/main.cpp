@@ -75,7 +75,8 @@ std::string WriteMaps(const Options& options, const Picture& picture, const Dete
 
 void PrintTimings(const Picture& picture, const ReadPicture& read, const Result& result) {
   const patchcore::Timings& ms = result.timings;
-  std::fprintf(stderr, "timings: %s: read %.2f ms, features %.2f ms, search %.2f ms, score %.2f ms\n",
+  std::fprintf(stderr,
+               "timings: %s: read %.2f ms, features %.2f ms, search %.2f ms, score %.2f ms\n",
                picture.path.c_str(), read.read_ms, ms.features_ms, ms.search_ms, ms.score_ms);
 }
 

@@ -94,9 +94,10 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
 }
 
 std::string Usage() {
-  return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend] [--device-id N]\n"
-         "                       [--threads N] [--search engine|portable] [--maps DIR] [--timings]\n"
-         "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N] ...\n";
+  return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
+         "                       [--device-id N] [--mindir FILE] [--threads N]\n"
+         "                       [--search engine|portable] [--maps DIR] [--timings]\n"
+         "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
 std::string Help() {

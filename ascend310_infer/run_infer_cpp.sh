@@ -13,7 +13,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat >&2 <<'TEXT'
-Usage: bash run_infer_cpp.sh [MINDIR_PATH] [DATASET_PATH] [NEED_PREPROCESS] [CATEGORY] [DEVICE_TYPE] [DEVICE_ID]
+Usage: bash run_infer_cpp.sh [MINDIR_PATH] [DATASET_PATH] [NEED_PREPROCESS] [CATEGORY] \
+         [DEVICE_TYPE] [DEVICE_ID]
   MINDIR_PATH      features.mindir of an artifact, or the artifact's folder; a converted file
                    elsewhere needs the variable PATCHCORE_ARTIFACT with the artifact's folder
   DATASET_PATH     folder that holds CATEGORY/test/good and the defects beside it (MVTec AD)
@@ -50,7 +51,8 @@ esac
 case $device_id in '' | *[!0-9]*) refuse "DEVICE_ID: expected a number, got '$device_id'" ;; esac
 case $category in '' | */* | .*) refuse "CATEGORY: expected the name of a folder, got '$4'" ;; esac
 test_pictures=$dataset/$category/test
-[ -d "$test_pictures" ] || refuse "$test_pictures: no such folder; expected DATASET_PATH/CATEGORY/test"
+[ -d "$test_pictures" ] ||
+  refuse "$test_pictures: no such folder; expected DATASET_PATH/CATEGORY/test"
 [ -e "$model" ] || refuse "$model: no such file; expected an artifact's features.mindir"
 
 artifact=${PATCHCORE_ARTIFACT:-$model}
@@ -71,7 +73,8 @@ fi
 
 program=${PATCHCORE_INFER:-$here/../out/$preset/patchcore_infer}
 if [ ! -x "$program" ]; then
-  [ -z "${PATCHCORE_INFER:-}" ] || refuse "$program: no such program; unset PATCHCORE_INFER to build it"
+  [ -z "${PATCHCORE_INFER:-}" ] ||
+    refuse "$program: no such program; unset PATCHCORE_INFER to build it"
   echo "building $preset (build_$category.log)"
   (cd "$here" &&
     cmake --preset "$preset" ${MS_LITE_HOME:+-DMINDSPORE_ROOT="$MS_LITE_HOME/runtime"} &&

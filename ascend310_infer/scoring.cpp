@@ -17,7 +17,8 @@ struct Taps {
 Taps UpsamplingTaps(std::size_t target, std::size_t size, std::size_t cells,
                     Upsampling mode) {
   const auto count = static_cast<double>(cells);
-  const double centre = (static_cast<double>(target) + 0.5) * count / static_cast<double>(size) - 0.5;
+  const double centre =
+      (static_cast<double>(target) + 0.5) * count / static_cast<double>(size) - 0.5;
   const double lower = mode == Upsampling::kNearest ? std::nearbyint(centre) : std::floor(centre);
   const double fraction = mode == Upsampling::kNearest ? 0.0 : centre - lower;
   const auto cell = [&](double place) {
@@ -55,7 +56,9 @@ std::vector<float> Multiply(const Matrix& left, const float* right, std::size_t 
       const float weight = left.values[row * left.columns + inner];
       if (weight == 0.0F) continue;
       const float* source = right + inner * columns;
-      for (std::size_t column = 0; column < columns; ++column) out[column] += weight * source[column];
+      for (std::size_t column = 0; column < columns; ++column) {
+        out[column] += weight * source[column];
+      }
     }
   }
   return product;

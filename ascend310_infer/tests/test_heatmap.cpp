@@ -40,7 +40,8 @@ TEST_CASE("a cropped map leaves zeros where nobody looked") {
 
 TEST_CASE("a constant map stays constant on a photograph of any size") {
   const Placement place{37, 101, 16, 24, 0, 0};
-  for (const float value : patchcore::MapOnPhotograph(std::vector<float>(384, 2.5F), 16, 24, place)) {
+  const std::vector<float> map(384, 2.5F);
+  for (const float value : patchcore::MapOnPhotograph(map, 16, 24, place)) {
     REQUIRE(std::abs(value - 2.5F) <= 1e-6F);
   }
 }

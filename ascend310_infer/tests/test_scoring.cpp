@@ -72,7 +72,8 @@ TEST_CASE("every row of map weights sums to one") {
 
 TEST_CASE("an anomaly map is Python's") {
   const std::vector<float> levels{1, 2, 0.5, 3, 0.25, 1.5};
-  const std::vector<float> map = AnomalyMap(levels.data(), MapMatrix(16, 2, 1.5), MapMatrix(24, 3, 1.5));
+  const std::vector<float> map =
+      AnomalyMap(levels.data(), MapMatrix(16, 2, 1.5), MapMatrix(24, 3, 1.5));
   REQUIRE(map.size() == 16 * 24);
   REQUIRE(Near(map[0], 1.0023273229599));
   REQUIRE(Near(map[3 * 24 + 20], 0.6159502267837524));
@@ -86,7 +87,9 @@ TEST_CASE("an anomaly map is Python's") {
 
 TEST_CASE("a constant map stays constant") {
   const std::vector<float> levels(5 * 7, 0.7F);
-  for (const float value : AnomalyMap(levels.data(), MapMatrix(40, 5, 4.0), MapMatrix(56, 7, 4.0))) {
+  const std::vector<float> map =
+      AnomalyMap(levels.data(), MapMatrix(40, 5, 4.0), MapMatrix(56, 7, 4.0));
+  for (const float value : map) {
     REQUIRE(Near(value, 0.7));
   }
 }
