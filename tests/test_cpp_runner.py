@@ -98,11 +98,6 @@ def test_every_recipe_gets_the_same_scores_in_both_programs(
     assert_same(*scores_of_both(artifact, [photos, sizes], capsys, "--search", search))
 
 
-@pytest.mark.xfail(
-    reason="Pillow 13 resizes the height first where height - target > 2 (width - target), and so "
-    "does the Python runtime; FORMAT.md and C++ say width first (see test_cpp_preprocess)",
-    strict=False,
-)
 def test_tall_pictures_get_the_same_scores_in_both_programs(tiny_artifact, tmp_path, capsys):
     tall = write_noise(tmp_path / "tall", [(300, 200), (97, 51)])
     assert_same(*scores_of_both(tiny_artifact, [tall], capsys))

@@ -324,7 +324,8 @@ def test_the_placement_says_where_the_input_was_cut_from(photo):
     image = Image.fromarray(_pixels(*photo))
     pixels, place = fit_to_input(image, CROPPED)
     size = (place.resized_width, place.resized_height)
-    whole = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    wide = image.resize((place.resized_width, image.height), Image.Resampling.BICUBIC)
+    whole = np.asarray(wide.resize(size, Image.Resampling.BICUBIC))  # the width comes first
     window = whole[place.top : place.top + 48, place.left : place.left + 64]
     assert np.array_equal(pixels, window)
 
