@@ -7,7 +7,7 @@ DEMO := out/demo
 # Where `make bench` looks for real pictures and weights; without them it uses the demo's.
 SHARED ?= ../shared
 
-.PHONY: demo cpp test check fix wheels lean bench clean help
+.PHONY: demo cpp fuzz test check fix wheels lean bench clean help
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -46,6 +46,17 @@ cpp: $(READY) ## Build the C++ runner and run its tests; installs what it needs 
 	cd ascend310_infer && cmake --preset host
 	cmake --build out/host --parallel 2
 	ctest --test-dir out/host --output-on-failure
+
+FUZZ_SECONDS ?= 300
+fuzz: $(READY) ## Fuzz what the C++ runner reads (needs clang), FUZZ_SECONDS each; stops at a finding
+	sh ascend310_infer/install_dependencies.sh --fuzz
+	cd ascend310_infer && cmake --preset fuzz && cmake --build --preset fuzz
+	mkdir -p out/corpus/manifest out/corpus/memory_bank out/corpus/picture out/corpus/exif
+	cp artifacts/tiny/manifest.json out/corpus/manifest/
+	cp artifacts/tiny/memory_bank.bin out/corpus/memory_bank/
+	cp artifacts/tiny/selftest.png docs/demo.png out/corpus/picture/
+	for kind in manifest memory_bank picture exif; do out/fuzz/fuzz/fuzz_$$kind \
+	  -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -rss_limit_mb=3000 out/corpus/$$kind || exit 1; done
 
 # CPP=no leaves the C++ runner out, where its libraries are not to be had.
 CPP ?= yes
