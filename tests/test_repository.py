@@ -19,8 +19,11 @@ READMES = ("README.md", "runtime/README.md")
 
 
 def _blocks(readme, language):
+    """Fenced blocks of a language, each with its lines; fences open and close in turn."""
     text = (ROOT / readme).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    pieces = re.split(r"^```(.*)\n", text, flags=re.MULTILINE)
+    blocks = zip(pieces[1::4], pieces[2::4], strict=True)
+    return [block for opened, block in blocks if opened == language]
 
 
 def _commands():
