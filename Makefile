@@ -58,13 +58,13 @@ fuzz: $(READY) ## Fuzz what the C++ runner reads (needs clang), FUZZ_SECONDS eac
 	for kind in manifest memory_bank picture exif; do out/fuzz/fuzz/fuzz_$$kind \
 	  -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -rss_limit_mb=3000 out/corpus/$$kind || exit 1; done
 
-# CPP=no leaves the C++ runner out, where its libraries are not to be had.
-CPP ?= yes
-CPP_yes := cpp
-test: $(READY) $(CPP_$(CPP)) ## Run all tests, the C++ ones too (CPP=no leaves those out)
+# WITH_CPP=no leaves the C++ runner out, where its libraries are not to be had.
+WITH_CPP ?= yes
+WITH_CPP_yes := cpp
+test: $(READY) $(WITH_CPP_$(WITH_CPP)) ## Run all tests, the C++ ones too (WITH_CPP=no leaves those out)
 	$(BIN)/python -m pytest
 
-check: $(READY) $(CPP_$(CPP)) ## What CI runs: format check, lint, strict types, all tests
+check: $(READY) $(WITH_CPP_$(WITH_CPP)) ## What CI runs: format check, lint, strict types, all tests
 	$(BIN)/ruff format --check build runtime tests benchmarks
 	$(BIN)/ruff check build runtime tests benchmarks
 	$(BIN)/mypy

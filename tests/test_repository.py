@@ -70,6 +70,16 @@ def test_make_help_names_every_target_a_user_needs():
     assert named >= {"demo", "test", "check", "fix", "wheels", "bench", "help"}
 
 
+@pytest.mark.parametrize("target", ["test", "check"])
+def test_the_cpp_runner_is_built_and_tested_with_the_rest(target):
+    dry = ["make", "--dry-run", "--always-make", target]
+    done = subprocess.run(dry, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "ctest" in done.stdout
+    assert done.stdout.index("ctest") < done.stdout.index("-m pytest")  # parity needs the program
+    without = subprocess.run([*dry, "WITH_CPP=no"], cwd=ROOT, check=True, capture_output=True)
+    assert b"ctest" not in without.stdout
+
+
 def test_ci_runs_what_make_check_runs():
     assert "make check" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
