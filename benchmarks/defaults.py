@@ -150,8 +150,7 @@ def _aurocs(
     made: tuple[Config, Inputs, Path],
 ) -> dict[str, float]:
     config, inputs, folder = made
-    channels = (bank.layer2.shape[1], bank.layer3.shape[1])
-    features = describe_features(config, inputs.preprocessing, channels)
+    features = describe_features(config, inputs.preprocessing, bank.channels)
     index = ExactIndex(write_bank(folder, bank, features))
     rule = scoring_rule(config, inputs.preprocessing)
     anomalous = np.array([image.is_anomalous for image in tests])

@@ -111,9 +111,7 @@ def write_manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         preprocess=inputs.preprocessing,
-        features=describe_features(
-            config, inputs.preprocessing, (bank.layer2.shape[1], bank.layer3.shape[1])
-        ),
+        features=describe_features(config, inputs.preprocessing, bank.channels),
         memory_bank=Bank(rows=bank.rows, neighbours=bank.neighbours.shape[1]),
         index=Index(kind="exact"),
         scoring=scoring_rule(config, inputs.preprocessing),

@@ -97,8 +97,7 @@ def _fold_bank(
 def _open_scorer(
     bank: MemoryBank, config: Config, size: Preprocessing, folder: Path
 ) -> PatchScorer:
-    channels = (bank.layer2.shape[1], bank.layer3.shape[1])
-    features = describe_features(config, size, channels)
+    features = describe_features(config, size, bank.channels)
     index = ExactIndex(write_bank(folder, bank, features))
     return PatchScorer(bank, index, features, scoring_rule(config, size))
 

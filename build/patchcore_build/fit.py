@@ -124,8 +124,8 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         bank = _select(store, projected, job.config, clock)
         calibration = _calibrate(store, projected, job, inputs, clock)
         with clock.stage("write"):
-            channels = (bank.layer2.shape[1], bank.layer3.shape[1])
-            write_bank(staging, bank, describe_features(job.config, inputs.preprocessing, channels))
+            features = describe_features(job.config, inputs.preprocessing, bank.channels)
+            write_bank(staging, bank, features)
             write_manifest(
                 staging,
                 inputs,

@@ -8,7 +8,6 @@ Sources: torchvision.models.resnet; mindspore.nn.BatchNorm2d. MindSpore is impor
 own checkpoints are read or written.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import OutputError, WeightsError
 from patchcore_build.torch_checkpoint import LEGACY_MAGIC, ZIP_MAGIC, read_torch_checkpoint
+from patchcore_runtime.artifact import hash_file
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -167,7 +167,7 @@ def convert_weights(
 
 
 def digest(path: Path) -> str:
-    """Hash a file with SHA-256, reading 1 MiB at a time.
+    """Hash a weights file with SHA-256.
 
     Returns:
         64 lower-case hexadecimal digits, as sha256sum prints them.
@@ -175,14 +175,10 @@ def digest(path: Path) -> str:
     Raises:
         WeightsError: The file cannot be read.
     """
-    sha256 = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                sha256.update(block)
+        return hash_file(path)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return sha256.hexdigest()
 
 
 def name_backbone(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

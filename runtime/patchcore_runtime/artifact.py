@@ -77,7 +77,7 @@ class Artifact:
             manifest.features.layer3.channels,
             manifest.memory_bank.neighbours,
         )
-        got = (bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1])
+        got = bank.shape
         if got != expected:
             raise ArtifactError(
                 f"{path}: (M, C2, C3, K): manifest.json says {expected}, the file has {got}; "
@@ -119,13 +119,18 @@ def file_digest(path: Path) -> str:
     Raises:
         ArtifactError: the file cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_HASH_BLOCK):
-                digest.update(block)
+        return hash_file(path)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hex, as sha256sum prints it; whatever fails is an OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -40,6 +40,16 @@ class MemoryBank:
         """M, the number of rows."""
         return len(self.layer2)
 
+    @property
+    def channels(self) -> tuple[int, int]:
+        """C2 and C3, the row's length in either layer."""
+        return self.layer2.shape[1], self.layer3.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """M, C2, C3 and K, as the file's header has them."""
+        return self.rows, *self.channels, self.neighbours.shape[1]
+
     def squared_distances(
         self,
         layer2: NDArray[np.float32],
@@ -93,15 +103,14 @@ def _aligned(offset: int) -> int:
 
 def bank_sections(bank: MemoryBank) -> tuple[Section, ...]:
     """`sections` of a bank at hand."""
-    return sections(bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1])
+    return sections(*bank.shape)
 
 
 def write_memory_bank(path: Path, bank: MemoryBank) -> None:
     """Write the file; the caller puts the folder it belongs to into place."""
     placed = bank_sections(bank)
     with path.open("wb") as file:
-        shape = (bank.rows, bank.layer2.shape[1], bank.layer3.shape[1], bank.neighbours.shape[1])
-        file.write(_HEADER.pack(MAGIC, VERSION, ALIGNMENT, *shape))
+        file.write(_HEADER.pack(MAGIC, VERSION, ALIGNMENT, *bank.shape))
         for section in placed:
             file.write(b"\0" * (section.offset - file.tell()))
             file.write(np.ascontiguousarray(getattr(bank, section.name), section.dtype).data)
