@@ -71,12 +71,12 @@ std::map<std::string, std::string, std::less<>> ReadSums(const fs::path& path) {
   return sums;
 }
 
-std::string ShapeText(const std::array<std::size_t, 4>& shape) {
+std::string ShapeText(const std::array<std::size_t, 4>& shape, BankPrecision precision) {
   std::string text;
   for (const std::size_t side : shape) {
     text += (text.empty() ? "(" : ", ") + std::to_string(side);
   }
-  return text + ")";
+  return text + (precision == BankPrecision::kFloat32 ? ", 'float32')" : ", 'float16')");
 }
 
 void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::string& where) {
@@ -85,9 +85,11 @@ void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::str
       manifest.features.layer3.channels, manifest.memory_bank.neighbours};
   const std::array<std::size_t, 4> got = {bank.rows, bank.channels2, bank.channels3,
                                           bank.neighbour_count};
-  if (got != expected) {
-    throw ArtifactError(where + ": (M, C2, C3, K): manifest.json says " + ShapeText(expected) +
-                        ", the file has " + ShapeText(got) +
+  const BankPrecision precision = manifest.memory_bank.precision;
+  if (got != expected || bank.precision != precision) {
+    throw ArtifactError(where + ": (M, C2, C3, K, precision): manifest.json says " +
+                        ShapeText(expected, precision) + ", the file has " +
+                        ShapeText(got, bank.precision) +
                         "; the files belong to different artifacts, copy the folder again");
   }
 }
@@ -104,7 +106,9 @@ Artifact Artifact::Open(const fs::path& folder, bool verify) {
   const fs::path manifest = artifact.Path(kManifestFile);
   artifact.manifest_ = ParseManifest(ReadText(manifest), manifest.string());
   if (verify) {
-    artifact.Verify({kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile});
+    std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
+    if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
+    artifact.Verify(used);
   }
   const fs::path bank = artifact.Path(kMemoryBankFile);
   artifact.bank_ = ReadMemoryBank(bank);
@@ -112,10 +116,16 @@ Artifact Artifact::Open(const fs::path& folder, bool verify) {
   return artifact;
 }
 
-void Artifact::Verify() const {
-  Verify({kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile, kFeaturesMindir,
-          kSelftestPicture, kSelftestInput, kSelftestMap});
+std::vector<std::string_view> Artifact::Files() const {
+  std::vector<std::string_view> files{kManifestFile,    kFeaturesOnnx,  kIndexOnnx,  kMemoryBankFile,
+                                      kSelftestPicture, kSelftestInput, kSelftestMap};
+  if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
+  if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
+  if (manifest_.index.kind == IndexKind::kHnsw) files.push_back(kIndexHnsw);
+  return files;
 }
+
+void Artifact::Verify() const { Verify(Files()); }
 
 void Artifact::Verify(const std::vector<std::string_view>& names) const {
   const fs::path path = Path(kSha256Sums);

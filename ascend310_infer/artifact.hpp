@@ -17,6 +17,8 @@ inline constexpr std::string_view kManifestFile = "manifest.json";
 inline constexpr std::string_view kFeaturesOnnx = "features.onnx";
 inline constexpr std::string_view kFeaturesMindir = "features.mindir";
 inline constexpr std::string_view kIndexOnnx = "index.onnx";
+inline constexpr std::string_view kIndexMindir = "index.mindir";
+inline constexpr std::string_view kIndexHnsw = "index.hnsw";
 inline constexpr std::string_view kMemoryBankFile = "memory_bank.bin";
 inline constexpr std::string_view kSelftestPicture = "selftest.png";
 inline constexpr std::string_view kSelftestInput = "selftest_input.png";
@@ -38,7 +40,10 @@ class Artifact {
   // Where one of the files stands.
   std::filesystem::path Path(std::string_view name) const { return folder_ / name; }
 
-  // Compares every file of the format with SHA256SUMS; costs one read of each.
+  // Every file this artifact consists of, SHA256SUMS left out: the manifest says which.
+  std::vector<std::string_view> Files() const;
+
+  // Compares every file of the artifact with SHA256SUMS; costs one read of each.
   void Verify() const;
   // Compares only these files, for instance those of one engine.
   void Verify(const std::vector<std::string_view>& names) const;

@@ -97,6 +97,11 @@ class MindSporeBackend : public Backend {
       : input_(artifact.manifest().preprocess),
         features_(artifact.manifest().features),
         name_("MindSpore on " + DeviceName(options)) {
+    if (features_.precision == FeaturePrecision::kInt8) {
+      throw ArtifactError(artifact.Path(kManifestFile).string() +
+                          ": features.precision: expected float32 for MindSpore, got int8, whose "
+                          "bank fits features.onnx alone; fit again without --quantize");
+    }
     if (options.mindir.empty()) artifact.Verify({kFeaturesMindir});
     model_ = BuildModel(
         options.mindir.empty() ? artifact.Path(kFeaturesMindir).string() : options.mindir, options);

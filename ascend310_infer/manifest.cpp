@@ -17,7 +17,7 @@ using nlohmann::json;
 using Fields = JsonFields;
 
 constexpr std::string_view kFormat = "patchcore-artifact";
-constexpr std::int64_t kFormatVersion = 1;
+constexpr std::int64_t kFormatVersion = 2;
 constexpr std::int64_t kMaxSidePx = 8192;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 
@@ -47,6 +47,9 @@ LayerShape ReadLayerShape(const Fields& fields) {
 Features ReadFeatures(const Fields& fields) {
   Features features;
   features.backbone = fields.Text("backbone");
+  features.precision = fields.OneOf<FeaturePrecision>(
+      "precision",
+      {{"float32", FeaturePrecision::kFloat32}, {"int8", FeaturePrecision::kInt8}});
   features.layer2 = ReadLayerShape(fields.Object("layer2", {"channels", "height", "width"}));
   features.layer3 = ReadLayerShape(fields.Object("layer3", {"channels", "height", "width"}));
   features.layer3_upsampling = fields.OneOf<Upsampling>(
@@ -60,7 +63,27 @@ Bank ReadBank(const Fields& fields) {
   bank.rows = fields.Size("rows", 1, kMaxInt32, "1 to 2^31 - 1");
   const auto rows = static_cast<std::int64_t>(bank.rows);
   bank.neighbours = fields.Size("neighbours", 1, rows, "1 to rows");
+  bank.precision = fields.OneOf<BankPrecision>(
+      "precision",
+      {{"float32", BankPrecision::kFloat32}, {"float16", BankPrecision::kFloat16}});
   return bank;
+}
+
+Index ReadIndex(const Fields& fields) {
+  Index index;
+  index.kind = fields.OneOf<IndexKind>(
+      "kind", {{"exact", IndexKind::kExact}, {"hnsw", IndexKind::kHnsw}});
+  const bool exact = index.kind == IndexKind::kExact;
+  index.effort = exact ? fields.Size("effort", 0, 0, "0 for exact")
+                       : fields.Size("effort", 1, 65536, "1 to 65536");
+  index.recall = fields.Number("recall");
+  fields.Check(exact ? index.recall == 1 : index.recall > 0 && index.recall <= 1, "recall",
+               "in (0, 1]; 1 for exact");
+  index.score_change = fields.Number("score_change");
+  fields.Check(exact ? index.score_change == 0 : index.score_change >= 0 && index.score_change <= 1,
+               "score_change", "0 to 1; 0 for exact");
+  index.mindir_candidates = fields.Size("mindir_candidates", 0, 1024, "0 to 1024");
+  return index;
 }
 
 Scoring ReadScoring(const Fields& fields) {
@@ -167,10 +190,10 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   manifest.preprocess = ReadPreprocessing(top.Object(
       "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"}));
   manifest.features =
-      ReadFeatures(top.Object("features", {"backbone", "layer2", "layer3", "layer3_upsampling"}));
-  manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours"}));
-  const Fields index = top.Object("index", {"kind"});
-  manifest.index.kind = index.OneOf<IndexKind>("kind", {{"exact", IndexKind::kExact}});
+      ReadFeatures(top.Object("features", {"backbone", "precision", "layer2", "layer3", "layer3_upsampling"}));
+  manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
+  manifest.index = ReadIndex(top.Object(
+      "index", {"kind", "effort", "recall", "score_change", "mindir_candidates"}));
   manifest.scoring = ReadScoring(top.Object("scoring", {"image_score", "sigma_px"}));
   manifest.calibration = ReadCalibration(top.Object(
       "calibration", {"method", "images", "folds", "target_fpr", "image_threshold",
@@ -184,6 +207,9 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   top.FreeObject("config");
   top.FreeObject("provenance");
   CheckGrids(top, manifest.features, manifest.preprocess);
+  top.Check(manifest.features.precision == FeaturePrecision::kFloat32 ||
+                manifest.index.mindir_candidates == 0,
+            "index.mindir_candidates", "0 where features.precision is int8");
   return manifest;
 }
 

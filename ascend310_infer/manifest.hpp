@@ -14,7 +14,9 @@ namespace patchcore {
 enum class Resize { kStretch, kShorterSide };
 enum class ResampleFilter { kBilinear, kBicubic, kLanczos };
 enum class Upsampling { kBilinear, kNearest };
-enum class IndexKind { kExact };
+enum class IndexKind { kExact, kHnsw };
+enum class FeaturePrecision { kFloat32, kInt8 };
+enum class BankPrecision { kFloat32, kFloat16 };
 enum class ImageScore { kMax, kPaper, kModelzoo };
 
 // Picture -> input: resize, then keep the central (height, width).
@@ -36,6 +38,7 @@ struct LayerShape {
 
 struct Features {
   std::string backbone;
+  FeaturePrecision precision = FeaturePrecision::kFloat32;  // of features.onnx
   LayerShape layer2;  // (C2, H/8, W/8)
   LayerShape layer3;  // (C3, H/16, W/16)
   Upsampling layer3_upsampling = Upsampling::kBilinear;
@@ -45,10 +48,16 @@ struct Features {
 struct Bank {
   std::size_t rows = 0;
   std::size_t neighbours = 0;
+  BankPrecision precision = BankPrecision::kFloat32;  // as stored
 };
 
+// Which index serves the artifact, and what it costs against the exact search, as measured.
 struct Index {
   IndexKind kind = IndexKind::kExact;
+  std::size_t effort = 0;  // candidates looked at per patch; 0 for kExact
+  double recall = 1;
+  double score_change = 0;
+  std::size_t mindir_candidates = 0;  // rows that index.mindir gives per patch; 0: no such file
 };
 
 struct Scoring {

@@ -11,8 +11,10 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "errors.hpp"
+#include "half.hpp"
 #include "strict_json.hpp"
 
 namespace patchcore {
@@ -20,9 +22,9 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "sections are used as they are mapped");
 
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::uint64_t kAlignment = 64;
-constexpr std::size_t kHeaderBytes = 44;
+constexpr std::size_t kHeaderBytes = 40;
 constexpr std::size_t kMagicBytes = 8;
 constexpr char kMagic[] = "PCMEMBNK";
 
@@ -49,6 +51,7 @@ struct Header {
   std::uint32_t channels2;
   std::uint32_t channels3;
   std::uint32_t neighbours;
+  std::uint32_t bits;  // of a number of the layers
 };
 
 // Byte offsets of the five sections, each at a multiple of 64.
@@ -66,12 +69,15 @@ Value ReadAt(const unsigned char* bytes, std::size_t offset) {
 std::optional<Offsets> Place(const Header& header, std::uint64_t size) {
   const std::array<std::uint64_t, 5> widths = {header.channels2, header.channels3, 1, 3,
                                                header.neighbours};
+  const std::uint64_t layer_bytes = header.bits / 8;
+  const std::array<std::uint64_t, 5> bytes = {layer_bytes, layer_bytes, 4, 4, 4};
   Offsets offsets{};
   std::uint64_t end = kAlignment;
   for (std::size_t section = 0; section < widths.size(); ++section) {
-    if (end > size || header.rows > (size - end) / 4 / widths[section]) return std::nullopt;
+    const std::uint64_t left = end > size ? 0 : size - end;
+    if (header.rows > left / bytes[section] / widths[section]) return std::nullopt;
     offsets[section] = end;
-    end += header.rows * widths[section] * 4;
+    end += header.rows * widths[section] * bytes[section];
     end += (kAlignment - end % kAlignment) % kAlignment;
   }
   if (end != size) return std::nullopt;
@@ -90,12 +96,17 @@ Header ParseHeader(const unsigned char* bytes, std::size_t length, const std::st
   }
   const Header header{ReadAt<std::uint32_t>(bytes, 8),  ReadAt<std::uint32_t>(bytes, 12),
                       ReadAt<std::uint64_t>(bytes, 16), ReadAt<std::uint32_t>(bytes, 24),
-                      ReadAt<std::uint32_t>(bytes, 28), ReadAt<std::uint32_t>(bytes, 32)};
+                      ReadAt<std::uint32_t>(bytes, 28), ReadAt<std::uint32_t>(bytes, 32),
+                      ReadAt<std::uint32_t>(bytes, 36)};
   if (header.version != kVersion) {
-    throw ArtifactError(where + ": version: expected 1, got " + std::to_string(header.version));
+    throw ArtifactError(where + ": version: expected 2, got " + std::to_string(header.version));
   }
   if (header.start != kAlignment) {
     throw ArtifactError(where + ": header size: expected 64, got " + std::to_string(header.start));
+  }
+  if (header.bits != 32 && header.bits != 16) {
+    throw ArtifactError(where + ": bits of a number: expected 32 or 16, got " +
+                        std::to_string(header.bits));
   }
   return header;
 }
@@ -104,6 +115,19 @@ std::shared_ptr<const void> Map(const File& file, std::size_t size, const std::s
   void* pages = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (pages == MAP_FAILED) RefuseSystem(where, errno);
   return {pages, [size](const void* mapped) { munmap(const_cast<void*>(mapped), size); }};
+}
+
+// Layers stored as float16, as float; one buffer for both.
+void Widen(const void* layer2, const void* layer3, MemoryBank& bank) {
+  const std::size_t count2 = bank.rows * bank.channels2, count3 = bank.rows * bank.channels3;
+  auto floats = std::make_shared<std::vector<float>>(count2 + count3);
+  const auto* halves2 = static_cast<const std::uint16_t*>(layer2);
+  const auto* halves3 = static_cast<const std::uint16_t*>(layer3);
+  std::transform(halves2, halves2 + count2, floats->begin(), FromHalf);
+  std::transform(halves3, halves3 + count3, floats->data() + count2, FromHalf);
+  bank.layer2 = floats->data();
+  bank.layer3 = floats->data() + count2;
+  bank.widened = std::move(floats);
 }
 
 }  // namespace
@@ -125,8 +149,8 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
   if (!offsets) {
     throw ArtifactError(where + ": header says " + std::to_string(header.rows) + " rows of " +
                         std::to_string(header.channels2) + " + " +
-                        std::to_string(header.channels3) + " floats and " +
-                        std::to_string(header.neighbours) + " neighbours, but the file has " +
+                        std::to_string(header.channels3) + " floats of " +
+                        std::to_string(header.bits) + " bits and " + std::to_string(header.neighbours) + " neighbours, but the file has " +
                         std::to_string(size) + " bytes; copy the folder again");
   }
   MemoryBank bank;
@@ -141,6 +165,10 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
   bank.rows = static_cast<std::size_t>(header.rows);
   bank.channels2 = header.channels2;
   bank.channels3 = header.channels3;
+  if (header.bits == 16) {
+    bank.precision = BankPrecision::kFloat16;
+    Widen(at(0), at(1), bank);
+  }
   bank.neighbour_count = header.neighbours;
   const std::size_t listed = bank.rows * bank.neighbour_count;
   const auto [lowest, highest] = std::minmax_element(bank.neighbours, bank.neighbours + listed);

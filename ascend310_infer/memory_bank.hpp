@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <memory>
 
+#include "manifest.hpp"
+
 namespace patchcore {
 
 // The normal patches: M rows, each of layer2 (C2) and layer3 (C3) of one patch.
-// The pointers are read-only, aligned to 64 bytes and live as long as any copy of this struct.
+// The pointers are read-only, aligned as their numbers are, and live as long as any copy of this struct.
 struct MemoryBank {
   const float* layer2 = nullptr;             // row-major (rows, channels2)
   const float* layer3 = nullptr;             // row-major (rows, channels3)
@@ -20,10 +22,12 @@ struct MemoryBank {
   std::size_t channels2 = 0;                 // C2
   std::size_t channels3 = 0;                 // C3
   std::size_t neighbour_count = 0;           // K
+  BankPrecision precision = BankPrecision::kFloat32;  // of the layers in the file
   std::shared_ptr<const void> mapping;       // owns the pages
+  std::shared_ptr<const void> widened;       // owns layers that were float16 in the file
 };
 
-// Maps the file; nothing is copied.
+// Maps the file; nothing is copied but layers stored as float16, which are widened.
 // Throws ArtifactError: no such file, another version, a header that does not fit the file's size,
 // or neighbours that are no rows.
 MemoryBank ReadMemoryBank(const std::filesystem::path& path);

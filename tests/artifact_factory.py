@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from patchcore_build.artifact_writer import new_folder, write_manifest
+from patchcore_build.artifact_writer import Making, new_folder, write_manifest
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features, make_config
 from patchcore_build.coreset import coreset_size, random_projection, select_coreset
@@ -106,23 +106,26 @@ def make_artifact(target: Path, photos: Path, config: Config) -> Path:
         store.project(random_projection(sum(CHANNELS), 16, seed=config.seed), projected)
         count = coreset_size(patches, config.coreset_ratio)
         rows = select_coreset(projected, count, seed=config.seed)
-        bank = make_bank(store, rows, config.neighbours)
+        bank = make_bank(store, rows, config.neighbours, precision=config.bank_precision)
         held_out = score_held_out(store, projected, config, size, folder=scratch)
         write_bank(staging, bank, describe_features(config, size, CHANNELS))
         write_manifest(
             staging,
             inputs,
             calibrate(held_out, config),
-            category="stripes",
-            config=config,
-            provenance={"packages": {"patchcore-build": "tests"}, "device": "cpu"},
+            Making(
+                category="stripes",
+                config=config,
+                provenance={"packages": {"patchcore-build": "tests"}, "device": "cpu"},
+            ),
         )
     return target
 
 
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS anew, as somebody would who alters an artifact on purpose."""
-    sums = [f"{file_digest(folder / name)}  {name}\n" for name in sorted(ALL_FILES)]
+    there = sorted(name for name in ALL_FILES if (folder / name).exists())
+    sums = [f"{file_digest(folder / name)}  {name}\n" for name in there]
     (folder / SHA256SUMS).write_text("".join(sums), encoding="utf-8")
 
 

@@ -98,6 +98,17 @@ def test_every_recipe_gets_the_same_scores_in_both_programs(
     assert_same(*scores_of_both(artifact, [photos, sizes], capsys, "--search", search))
 
 
+@pytest.mark.parametrize("search", ["engine", "portable"])
+@pytest.mark.parametrize("image_score", ["paper", "modelzoo"])
+def test_a_bank_of_float16_gets_the_same_scores_in_both_programs(
+    image_score, search, photos, tmp_path, capsys
+):
+    config = tiny_config(image_score=image_score, bank_precision="float16")
+    artifact = make_artifact(tmp_path / "half", photos, config)
+    assert Artifact.open(artifact).manifest.memory_bank.precision == "float16"
+    assert_same(*scores_of_both(artifact, [photos], capsys, "--search", search))
+
+
 def test_tall_pictures_get_the_same_scores_in_both_programs(tiny_artifact, tmp_path, capsys):
     tall = write_noise(tmp_path / "tall", [(300, 200), (97, 51)])
     assert_same(*scores_of_both(tiny_artifact, [tall], capsys))

@@ -10,6 +10,7 @@ from patchcore_build.index_graph import BLOCK_ROWS, write_bank, write_index
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Features, LayerShape
+from patchcore_runtime.memory_bank import sections
 
 H2, W2, C2, C3 = 6, 10, 6, 9
 BOTH = ("bilinear", "nearest")
@@ -18,6 +19,7 @@ BOTH = ("bilinear", "nearest")
 def describe(upsampling):
     return Features(
         backbone="test",
+        precision="float32",
         layer2=LayerShape(channels=C2, height=H2, width=W2),
         layer3=LayerShape(channels=C3, height=H2 // 2, width=W2 // 2),
         layer3_upsampling=upsampling,
@@ -42,10 +44,10 @@ def every_row(store):
     return np.arange(store.images * store.patches_per_image)
 
 
-def build(folder, store, rows):
+def build(folder, store, rows, precision="float32"):
     """The bank of some rows of a store, and its opened index."""
     folder.mkdir(exist_ok=True)
-    bank = make_bank(store, rows, 3)
+    bank = make_bank(store, rows, 3, precision=precision)
     return bank, ExactIndex(write_bank(folder, bank, describe(store.upsampling)), threads=1)
 
 
@@ -129,6 +131,28 @@ def test_the_graph_passes_the_full_check_of_onnx(tmp_path, upsampling):
     onnx.checker.check_model(tmp_path / INDEX_ONNX, full_check=True)
 
 
+@pytest.mark.parametrize("upsampling", BOTH)
+def test_a_bank_of_float16_is_searched_as_the_float32_bank_of_its_rounded_rows(
+    tmp_path, upsampling
+):
+    store = make_store(upsampling, images=45)
+    count = len(every_row(store))
+    assert count > BLOCK_ROWS
+    bank, index = build(tmp_path / "half", store, every_row(store), "float16")
+    rounded = whole((bank.layer2, bank.layer3))
+    assert np.array_equal(rounded, whole(store.take(every_row(store))).astype(np.float16))
+    queries = make_store(upsampling, images=2, seed=1)
+    distances, rows = index.nearest(*batch_of(queries))
+    table = cdist(whole(queries.take(every_row(queries))), rounded)
+    np.testing.assert_array_equal(rows.ravel(), table.argmin(axis=1))
+    np.testing.assert_allclose(distances.ravel(), table.min(axis=1), rtol=1e-5)
+    full = build(tmp_path / "full", store, every_row(store))[0]
+    sizes = [(tmp_path / name / MEMORY_BANK).stat().st_size for name in ("half", "full")]
+    tables = bank.norms.nbytes + bank.origins.nbytes + bank.neighbours.nbytes
+    assert sizes[0] - tables == pytest.approx((sizes[1] - tables) / 2, abs=500)
+    assert not np.array_equal(bank.norms, full.norms)
+
+
 def test_the_graph_holds_none_of_the_banks_bytes(tmp_path):
     store = make_store("bilinear", images=100)
     bank, _ = build(tmp_path, store, every_row(store))
@@ -147,7 +171,7 @@ def test_the_graph_holds_none_of_the_banks_bytes(tmp_path):
 
 
 def test_the_batch_is_the_only_free_size_of_the_graph(tmp_path):
-    write_index(tmp_path / INDEX_ONNX, describe("bilinear"), rows=5, neighbours=2)
+    write_index(tmp_path / INDEX_ONNX, describe("bilinear"), sections(5, C2, C3, 2))
     graph = onnx.load(tmp_path / INDEX_ONNX, load_external_data=False).graph
     shapes = {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]

@@ -136,7 +136,13 @@ def test_a_number_beyond_float64_is_refused(document, path):
         ("memory_bank.rows", 2**31),
         ("memory_bank.neighbours", 0),
         ("memory_bank.neighbours", 30),
+        ("memory_bank.precision", "float64"),
+        ("features.precision", "float16"),
         ("index.kind", "faiss"),
+        ("index.effort", 1),
+        ("index.recall", 0.5),
+        ("index.score_change", 0.1),
+        ("index.mindir_candidates", 1025),
         ("scoring.image_score", "mean"),
         ("scoring.sigma_px", 0),
         ("scoring.sigma_px", 1024.5),
@@ -204,10 +210,10 @@ def test_one_resized_side_decides_when_the_shorter_side_is_meant():
         )
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, "1", True, None, 1.5, [1], 10**30])
+@pytest.mark.parametrize("version", [0, 1, 3, -1, "2", True, None, 1.5, [1], 10**30])
 def test_another_format_version_is_refused_with_what_to_do(document, version):
     message = _refusal(_with(document, ("format_version",), version))
-    assert "format_version: expected 1" in message
+    assert "format_version: expected 2" in message
     assert "patchcore-runtime that is as new as the artifact" in message
 
 

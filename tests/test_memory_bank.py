@@ -15,15 +15,15 @@ from patchcore_runtime.memory_bank import (
     write_memory_bank,
 )
 
-HEADER = struct.Struct("<8sIIQIII")
+HEADER = struct.Struct("<8sIIQIIII")
 NAMES = ("layer2", "layer3", "norms", "origins", "neighbours")
 
 
-def _bank(rows=7, channels2=3, channels3=5, neighbours=4, seed=0):
+def _bank(rows=7, channels2=3, channels3=5, neighbours=4, seed=0, precision="float32"):
     rng = np.random.default_rng(seed)
-    layer2 = rng.standard_normal((rows, channels2)).astype(np.float32)
-    layer3 = rng.standard_normal((rows, channels3)).astype(np.float32)
-    whole = np.concatenate([layer2, layer3], axis=1)
+    layer2 = rng.standard_normal((rows, channels2)).astype(precision)
+    layer3 = rng.standard_normal((rows, channels3)).astype(precision)
+    whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32)
     gaps = ((whole[:, None] - whole[None]) ** 2).sum(axis=2)
     return MemoryBank(
         layer2=layer2,
@@ -46,40 +46,45 @@ def _with_header(folder, **changes):
     content = path.read_bytes()
     fields = {
         "magic": b"PCMEMBNK",
-        "version": 1,
+        "version": 2,
         "start": 64,
         "rows": 7,
         "channels2": 3,
         "channels3": 5,
         "neighbours": 4,
+        "bits": 32,
     }
     path.write_bytes(HEADER.pack(*{**fields, **changes}.values()) + content[HEADER.size :])
     return path
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 3, 5, 4), (16, 16, 32, 16), (33, 2, 1, 9)])
-def test_a_bank_survives_writing_and_reading(tmp_path, shape):
-    bank = _bank(*shape)
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_bank_survives_writing_and_reading(tmp_path, shape, precision):
+    bank = _bank(*shape, precision=precision)
     again = read_memory_bank(_write(tmp_path, bank))
+    assert again.precision == precision
     for name in NAMES:
         got, expected = getattr(again, name), getattr(bank, name)
         assert got.dtype == expected.dtype
         assert np.array_equal(got, expected)
 
 
-def test_every_byte_stands_where_the_format_says(tmp_path):
-    bank = _bank()
+@pytest.mark.parametrize(("precision", "bits"), [("float32", 32), ("float16", 16)])
+def test_every_byte_stands_where_the_format_says(tmp_path, precision, bits):
+    bank = _bank(precision=precision)
     content = _write(tmp_path, bank).read_bytes()
-    expected = HEADER.pack(b"PCMEMBNK", 1, 64, 7, 3, 5, 4)
-    for name in NAMES:
+    expected = HEADER.pack(b"PCMEMBNK", 2, 64, 7, 3, 5, 4, bits)
+    kinds = [f"<f{bits // 8}"] * 2 + ["<f4", "<i4", "<i4"]
+    for name, kind in zip(NAMES, kinds, strict=True):
         expected += bytes(-len(expected) % 64)
-        expected += getattr(bank, name).astype("<f4" if name in NAMES[:3] else "<i4").tobytes()
+        expected += getattr(bank, name).astype(kind).tobytes()
     assert content == expected + bytes(-len(expected) % 64)
 
 
 def test_sections_are_aligned_and_do_not_overlap():
     for shape in [(1, 1, 1, 1), (15680, 512, 1024, 9), (17, 3, 5, 2)]:
-        end = 44
+        end = HEADER.size
         for section in sections(*shape):
             assert section.offset % 64 == 0
             assert 0 <= section.offset - end < 64
@@ -88,6 +93,9 @@ def test_sections_are_aligned_and_do_not_overlap():
 
 def test_sections_of_a_bank_are_those_of_its_shape():
     assert bank_sections(_bank(7, 3, 5, 4)) == sections(7, 3, 5, 4)
+    half = bank_sections(_bank(7, 3, 5, 4, precision="float16"))
+    assert half == sections(7, 3, 5, 4, "float16")
+    assert [section.dtype for section in half] == ["<f2", "<f2", "<f4", "<i4", "<i4"]
 
 
 def test_reading_maps_the_file_instead_of_copying_it(tmp_path):
@@ -105,8 +113,9 @@ def test_reading_maps_the_file_instead_of_copying_it(tmp_path):
         bank.layer2[0, 0] = 1
 
 
-def test_distances_are_those_of_the_joined_rows():
-    bank = _bank(rows=40)
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_distances_are_those_of_the_joined_rows(precision):
+    bank = _bank(rows=40, precision=precision)
     rng = np.random.default_rng(1)
     patch2, patch3 = rng.standard_normal(3), rng.standard_normal(5)
     whole = np.concatenate([bank.layer2, bank.layer3], axis=1).astype(np.float64)
@@ -118,7 +127,7 @@ def test_distances_are_those_of_the_joined_rows():
     assert bank.squared_distances(bank.layer2[3], bank.layer3[3], slice(3, 4)) == [0]
 
 
-@pytest.mark.parametrize("size", [0, 1, 8, 43, 44, 63, 64, 100, -64, -1])
+@pytest.mark.parametrize("size", [0, 1, 8, 39, 40, 63, 64, 100, -64, -1])
 def test_a_file_cut_off_anywhere_is_refused(tmp_path, size):
     path = _write(tmp_path, _bank())
     path.write_bytes(path.read_bytes()[:size])
@@ -155,8 +164,10 @@ def test_a_row_count_beyond_64_bits_of_bytes_is_refused(tmp_path, rows):
     ("changes", "message"),
     [
         ({"magic": b"PCMEMBNL"}, "expected a memory bank"),
-        ({"version": 2}, "version: expected 1, got 2"),
-        ({"version": 0}, "version: expected 1, got 0"),
+        ({"version": 1}, "version: expected 2, got 1"),
+        ({"version": 0}, "version: expected 2, got 0"),
+        ({"bits": 8}, "bits of a number: expected 32 or 16, got 8"),
+        ({"bits": 16}, "floats of 16 bits"),
         ({"start": 128}, "header size: expected 64, got 128"),
     ],
 )

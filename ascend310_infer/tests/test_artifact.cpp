@@ -122,7 +122,8 @@ TEST_CASE("Files of two artifacts do not go together") {
   manifest["memory_bank"]["rows"] = 37;
   WriteFile(own.Path("manifest.json"), manifest.dump());
   const std::string message = Refusal([&] { Artifact::Open(own.folder(), false); });
-  CHECK(Mentions(message, "manifest.json says (37, 8, 12, 9), the file has (38, 8, 12, 9)"));
+  CHECK(Mentions(message, "manifest.json says (37, 8, 12, 9, 'float32'), "
+                          "the file has (38, 8, 12, 9, 'float32')"));
 }
 
 TEST_CASE("A folder that is none is refused") {

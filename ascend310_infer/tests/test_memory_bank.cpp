@@ -22,6 +22,7 @@ struct Shape {
   std::uint32_t channels2 = 3;
   std::uint32_t channels3 = 5;
   std::uint32_t neighbours = 4;
+  std::uint32_t bits = 32;
 };
 
 template <typename Value>
@@ -29,9 +30,18 @@ void Append(std::string& content, Value value) {
   content.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
+// A whole number below 2048 in half precision.
+std::uint16_t ToHalf(std::uint64_t value) {
+  if (value == 0) return 0;
+  int exponent = 0;
+  while ((value >> (exponent + 1)) != 0) ++exponent;
+  return static_cast<std::uint16_t>(((exponent + 15) << 10) |
+                                    ((value << (10 - exponent)) & 0x3FF));
+}
+
 void Pad(std::string& content) { content.append((64 - content.size() % 64) % 64, '\0'); }
 
-std::string Header(const Shape& shape, std::uint32_t version = 1, std::uint32_t start = 64) {
+std::string Header(const Shape& shape, std::uint32_t version = 2, std::uint32_t start = 64) {
   std::string content = "PCMEMBNK";
   Append(content, version);
   Append(content, start);
@@ -39,6 +49,7 @@ std::string Header(const Shape& shape, std::uint32_t version = 1, std::uint32_t 
   Append(content, shape.channels2);
   Append(content, shape.channels3);
   Append(content, shape.neighbours);
+  Append(content, shape.bits);
   Pad(content);
   return content;
 }
@@ -48,7 +59,13 @@ std::string Content(const Shape& shape) {
   std::string content = Header(shape);
   for (const std::uint64_t width : {std::uint64_t{shape.channels2}, std::uint64_t{shape.channels3},
                                     std::uint64_t{1}}) {
-    for (std::uint64_t i = 0; i < shape.rows * width; ++i) Append(content, static_cast<float>(i));
+    for (std::uint64_t i = 0; i < shape.rows * width; ++i) {
+      if (shape.bits == 16 && width > 1) {
+        Append(content, ToHalf(i));
+      } else {
+        Append(content, static_cast<float>(i));
+      }
+    }
     Pad(content);
   }
   for (std::uint64_t i = 0; i < shape.rows * 3; ++i) Append(content, static_cast<std::int32_t>(i));
@@ -98,13 +115,25 @@ TEST_CASE("A bank gives the values of its sections, aligned to 64 bytes") {
   }
 }
 
+TEST_CASE("Rows stored in half precision come as floats, exactly") {
+  const Shape shape{7, 3, 5, 4, 16};
+  const Scratch folder;
+  WriteFile(folder.path() / "bank", Content(shape));
+  const MemoryBank bank = ReadMemoryBank(folder.path() / "bank");
+  CHECK(bank.precision == patchcore::BankPrecision::kFloat16);
+  for (std::size_t i = 0; i < 7 * 3; ++i) CHECK(bank.layer2[i] == static_cast<float>(i));
+  for (std::size_t i = 0; i < 7 * 5; ++i) CHECK(bank.layer3[i] == static_cast<float>(i));
+  CHECK(bank.norms[6] == 6.0F);
+  CHECK(bank.neighbours[1] == 1);
+}
+
 TEST_CASE("A file cut off anywhere, or longer than it says, is refused") {
   const std::string content = Content({});
   for (std::size_t length = 0; length < content.size(); ++length) {
     CHECK(Mentions(Refusal(content.substr(0, length)), "memory_bank.bin: "));
   }
-  CHECK(Mentions(Refusal(content + std::string(64, '\0')), "header says 7 rows of 3 + 5 floats"));
-  CHECK(Mentions(Refusal(content + "x"), "header says 7 rows of 3 + 5 floats"));
+  CHECK(Mentions(Refusal(content + std::string(64, '\0')), "header says 7 rows of 3 + 5 floats of 32 bits"));
+  CHECK(Mentions(Refusal(content + "x"), "header says 7 rows of 3 + 5 floats of 32 bits"));
 }
 
 TEST_CASE("A header that lies about a size is refused before anything is mapped") {
@@ -135,8 +164,9 @@ TEST_CASE("Another kind of file or version is refused") {
   std::string other = Content({});
   other[7] = 'L';
   CHECK(Mentions(Refusal(other), "expected a memory bank"));
-  CHECK(Mentions(Refusal(Header({}, 2)), "version: expected 1, got 2"));
-  CHECK(Mentions(Refusal(Header({}, 1, 128)), "header size: expected 64, got 128"));
+  CHECK(Mentions(Refusal(Header({}, 1)), "version: expected 2, got 1"));
+  CHECK(Mentions(Refusal(Header({}, 2, 128)), "header size: expected 64, got 128"));
+  CHECK(Mentions(Refusal(Header({7, 3, 5, 4, 8})), "bits of a number: expected 32 or 16, got 8"));
 }
 
 TEST_CASE("A neighbour outside the bank is refused") {

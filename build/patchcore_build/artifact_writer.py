@@ -17,13 +17,13 @@ from patchcore_build.errors import OutputError
 from patchcore_build.selftest import TOLERANCE, write_selftest
 from patchcore_build.training_inputs import Inputs, digest_images
 from patchcore_runtime.artifact import (
-    ALL_FILES,
     FEATURES_MINDIR,
     MANIFEST,
     MEMORY_BANK,
     SHA256SUMS,
     Artifact,
     file_digest,
+    files_of,
 )
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.manifest import (
@@ -39,6 +39,7 @@ from patchcore_runtime.manifest import (
 from patchcore_runtime.memory_bank import read_memory_bank
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
+EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir_candidates=0)
 _NO_SELFTEST_YET = SelfTest(
     score=0.0, defect_box=(0, 0, 0, 0), score_tolerance=TOLERANCE, map_tolerance=TOLERANCE
 )
@@ -87,48 +88,51 @@ def provenance(staging: Path, *, weights: dict[str, str], device: str) -> dict[s
     }
 
 
-def write_manifest(
-    staging: Path,
-    inputs: Inputs,
-    calibration: Calibration,
-    *,
-    category: str,
-    config: Config,
-    provenance: dict[str, Any],
-) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Making:
+    """How an artifact came about: what the pictures show, all settings, `provenance`, its index."""
+
+    category: str
+    config: Config
+    provenance: dict[str, Any]
+    index: Index = EXACT_INDEX
+
+
+def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, making: Making) -> None:
     """Run the self-test on the staged files, then write manifest.json and SHA256SUMS.
 
     Args:
         staging: Holds graphs, bank and index already.
         inputs: The training pictures; the self-test is made of the middle one.
         calibration: Thresholds.
-        category: What the pictures show.
-        config: All settings.
-        provenance: See `provenance`.
+        making: Everything else that the manifest says.
     """
     bank = read_memory_bank(staging / MEMORY_BANK)
+    config = making.config
     manifest = Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         preprocess=inputs.preprocessing,
         features=describe_features(config, inputs.preprocessing, bank.channels),
-        memory_bank=Bank(rows=bank.rows, neighbours=bank.neighbours.shape[1]),
-        index=Index(kind="exact"),
+        memory_bank=Bank(
+            rows=bank.rows, neighbours=bank.neighbours.shape[1], precision=bank.precision
+        ),
+        index=making.index,
         scoring=scoring_rule(config, inputs.preprocessing),
         calibration=calibration,
         selftest=_NO_SELFTEST_YET,
         training=Training(
-            category=category,
+            category=making.category,
             images=inputs.names,
             skipped=inputs.skipped,
             digest=digest_images(inputs),
         ),
         config=dataclasses.asdict(config),
-        provenance=provenance,
+        provenance=making.provenance,
     )
     detector = Detector(Artifact(staging, manifest))
     selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
     finished = dataclasses.replace(manifest, selftest=selftest)
     (staging / MANIFEST).write_text(finished.to_json(), encoding="utf-8")
-    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(ALL_FILES)]
+    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(finished))]
     (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")

@@ -91,7 +91,7 @@ def _fold_bank(
 ) -> MemoryBank:
     count = coreset_size(len(rows), config.coreset_ratio)
     chosen = select_coreset(projected[rows], count, seed=config.seed)
-    return make_bank(store, rows[chosen], config.neighbours)
+    return make_bank(store, rows[chosen], config.neighbours, precision=config.bank_precision)
 
 
 def _open_scorer(

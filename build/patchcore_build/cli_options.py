@@ -10,7 +10,7 @@ from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
 
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
-    "pooling_border",
+    "pooling_border", "bank_precision",
 )  # fmt: skip
 
 
@@ -66,6 +66,10 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--pooling-border", choices=("counted", "not_counted"), help="instead of the recipe's"
     )
+    method.add_argument(
+        "--bank-precision", choices=("float32", "float16"),
+        help="of the stored rows; float16 halves the file (default float32)",
+    )  # fmt: skip
 
 
 def config_from(

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from patchcore_runtime.manifest import (
+    BankPrecision,
+    FeaturePrecision,
     Features,
     ImageScore,
     LayerShape,
@@ -42,7 +44,8 @@ class Config:
     `frame` says how a picture becomes the input: `whole` keeps every pixel (one grid for the
     data set, area about `resize_px` squared), `shorter_side_crop` and `stretch_crop` resize to
     `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of the map's
-    Gaussian for a 224-pixel side and scales with the side.
+    Gaussian for a 224-pixel side and scales with the side. `precision` is that of the network in
+    MindSpore, `feature_precision` that of features.onnx, `bank_precision` that of stored rows.
     """
 
     recipe: str
@@ -61,6 +64,8 @@ class Config:
     folds: int = 5
     target_fpr: float = 0.01
     precision: Literal["fp32", "fp16"] = "fp32"
+    feature_precision: FeaturePrecision = "float32"
+    bank_precision: BankPrecision = "float32"
 
     def __post_init__(self) -> None:
         _require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
@@ -170,6 +175,7 @@ def describe_features(config: Config, size: Preprocessing, channels: tuple[int, 
     height, width = size.height, size.width
     return Features(
         backbone=config.backbone,
+        precision=config.feature_precision,
         layer2=LayerShape(channels=channels[0], height=height // 8, width=width // 8),
         layer3=LayerShape(channels=channels[1], height=height // 16, width=width // 16),
         layer3_upsampling=config.layer3_upsampling,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import OutputError
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.manifest import Upsampling
+from patchcore_runtime.manifest import BankPrecision, Upsampling
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.scoring import upsampling_matrix
 
@@ -178,13 +178,19 @@ def extract_features(
     return FeatureStore(layer2=stores[0], layer3=stores[1], upsampling=upsampling)
 
 
-def make_bank(store: FeatureStore, rows: NDArray[np.int64], neighbours: int) -> MemoryBank:
+def make_bank(
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    neighbours: int,
+    *,
+    precision: BankPrecision = "float32",
+) -> MemoryBank:
     """The memory bank of some rows, with the K nearest rows of each row tabulated.
 
-    K is clipped to the number of rows.
+    K is clipped to the number of rows. What is tabulated belongs to the rows as they are stored.
     """
-    layer2, layer3 = store.take(rows)
-    whole = np.concatenate([layer2, layer3], axis=1)
+    layer2, layer3 = (layer.astype(precision, copy=False) for layer in store.take(rows))
+    whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32, copy=False)
     norms = np.einsum("md,md->m", whole, whole)
     return MemoryBank(
         layer2=layer2,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.artifact_writer import new_folder, provenance, write_manifest
+from patchcore_build.artifact_writer import Making, new_folder, provenance, write_manifest
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features
 from patchcore_build.coreset import (
@@ -130,9 +130,11 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                 staging,
                 inputs,
                 calibration,
-                category=job.category,
-                config=job.config,
-                provenance=provenance(staging, weights=weights_source, device=job.device),
+                Making(
+                    category=job.category,
+                    config=job.config,
+                    provenance=provenance(staging, weights=weights_source, device=job.device),
+                ),
             )
     return FitReport(
         artifact=job.output,
@@ -203,7 +205,7 @@ def _select(
     with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
         rows = select_coreset(projected, count, seed=config.seed, progress=progress)
     with clock.stage("memory bank"):
-        return make_bank(store, rows, config.neighbours)
+        return make_bank(store, rows, config.neighbours, precision=config.bank_precision)
 
 
 def _calibrate(

@@ -6,6 +6,7 @@ and mapped into memory. With U the upsampling of layer3, q·m = q2·m2 + U(q3·m
 row maximises q·m - |m|²/2. Rows are taken in blocks, so that the score matrix stays in cache.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.manifest import Features
-from patchcore_runtime.memory_bank import MemoryBank, Section, sections, write_memory_bank
+from patchcore_runtime.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
 
 BLOCK_ROWS = 2048
 _OPSET = 17
@@ -27,26 +28,19 @@ def write_bank(folder: Path, bank: MemoryBank, features: Features) -> Path:
     """Write memory_bank.bin and index.onnx into a folder; returns the path of the index."""
     write_memory_bank(folder / MEMORY_BANK, bank)
     path = folder / INDEX_ONNX
-    write_index(path, features, rows=bank.rows, neighbours=bank.neighbours.shape[1])
+    write_index(path, features, bank_sections(bank))
     return path
 
 
-def write_index(path: Path, features: Features, *, rows: int, neighbours: int) -> None:
+def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None:
     """Write index.onnx beside a memory_bank.bin of that shape.
 
     Args:
         path: The file to write; it refers to `memory_bank.bin` in its own folder.
         features: Shapes of the two layers and how layer3 is brought to layer2's grid.
-        rows: M.
-        neighbours: K of the bank, which shifts nothing before it but belongs to its layout.
+        bank: Where the arrays stand in that file.
     """
-    placed = {
-        section.name: section
-        for section in sections(
-            rows, features.layer2.channels, features.layer3.channels, neighbours
-        )
-    }
-    model = _IndexGraph(features, placed).build()
+    model = _IndexGraph(features, {section.name: section for section in bank}).build()
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -124,8 +118,7 @@ class _IndexGraph:
         flat3 = self._node("Reshape", [fine3, "flat"], "q3_fine")
         squares = []
         for layer, query in (("layer2", "q2"), ("layer3", flat3)):
-            bank = self._rows(layer, 0, count, f"{layer}_bank")
-            nearest = self._node("Gather", [bank, winners], f"{layer}_nearest", axis=0)
+            nearest = self._winning_rows(layer, count, winners)
             patches = self._node("Transpose", [query], f"{layer}_patches", perm=[0, 2, 1])
             difference = self._node("Sub", [patches, nearest], f"{layer}_difference")
             squares.append(
@@ -134,6 +127,15 @@ class _IndexGraph:
         total = self._node("Add", squares, "square")
         root = self._node("Sqrt", [total], "distance")
         self._node("Reshape", [root, "grid2"], "distances")
+
+    def _winning_rows(self, layer: str, count: int, winners: str) -> str:
+        """The winners' rows, float32 (B, P, C); float16 is cast after the pick."""
+        bank, is_half = self._stored_rows(layer, 0, count, f"{layer}_bank")
+        picked = f"{layer}_picked" if is_half else f"{layer}_nearest"
+        self._node("Gather", [bank, winners], picked, axis=0)
+        if not is_half:
+            return picked
+        return self._node("Cast", [picked], f"{layer}_nearest", to=TensorProto.FLOAT)
 
     def _upsample(self, source: str, target: str) -> str:
         if self.features.layer3_upsampling == "bilinear":
@@ -158,10 +160,22 @@ class _IndexGraph:
     def _rows(
         self, layer: str, start: int, stop: int, name: str, shape: tuple[int, ...] | None = None
     ) -> str:
-        """Rows start..stop of a section of the bank, as external data."""
+        """Rows start..stop of a section of the bank, float32."""
+        stored, is_half = self._stored_rows(layer, start, stop, name, shape)
+        if not is_half:
+            return stored
+        return self._node("Cast", [stored], name, to=TensorProto.FLOAT)
+
+    def _stored_rows(
+        self, layer: str, start: int, stop: int, name: str, shape: tuple[int, ...] | None = None
+    ) -> tuple[str, bool]:
+        """Rows start..stop as external data, as they are stored; whether that is float16."""
         section = self.bank[layer]
         row_bytes = section.size // section.shape[0]
-        tensor = onnx.TensorProto(name=name, data_type=TensorProto.FLOAT)
+        is_half = section.dtype == "<f2"
+        stored = f"{name}_half" if is_half else name
+        kind = TensorProto.FLOAT16 if is_half else TensorProto.FLOAT
+        tensor = onnx.TensorProto(name=stored, data_type=kind)
         tensor.dims.extend(shape or (stop - start, *section.shape[1:]))
         tensor.data_location = TensorProto.EXTERNAL
         place = {
@@ -172,7 +186,7 @@ class _IndexGraph:
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
         self.constants.append(tensor)
-        return name
+        return stored, is_half
 
 
 def _value(name: str, shape: list[int], kind: int = TensorProto.FLOAT) -> Any:

@@ -17,6 +17,8 @@ MANIFEST = "manifest.json"
 FEATURES_ONNX = "features.onnx"
 FEATURES_MINDIR = "features.mindir"
 INDEX_ONNX = "index.onnx"
+INDEX_MINDIR = "index.mindir"
+INDEX_HNSW = "index.hnsw"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
@@ -24,7 +26,9 @@ SELFTEST_MAP = "selftest_map.npy"
 SHA256SUMS = "SHA256SUMS"
 
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
-ALL_FILES = (*RUNTIME_FILES, FEATURES_MINDIR, SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
+SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW)  # the manifest says which are there
+ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
 
 _MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
 _HASH_BLOCK = 2**20
@@ -54,8 +58,19 @@ class Artifact:
         path = folder / MANIFEST
         artifact = cls(folder, parse_manifest(_read_text(path), str(path)))
         if verify:
-            artifact.verify(RUNTIME_FILES)
+            artifact.verify(artifact.scoring_files)
         return artifact
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file this artifact consists of, SHA256SUMS left out."""
+        return files_of(self.manifest)
+
+    @property
+    def scoring_files(self) -> tuple[str, ...]:
+        """The files that scoring with onnxruntime uses."""
+        kind = self.manifest.index.kind
+        return (*RUNTIME_FILES, INDEX_HNSW) if kind == "hnsw" else RUNTIME_FILES
 
     def path(self, name: str) -> Path:
         """Where one of the files stands."""
@@ -76,23 +91,25 @@ class Artifact:
             manifest.features.layer2.channels,
             manifest.features.layer3.channels,
             manifest.memory_bank.neighbours,
+            manifest.memory_bank.precision,
         )
-        got = bank.shape
+        got = (*bank.shape, bank.precision)
         if got != expected:
             raise ArtifactError(
-                f"{path}: (M, C2, C3, K): manifest.json says {expected}, the file has {got}; "
+                f"{path}: (M, C2, C3, K, precision): manifest.json says {expected}, "
+                f"the file has {got}; "
                 "the files belong to different artifacts, copy the folder again"
             )
         return bank
 
-    def verify(self, names: Sequence[str] = ALL_FILES) -> None:
-        """Compare files with SHA256SUMS.
+    def verify(self, names: Sequence[str] | None = None) -> None:
+        """Compare files with SHA256SUMS; all of the artifact's where none are named.
 
         Raises:
             ArtifactError: a file is missing or altered, or SHA256SUMS does not list it.
         """
         sums = self._sums()
-        for name in names:
+        for name in self.files if names is None else names:
             if name not in sums:
                 raise ArtifactError(f"{self.path(SHA256SUMS)}: {name} is not listed; copy it again")
             got = file_digest(self.path(name))
@@ -111,6 +128,17 @@ class Artifact:
                 raise ArtifactError(f"{path}: line {number}: expected `sha256  file name`")
             sums[name] = digest
         return sums
+
+
+def files_of(manifest: Manifest) -> tuple[str, ...]:
+    """The files of an artifact with that manifest, SHA256SUMS left out."""
+    optional = {
+        FEATURES_MINDIR: manifest.features.precision == "float32",
+        INDEX_MINDIR: manifest.index.mindir_candidates > 0,
+        INDEX_HNSW: manifest.index.kind == "hnsw",
+    }
+    there = (name for name in OPTIONAL_FILES if optional[name])
+    return (*RUNTIME_FILES, *SELFTEST_FILES, *there)
 
 
 def file_digest(path: Path) -> str:

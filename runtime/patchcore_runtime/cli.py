@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from PIL import Image
 
 from patchcore_runtime import __version__
-from patchcore_runtime.artifact import ALL_FILES, Artifact
+from patchcore_runtime.artifact import Artifact
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ImageError
@@ -175,7 +175,7 @@ def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
     from patchcore_runtime.selftest import run_selftest
 
     artifact = Artifact.open(arguments.artifact, verify=False)
-    artifact.verify(ALL_FILES)
+    artifact.verify()
     steps = run_selftest(
         artifact, threads=arguments.threads, providers=arguments.providers.split(",")
     )
@@ -184,7 +184,7 @@ def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         rows = [{**asdict(step), "passed": step.passed} for step in steps]
         print(json.dumps({"artifact": str(arguments.artifact), "passed": passed, "steps": rows}))
         return 0 if passed else 1
-    print(f"checksums: {len(ALL_FILES)} files as listed")
+    print(f"checksums: {len(artifact.files)} files as listed")
     for step in steps:
         verdict = "ok" if step.passed else "FAILED"
         print(f"{step.name}: {verdict}, differs by {step.difference:.3g} of {step.tolerance:.3g}")

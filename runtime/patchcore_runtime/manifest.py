@@ -15,12 +15,15 @@ from typing import Any, Literal, TypeVar
 from patchcore_runtime.errors import ArtifactError
 
 FORMAT = "patchcore-artifact"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 ResampleFilter = Literal["bilinear", "bicubic", "lanczos"]
 Resize = Literal["stretch", "shorter_side"]
 Upsampling = Literal["bilinear", "nearest"]
 ImageScore = Literal["max", "paper", "modelzoo"]
+IndexKind = Literal["exact", "hnsw"]
+FeaturePrecision = Literal["float32", "int8"]
+BankPrecision = Literal["float32", "float16"]
 
 MAX_SIDE_PX = 8192
 
@@ -64,6 +67,7 @@ class Features:
     """The feature network and how its two layers make one patch vector."""
 
     backbone: str
+    precision: FeaturePrecision
     layer2: LayerShape
     layer3: LayerShape
     layer3_upsampling: Upsampling
@@ -75,6 +79,7 @@ class Bank:
 
     rows: int
     neighbours: int
+    precision: BankPrecision
 
     def __post_init__(self) -> None:
         _check(1 <= self.rows < 2**31, "rows", "1 to 2^31 - 1")
@@ -83,9 +88,27 @@ class Bank:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Which nearest-neighbour index serves the artifact."""
+    """Which nearest-neighbour index serves the artifact, and what it costs in accuracy.
 
-    kind: Literal["exact"]
+    `recall` and `score_change` were measured against the exact search when the index was made.
+    """
+
+    kind: IndexKind
+    effort: int  # candidates looked at per patch; hnsw's ef
+    recall: float
+    score_change: float
+    mindir_candidates: int  # rows that index.mindir gives per patch
+
+    def __post_init__(self) -> None:
+        exact = self.kind == "exact"
+        low, high, words = (0, 0, "0 for exact") if exact else (1, 2**16, "1 to 65536")
+        _check(low <= self.effort <= high, "effort", words)
+        _check(
+            self.recall == 1 if exact else 0 < self.recall <= 1, "recall", "in (0, 1]; 1 for exact"
+        )
+        near = self.score_change == 0 if exact else 0 <= self.score_change <= 1
+        _check(near, "score_change", "0 to 1; 0 for exact")
+        _check(0 <= self.mindir_candidates <= 1024, "mindir_candidates", "0 to 1024")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +216,8 @@ class Manifest:
             "features.layer3",
             "half of features.layer2's height and width",
         )
+        bare = self.features.precision == "float32" or self.index.mindir_candidates == 0
+        _check(bare, "index.mindir_candidates", "0 where features.precision is int8")
         top, left, bottom, right = self.selftest.defect_box
         inside = 0 <= top <= bottom <= size.height and 0 <= left <= right <= size.width
         _check(inside, "selftest.defect_box", "top, left, bottom, right inside the input")

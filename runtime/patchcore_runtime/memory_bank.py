@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.manifest import BankPrecision
 
 MAGIC = b"PCMEMBNK"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
-_HEADER = struct.Struct("<8sIIQIII")  # magic, version, header size, M, C2, C3, K
+_HEADER = struct.Struct("<8sIIQIIII")  # magic, version, header size, M, C2, C3, K, bits
+_PRECISIONS: dict[int, BankPrecision] = {32: "float32", 16: "float16"}  # bits of a layer's number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,10 +29,11 @@ class MemoryBank:
 
     `norms` are squared lengths of whole rows; `origins` name the training image, y and x (patch
     grid) of each row; `neighbours` are the K nearest rows of each row, itself first (N_b, eq. 7).
+    All of them belong to the rows as they are stored: rounded first where they are float16.
     """
 
-    layer2: NDArray[np.float32]  # (M, C2)
-    layer3: NDArray[np.float32]  # (M, C3)
+    layer2: NDArray[np.floating]  # (M, C2), float32 or float16
+    layer3: NDArray[np.floating]  # (M, C3), the same
     norms: NDArray[np.float32]  # (M,)
     origins: NDArray[np.int32]  # (M, 3)
     neighbours: NDArray[np.int32]  # (M, K)
@@ -46,6 +49,11 @@ class MemoryBank:
         return self.layer2.shape[1], self.layer3.shape[1]
 
     @property
+    def precision(self) -> BankPrecision:
+        """How the two layers are stored."""
+        return _PRECISIONS[8 * self.layer2.itemsize]
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         """M, C2, C3 and K, as the file's header has them."""
         return self.rows, *self.channels, self.neighbours.shape[1]
@@ -57,8 +65,8 @@ class MemoryBank:
         rows: slice | NDArray[np.int32],
     ) -> NDArray[np.float32]:
         """From one patch, (C2,) and (C3,), to some rows: sums of squared differences."""
-        difference2 = self.layer2[rows] - layer2
-        difference3 = self.layer3[rows] - layer3
+        difference2 = self.layer2[rows].astype(np.float32, copy=False) - layer2
+        difference3 = self.layer3[rows].astype(np.float32, copy=False) - layer3
         squares: NDArray[np.float32] = np.einsum("md,md->m", difference2, difference2)
         squares += np.einsum("md,md->m", difference3, difference3)
         return squares
@@ -76,14 +84,21 @@ class Section:
     @property
     def size(self) -> int:
         """Length in bytes, without padding."""
-        return math.prod(self.shape) * 4
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def sections(rows: int, channels2: int, channels3: int, neighbours: int) -> tuple[Section, ...]:
+def sections(
+    rows: int,
+    channels2: int,
+    channels3: int,
+    neighbours: int,
+    precision: BankPrecision = "float32",
+) -> tuple[Section, ...]:
     """Where each array of a bank of that shape stands in the file."""
+    layer = "<f4" if precision == "float32" else "<f2"
     parts: list[tuple[str, tuple[int, ...], str]] = [
-        ("layer2", (rows, channels2), "<f4"),
-        ("layer3", (rows, channels3), "<f4"),
+        ("layer2", (rows, channels2), layer),
+        ("layer3", (rows, channels3), layer),
         ("norms", (rows,), "<f4"),
         ("origins", (rows, 3), "<i4"),
         ("neighbours", (rows, neighbours), "<i4"),
@@ -103,14 +118,15 @@ def _aligned(offset: int) -> int:
 
 def bank_sections(bank: MemoryBank) -> tuple[Section, ...]:
     """`sections` of a bank at hand."""
-    return sections(*bank.shape)
+    return sections(*bank.shape, bank.precision)
 
 
 def write_memory_bank(path: Path, bank: MemoryBank) -> None:
     """Write the file; the caller puts the folder it belongs to into place."""
     placed = bank_sections(bank)
     with path.open("wb") as file:
-        file.write(_HEADER.pack(MAGIC, VERSION, ALIGNMENT, *bank.shape))
+        bits = 8 * bank.layer2.itemsize
+        file.write(_HEADER.pack(MAGIC, VERSION, ALIGNMENT, *bank.shape, bits))
         for section in placed:
             file.write(b"\0" * (section.offset - file.tell()))
             file.write(np.ascontiguousarray(getattr(bank, section.name), section.dtype).data)
@@ -132,17 +148,20 @@ def read_memory_bank(path: Path) -> MemoryBank:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
     if len(header) < _HEADER.size or header[:8] != MAGIC:
         raise ArtifactError(f"{path}: expected a memory bank ({MAGIC!r}), got {header[:8]!r}")
-    _, version, start, rows, channels2, channels3, neighbours = _HEADER.unpack(header)
+    _, version, start, rows, channels2, channels3, neighbours, bits = _HEADER.unpack(header)
     if version != VERSION:
         raise ArtifactError(f"{path}: version: expected {VERSION}, got {version}")
     if start != ALIGNMENT:
         raise ArtifactError(f"{path}: header size: expected {ALIGNMENT}, got {start}")
-    placed = sections(rows, channels2, channels3, neighbours)
+    if bits not in _PRECISIONS:
+        raise ArtifactError(f"{path}: bits of a number: expected 32 or 16, got {bits}")
+    placed = sections(rows, channels2, channels3, neighbours, _PRECISIONS[bits])
     expected = _aligned(placed[-1].offset + placed[-1].size)
     if min(rows, channels2, channels3, neighbours) < 1 or neighbours > rows or size != expected:
         raise ArtifactError(
-            f"{path}: header says {rows} rows of {channels2} + {channels3} floats and {neighbours} "
-            f"neighbours, {expected} bytes, but the file has {size}; copy the folder again"
+            f"{path}: header says {rows} rows of {channels2} + {channels3} floats of {bits} bits "
+            f"and {neighbours} neighbours, {expected} bytes, but the file has {size}; "
+            "copy the folder again"
         )
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     arrays = {
