@@ -18,6 +18,7 @@ from patchcore_build.config import Config, describe_features, scoring_rule
 from patchcore_build.coreset import coreset_size, select_coreset
 from patchcore_build.features import FeatureStore, make_bank
 from patchcore_build.index_graph import write_bank
+from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Calibration, HeatmapRange, Preprocessing
@@ -39,7 +40,7 @@ class HeldOutScores:
 
 def score_held_out(
     store: FeatureStore,
-    projected: NDArray[np.float32],
+    projected: NDArray[np.float32] | PatchCloud,
     config: Config,
     size: Preprocessing,
     *,
@@ -50,17 +51,18 @@ def score_held_out(
 
     Args:
         store: Features of the N training pictures, N >= 2.
-        projected: Their random projection, (N·P, d).
+        projected: Their random projection, (N·P, d), or a cloud of it, which all folds share.
         config: Folds, seed, coreset ratio and scoring rule.
         size: The input's geometry.
         folder: For the folds' banks; may be emptied afterwards.
         progress: Told how many pictures are done.
     """
+    cloud = projected if isinstance(projected, PatchCloud) else PatchCloud.of(projected)
     scores = np.empty((store.images, 3))
     done = 0
     for held_out in split_folds(store.images, config.folds, seed=config.seed):
         rows = _rows_without(store, held_out)
-        bank = _fold_bank(store, projected, rows, config)
+        bank = _fold_bank(store, cloud, rows, config)
         scorer = _open_scorer(bank, config, size, folder)
         for image in held_out:
             result = scorer.score(*store.as_network_output(int(image)))
@@ -87,11 +89,11 @@ def _rows_without(store: FeatureStore, held_out: NDArray[np.int64]) -> NDArray[n
 
 
 def _fold_bank(
-    store: FeatureStore, projected: NDArray[np.float32], rows: NDArray[np.int64], config: Config
+    store: FeatureStore, cloud: PatchCloud, rows: NDArray[np.int64], config: Config
 ) -> MemoryBank:
     count = coreset_size(len(rows), config.coreset_ratio)
-    chosen = select_coreset(projected[rows], count, seed=config.seed)
-    return make_bank(store, rows[chosen], config.neighbours)
+    chosen = select_coreset(cloud, count, seed=config.seed, rows=rows)
+    return make_bank(store, chosen, config.neighbours)
 
 
 def _open_scorer(
