@@ -179,8 +179,7 @@ def _check(cloud: PatchCloud, count: int, rows: NDArray[np.int64] | None) -> Non
         ascending = rows.ndim == 1 and len(rows) > 0 and bool((np.diff(rows) > 0).all())
         if not ascending or rows[0] < 0 or rows[-1] >= there:
             raise ValueError(
-                f"select_coreset: expected rows ascending from 0 to {there - 1} at most, "
-                f"got {rows}"
+                f"select_coreset: expected rows ascending from 0 to {there - 1} at most, got {rows}"
             )
         there = len(rows)
     if not 1 <= count <= there:

@@ -17,7 +17,9 @@ from patchcore_build.errors import OutputError
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.whole_file import write_whole
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "checkpoint_in", "clear_checkpoints", "make_folder"]
+
+_SUFFIX = ".coreset.json"
 
 
 @dataclass(kw_only=True)
@@ -76,3 +78,28 @@ class Checkpoint:
         if picked.ndim != 1 or picked.min(initial=0) < 0 or not 0 < len(set(picked)) == len(picked):
             raise OutputError(f"{self.path}: not a whole checkpoint; remove it to start afresh")
         return digest, picked
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for checkpoints unless it is there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be made ({error.strerror}); name another --checkpoint folder"
+        ) from None
+
+
+def checkpoint_in(folder: Path | None, name: str) -> Checkpoint | None:
+    """One of a folder's checkpoints; none where there is no folder."""
+    return None if folder is None else Checkpoint(path=folder / f"{name}{_SUFFIX}")
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Remove a folder's checkpoints and nothing else."""
+    for path in folder.glob(f"*{_SUFFIX}"):
+        path.unlink()

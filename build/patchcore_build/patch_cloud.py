@@ -125,7 +125,9 @@ class PatchCloud:
 
     def floors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Squared norms less their share of the margin: floors - 2·product bound from below."""
-        return self.norms[rows] * np.float32(1.0 - self.margin) - np.float32(self.tiny)
+        floors: NDArray[np.float32] = self.norms[rows] * np.float32(1.0 - self.margin)
+        floors -= np.float32(self.tiny)
+        return floors
 
     def points(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Centred and scaled float32 (n, D) of some rows."""
