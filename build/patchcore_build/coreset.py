@@ -153,10 +153,10 @@ def select_coreset(
             batch = known if len(known) else _next(gaps, count - done)
             picked[done : done + len(batch)] = batch
             done += len(batch)
-            if progress is not None:
-                progress(done, count)
             if checkpoint is not None and done > len(start):
                 checkpoint.save(picked[:done], last=done == count)
+            if progress is not None:
+                progress(done, count)
             if done < count:
                 gaps.lower(batch, pool)
     return picked

@@ -24,6 +24,7 @@ class DeviceProduct:
 
     unit = 2.0**-11
     tiny = 2.0**-25
+    concurrent = False  # MindSpore dies of operators launched from several threads
 
     def __init__(self) -> None:
         import mindspore

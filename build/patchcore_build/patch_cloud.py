@@ -34,6 +34,7 @@ class Product(Protocol):
 
     unit: float  # largest relative error of a number as the multiplier reads it
     tiny: float  # largest absolute one of a number within -1 ... 1 that underflows
+    concurrent: bool  # whether several threads may multiply at once
 
     def load(self, points: NDArray[np.float32]) -> Any:
         """Bring a block's points (n, D) to where products are computed."""
@@ -47,6 +48,7 @@ class HostProduct:
 
     unit = 2.0**-24
     tiny = 2.0**-126
+    concurrent = True
 
     def load(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Leave the points where they are."""
@@ -168,7 +170,7 @@ class PatchCloud:
         for number, reach in enumerate(clusters.reach(upper)):
             some = np.flatnonzero(away[clusters.anchor_of_block[number]] < reach)
             if len(some):
-                yield Block(number, clusters.blocks[number], picks[some], points[some])
+                yield Block(number, clusters.blocks[number], picks, points, some)
 
     def products(self, block: "Block") -> NDArray[np.float32]:
         """-2 · products (n, k) of a block's points with its picks; a new array."""
@@ -176,7 +178,7 @@ class PatchCloud:
             loaded = self.loaded[block.number]
         else:
             loaded = self.product.load(self.points(block.rows))
-        return self.product.multiply(loaded, block.points)
+        return self.product.multiply(loaded, block.points[block.some])
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +187,9 @@ class Block:
 
     number: int
     rows: NDArray[np.int64]  # (n,)
-    picks: NDArray[np.int64]  # (k,)
-    points: NDArray[np.float32]  # (k, D), -2 · those of the picks
+    picks: NDArray[np.int64]  # all of a batch, shared by its blocks like their points
+    points: NDArray[np.float32]  # -2 · those of the picks
+    some: NDArray[np.int64]  # (k,) places of the picks that matter
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ cannot tell which of several picks that is, the pairs are measured in float64 at
 gap of a row is one measurement away at any time, and most rows are never measured.
 """
 
+from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -39,11 +40,12 @@ class PatchGaps:
     def lower(self, picks: NDArray[np.int64], pool: Executor) -> None:
         """Bring every gap up to date with new picks; the pool's threads share the blocks."""
         self.upper[picks] = NEVER
-        for _ in pool.map(self._lower_block, self.cloud.blocks_to_lower(picks, self.upper)):
-            pass
+        blocks = self.cloud.blocks_to_lower(picks, self.upper)
+        run = pool.map if self.cloud.product.concurrent else map
+        deque(run(self._lower_block, blocks), maxlen=0)
 
     def _lower_block(self, block: Block) -> None:
-        rows, picks = block.rows, block.picks
+        rows, picks = block.rows, block.picks[block.some]
         products = self.cloud.products(block)
         products += self.cloud.floors(picks)  # lower bounds of the distances, less floors of rows
         least = products.min(axis=1)
