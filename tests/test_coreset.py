@@ -1,12 +1,15 @@
 """Laws of the coreset: exact greedy k-centre, whatever the data, and an honest projection."""
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
+from threadpoolctl import ThreadpoolController
 
 from patchcore_build.coreset import (
     coreset_size,
@@ -14,6 +17,7 @@ from patchcore_build.coreset import (
     random_projection,
     select_coreset,
 )
+from patchcore_build.patch_cloud import HostProduct, PatchCloud
 
 Features = NDArray[np.float32]
 
@@ -302,3 +306,95 @@ def test_a_ratio_outside_its_range_is_refused(ratio: float) -> None:
 def test_a_coreset_of_no_features_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one patch feature, got 0"):
         coreset_size(0, 0.1)
+
+
+@pytest.mark.parametrize("trial", range(25))
+def test_any_shape_scale_and_offset_gives_the_rows_of_the_plain_loop(trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    rows, dim = int(rng.integers(1, 4000)), int(rng.integers(1, 40))
+    spread = 10.0 ** rng.uniform(-20, 15)
+    features = rng.standard_normal((rows, dim)) * rng.gamma(0.5, size=(rows, 1)) * spread
+    features += rng.choice([0.0, spread * 100.0])
+    features = features.astype(np.float32)
+    count = int(rng.integers(1, min(rows, 400) + 1))
+    picked = select_coreset(features, count, seed=trial)
+    assert picked.tolist() == select_coreset_plain(features, count, picked[0]).tolist()
+
+
+@pytest.mark.parametrize("adversary", ADVERSARIES)
+def test_picking_among_some_rows_equals_picking_from_their_copy(
+    adversary: Callable[[int], Features],
+) -> None:
+    features = adversary(2)
+    rows = np.flatnonzero(np.random.default_rng(0).random(len(features)) < 0.7)
+    cloud = PatchCloud.of(features)
+    expected = rows[select_coreset(features[rows], 200, seed=2)].tolist()
+    for _ in range(2):  # a cloud is not used up
+        assert select_coreset(cloud, 200, seed=2, rows=rows).tolist() == expected
+    whole = select_coreset(features, 200, seed=2).tolist()
+    assert select_coreset(cloud, 200, seed=2).tolist() == whole
+
+
+@pytest.mark.parametrize("budget", [None, 0])
+def test_features_mapped_from_a_file_give_the_same_picks(
+    tmp_path: Path, budget: int | None
+) -> None:
+    features = larger_than_a_product(1)
+    expected = select_coreset(features, 300, seed=1).tolist()
+    features.tofile(tmp_path / "features.bin")
+    mapped = np.memmap(tmp_path / "features.bin", np.float32, mode="r", shape=features.shape)
+    cloud = PatchCloud.of(mapped, memory_budget_bytes=budget)
+    assert select_coreset(cloud, 300, seed=1).tolist() == expected
+
+
+def test_without_a_budget_no_copy_is_held() -> None:
+    features = np.random.default_rng(0).standard_normal((60_000, 64), dtype=np.float32)
+    peaks = []
+    for budget in (features.nbytes - 1, features.nbytes):
+        tracemalloc.start()
+        select_coreset(PatchCloud.of(features, memory_budget_bytes=budget), 300, seed=0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] < 0.9 * features.nbytes + 2**23
+    assert peaks[1] > peaks[0] + 0.5 * features.nbytes
+
+
+class CoarseProduct(HostProduct):
+    """Reads numbers as an accelerator may: cut off after 11 bits."""
+
+    unit = 2.0**-10
+
+    def multiply(self, block: Features, picks: Features) -> Features:
+        """Products of the numbers as read."""
+        cut = [
+            (part.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+            for part in (np.ascontiguousarray(block), np.ascontiguousarray(picks))
+        ]
+        return super().multiply(*cut)
+
+
+@pytest.mark.parametrize("adversary", ADVERSARIES)
+def test_a_coarse_multiplier_costs_time_and_no_row(
+    adversary: Callable[[int], Features],
+) -> None:
+    features = adversary(3)
+    cloud = PatchCloud.of(features, product=CoarseProduct())
+    expected = select_coreset(features, 150, seed=3).tolist()
+    assert select_coreset(cloud, 150, seed=3).tolist() == expected
+
+
+@pytest.mark.parametrize("rows", [[], [3, 3], [4, 2], [-1, 2], [5, 3072], [[1, 2]]], ids=str)
+def test_rows_that_are_no_ascending_part_are_refused(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match="expected rows ascending from 0 to 3071 at most"):
+        select_coreset(smooth_mixture(0), 1, seed=0, rows=np.array(rows, dtype=np.int64))
+
+
+def test_more_picks_than_rows_to_pick_among_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected count from 1 to 3, got 4"):
+        select_coreset(smooth_mixture(0), 4, seed=0, rows=np.array([5, 6, 9]))
+
+
+def test_blas_gets_its_threads_back() -> None:
+    before = ThreadpoolController().select(user_api="blas").info()
+    select_coreset(smooth_mixture(0), 300, seed=0)
+    assert ThreadpoolController().select(user_api="blas").info() == before

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from patchcore_build.config import Config, describe_features, scoring_rule
 from patchcore_build.coreset import coreset_size, select_coreset
+from patchcore_build.coreset_checkpoint import checkpoint_in
 from patchcore_build.features import FeatureStore, make_bank
 from patchcore_build.index_graph import write_bank
+from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Calibration, HeatmapRange, Preprocessing
@@ -37,30 +39,41 @@ class HeldOutScores:
     quiet_levels: NDArray[np.float64]  # (N,), the map's 90 % quantile
 
 
-def score_held_out(
+def score_held_out(  # noqa: PLR0913 - a kept folder and a passing one are two things
     store: FeatureStore,
-    projected: NDArray[np.float32],
+    projected: NDArray[np.float32] | PatchCloud,
     config: Config,
     size: Preprocessing,
     *,
     folder: Path,
+    checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> HeldOutScores:
     """Score every training picture with a bank of the other folds.
 
     Args:
         store: Features of the N training pictures, N >= 2.
-        projected: Their random projection, (N·P, d).
+        projected: Their random projection, (N·P, d), or a cloud of it, which all folds share.
         config: Folds, seed, coreset ratio and scoring rule.
         size: The input's geometry.
         folder: For the folds' banks; may be emptied afterwards.
+        checkpoints: Folder where unfinished coresets are kept, each in a file of its own.
         progress: Told how many pictures are done.
     """
+    cloud = projected if isinstance(projected, PatchCloud) else PatchCloud.of(projected)
     scores = np.empty((store.images, 3))
     done = 0
-    for held_out in split_folds(store.images, config.folds, seed=config.seed):
+    folds = split_folds(store.images, config.folds, seed=config.seed)
+    for number, held_out in enumerate(folds, start=1):
         rows = _rows_without(store, held_out)
-        bank = _fold_bank(store, projected, rows, config)
+        chosen = select_coreset(
+            cloud,
+            coreset_size(len(rows), config.coreset_ratio),
+            seed=config.seed,
+            rows=rows,
+            checkpoint=checkpoint_in(checkpoints, f"fold{number}"),
+        )
+        bank = make_bank(store, chosen, config.neighbours, precision=config.bank_precision)
         scorer = _open_scorer(bank, config, size, folder)
         for image in held_out:
             result = scorer.score(*store.as_network_output(int(image)))
@@ -84,14 +97,6 @@ def _rows_without(store: FeatureStore, held_out: NDArray[np.int64]) -> NDArray[n
     kept = np.setdiff1d(np.arange(store.images), held_out)
     patches = store.patches_per_image
     return (kept[:, None] * patches + np.arange(patches)).ravel()
-
-
-def _fold_bank(
-    store: FeatureStore, projected: NDArray[np.float32], rows: NDArray[np.int64], config: Config
-) -> MemoryBank:
-    count = coreset_size(len(rows), config.coreset_ratio)
-    chosen = select_coreset(projected[rows], count, seed=config.seed)
-    return make_bank(store, rows[chosen], config.neighbours, precision=config.bank_precision)
 
 
 def _open_scorer(

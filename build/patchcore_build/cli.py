@@ -86,6 +86,10 @@ def _add_fit(commands: Any) -> None:
         "--memory-budget-gb", type=_gigabytes, default=8.0, metavar="N",
         help="features beyond it go to files (default 8)",
     )  # fmt: skip
+    fit.add_argument(
+        "--checkpoint", type=Path, metavar="DIR",
+        help="keep unfinished coresets there; the same command takes them up again",
+    )  # fmt: skip
 
 
 def _add_convert_weights(commands: Any) -> None:
@@ -137,6 +141,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             device_id=arguments.device_id,
             skip_bad=arguments.skip_bad,
             memory_budget_gb=arguments.memory_budget_gb,
+            checkpoints=arguments.checkpoint,
         )
     )
     if arguments.json:

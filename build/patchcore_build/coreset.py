@@ -5,27 +5,35 @@ Greedy k-centre (Sener & Savarese 2018, arXiv:1708.00489), as in PatchCore secti
 seeded sparse random projection (Li, Hastie & Church 2006). Three things make it fast and exact:
 
 - Lazy batches: a gap (squared distance to the nearest picked row) only ever shrinks. So the best
-  of the ~1,000 widest gaps is the true next pick for as long as it beats every gap outside them,
-  and one matrix product then updates all P rows for the whole batch of picks.
-- float32 products only bound the distances, with a proven margin (Higham 2002, section 3.1). The
-  few pairs that may be a new nearest one are measured again in float64 by direct difference.
-- So every gap is a float64 one, and neither block sizes nor the number of threads nor the BLAS
-  library can change the choice.
+  of the ~2,000 widest gaps is the true next pick for as long as it beats every gap outside them,
+  and one pass then updates all P rows for the whole batch of picks.
+- Clusters: most picks are too far from most rows to change their gaps, and the triangle
+  inequality says so for whole blocks of rows (`patch_cloud`).
+- float32 products only bound the distances, with a proven margin. A row is measured in float64
+  only when it becomes a candidate, or when float32 cannot name its nearest pick (`patch_gaps`).
+
+So every gap that decides is a float64 one, and neither block sizes nor the number of threads nor
+the BLAS library or device can change the choice.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from patchcore_build.coreset_checkpoint import Checkpoint
+from patchcore_build.patch_cloud import NEVER, PatchCloud
+from patchcore_build.patch_gaps import PatchGaps
+from patchcore_runtime.session import usable_cores
 
 __all__ = ["coreset_size", "projection_size", "random_projection", "select_coreset"]
 
-_CANDIDATES = 1024  # rows looked at per batch; 512 to 4,096 cost the same within noise
-_PRODUCT = 2**21  # floats in one product: 8 MB stay in the cache, and threads seldom have to meet
-_PAIRS = 2048  # pairs measured at once in float64
-_PICKED = -1.0  # gap of a picked row, below every true gap
+_CANDIDATES = 2048  # rows looked at per batch; 1,024 to 4,096 cost the same within noise
+_BATCH = 1024  # picks at most, so that a block's products stay in the cache
 
 
 def projection_size(count: int, *, eps: float = 0.9) -> int:
@@ -100,159 +108,102 @@ def coreset_size(count: int, ratio: float) -> int:
 
 
 def select_coreset(
-    features: NDArray[np.float32],
+    features: NDArray[np.float32] | PatchCloud,
     count: int,
     *,
     seed: int,
+    rows: NDArray[np.int64] | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int64]:
     """Pick `count` rows so that every row lies near a picked one.
 
     Each step picks the row farthest (Euclidean, float64) from all rows picked so far, the lowest
     row on a tie; the first is drawn from `seed`. Exact: the same rows as the plain one-at-a-time
-    loop. Holds one more float32 copy of `features` and under 100 MB.
+    loop. Holds one more float32 copy of `features`, 40 bytes a row and 50 MB; a `PatchCloud` can
+    be told to do without the copy, and serves several selections.
 
     Args:
-        features: Patch features, shape (P, D), finite; left as they are.
-        count: Rows to keep, 1 <= count <= P.
+        features: Patch features, shape (P, D), finite; left as they are. Or a cloud of them.
+        count: Rows to keep, 1 <= count <= P, or the number of `rows`.
         seed: Seed of the first pick.
+        rows: Pick among these alone, ascending; as if the others did not exist.
+        checkpoint: Where picks are kept now and then, and where the selection goes on.
         progress: Called with (rows picked, count) after every batch; last with (count, count).
 
     Returns:
-        Distinct indices, shape (count,), in picking order.
+        Distinct indices into `features`, shape (count,), in picking order.
 
     Raises:
-        ValueError: `features` is not finite (P, D), or `count` is out of range.
+        ValueError: `features` is not finite (P, D), or `count` or `rows` is out of range.
+        OutputError: the checkpoint is one of other features, rows or seed, or is damaged.
     """
-    cloud = _Cloud.of(features, count)
+    cloud = features if isinstance(features, PatchCloud) else PatchCloud.of(features)
+    _check(cloud, count, rows)
+    gaps = PatchGaps.of(cloud, rows)
+    first = int(np.random.default_rng(seed).integers(len(cloud.features if rows is None else rows)))
+    first = first if rows is None else int(rows[first])
+    start = np.array([first]) if checkpoint is None else checkpoint.open(cloud, rows, first)
+    start = start[:count]
     picked = np.empty(count, dtype=np.int64)
-    picked[0] = first = int(np.random.default_rng(seed).integers(len(features)))
-    every_row = np.arange(len(features))
-    gaps = cloud.measure(every_row, np.full_like(every_row, first))
-    gaps[first] = _PICKED
-    done = 1
-    if progress is not None:
-        progress(done, count)
-    while done < count:
-        if gaps.max() > 0.0:
-            batch = _pick_batch(cloud, gaps, count - done)
-            gaps[batch] = _PICKED
-        else:  # only copies of picked rows are left
-            batch = np.flatnonzero(gaps == 0.0)[: count - done]
-        picked[done : done + len(batch)] = batch
-        done += len(batch)
-        if progress is not None:
-            progress(done, count)
-        if done < count:
-            _lower_gaps(cloud, gaps, batch)
+    done = 0
+    with worker_threads() as pool:
+        while done < count:
+            known = start[done : done + _BATCH]
+            batch = known if len(known) else _next(gaps, count - done)
+            picked[done : done + len(batch)] = batch
+            done += len(batch)
+            if checkpoint is not None and done > len(start):
+                checkpoint.save(picked[:done], last=done == count)
+            if progress is not None:
+                progress(done, count)
+            if done < count:
+                gaps.lower(batch, pool)
     return picked
 
 
-@dataclass(frozen=True)
-class _Cloud:
-    """The rows twice: as they came, for measuring, and centred and scaled, for bounding.
+@contextmanager
+def worker_threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that multiply on their own: BLAS's threads wait for one another at every block."""
+    with (
+        ThreadpoolController().limit(limits=1, user_api="blas"),
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):
+        yield pool
 
-    The centre limits cancellation and the scale overflow; neither moves a measured distance.
-    """
 
-    features: NDArray[np.float32]  # (P, D)
-    centred: NDArray[np.float32]  # (P, D), (features - mean) * scale, within -1 ... 1
-    floors: NDArray[np.float32]  # (P,), squared norm of `centred` less its share of the margin
-    scale: float  # a power of two
-    margin: float  # a product's error is at most margin * (sum of the two squared norms)
-
-    @classmethod
-    def of(cls, features: NDArray[np.float32], count: int) -> "_Cloud":
-        """Check what came, centre and scale it."""
-        if features.ndim != 2 or features.dtype != np.float32 or 0 in features.shape:
-            got = f"{features.dtype} {features.shape}"
-            raise ValueError(f"select_coreset: expected features float32 (P, D), got {got}")
-        rows, dim = features.shape
-        if not 1 <= count <= rows:
-            raise ValueError(f"select_coreset: expected count from 1 to {rows}, got {count}")
-        low, high = features.min(axis=0).astype(np.float64), features.max(axis=0)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise ValueError("select_coreset: features hold NaN or infinity; check the backbone")
-        mean = features.mean(axis=0, dtype=np.float64)
-        radius = float(np.maximum(high - mean, mean - low).max())
-        scale = 2.0 ** -math.frexp(radius)[1]
-        centred = np.empty((rows, dim), dtype=np.float32)
-        step = max(1, _PRODUCT // dim)
-        for start in range(0, rows, step):
-            block = slice(start, start + step)
-            centred[block] = (features[block] - mean) * scale
-        margin = (dim + 8) * float(np.finfo(np.float32).eps)
-        norms = np.einsum("ij,ij->i", centred, centred)
-        return cls(features, centred, norms * np.float32(1.0 - margin), scale, margin)
-
-    def measure(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give the squared distance of each pair (rows[i], others[i]) by direct difference."""
-        squared_distances = np.empty(len(rows), dtype=np.float64)
-        for start in range(0, len(rows), _PAIRS):
-            part = slice(start, start + _PAIRS)
-            difference = np.subtract(
-                self.features[rows[part]], self.features[others[part]], dtype=np.float64
+def _check(cloud: PatchCloud, count: int, rows: NDArray[np.int64] | None) -> None:
+    """Refuse what cannot be picked from."""
+    there = len(cloud.features)
+    if rows is not None:
+        ascending = rows.ndim == 1 and len(rows) > 0 and bool((np.diff(rows) > 0).all())
+        if not ascending or rows[0] < 0 or rows[-1] >= there:
+            raise ValueError(
+                f"select_coreset: expected rows ascending from 0 to {there - 1} at most, got {rows}"
             )
-            squared_distances[part] = np.einsum("ij,ij->i", difference, difference)
-        return squared_distances
+        there = len(rows)
+    if not 1 <= count <= there:
+        raise ValueError(f"select_coreset: expected count from 1 to {there}, got {count}")
 
 
-def _pick_batch(cloud: _Cloud, gaps: NDArray[np.float64], at_most: int) -> NDArray[np.int64]:
-    """Pick rows one at a time among the widest gaps while no other row can be wider.
-
-    Gaps outside the candidates are those before the batch, so they can only be smaller in truth.
-    The first candidate beats every other row, hence at least one row comes back.
-    """
-    candidates, outside_gap, outside_row = _widest(gaps, _CANDIDATES)
-    inside = gaps[candidates]
-    points, floors = cloud.centred[candidates], cloud.floors[candidates]
+def _next(gaps: PatchGaps, at_most: int) -> NDArray[np.int64]:
+    """The next picks in order, at least one."""
+    candidates, outside_gap, outside_row = gaps.widest(_CANDIDATES)
+    inside = gaps.upper[candidates]
+    if inside.max() == 0.0:  # only copies of picked rows are left
+        return np.flatnonzero(gaps.upper == 0.0)[:at_most]
+    cloud = gaps.cloud
+    points, floors = cloud.points(candidates), cloud.floors(candidates)
     batch: list[int] = []
-    while len(batch) < at_most:
+    while len(batch) < min(at_most, _BATCH):
         best = int(inside.argmax())
         row, gap = int(candidates[best]), inside[best]
         if gap <= 0.0 or (gap, -row) < (outside_gap, -outside_row):
             break
         batch.append(row)
-        inside[best] = _PICKED
+        inside[best] = NEVER
         lower_bounds = floors + floors[best] - 2.0 * (points @ points[best])
-        near = np.flatnonzero((lower_bounds <= inside * cloud.scale**2) & (inside > 0.0))
+        near = np.flatnonzero(lower_bounds <= inside)
         measured = cloud.measure(candidates[near], np.full_like(near, row))
         inside[near] = np.minimum(inside[near], measured)
     return np.array(batch, dtype=np.int64)
-
-
-def _widest(gaps: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], float, int]:
-    """Split off the rows with the widest gaps; on a tie the lower rows go first.
-
-    Returns their indices, ascending, and the widest gap outside with its lowest row.
-    """
-    size = min(size, len(gaps))
-    threshold = np.partition(gaps, len(gaps) - size)[len(gaps) - size]
-    above = np.flatnonzero(gaps > threshold)
-    level = np.flatnonzero(gaps == threshold)[: size - len(above)]
-    candidates = np.sort(np.concatenate([above, level]))
-    outside = gaps.copy()
-    outside[candidates] = _PICKED
-    row = int(outside.argmax())
-    return candidates, float(outside[row]), row
-
-
-def _lower_gaps(cloud: _Cloud, gaps: NDArray[np.float64], batch: NDArray[np.int64]) -> None:
-    """Bring every gap up to date with a batch of picks, in place."""
-    picks, pick_floors = cloud.centred[batch] * np.float32(-2.0), cloud.floors[batch, None]
-    step = _PRODUCT // len(batch)
-    for start in range(0, len(gaps), step):
-        block = slice(start, start + step)
-        points, floors, old = cloud.centred[block], cloud.floors[block], gaps[block]
-        lower_bounds = picks @ points.T  # (batch, rows), squared distances less floors
-        lower_bounds += pick_floors
-        # A pair matters if it may lie below the old gap and be the nearest pick of its row: true
-        # distances lie at most 2 margins above their lower bound, and floors are a little low.
-        spread = 4.0 * cloud.margin * (floors + pick_floors.max())
-        limits = np.minimum(old * cloud.scale**2 - floors, lower_bounds.min(axis=0) + spread)
-        limits[old <= 0.0] = -np.inf
-        # Flat, because np.nonzero of a (batch, rows) array is several times slower.
-        which, where = np.divmod(
-            np.flatnonzero(lower_bounds <= limits.astype(np.float32)), len(points)
-        )
-        np.minimum.at(old, where, cloud.measure(where + start, batch[which]))

@@ -104,7 +104,7 @@ class Storage:
 
     def __init__(self, folder: Path, *, budget_bytes: int) -> None:
         self._folder = folder
-        self._left = budget_bytes
+        self.left = budget_bytes  # what is not yet allocated in memory
         self._files = 0
 
     def allocate(self, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
@@ -114,8 +114,8 @@ class Storage:
             OutputError: the folder's disk has no room for it.
         """
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if size <= self._left:
-            self._left -= size
+        if size <= self.left:
+            self.left -= size
             return np.empty(shape, dtype)
         self._files += 1
         path = self._folder / f"array{self._files}.bin"

@@ -24,6 +24,11 @@ from patchcore_build.coreset import (
     random_projection,
     select_coreset,
 )
+from patchcore_build.coreset_checkpoint import (
+    checkpoint_in,
+    clear_checkpoints,
+    make_folder,
+)
 from patchcore_build.dataset import ImageFolder, list_images
 from patchcore_build.device import Device, open_device
 from patchcore_build.features import (
@@ -34,6 +39,7 @@ from patchcore_build.features import (
     mindspore_network,
 )
 from patchcore_build.index_graph import write_bank
+from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import progress_bar
 from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX
@@ -45,6 +51,7 @@ NetworkChooser = Callable[["FitJob", Inputs], tuple[CellMaker, dict[str, str]]]
 
 EXPORT_TOLERANCE = 1e-4  # relative, of features.onnx and features.mindir against MindSpore
 _GIB = 2**30
+_COPY_SHARE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,8 @@ class FitJob:
     `images` is a folder, or the listing that a data set gives.
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
     or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
+    `checkpoints` is a folder where unfinished coresets are kept, so that a fit that was
+    interrupted takes them up again; emptied of them in the end.
     """
 
     images: Path | ImageFolder
@@ -65,6 +74,7 @@ class FitJob:
     device_id: int = 0
     skip_bad: bool = False
     memory_budget_gb: float = 8.0
+    checkpoints: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +131,10 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                 progress=progress,
             )
         projected = _project(store, job.config, storage, clock)
-        bank = _select(store, projected, job.config, clock)
-        calibration = _calibrate(store, projected, job, inputs, clock)
+        with clock.stage("coreset"):
+            cloud = _prepare(projected, storage, job.device)
+        bank = _select(store, cloud, job, clock)
+        calibration = _calibrate(store, cloud, job, inputs, clock)
         with clock.stage("write"):
             features = describe_features(job.config, inputs.preprocessing, bank.channels)
             write_bank(staging, bank, features)
@@ -136,6 +148,8 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                     provenance=provenance(staging, weights=weights_source, device=job.device),
                 ),
             )
+    if job.checkpoints is not None:
+        clear_checkpoints(job.checkpoints)
     return FitReport(
         artifact=job.output,
         images=len(inputs.names),
@@ -198,19 +212,37 @@ def _project(
     return projected
 
 
-def _select(
-    store: FeatureStore, projected: NDArray[np.float32], config: Config, clock: _Stopwatch
-) -> MemoryBank:
-    count = coreset_size(len(projected), config.coreset_ratio)
+def _prepare(projected: NDArray[np.float32], storage: Storage, device: Device) -> PatchCloud:
+    """Sort the projected features once, for the bank and for every fold."""
+    product = None
+    if device != "cpu":
+        from patchcore_build.coreset_device import DeviceProduct
+
+        product = DeviceProduct()
+    # A sorted copy saves a fifth of the coreset's time: not worth more than some of the budget.
+    budget = storage.left // _COPY_SHARE
+    return PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
+
+
+def _select(store: FeatureStore, cloud: PatchCloud, job: FitJob, clock: _Stopwatch) -> MemoryBank:
+    config = job.config
+    if job.checkpoints is not None:
+        make_folder(job.checkpoints)
     with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
-        rows = select_coreset(projected, count, seed=config.seed, progress=progress)
+        rows = select_coreset(
+            cloud,
+            coreset_size(len(cloud.features), config.coreset_ratio),
+            seed=config.seed,
+            checkpoint=checkpoint_in(job.checkpoints, "bank"),
+            progress=progress,
+        )
     with clock.stage("memory bank"):
         return make_bank(store, rows, config.neighbours, precision=config.bank_precision)
 
 
 def _calibrate(
     store: FeatureStore,
-    projected: NDArray[np.float32],
+    cloud: PatchCloud,
     job: FitJob,
     inputs: Inputs,
     clock: _Stopwatch,
@@ -222,10 +254,11 @@ def _calibrate(
     ):
         scores = score_held_out(
             store,
-            projected,
+            cloud,
             job.config,
             inputs.preprocessing,
             folder=Path(folder),
+            checkpoints=job.checkpoints,
             progress=progress,
         )
         return calibrate(scores, job.config)
