@@ -125,7 +125,7 @@ def _covered(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArr
     top, left, bottom, right = box
     width = right - left
     beside = left - width if left >= width else right
-    covered = pixels.copy()
+    covered: NDArray[np.uint8] = pixels.copy()
     source = pixels[top:bottom, beside : beside + width]
     covered[top:bottom, left : left + source.shape[1]] = source
     return covered
@@ -139,7 +139,8 @@ def _like_held_out(pixels: NDArray[np.uint8], random: np.random.Generator) -> ND
     columns = np.clip(np.arange(width) - right, 0, width - 1)
     noise = random.normal(0, random.uniform(1, 6), pixels.shape)
     lit = pixels[rows[:, None], columns] * random.uniform(0.9, 1.1) + noise
-    return np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def _with_bar(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -150,6 +151,6 @@ def _with_bar(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray
         size.reverse()
     top = int(random.integers(0, height - size[0] + 1))
     left = int(random.integers(0, width - size[1] + 1))
-    marked = pixels.copy()
+    marked: NDArray[np.uint8] = pixels.copy()
     marked[top : top + size[0], left : left + size[1]] = random.integers(0, 256)
     return marked
