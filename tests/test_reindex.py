@@ -71,7 +71,7 @@ def test_scores_that_move_too_far_are_refused_unless_forced(photos, tmp_path, ca
     held_out.mkdir()
     for seed in range(100, 103):
         Image.fromarray(striped_photo(seed)).save(held_out / f"{seed}.png")
-    poor = ["--kind", "hnsw", "--m", 2, "--ef-construction", 1, "--ef", 1]
+    poor = ["--kind", "hnsw", "--m", 4, "--ef-construction", 8, "--ef", 2]
     poor += ["--max-score-change", 0, "--output", tmp_path / "poor"]
     assert index(exact, *poor, "--images", held_out) == 1
     refusal = capsys.readouterr().err
