@@ -24,8 +24,12 @@ class Stopwatch {
   Clock::time_point last_ = Clock::now();
 };
 
-BackendOptions ForSearch(BackendOptions options, Search search) {
-  options.search = search == Search::kEngine;
+bool UsesHnsw(const Artifact& artifact, Search search) {
+  return search == Search::kAuto && artifact.manifest().index.kind == IndexKind::kHnsw;
+}
+
+BackendOptions ForSearch(BackendOptions options, const Artifact& artifact, Search search) {
+  options.search = search != Search::kPortable && !UsesHnsw(artifact, search);
   return options;
 }
 
@@ -47,9 +51,13 @@ std::array<std::size_t, 2> Peak(const std::vector<float>& map, std::size_t width
 
 Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search)
     : artifact_(artifact),
-      backend_(MakeBackend(artifact, ForSearch(options, search))),
+      backend_(MakeBackend(artifact, ForSearch(options, artifact, search))),
       scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring) {
-  if (search == Search::kEngine && backend_->HasSearch()) return;
+  if (UsesHnsw(artifact, search)) {
+    hnsw_ = OpenHnswIndex(artifact, options.threads);
+    return;
+  }
+  if (search != Search::kPortable && backend_->HasSearch()) return;
   index_ = std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features,
                                            options.threads);
 }
@@ -72,8 +80,9 @@ Result Detector::Predict(const Input& input) {
 }
 
 NearestRows Detector::Nearest(const Tensor& layer2, const Tensor& layer3) {
-  NearestRows nearest =
-      index_ ? index_->Nearest(layer2, layer3) : backend_->Nearest(layer2, layer3);
+  NearestRows nearest = hnsw_    ? hnsw_->Nearest(layer2, layer3)
+                        : index_ ? index_->Nearest(layer2, layer3)
+                                 : backend_->Nearest(layer2, layer3);
   const auto finite = [](float distance) { return std::isfinite(distance); };
   if (!std::all_of(nearest.distances.begin(), nearest.distances.end(), finite)) {
     throw BackendError(backend_->Name() +

@@ -10,13 +10,15 @@
 
 #include "artifact.hpp"
 #include "backend.hpp"
+#include "hnsw_index.hpp"
 #include "index.hpp"
 #include "preprocess.hpp"
 #include "scoring.hpp"
 
 namespace patchcore {
 
-enum class Search { kEngine, kPortable };
+// kAuto is the artifact's own kind of index; the others are exact, whatever its kind.
+enum class Search { kAuto, kEngine, kPortable };
 
 // How long the stages of one picture took.
 struct Timings {
@@ -38,7 +40,8 @@ struct Result {
 // An artifact, loaded and ready. Not safe to share between threads.
 class Detector {
  public:
-  // Takes the engine's own search where it has one and `search` wants it, else the portable one.
+  // Takes index.hnsw where the artifact has one and `search` is kAuto; else the engine's own exact
+  // search where it has one, unless `search` is kPortable; else the portable one.
   // Throws ArtifactError, BackendError as MakeBackend does.
   Detector(const Artifact& artifact, const BackendOptions& options, Search search);
 
@@ -54,7 +57,8 @@ class Detector {
 
   Artifact artifact_;
   std::unique_ptr<Backend> backend_;
-  std::unique_ptr<PortableIndex> index_;  // none where the engine searches
+  std::unique_ptr<PortableIndex> index_;  // none where the engine or hnsw_ searches
+  std::unique_ptr<HnswIndex> hnsw_;       // none where the search is exact
   PatchScorer scorer_;
 };
 

@@ -21,6 +21,13 @@ std::uint32_t Number(const std::string& name, const std::string& text, std::uint
   throw UsageError("argument " + name + ": expected " + choices + ", got '" + text + "'");
 }
 
+Search SearchNamed(const std::string& name, const std::string& value) {
+  if (value == "auto") return Search::kAuto;
+  if (value == "exact" || value == "engine") return Search::kEngine;
+  if (value != "portable") RefuseChoice(name, value, "auto, exact or portable");
+  return Search::kPortable;
+}
+
 // One option that takes a value.
 void SetValue(Options& options, const std::string& name, const std::string& value) {
   if (name == "--device") {
@@ -31,8 +38,7 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--threads") {
     options.backend.threads = Number(name, value, 1);
   } else if (name == "--search") {
-    if (value != "engine" && value != "portable") RefuseChoice(name, value, "engine or portable");
-    options.search = value == "engine" ? Search::kEngine : Search::kPortable;
+    options.search = SearchNamed(name, value);
   } else if (name == "--maps") {
     if (value.empty()) RefuseChoice(name, value, "a folder");
     options.maps = value;
@@ -96,7 +102,7 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
 std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
          "                       [--device-id N] [--mindir FILE] [--threads N]\n"
-         "                       [--search engine|portable] [--maps DIR] [--timings]\n"
+         "                       [--search auto|exact|portable] [--maps DIR] [--timings]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -111,8 +117,9 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --mindir FILE       with MindSpore: what converter_lite made of features.mindir; the artifact's
                       own file otherwise
   --threads N         threads on the CPU (default: the cores given)
-  --search KIND       engine (default): the engine's own exact search where it has one;
-                      portable: the built-in one, the reference
+  --search KIND       auto (default): the artifact's own kind of index, exact or hnsw;
+                      exact (or engine): the engine's own exact search where it has one;
+                      portable: the built-in exact one, the reference
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
                       calibration.heatmap.high / 65535)

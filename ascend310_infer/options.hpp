@@ -23,7 +23,7 @@ struct Options {
   std::vector<std::string> sources;  // pictures and folders
   std::string maps;                  // folder for maps; empty: none are written
   BackendOptions backend;
-  Search search = Search::kEngine;
+  Search search = Search::kAuto;
   bool selftest = false;
   bool timings = false;
   bool help = false;

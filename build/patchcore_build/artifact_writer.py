@@ -132,7 +132,11 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
     )
     detector = Detector(Artifact(staging, manifest))
     selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
-    finished = dataclasses.replace(manifest, selftest=selftest)
-    (staging / MANIFEST).write_text(finished.to_json(), encoding="utf-8")
-    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(finished))]
+    seal(staging, dataclasses.replace(manifest, selftest=selftest))
+
+
+def seal(staging: Path, manifest: Manifest) -> None:
+    """Write manifest.json and SHA256SUMS, when every other file is there."""
+    (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(manifest))]
     (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")

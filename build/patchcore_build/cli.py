@@ -18,6 +18,8 @@ from patchcore_build.cli_benchmark import add_benchmark_options
 from patchcore_build.cli_benchmark import run as run_benchmark_command
 from patchcore_build.cli_evaluate import add_evaluate_options
 from patchcore_build.cli_evaluate import run as run_evaluate
+from patchcore_build.cli_index import add_index_options
+from patchcore_build.cli_index import run as run_index
 from patchcore_build.cli_options import (
     add_method_options,
     add_network_options,
@@ -33,6 +35,7 @@ _EXAMPLES = """examples:
       --backbone resnet18 --output artifacts/bottle
   patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
+  patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
   patchcore-build convert-weights resnet18.pth resnet18.ckpt --backbone resnet18
   patchcore-build demo-data out/demo
@@ -53,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     summary = "fit and evaluate every category of a data set, one table"
     add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
+    summary = "the same artifact with another kind of index, measured"
+    add_index_options(_command(commands, "index", run_index, summary))
     _add_convert_weights(commands)
     _add_demo_data(commands)
     return parser

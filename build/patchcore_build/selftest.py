@@ -4,6 +4,7 @@ photograph + detector -> selftest.png, selftest_input.png, selftest_map.npy and 
 `patchcore-runtime check` runs it on arrival, on the machine that will do the work.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,24 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
     pixels, _ = fit_to_input(marked, detector.manifest.preprocess)
     marked.save(folder / SELFTEST_PICTURE)
     Image.fromarray(pixels).save(folder / SELFTEST_INPUT)
-    np.save(folder / SELFTEST_MAP, result.anomaly_map.astype("<f4"), allow_pickle=False)
+    _write_map(folder, result)
     return SelfTest(
         score=result.score,
         defect_box=box,
         score_tolerance=TOLERANCE,
         map_tolerance=TOLERANCE,
     )
+
+
+def rescore_selftest(folder: Path, detector: Detector) -> SelfTest:
+    """Store the map and the score that another index gives for the picture that is there."""
+    result = detector.predict(folder / SELFTEST_PICTURE)
+    _write_map(folder, result)
+    return dataclasses.replace(detector.manifest.selftest, score=result.score)
+
+
+def _write_map(folder: Path, result: Result) -> None:
+    np.save(folder / SELFTEST_MAP, result.anomaly_map.astype("<f4"), allow_pickle=False)
 
 
 def _score_marked(

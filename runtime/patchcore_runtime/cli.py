@@ -19,6 +19,7 @@ from patchcore_runtime.artifact import Artifact
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ImageError
+from patchcore_runtime.manifest import Index
 from patchcore_runtime.preprocess import SUFFIXES, read_image
 from patchcore_runtime.session import CPU
 
@@ -26,6 +27,7 @@ _EXAMPLES = """examples:
   patchcore-runtime check artifacts/bottle
   patchcore-runtime score artifacts/bottle photo.png more_photos/
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
+  patchcore-runtime score artifacts/bottle photos/ --search exact
   patchcore-runtime info artifacts/bottle
 """
 
@@ -69,6 +71,12 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"onnxruntime execution providers in order of preference (default: {CPU})",
     )
+    command.add_argument(
+        "--search",
+        choices=("auto", "exact"),
+        default="auto",
+        help="auto (default): the artifact's own kind of index; exact: its index.onnx",
+    )
 
 
 def _positive(text: str) -> int:
@@ -83,7 +91,10 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
     if arguments.maps is not None:
         _refuse_shared_maps(pictures, arguments.maps)
     detector = Detector.load(
-        arguments.artifact, threads=arguments.threads, providers=arguments.providers.split(",")
+        arguments.artifact,
+        threads=arguments.threads,
+        providers=arguments.providers.split(","),
+        search=arguments.search,
     )
     rows: list[dict[str, Any]] = []
     for path, name in pictures:
@@ -177,7 +188,10 @@ def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
     artifact = Artifact.open(arguments.artifact, verify=False)
     artifact.verify()
     steps = run_selftest(
-        artifact, threads=arguments.threads, providers=arguments.providers.split(",")
+        artifact,
+        threads=arguments.threads,
+        providers=arguments.providers.split(","),
+        search=arguments.search,
     )
     passed = all(step.passed for step in steps)
     if arguments.json:
@@ -216,7 +230,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "backbone": manifest.features.backbone,
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
         "memory bank": f"{bank.rows} rows of {channels}",
-        "index": manifest.index.kind,
+        "index": _index_line(manifest.index),
         "image score": manifest.scoring.image_score,
         "image threshold": f"{calibration.image_threshold:.6g}",
         "pixel threshold": f"{calibration.pixel_threshold:.6g}",
@@ -229,3 +243,12 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     for name, value in lines.items():
         print(f"{name + ':':17}{value}")
     return 0
+
+
+def _index_line(index: Index) -> str:
+    if index.kind == "exact":
+        return "exact"
+    return (
+        f"{index.kind}, effort {index.effort}, recall {index.recall:.4f}, "
+        f"scores within {index.score_change:.2%} of the exact search's, as measured"
+    )

@@ -1,23 +1,26 @@
 """Photograph -> score, verdict and anomaly map, with everything an artifact says.
 
-preprocess -> features.onnx -> exact search -> image score and map. PatchCore, Roth et al. 2021.
+preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et al. 2021.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX, Artifact
+from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_HNSW, INDEX_ONNX, Artifact
 from patchcore_runtime.heatmap import HeatmapScale
-from patchcore_runtime.index import ExactIndex
+from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
 from patchcore_runtime.session import CPU, open_session
+
+Search = Literal["auto", "exact"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,7 +79,12 @@ class Detector:
     """An artifact, loaded and ready; safe to share between threads."""
 
     def __init__(
-        self, artifact: Artifact, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
+        self,
+        artifact: Artifact,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = (CPU,),
+        search: Search = "auto",
     ) -> None:
         self.artifact = artifact
         self._features = open_session(
@@ -84,7 +92,7 @@ class Detector:
         )
         self._scorer = PatchScorer(
             artifact.memory_bank,
-            ExactIndex(artifact.path(INDEX_ONNX), threads=threads, providers=providers),
+            _open_index(artifact, search, threads, providers),
             artifact.manifest.features,
             artifact.manifest.scoring,
         )
@@ -97,6 +105,7 @@ class Detector:
         threads: int | None = None,
         providers: Sequence[str] = (CPU,),
         verify: bool = True,
+        search: Search = "auto",
     ) -> "Detector":
         """Open an artifact folder.
 
@@ -105,12 +114,15 @@ class Detector:
             threads: Threads of one operator; `None` takes the cores this process may use.
             providers: onnxruntime execution providers in order of preference.
             verify: Check the files against SHA256SUMS first.
+            search: `auto` takes the kind of index that the manifest names; `exact` takes
+                index.onnx, which every artifact has.
 
         Raises:
             ArtifactError: a file is missing, altered, or of an unknown version.
-            ProviderError: a provider is not to be had here.
+            ProviderError: a provider, or the library of the index, is not to be had here.
         """
-        return cls(Artifact.open(folder, verify=verify), threads=threads, providers=providers)
+        artifact = Artifact.open(folder, verify=verify)
+        return cls(artifact, threads=threads, providers=providers, search=search)
 
     @property
     def manifest(self) -> Manifest:
@@ -160,3 +172,20 @@ class Detector:
             nearest_rows=scores.rows,
             placement=placement,
         )
+
+
+def _open_index(
+    artifact: Artifact, search: Search, threads: int | None, providers: Sequence[str]
+) -> NearestIndex:
+    kind = artifact.manifest.index
+    if kind.kind == "exact" or search == "exact":
+        return ExactIndex(artifact.path(INDEX_ONNX), threads=threads, providers=providers)
+    from patchcore_runtime.hnsw_index import HnswIndex
+
+    return HnswIndex(
+        artifact.path(INDEX_HNSW),
+        artifact.memory_bank,
+        artifact.manifest.features,
+        effort=kind.effort,
+        threads=threads,
+    )

@@ -3,7 +3,7 @@
     PatchCoreError
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
     ├── ImageError       a picture cannot be read or does not fit the artifact
-    └── ProviderError    onnxruntime cannot run what was asked for here
+    └── ProviderError    onnxruntime or an optional library cannot do here what was asked for
 
 Messages are one line: where, what was expected, what came, what to do.
 `patchcore_build.errors` adds the errors of the workshop under the same root.
@@ -23,4 +23,4 @@ class ImageError(PatchCoreError):
 
 
 class ProviderError(PatchCoreError):
-    """An onnxruntime execution provider or session option is not to be had here."""
+    """An execution provider of onnxruntime or an optional library is not to be had here."""

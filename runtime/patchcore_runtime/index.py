@@ -1,17 +1,28 @@
-"""Exact nearest-neighbour search: layer2, layer3 of one picture -> nearest distance and bank row.
+"""Nearest-neighbour search: layer2, layer3 of some pictures -> nearest distance and bank row.
 
-Runs index.onnx, whose bank is external data in memory_bank.bin. Bringing layer3 to layer2's grid
-is linear, so q·m = q2·m2 + U(q3·m3): layer3's products are taken on its own quarter-size grid and
-upsampled as products, which is exact (see patchcore_build.index_graph).
+`NearestIndex` is what every kind of index does. The exact one runs index.onnx, whose bank is
+external data in memory_bank.bin. Bringing layer3 to layer2's grid is linear, so
+q·m = q2·m2 + U(q3·m3): layer3's products are taken on its own quarter-size grid and upsampled as
+products, which is exact (see patchcore_build.index_graph).
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.session import CPU, open_session
+
+
+class NearestIndex(Protocol):
+    """A search over one bank; one module per kind: here and hnsw_index.py."""
+
+    def nearest(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(B, C2, h, w), (B, C3, h/2, w/2) -> Euclidean distances (B, h, w), rows (B, h, w)."""
 
 
 class ExactIndex:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.index import ExactIndex
+from patchcore_runtime.index import NearestIndex
 from patchcore_runtime.manifest import Features, Scoring
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.scoring import (
@@ -35,7 +35,7 @@ class PatchScorer:
     """A bank, its index and the scoring rule; safe to share between threads."""
 
     def __init__(
-        self, bank: MemoryBank, index: ExactIndex, features: Features, scoring: Scoring
+        self, bank: MemoryBank, index: NearestIndex, features: Features, scoring: Scoring
     ) -> None:
         self._bank = bank
         self._index = index

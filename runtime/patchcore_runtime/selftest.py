@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PICTURE, Artifact
-from patchcore_runtime.detector import Detector
+from patchcore_runtime.detector import Detector, Search
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.preprocess import preprocess, read_image
 from patchcore_runtime.session import CPU
@@ -33,9 +33,16 @@ class SelfTestStep:
 
 
 def run_selftest(
-    artifact: Artifact, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU,),
+    search: Search = "auto",
 ) -> list[SelfTestStep]:
     """Score the stored picture and compare each stage.
+
+    What is stored belongs to the artifact's own kind of index; with `search="exact"` map and score
+    may differ by as much as the manifest's `index.score_change`.
 
     Returns:
         The steps `input`, `map` and `score`, in the order of the pipeline.
@@ -52,7 +59,7 @@ def run_selftest(
             raise ArtifactError(
                 f"{artifact.path(name)}: expected {size[0]} x {size[1]}, got {array.shape}"
             )
-    detector = Detector(artifact, threads=threads, providers=providers)
+    detector = Detector(artifact, threads=threads, providers=providers, search=search)
     pixels, placement = preprocess(artifact.path(SELFTEST_PICTURE), manifest.preprocess)
     result = detector.predict_input(pixels, placement)
     expected = manifest.selftest

@@ -1,0 +1,88 @@
+"""Approximate nearest-neighbour search by a graph: index.hnsw, walked by the optional hnswlib.
+
+layer2, layer3 of some pictures -> distance and bank row of each patch, as the exact search gives
+them, but for patches whose walk ends at another row. Malkov & Yashunin 2018 (arXiv:1603.09320).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.errors import ArtifactError, ProviderError
+from patchcore_runtime.hnsw_file import check_hnsw_file
+from patchcore_runtime.manifest import Features
+from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.scoring import upsampling_matrix
+from patchcore_runtime.session import usable_cores
+
+
+class HnswIndex:
+    """The graph of one artifact, ready to be walked; safe to share between threads."""
+
+    def __init__(
+        self,
+        path: Path,
+        bank: MemoryBank,
+        features: Features,
+        *,
+        effort: int,
+        threads: int | None = None,
+    ) -> None:
+        library = import_hnswlib(path)
+        check_hnsw_file(path, bank)
+        self._bank = bank
+        self._graph = library.Index(space="l2", dim=sum(bank.channels))
+        try:
+            self._graph.load_index(str(path), max_elements=bank.rows)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path}: hnswlib cannot load it ({error})") from None
+        self._graph.set_ef(effort)
+        self._threads = threads or usable_cores()
+        layer2, layer3, mode = features.layer2, features.layer3, features.layer3_upsampling
+        self._up_rows = upsampling_matrix(layer2.height, layer3.height, mode)
+        self._up_columns = upsampling_matrix(layer2.width, layer3.width, mode)
+
+    def nearest(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find a near row of every patch, nearly always the nearest.
+
+        The number of threads changes no bit: each patch is walked by itself.
+
+        Args:
+            layer2: (B, C2, h, w).
+            layer3: (B, C3, h/2, w/2).
+
+        Returns:
+            Euclidean distances (B, h, w), recomputed from the differences, and rows (B, h, w).
+        """
+        count, split, height, width = layer2.shape
+        fine3 = self._up_rows @ layer3 @ self._up_columns.T
+        whole = np.concatenate([layer2, fine3], axis=1)
+        patches = np.ascontiguousarray(whole.transpose(0, 2, 3, 1)).reshape(-1, whole.shape[1])
+        labels, _ = self._graph.knn_query(patches, k=1, num_threads=self._threads)
+        rows = labels[:, 0].astype(np.int64)
+        difference2 = patches[:, :split] - self._bank.layer2[rows]
+        difference3 = patches[:, split:] - self._bank.layer3[rows]
+        squares: NDArray[np.float32] = np.einsum("pd,pd->p", difference2, difference2)
+        squares += np.einsum("pd,pd->p", difference3, difference3)
+        shape = (count, height, width)
+        return np.sqrt(squares).reshape(shape), rows.reshape(shape)
+
+
+def import_hnswlib(needed_for: Path) -> Any:
+    """The library, which the lean wheel does not bring: it comes as source only.
+
+    Raises:
+        ProviderError: it is not installed here; the message names the extra.
+    """
+    try:
+        import hnswlib
+    except ImportError:
+        raise ProviderError(
+            f"{needed_for}: hnswlib is not installed here; "
+            "pip install 'patchcore-runtime[hnsw]' (needs a C++ compiler), or take --search exact"
+        ) from None
+    return hnswlib

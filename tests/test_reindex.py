@@ -1,0 +1,164 @@
+"""Laws of `patchcore-build index`: a new folder, measured, refused when scores move too far."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import patchcore_build
+import patchcore_runtime
+from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
+from hnsw_cases import needs_hnswlib
+from patchcore_build.cli import main
+from patchcore_build.index_quality import made_pictures
+from patchcore_runtime import Artifact, Detector
+from patchcore_runtime.cli import main as runtime_main
+
+SITE = [str(Path(package.__file__).parents[1]) for package in (patchcore_build, patchcore_runtime)]
+
+
+def index(*arguments):
+    return main(["index", *map(str, arguments)])
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@needs_hnswlib
+@pytest.mark.parametrize("recipe", ["full-frame", "paper", "modelzoo"])
+def test_a_graph_passes_the_check_and_scores_as_the_exact_search(recipe, photos, tmp_path, capsys):
+    exact = make_artifact(tmp_path / "exact", photos, tiny_config(recipe, bank_precision="float16"))
+    before = contents(exact)
+    assert index(exact, "--kind", "hnsw", "--output", tmp_path / "fast", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert contents(exact) == before
+    assert runtime_main(["check", str(tmp_path / "fast")]) == 0
+    manifest = Artifact.open(tmp_path / "fast").manifest
+    assert manifest.index.kind == "hnsw"
+    assert manifest.index.recall == report["quality"]["recall"] == 1
+    assert manifest.index.score_change == report["quality"]["largest_score_change"]
+    made = manifest.provenance["index"]
+    assert (made["m"], made["ef_construction"], made["hnswlib"][0]) == (16, 200, "0")
+    for photo in sorted(photos.iterdir()):
+        fast, slow = (Detector.load(f).predict(photo) for f in (tmp_path / "fast", exact))
+        assert fast.score == pytest.approx(slow.score, rel=1e-5)
+        assert np.array_equal(fast.nearest_rows, slow.nearest_rows)
+
+
+@needs_hnswlib
+def test_exact_after_hnsw_gives_the_first_artifact_back_to_the_byte(tiny_artifact, tmp_path):
+    assert index(tiny_artifact, "--kind", "hnsw", "--output", tmp_path / "fast") == 0
+    assert index(tmp_path / "fast", "--kind", "exact", "--output", tmp_path / "back") == 0
+    assert contents(tmp_path / "back") == contents(tiny_artifact)
+
+
+@needs_hnswlib
+def test_the_same_artifact_gives_the_same_bytes_twice(tiny_artifact, tmp_path):
+    for name in ("one", "two"):
+        assert index(tiny_artifact, "--kind", "hnsw", "--output", tmp_path / name) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@needs_hnswlib
+def test_scores_that_move_too_far_are_refused_unless_forced(photos, tmp_path, capsys):
+    exact = make_artifact(tmp_path / "exact", photos, tiny_config(coreset_ratio=0.5))
+    held_out = tmp_path / "held_out"
+    held_out.mkdir()
+    for seed in range(100, 103):
+        Image.fromarray(striped_photo(seed)).save(held_out / f"{seed}.png")
+    poor = ["--kind", "hnsw", "--m", 4, "--ef-construction", 8, "--ef", 2]
+    poor += ["--max-score-change", 0, "--output", tmp_path / "poor"]
+    assert index(exact, *poor, "--images", held_out) == 1
+    refusal = capsys.readouterr().err
+    assert "expected image scores within 0 of the exact search's, got" in refusal
+    assert "--force takes it as it is" in refusal
+    assert not (tmp_path / "poor").exists()
+    assert index(exact, *poor, "--images", held_out, "--force") == 0
+    stored = Artifact.open(tmp_path / "poor").manifest
+    assert 0 < stored.index.recall < 1
+    assert stored.index.score_change > 0
+    assert stored.provenance["index"]["measured_on"].endswith("3 given ones")
+    assert runtime_main(["check", str(tmp_path / "poor")]) == 0
+
+
+@needs_hnswlib
+def test_search_exact_takes_the_exact_index_of_the_same_artifact(
+    tiny_artifact, photos, tmp_path, capsys
+):
+    fast = tmp_path / "fast"
+    assert index(tiny_artifact, "--kind", "hnsw", "--output", fast) == 0
+    (fast / "index.hnsw").write_bytes(b"damaged")
+    write_sums(fast)
+    picture = str(photos / "000.png")
+    capsys.readouterr()
+    assert runtime_main(["score", str(fast), picture, "--search", "exact"]) == 0
+    assert runtime_main(["score", str(tiny_artifact), picture]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert runtime_main(["check", str(fast), "--search", "exact"]) == 0
+    assert runtime_main(["score", str(fast), picture]) == 1
+    assert "index.hnsw: size: expected 96 bytes or more, got 7" in capsys.readouterr().err
+
+
+@needs_hnswlib
+def test_without_hnswlib_one_line_names_the_extra(tiny_artifact, tmp_path):
+    fast = tmp_path / "fast"
+    assert index(tiny_artifact, "--kind", "hnsw", "--output", fast) == 0
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    # A library that is broken is as good as none.
+    (absent / "hnswlib.py").write_text("raise ImportError('not built for this Python')\n")
+    program = "import sys; sys.path[:0] = sys.argv[1:4]\n"
+    program += "from patchcore_runtime.cli import main; sys.exit(main(sys.argv[4:]))"
+    command = [sys.executable, "-c", program, str(absent), *SITE]
+    done = subprocess.run([*command, "check", fast], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "hnswlib is not installed here; pip install 'patchcore-runtime[hnsw]'" in line
+    done = subprocess.run([*command, "check", fast, "--search", "exact"], check=False)
+    assert done.returncode == 0
+
+
+def test_a_damaged_artifact_is_refused_and_nothing_is_made(own_artifact, tmp_path, capsys):
+    (own_artifact / "index.onnx").write_bytes(b"x")
+    assert index(own_artifact, "--kind", "exact", "--output", tmp_path / "new") == 1
+    assert "index.onnx: altered" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_output_that_exists_is_refused(tiny_artifact, tmp_path, capsys):
+    assert index(tiny_artifact, "--kind", "exact", "--output", tmp_path) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kind", "exact", "--m", "8"], "--kind exact takes none of --m"),
+        (["--kind", "exact", "--force"], "--kind exact takes none of --force"),
+        (["--kind", "hnsw", "--m", "1"], "expected 2 or more, got 1"),
+        (["--kind", "hnsw", "--m", "1025"], "--m: expected 1024 or less"),
+        (["--kind", "hnsw", "--ef", "65537"], "--ef: expected 65536 or less"),
+        (["--kind", "hnsw", "--max-score-change", "1.5"], "expected 0 to 1, got 1.5"),
+    ],
+)
+def test_options_out_of_range_end_in_usage(options, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        index("artifact", "--output", "new", *options)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_made_pictures_are_seeded_differ_and_keep_the_shape():
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    first, again = (list(made_pictures(pixels, (28, 44, 36, 52), seed=3)) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert np.array_equal(first[0], pixels)
+    assert {picture.shape for picture in first} == {pixels.shape}
+    assert {picture.dtype for picture in first} == {pixels.dtype}
+    assert len({picture.tobytes() for picture in first}) == 17
