@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@ namespace patchcore {
 
 enum class Search { kEngine, kPortable };
 
-// How long the stages of one picture took.
+// How long the stages of one picture took; a batch's features count in equal parts.
 struct Timings {
   double features_ms = 0;
   double search_ms = 0;
@@ -35,7 +36,8 @@ struct Result {
   Timings timings;
 };
 
-// An artifact, loaded and ready. Not safe to share between threads.
+// An artifact, loaded and ready. Safe to share between threads; they take turns where the engine
+// wants that.
 class Detector {
  public:
   // Takes the engine's own search where it has one and `search` wants it, else the portable one.
@@ -46,14 +48,22 @@ class Detector {
   // Throws BackendError: the engine failed, or gave numbers that are not finite.
   Result Predict(const Input& input);
 
+  // Scores some pictures, which go through the network together; what each gives alone, within
+  // the rounding of the engine. Throws as Predict.
+  //   inputs     any number, not owned
+  std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
+
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
 
  private:
+  std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs);
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
+  std::unique_lock<std::mutex> EngineTurn();
 
   Artifact artifact_;
   std::unique_ptr<Backend> backend_;
+  std::mutex engine_turn_;  // held while an engine runs that cannot run twice at once
   std::unique_ptr<PortableIndex> index_;  // none where the engine searches
   PatchScorer scorer_;
 };

@@ -30,6 +30,8 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
     options.backend.device_id = Number(name, value, 0);
   } else if (name == "--threads") {
     options.backend.threads = Number(name, value, 1);
+  } else if (name == "--batch") {
+    options.batch = Number(name, value, 1);
   } else if (name == "--search") {
     if (value != "engine" && value != "portable") RefuseChoice(name, value, "engine or portable");
     options.search = value == "engine" ? Search::kEngine : Search::kPortable;
@@ -54,7 +56,7 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--search" || name == "--maps" || name == "--mindir";
+         name == "--batch" || name == "--search" || name == "--maps" || name == "--mindir";
 }
 
 }  // namespace
@@ -95,7 +97,7 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
 
 std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
-         "                       [--device-id N] [--mindir FILE] [--threads N]\n"
+         "                       [--device-id N] [--mindir FILE] [--threads N] [--batch N]\n"
          "                       [--search engine|portable] [--maps DIR] [--timings]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
@@ -110,9 +112,12 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --device-id N       which Ascend device (default: 0)
   --mindir FILE       with MindSpore: what converter_lite made of features.mindir; the artifact's
                       own file otherwise
-  --threads N         threads on the CPU (default: the cores given)
-  --search KIND       engine (default): the engine's own exact search where it has one;
-                      portable: the built-in one, the reference
+  --threads N         threads on the CPU (default: the cores given); with more than one, up to
+                      four pictures are in work at once
+  --batch N           pictures that go through the network together (default: 1); a converted
+                      model's fixed batch is filled up where pictures are missing
+  --search KIND       portable: the built-in exact search, the reference (default on a CPU);
+                      engine: the engine's own exact search where it has one
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
                       calibration.heatmap.high / 65535)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -23,11 +24,17 @@ struct Options {
   std::vector<std::string> sources;  // pictures and folders
   std::string maps;                  // folder for maps; empty: none are written
   BackendOptions backend;
-  Search search = Search::kEngine;
+  std::optional<Search> search;
+  std::size_t batch = 1;              // pictures that go through the network together
   bool selftest = false;
   bool timings = false;
   bool help = false;
   bool version = false;
+
+  // The search that was asked for, else the faster one: on a CPU the portable one.
+  Search ChosenSearch() const {
+    return search.value_or(backend.device == Device::kCpu ? Search::kPortable : Search::kEngine);
+  }
 };
 
 // Throws UsageError.
