@@ -21,12 +21,13 @@ enum class Device { kCpu, kAscend };
 struct BackendOptions {
   Device device = Device::kCpu;
   std::uint32_t device_id = 0;  // of the Ascend device
-  std::size_t threads = 1;      // of one operator on the CPU
+  std::size_t threads = 1;      // on the CPU, of all pictures in work together
+  std::size_t workers = 1;      // pictures (or batches) in work at once; they share the threads
   bool search = true;           // load the engine's own search, too, where there is one
   std::string mindir;           // for MindSpore: a converted features.mindir; empty: the artifact's
 };
 
-// One artifact's graphs on one device. Not safe to share between threads.
+// One artifact's graphs on one device. Safe to share between threads only where it says so.
 class Backend {
  public:
   Backend() = default;
@@ -39,6 +40,9 @@ class Backend {
   //   returns    layer2 (count, C2, h, w) and layer3 (count, C3, h/2, w/2), shapes checked
   // Throws BackendError: the engine failed, or gave other shapes than the manifest says.
   virtual std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) = 0;
+
+  // Whether several threads may call it at once; else one after the other.
+  virtual bool RunsConcurrently() const { return false; }
 
   // Whether Nearest() may be called.
   virtual bool HasSearch() const { return false; }

@@ -3,6 +3,7 @@
 // One source for two libraries. MindSpore Lite builds a model from its path; MindSpore's own older
 // C++ SDK refuses that and wants Serialization::Load and Build(GraphCell). The search stays with
 // PortableIndex: it ranks in float32 on the host, so fp16 on the device never decides it.
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <functional>
@@ -18,6 +19,8 @@ namespace patchcore {
 namespace {
 
 namespace ms = mindspore;
+
+constexpr std::int64_t kMaxBatch = 65535;  // as --batch
 
 // Runs one call of MindSpore; "" or why it failed. Its libraries throw, too, for instance for an
 // absent device, and not one type only.
@@ -107,18 +110,26 @@ class MindSporeBackend : public Backend {
         options.mindir.empty() ? artifact.Path(kFeaturesMindir).string() : options.mindir, options);
   }
 
-  // A converted model may have a fixed batch; it must be `count` then.
+  // A converted model may have a fixed batch: the pictures are cut into such batches then, and the
+  // last one is filled up with copies of its last picture.
   std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
     const ms::MSTensor described = Described(count);
-    const std::size_t size = count * input_.height * input_.width * 3;
-    // The constructor copies the bytes, in Lite and in the older SDK.
-    const ms::MSTensor input(described.Name(), described.DataType(), InputShape(count), images,
-                             size);
-    std::vector<ms::MSTensor> outputs;
-    const std::string failure = Failure([&] { return model_->Predict({input}, &outputs); });
-    if (!failure.empty()) throw BackendError(name_ + ": cannot run the graph (" + failure + ")");
-    return {Find(outputs, BatchShape(features_.layer2, count)),
-            Find(outputs, BatchShape(features_.layer3, count))};
+    const auto batch = static_cast<std::size_t>(described.Shape().front());
+    const std::size_t picture = input_.height * input_.width * 3;
+    Tensor layer2{BatchShape(features_.layer2, count), {}};
+    Tensor layer3{BatchShape(features_.layer3, count), {}};
+    for (std::size_t first = 0; first < count; first += batch) {
+      const std::size_t taken = std::min(batch, count - first);
+      const std::uint8_t* start = images + first * picture;
+      std::vector<std::uint8_t> pixels(start, start + taken * picture);
+      while (pixels.size() < batch * picture) {
+        pixels.insert(pixels.end(), start + (taken - 1) * picture, start + taken * picture);
+      }
+      const std::vector<ms::MSTensor> outputs = Run(described, pixels);
+      Append(layer2, Find(outputs, BatchShape(features_.layer2, batch)), taken);
+      Append(layer3, Find(outputs, BatchShape(features_.layer3, batch)), taken);
+    }
+    return {std::move(layer2), std::move(layer3)};
   }
 
   std::string Name() const override { return name_; }
@@ -133,20 +144,45 @@ class MindSporeBackend : public Backend {
   ms::MSTensor Described(std::size_t count) {
     const std::vector<std::int64_t> shape = InputShape(count);
     std::vector<ms::MSTensor> inputs = model_->GetInputs();
-    if (inputs.size() == 1 && inputs[0].Shape() != shape) {
+    if (!fixed_ && inputs.size() == 1 && inputs[0].Shape() != shape) {
       const std::string failure = Failure([&] { return model_->Resize(inputs, {shape}); });
-      if (failure.empty()) inputs = model_->GetInputs();
+      fixed_ = !failure.empty();
+      inputs = model_->GetInputs();
     }
     const bool bytes =
         inputs.size() == 1 && inputs[0].DataType() == ms::DataType::kNumberTypeUInt8;
-    if (!bytes || inputs[0].Shape() != shape) {
+    if (!bytes || !IsBatch(inputs[0].Shape())) {
       const std::string got = inputs.empty() ? "no input" : ShapeText(inputs[0].Shape());
-      throw BackendError(name_ + ": expected one uint8 input " + ShapeText(shape) + ", got " + got +
+      throw BackendError(name_ + ": expected one uint8 input " + ShapeText(shape) +
+                         " or a fixed batch of such pictures, got " + got +
                          (inputs.empty() || bytes ? "" : " of another type") +
-                         "; convert the artifact's features.mindir again, for batches of " +
-                         std::to_string(count));
+                         "; convert the artifact's features.mindir again");
     }
     return inputs[0];
+  }
+
+  // Whether it is (N, H, W, 3) with some fixed N.
+  bool IsBatch(const std::vector<std::int64_t>& shape) const {
+    return !shape.empty() && shape[0] >= 1 && shape[0] <= kMaxBatch &&
+           shape == InputShape(static_cast<std::size_t>(shape[0]));
+  }
+
+  std::vector<ms::MSTensor> Run(const ms::MSTensor& described,
+                                const std::vector<std::uint8_t>& pixels) {
+    // The constructor copies the bytes, in Lite and in the older SDK.
+    const ms::MSTensor input(described.Name(), described.DataType(), described.Shape(),
+                             pixels.data(), pixels.size());
+    std::vector<ms::MSTensor> outputs;
+    const std::string failure = Failure([&] { return model_->Predict({input}, &outputs); });
+    if (!failure.empty()) throw BackendError(name_ + ": cannot run the graph (" + failure + ")");
+    return outputs;
+  }
+
+  // Adds the layers of a batch's first `taken` pictures.
+  static void Append(Tensor& layer, const Tensor& batch, std::size_t taken) {
+    const std::size_t size = batch.values.size() / static_cast<std::size_t>(batch.shape.front());
+    layer.values.insert(layer.values.end(), batch.values.begin(),
+                        batch.values.begin() + static_cast<std::ptrdiff_t>(taken * size));
   }
 
   // Engines may rename and reorder outputs; the shapes of layer2 and layer3 always differ.
@@ -168,6 +204,7 @@ class MindSporeBackend : public Backend {
   patchcore::Features features_;
   std::string name_;
   std::unique_ptr<ms::Model> model_;
+  bool fixed_ = false;  // its batch cannot be resized
 };
 
 }  // namespace

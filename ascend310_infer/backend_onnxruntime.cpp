@@ -1,6 +1,7 @@
 // features.onnx and index.onnx on ONNX Runtime's CPU provider; the twin of session.py and index.py.
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <array>
 
 #include "backend.hpp"
@@ -28,6 +29,12 @@ Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
   }
 }
 
+// A session's own threads. Every worker brings itself, so it needs that many fewer: with one worker
+// per thread nothing is handed over, and two cores give half as many pictures again.
+std::size_t OwnThreads(const BackendOptions& options) {
+  return options.threads - std::min(options.threads, options.workers) + 1;
+}
+
 // Checks that an output has the type and shape it must have, and gives its numbers.
 template <typename T>
 const T* Values(const Ort::Value& output, const char* name, const std::vector<std::int64_t>& shape,
@@ -47,9 +54,9 @@ class OnnxRuntimeBackend : public Backend {
       : input_(artifact.manifest().preprocess),
         features_(artifact.manifest().features),
         rows_(static_cast<std::int64_t>(artifact.bank().rows)),
-        feature_session_(OpenSession(env_, artifact.Path(kFeaturesOnnx), options.threads)) {
+        feature_session_(OpenSession(env_, artifact.Path(kFeaturesOnnx), OwnThreads(options))) {
     if (options.search) {
-      index_session_ = OpenSession(env_, artifact.Path(kIndexOnnx), options.threads);
+      index_session_ = OpenSession(env_, artifact.Path(kIndexOnnx), OwnThreads(options));
     }
   }
 
@@ -65,6 +72,8 @@ class OnnxRuntimeBackend : public Backend {
     return {Layer(outputs[0], kLayers[0], BatchShape(features_.layer2, count)),
             Layer(outputs[1], kLayers[1], BatchShape(features_.layer3, count))};
   }
+
+  bool RunsConcurrently() const override { return true; }
 
   bool HasSearch() const override { return static_cast<bool>(index_session_); }
 

@@ -5,7 +5,7 @@
 # PATCHCORE_MINDSPORE     MINDSPORE_ROOT            folder that holds include/api/model.h and the
 #                                                   libraries: MindSpore Lite's runtime/, or the
 #                                                   folder mindspore/ of an older MindSpore wheel
-target_sources(patchcore PRIVATE png_file.cpp reader.cpp selftest.cpp options.cpp)
+target_sources(patchcore PRIVATE png_file.cpp reader.cpp pipeline.cpp selftest.cpp options.cpp)
 set(REPOSITORY ${PROJECT_SOURCE_DIR}/..)
 
 if(PATCHCORE_ONNXRUNTIME)

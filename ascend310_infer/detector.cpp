@@ -29,7 +29,8 @@ bool UsesHnsw(const Artifact& artifact, Search search) {
 }
 
 BackendOptions ForSearch(BackendOptions options, const Artifact& artifact, Search search) {
-  options.search = search != Search::kPortable && !UsesHnsw(artifact, search);
+  const bool faster = search != Search::kPortable && options.device != Device::kCpu;
+  options.search = search == Search::kEngine || (faster && !UsesHnsw(artifact, search));
   return options;
 }
 
@@ -47,42 +48,81 @@ std::array<std::size_t, 2> Peak(const std::vector<float>& map, std::size_t width
           on_photo(place.left, at % width, place.photo_width, place.resized_width)};
 }
 
+// One picture's layer of a batch: (count, C, h, w) -> (1, C, h, w).
+Tensor Slice(const Tensor& batch, std::size_t picture) {
+  const std::size_t size = batch.values.size() / static_cast<std::size_t>(batch.shape.front());
+  const auto first = batch.values.begin() + static_cast<std::ptrdiff_t>(picture * size);
+  Tensor slice{batch.shape, {first, first + static_cast<std::ptrdiff_t>(size)}};
+  slice.shape.front() = 1;
+  return slice;
+}
+
 }  // namespace
 
 Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search)
     : artifact_(artifact),
       backend_(MakeBackend(artifact, ForSearch(options, artifact, search))),
       scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring) {
+  const std::size_t threads = std::max<std::size_t>(1, options.threads / options.workers);
   if (UsesHnsw(artifact, search)) {
-    hnsw_ = OpenHnswIndex(artifact, options.threads);
-    return;
+    hnsw_ = OpenHnswIndex(artifact, threads);
+  } else if (!backend_->HasSearch()) {
+    index_ = std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features,
+                                             threads);
   }
-  if (search != Search::kPortable && backend_->HasSearch()) return;
-  index_ = std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features,
-                                           options.threads);
 }
 
 Result Detector::Predict(const Input& input) {
+  return std::move(PredictBatch({&input}).front());
+}
+
+std::vector<Result> Detector::PredictBatch(const std::vector<const Input*>& inputs) {
+  if (inputs.empty()) return {};
   Stopwatch watch;
-  Result result;
-  const auto [layer2, layer3] = backend_->Features(input.pixels.data(), 1);
-  result.timings.features_ms = watch.Lap();
-  const NearestRows nearest = Nearest(layer2, layer3);
-  result.timings.search_ms = watch.Lap();
-  PatchScores scores = scorer_.Score(layer2, layer3, nearest);
-  result.score = scores.score;
-  result.threshold = manifest().calibration.image_threshold;
-  result.is_anomalous = result.score > result.threshold;
-  result.anomaly_map = std::move(scores.anomaly_map);
-  result.peak = Peak(result.anomaly_map, manifest().preprocess.width, input.placement);
-  result.timings.score_ms = watch.Lap();
-  return result;
+  std::vector<Result> results(inputs.size());
+  const auto [all2, all3] = Features(inputs);
+  const double features_ms = watch.Lap() / static_cast<double>(inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    Result& result = results[i];
+    const Tensor layer2 = Slice(all2, i);
+    const Tensor layer3 = Slice(all3, i);
+    const NearestRows nearest = Nearest(layer2, layer3);
+    result.timings.features_ms = features_ms;
+    result.timings.search_ms = watch.Lap();
+    PatchScores scores = scorer_.Score(layer2, layer3, nearest);
+    result.score = scores.score;
+    result.threshold = manifest().calibration.image_threshold;
+    result.is_anomalous = result.score > result.threshold;
+    result.anomaly_map = std::move(scores.anomaly_map);
+    result.peak = Peak(result.anomaly_map, manifest().preprocess.width, inputs[i]->placement);
+    result.timings.score_ms = watch.Lap();
+  }
+  return results;
+}
+
+std::pair<Tensor, Tensor> Detector::Features(const std::vector<const Input*>& inputs) {
+  std::vector<std::uint8_t> images;  // (count, H, W, 3)
+  images.reserve(inputs.size() * inputs.front()->pixels.size());
+  for (const Input* input : inputs) {
+    images.insert(images.end(), input->pixels.begin(), input->pixels.end());
+  }
+  const auto turn = EngineTurn();
+  return backend_->Features(images.data(), inputs.size());
+}
+
+std::unique_lock<std::mutex> Detector::EngineTurn() {
+  if (backend_->RunsConcurrently()) return {};
+  return std::unique_lock<std::mutex>(engine_turn_);
 }
 
 NearestRows Detector::Nearest(const Tensor& layer2, const Tensor& layer3) {
+  const auto by_engine = [&] {
+    const auto turn = EngineTurn();
+    return backend_->Nearest(layer2, layer3);
+  };
   NearestRows nearest = hnsw_    ? hnsw_->Nearest(layer2, layer3)
                         : index_ ? index_->Nearest(layer2, layer3)
-                                 : backend_->Nearest(layer2, layer3);
+                                 : by_engine();
   const auto finite = [](float distance) { return std::isfinite(distance); };
   if (!std::all_of(nearest.distances.begin(), nearest.distances.end(), finite)) {
     throw BackendError(backend_->Name() +

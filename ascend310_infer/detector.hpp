@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -17,10 +18,11 @@
 
 namespace patchcore {
 
-// kAuto is the artifact's own kind of index; the others are exact, whatever its kind.
-enum class Search { kAuto, kEngine, kPortable };
+// kAuto is the artifact's own kind of index; the others are exact, whatever its kind. kExact is the
+// faster of the engine's own search and the portable one: on a CPU the portable one.
+enum class Search { kAuto, kExact, kEngine, kPortable };
 
-// How long the stages of one picture took.
+// How long the stages of one picture took; a batch's features count in equal parts.
 struct Timings {
   double features_ms = 0;
   double search_ms = 0;
@@ -37,11 +39,12 @@ struct Result {
   Timings timings;
 };
 
-// An artifact, loaded and ready. Not safe to share between threads.
+// An artifact, loaded and ready. Safe to share between threads; they take turns where the engine
+// wants that.
 class Detector {
  public:
-  // Takes index.hnsw where the artifact has one and `search` is kAuto; else the engine's own exact
-  // search where it has one, unless `search` is kPortable; else the portable one.
+  // Takes index.hnsw where the artifact has one and `search` is kAuto; else the exact search that
+  // `search` names; else, where the engine has none of its own, the portable one.
   // Throws ArtifactError, BackendError as MakeBackend does.
   Detector(const Artifact& artifact, const BackendOptions& options, Search search);
 
@@ -49,14 +52,22 @@ class Detector {
   // Throws BackendError: the engine failed, or gave numbers that are not finite.
   Result Predict(const Input& input);
 
+  // Scores some pictures, which go through the network together; what each gives alone, within
+  // the rounding of the engine. Throws as Predict.
+  //   inputs     any number, not owned
+  std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
+
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
 
  private:
+  std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs);
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
+  std::unique_lock<std::mutex> EngineTurn();
 
   Artifact artifact_;
   std::unique_ptr<Backend> backend_;
+  std::mutex engine_turn_;  // held while an engine runs that cannot run twice at once
   std::unique_ptr<PortableIndex> index_;  // none where the engine or hnsw_ searches
   std::unique_ptr<HnswIndex> hnsw_;       // none where the search is exact
   PatchScorer scorer_;

@@ -78,6 +78,20 @@ void AddBlockProducts(const float* rows, std::size_t count, std::size_t channels
   }
 }
 
+// Takes a row wherever it scores more than the best so far; scores and best are (patches,).
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+[[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
+#endif
+void KeepBetter(const float* scores, std::int32_t row, std::size_t patches, float* best,
+                std::int32_t* best_rows) {
+  for (std::size_t patch = 0; patch < patches; ++patch) {
+    const bool better = scores[patch] > best[patch];
+    best[patch] = better ? scores[patch] : best[patch];
+    best_rows[patch] = better ? row : best_rows[patch];
+  }
+}
+
 // Calls work(first, last, part) for equal shares of [0, count), one thread each.
 void InShares(std::size_t count, std::size_t parts,
               const std::function<void(std::size_t, std::size_t, std::size_t)>& work) {
@@ -128,8 +142,8 @@ NearestRows PortableIndex::Nearest(const Tensor& layer2, const Tensor& layer3) c
       best.rows[patch] = found[part].rows[patch];
     }
   }
-  best.rows.resize(patches);
-  NearestRows nearest{std::vector<float>(patches), std::move(best.rows)};
+  const auto last = best.rows.begin() + static_cast<std::ptrdiff_t>(patches);
+  NearestRows nearest{std::vector<float>(patches), {best.rows.begin(), last}};
   const std::vector<float> vectors = PatchMajor(layer2, layer3);
   const std::size_t size = bank_.channels2 + bank_.channels3;  // D
   InShares(patches, threads_, [&](std::size_t first, std::size_t last, std::size_t) {
@@ -164,46 +178,45 @@ void PortableIndex::SearchRows(const std::vector<float>& panels2,
   const std::size_t stride2 = Panels(height_ * width_) * kWide;
   const std::size_t stride3 = Panels(height_ * width_ / 4) * kWide;
   best.scores.assign(stride2, -std::numeric_limits<float>::infinity());
-  best.rows.assign(stride2, static_cast<std::int64_t>(first));
+  best.rows.assign(stride2, static_cast<std::int32_t>(first));
   std::vector<float> coarse(kBlockRows * stride3), scores(kBlockRows * stride2, 0.0F);
+  std::vector<float> wide(height_ / 2 * width_);
   for (std::size_t start = first; start < last; start += kBlockRows) {
     const std::size_t count = std::min(kBlockRows, last - start);
     std::fill(coarse.begin(), coarse.end(), 0.0F);
     AddBlockProducts(bank_.layer3 + start * bank_.channels3, count, bank_.channels3, panels3,
                      coarse);
     for (std::size_t row = 0; row < count; ++row) {
-      Upsample(coarse.data() + row * stride3, -0.5F * bank_.norms[start + row],
+      Upsample(coarse.data() + row * stride3, -0.5F * bank_.norms[start + row], wide.data(),
                scores.data() + row * stride2);
     }
     AddBlockProducts(bank_.layer2 + start * bank_.channels2, count, bank_.channels2, panels2,
                      scores);
     for (std::size_t row = 0; row < count; ++row) {
-      const float* line = scores.data() + row * stride2;
-      const auto number = static_cast<std::int64_t>(start + row);
-      for (std::size_t patch = 0; patch < stride2; ++patch) {
-        const bool better = line[patch] > best.scores[patch];
-        best.scores[patch] = better ? line[patch] : best.scores[patch];
-        best.rows[patch] = better ? number : best.rows[patch];
-      }
+      KeepBetter(scores.data() + row * stride2, static_cast<std::int32_t>(start + row), stride2,
+                 best.scores.data(), best.rows.data());
     }
   }
 }
 
-// (h/2, w/2) -> (h, w), with `bias` added to every cell.
-void PortableIndex::Upsample(const float* coarse, float bias, float* fine) const {
-  const std::size_t width3 = width_ / 2;
-  for (std::size_t y = 0; y < height_; ++y) {
-    const Taps& vertical = row_taps_[y];
-    const float* upper_line = coarse + vertical.lower * width3;
-    const float* lower_line = coarse + vertical.upper * width3;
+// (h/2, w/2) -> (h, w), with `bias` added to every cell. Every coarse line is widened once.
+//   wide       (h/2, w) of scratch
+void PortableIndex::Upsample(const float* coarse, float bias, float* wide, float* fine) const {
+  for (std::size_t y = 0; y < height_ / 2; ++y) {
+    const float* line = coarse + y * (width_ / 2);
     for (std::size_t x = 0; x < width_; ++x) {
       const Taps& level = column_taps_[x];
-      const float above = level.lower_weight * upper_line[level.lower] +
-                          level.upper_weight * upper_line[level.upper];
-      const float below = level.lower_weight * lower_line[level.lower] +
-                          level.upper_weight * lower_line[level.upper];
+      wide[y * width_ + x] =
+          level.lower_weight * line[level.lower] + level.upper_weight * line[level.upper];
+    }
+  }
+  for (std::size_t y = 0; y < height_; ++y) {
+    const Taps& vertical = row_taps_[y];
+    const float* above = wide + vertical.lower * width_;
+    const float* below = wide + vertical.upper * width_;
+    for (std::size_t x = 0; x < width_; ++x) {
       fine[y * width_ + x] =
-          vertical.lower_weight * above + vertical.upper_weight * below + bias;
+          vertical.lower_weight * above[x] + vertical.upper_weight * below[x] + bias;
     }
   }
 }
@@ -212,12 +225,12 @@ void PortableIndex::Upsample(const float* coarse, float bias, float* fine) const
 std::vector<float> PortableIndex::PatchMajor(const Tensor& layer2, const Tensor& layer3) const {
   const std::size_t patches = height_ * width_;
   const std::size_t size = bank_.channels2 + bank_.channels3;
-  std::vector<float> vectors(patches * size), fine(patches);
+  std::vector<float> vectors(patches * size), wide(patches / 2), fine(patches);
   for (std::size_t channel = 0; channel < size; ++channel) {
     const float* plane = layer2.values.data() + channel * patches;
     if (channel >= bank_.channels2) {
       Upsample(layer3.values.data() + (channel - bank_.channels2) * (patches / 4), 0.0F,
-               fine.data());
+               wide.data(), fine.data());
       plane = fine.data();
     }
     for (std::size_t patch = 0; patch < patches; ++patch) {

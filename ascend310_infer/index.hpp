@@ -48,13 +48,13 @@ class PortableIndex {
   };
   struct Best {
     std::vector<float> scores;  // (P padded)
-    std::vector<std::int64_t> rows;
+    std::vector<std::int32_t> rows;
   };
 
   std::vector<Taps> MakeTaps(std::size_t cells, bool bilinear) const;
   void SearchRows(const std::vector<float>& panels2, const std::vector<float>& panels3,
                   std::size_t first, std::size_t last, Best& best) const;
-  void Upsample(const float* coarse, float bias, float* fine) const;
+  void Upsample(const float* coarse, float bias, float* wide, float* fine) const;
 
   MemoryBank bank_;
   std::size_t height_, width_;  // h, w

@@ -1,6 +1,7 @@
 // The command `patchcore_infer`: score pictures with an artifact, or run its self-test here.
 //
 // argv -> JSON lines or text on stdout, refusals on stderr, exit code 0 done, 1 refused, 2 usage.
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
@@ -15,6 +16,7 @@
 #include "errors.hpp"
 #include "heatmap.hpp"
 #include "options.hpp"
+#include "pipeline.hpp"
 #include "reader.hpp"
 #include "selftest.hpp"
 
@@ -23,10 +25,14 @@ namespace {
 using patchcore::Detector;
 using patchcore::Options;
 using patchcore::Picture;
+using patchcore::PictureBatch;
 using patchcore::ReadPicture;
+using patchcore::Report;
 using patchcore::Result;
 
-void Complain(const std::string& reason) { std::cerr << "patchcore_infer: " << reason << "\n"; }
+std::string Complaint(const std::string& reason) { return "patchcore_infer: " + reason + "\n"; }
+
+void Complain(const std::string& reason) { std::cerr << Complaint(reason); }
 
 // One value as json.dumps of Python writes it.
 template <typename T>
@@ -41,7 +47,7 @@ std::string Line(const Picture& picture, const Result& result, const std::string
                      ", \"is_anomalous\": " + Json(result.is_anomalous) + ", \"peak\": [" +
                      Json(result.peak[0]) + ", " + Json(result.peak[1]) + "]";
   if (!map.empty()) line += ", \"map\": " + Json(map);
-  return line + "}";
+  return line + "}\n";
 }
 
 std::filesystem::path MapPath(const Options& options, const Picture& picture, const char* kind) {
@@ -60,49 +66,68 @@ void RefuseSharedMaps(const Options& options, const std::vector<Picture>& pictur
 }
 
 // Writes both maps of one picture; returns the path of the heat map.
-std::string WriteMaps(const Options& options, const Picture& picture, const Detector& detector,
-                      const ReadPicture& read, const Result& result) {
+std::string WriteMaps(const Options& options, const Detector& detector, const ReadPicture& read,
+                      const Result& result) {
   const auto& size = detector.manifest().preprocess;
   const auto scale = patchcore::ScaleOf(detector.manifest().calibration);
   const auto laid = patchcore::MapOnPhotograph(result.anomaly_map, size.height, size.width,
                                                read.input.placement);
-  const std::filesystem::path heatmap = MapPath(options, picture, "heatmap");
+  const std::filesystem::path heatmap = MapPath(options, read.picture, "heatmap");
   patchcore::WriteHeatmap(heatmap, read.photograph, laid, scale);
-  patchcore::WriteMap(MapPath(options, picture, "map"), result.anomaly_map, size.height,
+  patchcore::WriteMap(MapPath(options, read.picture, "map"), result.anomaly_map, size.height,
                       size.width, scale);
   return heatmap.string();
 }
 
-void PrintTimings(const Picture& picture, const ReadPicture& read, const Result& result) {
+std::string TimingsLine(const ReadPicture& read, const Result& result) {
   const patchcore::Timings& ms = result.timings;
-  std::fprintf(stderr,
-               "timings: %s: read %.2f ms, features %.2f ms, search %.2f ms, score %.2f ms\n",
-               picture.path.c_str(), read.read_ms, ms.features_ms, ms.search_ms, ms.score_ms);
+  std::array<char, 160> text{};
+  std::snprintf(text.data(), text.size(),
+                "read %.2f ms, features %.2f ms, search %.2f ms, score %.2f ms\n", read.read_ms,
+                ms.features_ms, ms.search_ms, ms.score_ms);
+  return "timings: " + read.picture.path + ": " + text.data();
 }
 
-int ScorePictures(const Options& options) {
-  const std::vector<Picture> pictures = patchcore::ListPictures(options.sources);
-  if (!options.maps.empty()) RefuseSharedMaps(options, pictures);
-  Detector detector(patchcore::Artifact::Open(options.artifact), options.backend, options.search);
-  const auto start = std::chrono::steady_clock::now();
-  patchcore::PictureReader reader(pictures, detector.manifest().preprocess, !options.maps.empty());
-  bool refused = false;
-  for (const Picture& picture : pictures) {
-    const ReadPicture read = reader.Next();
+// Scores those pictures of a batch that could be read; every picture keeps its place.
+Report ScoreBatch(const Options& options, Detector& detector, const PictureBatch& batch) {
+  std::vector<const patchcore::Input*> inputs;
+  for (const ReadPicture& read : batch.pictures) {
+    if (read.error.empty()) inputs.push_back(&read.input);
+  }
+  const std::vector<Result> results = detector.PredictBatch(inputs);
+  Report report;
+  auto result = results.begin();
+  for (const ReadPicture& read : batch.pictures) {
     if (!read.error.empty()) {
-      refused = true;
-      Complain(read.error);
-      std::cout << "{\"image\": " << Json(picture.path) << ", \"error\": " << Json(read.error)
-                << "}" << std::endl;
+      report.refused = true;
+      report.complaints += Complaint(read.error);
+      report.lines += "{\"image\": " + Json(read.picture.path) +
+                      ", \"error\": " + Json(read.error) + "}\n";
       continue;
     }
-    const Result result = detector.Predict(read.input);
-    const bool wanted = !options.maps.empty();
     const std::string map =
-        wanted ? WriteMaps(options, picture, detector, read, result) : std::string();
-    std::cout << Line(picture, result, map) << std::endl;
-    if (options.timings) PrintTimings(picture, read, result);
+        options.maps.empty() ? std::string() : WriteMaps(options, detector, read, *result);
+    report.lines += Line(read.picture, *result, map);
+    if (options.timings) report.complaints += TimingsLine(read, *result);
+    ++result;
   }
+  return report;
+}
+
+int ScorePictures(Options options) {
+  const std::vector<Picture> pictures = patchcore::ListPictures(options.sources);
+  if (!options.maps.empty()) RefuseSharedMaps(options, pictures);
+  const std::size_t workers = patchcore::WorkersFor(
+      options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
+  options.backend.workers = workers;
+  Detector detector(patchcore::Artifact::Open(options.artifact), options.backend,
+                    options.search);
+  const auto start = std::chrono::steady_clock::now();
+  patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,
+                                  !options.maps.empty());
+  const bool refused = patchcore::WorkInOrder(reader, workers, [&](const PictureBatch& batch) {
+    return ScoreBatch(options, detector, batch);
+  });
   if (options.timings) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     std::fprintf(stderr, "timings: %zu pictures in %.2f s, %.1f a second, on %s\n", pictures.size(),

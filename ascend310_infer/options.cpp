@@ -23,8 +23,9 @@ std::uint32_t Number(const std::string& name, const std::string& text, std::uint
 
 Search SearchNamed(const std::string& name, const std::string& value) {
   if (value == "auto") return Search::kAuto;
-  if (value == "exact" || value == "engine") return Search::kEngine;
-  if (value != "portable") RefuseChoice(name, value, "auto, exact or portable");
+  if (value == "exact") return Search::kExact;
+  if (value == "engine") return Search::kEngine;
+  if (value != "portable") RefuseChoice(name, value, "auto, exact, engine or portable");
   return Search::kPortable;
 }
 
@@ -37,6 +38,8 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
     options.backend.device_id = Number(name, value, 0);
   } else if (name == "--threads") {
     options.backend.threads = Number(name, value, 1);
+  } else if (name == "--batch") {
+    options.batch = Number(name, value, 1);
   } else if (name == "--search") {
     options.search = SearchNamed(name, value);
   } else if (name == "--maps") {
@@ -60,7 +63,7 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--search" || name == "--maps" || name == "--mindir";
+         name == "--batch" || name == "--search" || name == "--maps" || name == "--mindir";
 }
 
 }  // namespace
@@ -101,8 +104,8 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
 
 std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
-         "                       [--device-id N] [--mindir FILE] [--threads N]\n"
-         "                       [--search auto|exact|portable] [--maps DIR] [--timings]\n"
+         "                       [--device-id N] [--mindir FILE] [--threads N] [--batch N]\n"
+         "                       [--search auto|exact|engine|portable] [--maps DIR] [--timings]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -116,9 +119,13 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --device-id N       which Ascend device (default: 0)
   --mindir FILE       with MindSpore: what converter_lite made of features.mindir; the artifact's
                       own file otherwise
-  --threads N         threads on the CPU (default: the cores given)
+  --threads N         threads on the CPU (default: the cores given); with more than one, up to
+                      four pictures are in work at once
+  --batch N           pictures that go through the network together (default: 1); a converted
+                      model's fixed batch is filled up where pictures are missing
   --search KIND       auto (default): the artifact's own kind of index, exact or hnsw;
-                      exact (or engine): the engine's own exact search where it has one;
+                      exact: the faster of the two exact ones below, on a CPU the portable one;
+                      engine: the engine's own exact search where it has one;
                       portable: the built-in exact one, the reference
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *

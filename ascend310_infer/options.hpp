@@ -24,6 +24,7 @@ struct Options {
   std::string maps;                  // folder for maps; empty: none are written
   BackendOptions backend;
   Search search = Search::kAuto;
+  std::size_t batch = 1;  // pictures that go through the network together
   bool selftest = false;
   bool timings = false;
   bool help = false;

@@ -76,9 +76,10 @@ std::vector<Picture> ListPictures(const std::vector<std::string>& sources) {
 }
 
 PictureReader::PictureReader(const std::vector<Picture>& pictures, const Preprocessing& settings,
-                             bool keep_photographs)
+                             std::size_t batch, bool keep_photographs)
     : pictures_(pictures),
       settings_(settings),
+      batch_(batch),
       keep_photographs_(keep_photographs),
       thread_([this] { ReadAll(); }) {}
 
@@ -91,21 +92,28 @@ PictureReader::~PictureReader() {
   thread_.join();
 }
 
-ReadPicture PictureReader::Next() {
+PictureBatch PictureReader::Next() {
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [this] { return !ready_.empty(); });
-  ReadPicture picture = std::move(ready_.front());
-  ready_.pop_front();
+  changed_.wait(lock, [this] {
+    return ready_.size() >= std::min(batch_, pictures_.size() - taken_);
+  });
+  PictureBatch batch;
+  batch.number = batches_++;
+  while (batch.pictures.size() < batch_ && !ready_.empty()) {
+    batch.pictures.push_back(std::move(ready_.front()));
+    ready_.pop_front();
+  }
+  taken_ += batch.pictures.size();
   lock.unlock();
   changed_.notify_all();
-  return picture;
+  return batch;
 }
 
 void PictureReader::ReadAll() {
   for (const Picture& picture : pictures_) {
-    ReadPicture read = ReadOne(picture.path);
+    ReadPicture read = ReadOne(picture);
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return stopped_ || ready_.size() < kAhead; });
+    changed_.wait(lock, [this] { return stopped_ || ready_.size() < batch_ + 2; });
     if (stopped_) return;
     ready_.push_back(std::move(read));
     lock.unlock();
@@ -113,9 +121,11 @@ void PictureReader::ReadAll() {
   }
 }
 
-ReadPicture PictureReader::ReadOne(const std::string& path) const {
+ReadPicture PictureReader::ReadOne(const Picture& picture) const {
   const auto start = std::chrono::steady_clock::now();
+  const std::string& path = picture.path;
   ReadPicture read;
+  read.picture = picture;
   try {
     Image photograph = ReadImage(path);
     read.input = FitToInput(photograph, settings_);

@@ -27,37 +27,47 @@ std::vector<Picture> ListPictures(const std::vector<std::string>& sources);
 
 // A picture that was read, or why it was not.
 struct ReadPicture {
+  Picture picture;
   Image photograph;  // kept only where it was asked for
   Input input;
   std::string error;   // empty when it was read; else one line that begins with the path
   double read_ms = 0;  // decoding and preprocessing
 };
 
-// Reads pictures in order, at most `kAhead` before they are taken.
+// Some pictures that are scored together.
+struct PictureBatch {
+  std::size_t number = 0;  // 0, 1, … in the order of the pictures
+  std::vector<ReadPicture> pictures;
+};
+
+// Reads pictures in order, a batch and two more before they are taken.
 class PictureReader {
  public:
   // Both references must outlive the reader.
+  //   batch      pictures of one batch, 1 or more
   PictureReader(const std::vector<Picture>& pictures, const Preprocessing& settings,
-                bool keep_photographs);
+                std::size_t batch, bool keep_photographs);
   ~PictureReader();
   PictureReader(const PictureReader&) = delete;
   PictureReader& operator=(const PictureReader&) = delete;
 
-  // The next picture; call it once per picture.
-  ReadPicture Next();
+  // The next batch; only the last is smaller, and after it come empty ones. Several threads may
+  // take batches.
+  PictureBatch Next();
 
  private:
-  static constexpr std::size_t kAhead = 3;
-
   void ReadAll();
-  ReadPicture ReadOne(const std::string& path) const;
+  ReadPicture ReadOne(const Picture& picture) const;
 
   const std::vector<Picture>& pictures_;
   const Preprocessing& settings_;
+  std::size_t batch_;
   bool keep_photographs_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<ReadPicture> ready_;
+  std::size_t taken_ = 0;    // pictures
+  std::size_t batches_ = 0;  // that were taken
   bool stopped_ = false;
   std::thread thread_;  // last: it uses everything above
 };

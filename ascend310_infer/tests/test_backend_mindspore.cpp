@@ -1,9 +1,11 @@
 // backend_mindspore.cpp against a double of MindSpore's API, in both flavours; see
 // mindspore_double/mindspore_double.hpp for what that shows and what it does not.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "backend.hpp"
 #include "catch.hpp"
@@ -42,6 +44,11 @@ patchcore::BackendOptions OnAscend(std::uint32_t device_id = 0) {
 patchcore::Input SelfTestInput(const Artifact& artifact) {
   return patchcore::FitToInput(patchcore::ReadImage(artifact.Path(patchcore::kSelftestPicture)),
                                artifact.manifest().preprocess);
+}
+
+bool Close(const std::vector<float>& left, const std::vector<float>& right) {
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                    [](float a, float b) { return std::abs(a - b) <= 1e-5F; });
 }
 
 std::string FeaturesRefusal(const Artifact& artifact, std::size_t count = 1) {
@@ -105,11 +112,73 @@ TEST_CASE("a dynamic batch is resized, and again") {
   REQUIRE(engine->Features(one.data(), 1).second.shape.front() == 1);
 }
 
-TEST_CASE("a fixed batch of another size is refused with what to do") {
-  const Behaving behaving(Flavour::kOlderSdk);
+TEST_CASE("whatever batch a model was converted for, every picture gets its own layers") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  const int fixed = GENERATE(1, 2, 4);
+  const std::size_t count = GENERATE(1, 3, 4, 5);
+  behaving.behaviour.fixed_batch = fixed;
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  std::vector<std::uint8_t> images;
+  for (std::size_t i = 0; i < count; ++i) {
+    auto pixels = SelfTestInput(artifact).pixels;
+    std::rotate(pixels.begin(), pixels.begin() + static_cast<std::ptrdiff_t>(3 * i), pixels.end());
+    images.insert(images.end(), pixels.begin(), pixels.end());
+  }
+  const auto reference = patchcore::MakeBackend(artifact, {})->Features(images.data(), count);
+  const auto got = patchcore::MakeBackend(artifact, OnAscend())->Features(images.data(), count);
+  REQUIRE(got.first.shape == reference.first.shape);
+  REQUIRE(got.second.shape == reference.second.shape);
+  REQUIRE(Close(got.first.values, reference.first.values));
+  REQUIRE(Close(got.second.values, reference.second.values));
+  const int batches = (static_cast<int>(count) + fixed - 1) / fixed;
+  REQUIRE(behaving.behaviour.runs == batches);
+}
+
+TEST_CASE("a detector's batch on a fixed batch gives what single pictures give") {
+  const Behaving behaving(Flavour::kLite);
+  behaving.behaviour.fixed_batch = 4;
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  patchcore::Detector detector(artifact, OnAscend(), patchcore::Search::kEngine);
+  std::vector<patchcore::Input> inputs(6, SelfTestInput(artifact));
+  std::vector<const patchcore::Input*> batch;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    for (std::uint8_t& pixel : inputs[i].pixels) pixel = static_cast<std::uint8_t>(pixel + 9 * i);
+    batch.push_back(&inputs[i]);
+  }
+  const auto together = detector.PredictBatch(batch);
+  REQUIRE(together.size() == inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const auto alone = detector.Predict(inputs[i]);
+    REQUIRE(std::abs(together[i].score - alone.score) <= 1e-5 * alone.score);
+    REQUIRE(Close(together[i].anomaly_map, alone.anomaly_map));
+  }
+  REQUIRE(detector.PredictBatch({}).empty());
+}
+
+TEST_CASE("workers take turns at an engine that runs one thing at a time") {
+  const Behaving behaving(Flavour::kLite);
+  const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
+  patchcore::Detector detector(artifact, OnAscend(), patchcore::Search::kEngine);
+  const auto input = SelfTestInput(artifact);
+  const double alone = detector.Predict(input).score;
+  std::array<double, 4> scores{};
+  std::vector<std::thread> workers;
+  for (double& score : scores) {
+    workers.emplace_back([&] { score = detector.Predict(input).score; });
+  }
+  for (std::thread& worker : workers) worker.join();
+  for (const double score : scores) REQUIRE(score == alone);
+  REQUIRE(behaving.behaviour.runs == 5);
+}
+
+TEST_CASE("a model for pictures of another size is refused with what to do") {
+  const Behaving behaving(Flavour::kLite);
+  behaving.behaviour.fixed_batch = 2;
+  behaving.behaviour.wrong_input_shape = true;
   const std::string message = FeaturesRefusal(Artifact::Open(PATCHCORE_TINY), 2);
-  REQUIRE(Mentions(message, "expected one uint8 input (2, 64, 64, 3), got (1, 64, 64, 3)"));
-  REQUIRE(Mentions(message, "for batches of 2"));
+  REQUIRE(Mentions(message, "expected one uint8 input (2, 64, 64, 3)"));
+  REQUIRE(Mentions(message, "got (2, 3, 64, 64)"));
+  REQUIRE(Mentions(message, "convert the artifact's features.mindir again"));
 }
 
 TEST_CASE("an absent device is one line that names it and what to check") {

@@ -66,6 +66,24 @@ TEST_CASE("a batch gives what its pictures give alone") {
   REQUIRE(tail(together.second, alone.second));
 }
 
+TEST_CASE("a detector's batch gives what its pictures give alone") {
+  const auto search = GENERATE(patchcore::Search::kEngine, patchcore::Search::kPortable);
+  const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
+  patchcore::Detector detector(artifact, {}, search);
+  std::vector<patchcore::Input> inputs(3, SelfTestInput(artifact));
+  std::reverse(inputs[1].pixels.begin(), inputs[1].pixels.end());
+  inputs[2].pixels.assign(inputs[2].pixels.size(), 200);
+  const auto together = detector.PredictBatch({&inputs[0], &inputs[1], &inputs[2]});
+  REQUIRE(together.size() == inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const auto alone = detector.Predict(inputs[i]);
+    REQUIRE(std::abs(together[i].score - alone.score) <= 1e-5 * alone.score);
+    REQUIRE(together[i].is_anomalous == alone.is_anomalous);
+    REQUIRE(together[i].peak == alone.peak);
+  }
+  REQUIRE(together[0].score != together[1].score);
+}
+
 TEST_CASE("the engine's search and the portable one agree") {
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
   const auto engine = patchcore::MakeBackend(artifact, {});

@@ -2,6 +2,7 @@
 
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -93,6 +94,11 @@ Status Model::Start(const std::string& path, const std::shared_ptr<Context>& con
   const Ort::TypeInfo input = engine_->session.GetInputTypeInfo(0);
   engine_->input_shape = input.GetTensorTypeAndShapeInfo().GetShape();  // (-1, H, W, 3)
   if (Current().flavour == Flavour::kOlderSdk) engine_->input_shape[0] = 1;
+  if (Current().fixed_batch > 0) engine_->input_shape[0] = Current().fixed_batch;
+  if (Current().wrong_input_shape) {
+    std::rotate(engine_->input_shape.begin() + 1, engine_->input_shape.end() - 1,
+                engine_->input_shape.end());
+  }
   return Status();
 }
 
@@ -105,6 +111,7 @@ std::vector<MSTensor> Model::GetInputs() {
 Status Model::Resize(const std::vector<MSTensor>&,
                      const std::vector<std::vector<std::int64_t>>& shapes) {
   if (Current().flavour == Flavour::kOlderSdk) return Status("Resize is not supported.");
+  if (Current().fixed_batch > 0) return Status("The model has no dynamic dims.");
   engine_->input_shape = shapes.at(0);
   return Status();
 }
@@ -115,6 +122,8 @@ Status Model::Predict(const std::vector<MSTensor>& inputs, std::vector<MSTensor>
   outputs->clear();
   if (Current().no_outputs) return Status();
   const std::vector<std::int64_t>& shape = inputs.at(0).Shape();
+  if (shape != engine_->input_shape) return Status("Input shape is not the model's.");
+  ++Current().runs;
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   std::vector<std::uint8_t> pixels(inputs[0].DataSize());
   std::memcpy(pixels.data(), inputs[0].Data().get(), pixels.size());

@@ -8,19 +8,22 @@
 namespace mindspore_double {
 
 enum class Flavour {
-  kLite,      // Build(path) works, Load from a path does not, batches are dynamic
+  kLite,      // Build(path) works, Load from a path does not, batches are dynamic or fixed
   kOlderSdk,  // Build(path) fails, Load and Build(GraphCell) work, the batch is fixed at 1
 };
 
 struct Behaviour {
   Flavour flavour = Flavour::kLite;
+  int fixed_batch = 0;             // of a converted model; 0: dynamic
   bool half_outputs = false;       // answer in fp16, as an NPU may
   bool swapped_outputs = false;    // layer3 first, under other names
   bool float_input = false;        // the model wants float32 pixels
   bool throws_on_predict = false;  // an exception in place of a status
   bool fails_on_predict = false;
+  bool wrong_input_shape = false;  // channels first
   bool wrong_output_shape = false;
   bool no_outputs = false;
+  int runs = 0;            // Predict was called; counted by the double
   int ascend_devices = 1;  // 0 to n - 1 exist; building for another throws, as the driver does
 };
 
