@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+import struct
 import types
 import typing
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 import patchcore_build
 import patchcore_runtime
-from patchcore_runtime import artifact, manifest, memory_bank, preprocess
+from patchcore_runtime import artifact, hnsw_file, manifest, memory_bank, preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = (ROOT / "artifacts" / "FORMAT.md").read_text(encoding="utf-8")
@@ -123,6 +124,20 @@ def test_the_sections_of_the_bank_are_those_of_the_code():
         described.append((_bare(name), _bare(dtype), tuple(letters[side] for side in sides)))
     placed = memory_bank.sections(11, 13, 17, 5)
     assert described == [(part.name, part.dtype, part.shape) for part in placed]
+
+
+def test_the_header_of_the_graph_is_the_struct():
+    assert f"`{hnsw_file.HEADER.format}`" in _section("index.hnsw")
+    codes = {"uint64": "Q", "int32": "i", "uint32": "I", "float64": "d"}
+    rows = _tables("index.hnsw")[0]
+    assert [_bare(row[2]) for row in rows] == list(hnsw_file.FIELDS)
+    described = "<" + "".join(codes[kind] for _, kind, _, _ in rows)
+    assert described == hnsw_file.HEADER.format
+    for place, (offset, *_) in enumerate(rows):
+        assert int(offset) == struct.calcsize(described[: place + 1])
+    limits = {_bare(row[2]): row[3] for row in rows}
+    assert limits["M"] == "m, {} to {}".format(*hnsw_file.LINKS)
+    assert limits["ef_construction"] == "{} to {}".format(*hnsw_file.EF_CONSTRUCTION)
 
 
 @pytest.mark.parametrize(

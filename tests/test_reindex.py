@@ -66,12 +66,12 @@ def test_the_same_artifact_gives_the_same_bytes_twice(tiny_artifact, tmp_path):
 
 @needs_hnswlib
 def test_scores_that_move_too_far_are_refused_unless_forced(photos, tmp_path, capsys):
-    exact = make_artifact(tmp_path / "exact", photos, tiny_config(coreset_ratio=0.5))
+    exact = make_artifact(tmp_path / "exact", photos, tiny_config(coreset_ratio=0.2))
     held_out = tmp_path / "held_out"
     held_out.mkdir()
     for seed in range(100, 103):
         Image.fromarray(striped_photo(seed)).save(held_out / f"{seed}.png")
-    poor = ["--kind", "hnsw", "--m", 4, "--ef-construction", 8, "--ef", 2]
+    poor = ["--kind", "hnsw", "--m", 3, "--ef-construction", 10, "--ef", 10]
     poor += ["--max-score-change", 0, "--output", tmp_path / "poor"]
     assert index(exact, *poor, "--images", held_out) == 1
     refusal = capsys.readouterr().err
@@ -84,6 +84,9 @@ def test_scores_that_move_too_far_are_refused_unless_forced(photos, tmp_path, ca
     assert stored.index.score_change > 0
     assert stored.provenance["index"]["measured_on"].endswith("3 given ones")
     assert runtime_main(["check", str(tmp_path / "poor")]) == 0
+    useless = [*poor[:2], "--m", 2, "--ef-construction", 1, "--ef", 1, "--force"]
+    assert index(exact, *useless, "--images", held_out, "--output", tmp_path / "useless") == 1
+    assert "a change beyond 1 is never stored" in capsys.readouterr().err
 
 
 @needs_hnswlib

@@ -169,8 +169,8 @@ def _refuse_moved_scores(job: IndexJob, quality: Quality) -> None:
     if quality.recall > 0 and change <= (1.0 if job.force else allowed):
         return
     advice = "raise --ef or --m, or stay with --kind exact"
-    if quality.recall > 0 and change <= 1:
-        advice += "; --force takes it as it is"
+    storable = quality.recall > 0 and change <= 1
+    advice += "; --force takes it as it is" if storable else "; a change beyond 1 is never stored"
     raise SearchError(
         f"{job.output}: expected image scores within {allowed:.3g} of the exact search's, got "
         f"{change:.3g} (recall {quality.recall:.4f}); {advice}"
