@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,8 +21,9 @@ from patchcore_runtime.command_line import Run, add_command, new_parser, run_com
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Index
+from patchcore_runtime.ordered_work import work_in_order, workers_for
 from patchcore_runtime.preprocess import SUFFIXES, read_image
-from patchcore_runtime.session import CPU
+from patchcore_runtime.session import CPU, usable_cores
 
 _EXAMPLES = """examples:
   patchcore-runtime check artifacts/bottle
@@ -63,7 +65,10 @@ def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.Argum
 
 def _add_session_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--threads", type=_positive, metavar="N", help="threads (default: the cores given)"
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads in all (default: the cores given); `score` works on up to 4 pictures at once",
     )
     command.add_argument(
         "--providers",
@@ -90,16 +95,20 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
     pictures = list(_pictures(arguments.images))
     if arguments.maps is not None:
         _refuse_shared_maps(pictures, arguments.maps)
+    threads = arguments.threads or usable_cores()
+    workers = workers_for(threads, len(pictures))
     detector = Detector.load(
         arguments.artifact,
-        threads=arguments.threads,
+        threads=threads // workers,
         providers=arguments.providers.split(","),
         search=arguments.search,
     )
     rows: list[dict[str, Any]] = []
-    for path, name in pictures:
-        row = _score_one(detector, path, name, arguments.maps)
+    score = partial(_score_one, detector, arguments.maps)
+    for row in work_in_order(score, pictures, workers=workers):
         rows.append(row)
+        if "error" in row:
+            print(f"patchcore-runtime: {row['error']}", file=sys.stderr)
         print(json.dumps(row), flush=True)
     if arguments.csv:
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:
@@ -107,13 +116,13 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
     return 1 if any("error" in row for row in rows) else 0
 
 
-def _score_one(detector: Detector, path: Path, name: str, maps: Path | None) -> dict[str, Any]:
+def _score_one(detector: Detector, maps: Path | None, picture: tuple[Path, str]) -> dict[str, Any]:
+    path, name = picture
     try:
         image = read_image(path)
         result = detector.predict(image)
     except ImageError as error:
         reason = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-        print(f"patchcore-runtime: {reason}", file=sys.stderr)
         return {"image": str(path), "error": reason}
     row = {
         "image": str(path),
