@@ -1,54 +1,40 @@
 """Time the coreset against the loops it replaces and against the machine's own limit.
 
-    python benchmarks/coreset.py [--rows 163856 --dim 296 --ratio 0.01] [--json]
+    python benchmarks/coreset.py [--torch-python PATH] [--loop-picks 100] [--output DIR]
 
-synthetic patch features (P, D), or --features FILE.npy -> median seconds of each way to pick M
-rows, the ratios between them, and whether the rows are those of the plain float64 loop. All ways
-take turns in one run, so the ratios hold on a busy machine too. Exit code 1 if rows differ.
+real projected patch features (drawn ones without --shared) -> coreset.md and coreset.json: median
+seconds of each way to pick 1 % and 10 %, their ratios, whether the rows are those of the plain
+float64 loop, and the cost over the ratio with its exponent. All ways take turns in one run, so
+the ratios hold on a busy machine too. A loop's picks all cost the same, so by default only some
+are timed and the rest is reckoned. Exit code 1 if rows differ.
 """
 
 import argparse
-import importlib.util
 import json
-import os
-import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from patch_features import real_features, synthetic_features
 from patchcore_build.coreset import coreset_size, select_coreset
+from patchcore_build.machine import describe_machine
 
-GRID = 28  # patches along a side of layer2 for a 224 px picture
-Picks = NDArray[np.int64]
-
-
-def synthetic_features(rows: int, dim: int, seed: int) -> NDArray[np.float32]:
-    """Draw (P, D) features of aligned photographs: one common scene plus smooth variation.
-
-    64 factors with a decaying spectrum, correlated over neighbouring patches, unequal in strength
-    from patch to patch, and a little white noise: as redundant as projected ResNet features.
-    """
-    rng = np.random.default_rng(seed)
-    images, factors = -(-rows // GRID**2), 64
-    fields = rng.standard_normal((images + 1, GRID, GRID, factors), dtype=np.float32)
-    for axis in (1, 2):
-        fields += np.roll(fields, 1, axis)
-        fields += np.roll(fields, 2, axis)
-    strength = rng.gamma(2.0, 0.25, (images, GRID, GRID, 1)).astype(np.float32)
-    latent = (fields[:1] + strength * fields[1:]).reshape(-1, factors)[:rows]
-    spectrum = np.arange(1, factors + 1)[:, None] ** -0.8
-    loading = (rng.standard_normal((factors, dim)) * spectrum / dim**0.5).astype(np.float32)
-    noise = rng.standard_normal((rows, dim), dtype=np.float32) * np.float32(0.3 / dim**0.5)
-    return np.asarray(latent @ loading + noise, dtype=np.float32)
+CURVE = (0.001, 0.003, 0.01, 0.03, 0.1, 0.25)
+OURS, GEMM, NUMPY, TORCH = "ours", "one GEMM at peak", "NumPy gemv loop", "torch cdist loop"
+Features = NDArray[np.float32]
 
 
 def select_coreset_plain(
-    features: NDArray[np.float32], count: int, first: int, dtype: type = np.float64
-) -> Picks:
+    features: Features, count: int, first: int, dtype: type = np.float64
+) -> NDArray[np.int64]:
     """Pick one row at a time: one matrix-vector product over all rows for each pick."""
     points = (features - features.mean(axis=0, dtype=np.float64)).astype(dtype)
     norms = np.einsum("ij,ij->i", points, points)
@@ -67,103 +53,151 @@ def select_coreset_plain(
     return picked
 
 
-def select_coreset_torch(features: NDArray[np.float32], count: int, first: int) -> Picks:
-    """Pick one row at a time with torch.cdist, as most published code does."""
-    import torch  # no dependency of ours: measured only where it is to be had
-
-    points = torch.from_numpy(features)
-    gaps = torch.full((len(points), 1), float("inf"))
-    picked = [first]
-    while len(picked) < count:
-        gaps = torch.minimum(gaps, torch.cdist(points, points[picked[-1] : picked[-1] + 1]))
-        gaps[picked[-1]] = -1.0
-        picked.append(int(gaps.argmax()))
-    return np.array(picked)
+def gemm_flops() -> float:
+    """The best rate of an sgemm that this machine gives now, in operations a second."""
+    size = 1536
+    a, b = np.random.default_rng(0).standard_normal((2, size, size), dtype=np.float32)
+    seconds = []
+    for _ in range(9):
+        start = time.perf_counter()
+        np.matmul(a, b)
+        seconds.append(time.perf_counter() - start)
+    return float(2 * size**3 / min(seconds))
 
 
-def one_product(features: NDArray[np.float32], count: int) -> None:
-    """Multiply P x D by D x M once and do nothing else: no exact greedy does less arithmetic."""
-    others = np.ascontiguousarray(features[:count].T)
-    product = np.empty((4096, count), dtype=np.float32)
-    for start in range(0, len(features), 4096):
-        block = features[start : start + 4096]
-        np.matmul(block, others, out=product[: len(block)])
+def seconds_of(run: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
-def ways_to_measure(
-    features: NDArray[np.float32], count: int, seed: int
-) -> dict[str, Callable[[], Picks | None]]:
-    """Name every way that this machine can run."""
-    first = int(select_coreset(features, 1, seed=seed)[0])
-    ways: dict[str, Callable[[], Picks | None]] = {
-        "lazy batches (ours)": lambda: select_coreset(features, count, seed=seed),
-        "one product (limit)": lambda: one_product(features, count),
-        "NumPy loop float32": lambda: select_coreset_plain(features, count, first, np.float32),
-        "NumPy loop float64": lambda: select_coreset_plain(features, count, first),
-    }
-    if importlib.util.find_spec("torch") is None:
-        print("torch is not installed: its loop is left out", file=sys.stderr)
-    else:
-        ways["torch loop cdist"] = lambda: select_coreset_torch(features, count, first)
-    return ways
+class Race:
+    """All ways to pick `count` rows, in turns."""
+
+    def __init__(self, features: Features, count: int, loop_picks: int, torch: Path | None) -> None:
+        self.features, self.count, self.torch = features, count, torch
+        self.loop_picks = min(count, loop_picks or count)
+        self.first = int(select_coreset(features, 1, seed=0)[0])
+        self.seconds: dict[str, list[float]] = {}
+        self.differs: list[str] = []
+        self.picked = select_coreset(features, count, seed=0)  # also a warm-up
+
+    def run(self, rounds: int, scratch: Path) -> dict[str, Any]:
+        """Median seconds of each way, and how many times ours fits into it."""
+        if self.torch:
+            np.save(scratch / "features.npy", self.features)
+        for _ in range(rounds):
+            rows, dim = self.features.shape
+            self._add(OURS, seconds_of(lambda: select_coreset(self.features, self.count, seed=0)))
+            self._add(GEMM, 2.0 * rows * dim * self.count / gemm_flops())
+            self._add(NUMPY, self._numpy_loop())
+            if self.torch:
+                self._add(TORCH, self._torch_loop(scratch / "features.npy"))
+        medians = {name: statistics.median(times) for name, times in self.seconds.items()}
+        ratios = {
+            name: statistics.median(np.divide(times, self.seconds[OURS]))
+            for name, times in self.seconds.items()
+        }
+        return {
+            "rows": rows, "dim": dim, "count": self.count, "loop_picks": self.loop_picks,
+            "rounds": rounds, "seconds": medians, "ratios": ratios, "differs": self.differs,
+        }  # fmt: skip
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds.setdefault(name, []).append(seconds)
+        print(f"{name:18} {seconds:8.2f} s", file=sys.stderr)
+
+    def _numpy_loop(self) -> float:
+        """Every pick costs the same: what the first ones take, times their share."""
+        start = time.perf_counter()
+        select_coreset_plain(self.features, self.loop_picks, self.first, np.float32)
+        return (time.perf_counter() - start) * self.count / self.loop_picks
+
+    def _torch_loop(self, path: Path) -> float:
+        command = [
+            str(self.torch), str(Path(__file__).with_name("torch_loop.py")), str(path),
+            str(self.loop_picks), str(self.first),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        record = json.loads(done.stdout)
+        if record["picked"] != self.picked[: self.loop_picks].tolist():
+            self.differs.append(TORCH)
+        return float(record["seconds"] * self.count / self.loop_picks)
 
 
-def measure(ways: dict[str, Callable[[], Picks | None]], repeats: int) -> list[dict[str, object]]:
-    """Run all ways in turn, `repeats` times; one record a way."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    picks: dict[str, Picks | None] = {}
-    for _ in range(repeats):
-        for name, run in ways.items():
-            start = time.perf_counter()
-            picks[name] = run()
-            seconds[name].append(time.perf_counter() - start)
-    ours = statistics.median(seconds["lazy batches (ours)"])
-    truth = picks["NumPy loop float64"]
-    records: list[dict[str, object]] = []
-    for name, picked in picks.items():
-        median = statistics.median(seconds[name])
-        record: dict[str, object] = {"name": name, "seconds": median, "ratio": median / ours}
-        if picked is not None and truth is not None:
-            record["same_order"] = bool((picked == truth).all())
-            record["same_rows"] = set(picked.tolist()) == set(truth.tolist())
-        records.append(record)
-    return records
+def cost_curve(features: Features, ratios: tuple[float, ...]) -> dict[str, Any]:
+    """Seconds over the ratio, and the exponent between them (least squares of logarithms)."""
+    seconds = []
+    for ratio in ratios:
+        count = coreset_size(len(features), ratio)
+        seconds.append(seconds_of(lambda n=count: select_coreset(features, n, seed=0)))  # type: ignore[misc]
+        print(f"{ratio:8.2%} {seconds[-1]:8.2f} s", file=sys.stderr)
+    exponent = float(np.polyfit(np.log(ratios), np.log(seconds), 1)[0])
+    return {"ratios": list(ratios), "seconds": seconds, "exponent": exponent}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The results as a page."""
+    lines = ["# Coreset", "", f"Written by `{results['command']}`.", ""]
+    lines += [", ".join(f"{name} {value}" for name, value in results["machine"].items()), ""]
+    for race in results["races"]:
+        lines += [
+            f"## {race['count']:,} of {race['rows']:,} x {race['dim']} ({results['features']})", "",
+            (f"Median of {race['rounds']} rounds; the loops' times are reckoned from their first "
+            f"{race['loop_picks']:,} picks."), "",
+            "| way | seconds | times ours |", "|---|---|---|",
+        ]  # fmt: skip
+        lines += [
+            f"| {name} | {race['seconds'][name]:.2f} | {race['ratios'][name]:.2f} |"
+            for name in race["seconds"]
+        ]
+        lines.append("")
+    curve = results["curve"]
+    lines += ["## Cost over the ratio", "", "| ratio | seconds |", "|---|---|"]
+    lines += [
+        f"| {ratio:.1%} | {seconds:.2f} |"
+        for ratio, seconds in zip(curve["ratios"], curve["seconds"], strict=True)
+    ]
+    lines += ["", f"Exponent: {curve['exponent']:.2f}.", ""]
+    lines.append(f"Rows of the plain float64 loop: {'the same' if results['same'] else 'OTHERS'}.")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Read the options, measure, print."""
+    """Read the options, measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--rows", type=int, default=163_856, help="patches P (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--dim", type=int, default=296, help="feature size D (default: %(default)s)"
-    )
-    parser.add_argument("--ratio", type=float, default=0.01, help="share to keep (%(default)s)")
-    parser.add_argument("--features", help="measure this float32 (P, D) .npy file instead")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    if args.features:
-        features = np.load(args.features, allow_pickle=False)
-    else:
-        features = synthetic_features(args.rows, args.dim, args.seed)
-    rows, dim = features.shape
-    count = coreset_size(rows, args.ratio)
-    records = measure(ways_to_measure(features, count, args.seed), args.repeats)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}"
-    if args.json:
-        sizes = {"rows": rows, "dim": dim, "count": count}
-        print(json.dumps({**sizes, "machine": machine, "results": records}))
-    else:
-        print(f"{rows} x {dim}, {count} rows kept; {machine}; median of {args.repeats}")
-        for record in records:
-            same = ""
-            if "same_order" in record:
-                same = f"same order {record['same_order']}, same rows {record['same_rows']}"
-            print(f"{record['name']:22}{record['seconds']:8.2f} s  x{record['ratio']:6.2f}  {same}")
-    return 0 if records[0]["same_order"] else 1
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--cache", type=Path, default=Path("out/bottle-resnet18-paper.npy"))
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.01, 0.1])
+    parser.add_argument("--loop-picks", type=int, default=100, help="timed of a loop; 0: all")
+    parser.add_argument("--torch-python", type=Path, help="an interpreter that has torch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    features = real_features(arguments.shared, arguments.cache)
+    source = "bottle, resnet18, paper recipe, projected" if features is not None else "drawn"
+    if features is None:
+        features = synthetic_features(163_856, 296, 0)
+    check = 300  # a loop in float64 is slow; the laws in tests/ compare whole selections
+    plain = select_coreset_plain(features, check, int(select_coreset(features, 1, seed=0)[0]))
+    same = bool((plain == select_coreset(features, check, seed=0)).all())
+    races = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for ratio in arguments.ratios:
+            count = coreset_size(len(features), ratio)
+            race = Race(features, count, arguments.loop_picks, arguments.torch_python)
+            races.append(race.run(arguments.rounds, Path(scratch)))
+    results = {
+        "command": "python benchmarks/coreset.py " + " ".join(sys.argv[1:]),
+        "machine": describe_machine(), "features": source, "races": races, "same": same,
+        "curve": cost_curve(features, CURVE),
+    }  # fmt: skip
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "coreset.json").write_text(json.dumps(results, indent=2) + "\n")
+    (arguments.output / "coreset.md").write_text(markdown(results))
+    print(markdown(results))
+    return 0 if same else 1
 
 
 if __name__ == "__main__":
