@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "errors.hpp"
+#include "strict_json.hpp"
 
 namespace patchcore {
 
@@ -53,7 +54,7 @@ std::string OneLine(const std::string& text) {
   std::istringstream words(text);
   std::string line;
   for (std::string word; words >> word;) line += (line.empty() ? "" : " ") + word;
-  return line.substr(0, 200);
+  return Printable(line, 200);
 }
 
 std::size_t UsableCores() {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,7 @@ def test_pictures_of_a_folder_come_sorted_with_their_paths_as_python_prints_them
         (["artifact", "x.png", "--device-id", "-1"], "--device-id: expected a number from 0"),
         (["artifact", "x.png", "--device", "tpu"], "expected cpu or ascend, got 'tpu'"),
         (["artifact", "x.png", "--search"], "--search: expected a value"),
+        (["artifact", "x.png", "--batch", "0"], "--batch: expected a number from 1"),
         (["artifact", "x.png", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["artifact", "x.png", "--selftest"], "--selftest: takes the artifact's own picture"),
     ],
@@ -282,6 +284,44 @@ def test_threads_change_speed_and_never_verdicts(tiny_artifact, photos):
     one, four = (rows_of(run(tiny_artifact, photos, "--threads", n)[1]) for n in (1, 4))
     assert [row["score"] for row in one] == pytest.approx([row["score"] for row in four], rel=1e-5)
     assert [row["is_anomalous"] for row in one] == [row["is_anomalous"] for row in four]
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_give_the_lines_of_single_pictures_with_refused_ones_in_place(
+    batch, threads, cropped_artifact, photos, tmp_path
+):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    for name in ("0000.png", "002a.png", "002b.png", "zzz.png"):
+        (folder / name).write_bytes(b"junk")
+    code, single, said = run(cropped_artifact, folder, "--threads", 1)
+    options = ("--batch", batch, "--threads", threads)
+    again, together, also_said = run(cropped_artifact, folder, *options)
+    assert (code, said) == (again, also_said) == (1, said)
+    assert len(rows_of(single)) == len(rows_of(together)) == 10
+    for alone, row in zip(rows_of(single), rows_of(together), strict=True):
+        if "error" not in alone:
+            assert row.pop("score") == pytest.approx(alone.pop("score"), rel=1e-5)
+        assert row == alone
+
+
+def test_the_number_of_threads_changes_no_bit(tiny_artifact, tmp_path):
+    folder = write_photos(tmp_path / "photos", 20)
+    one, *others = (run(tiny_artifact, folder, "--threads", n)[1] for n in (1, 2, 3, 8))
+    assert others == [one] * 3
+
+
+def test_a_failure_of_the_engine_ends_the_lines_before_its_picture(own_artifact, photos, tmp_path):
+    shutil.copy(own_artifact / "index.onnx", own_artifact / "features.onnx")
+    write_sums(own_artifact)
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "!.png").write_bytes(b"junk")
+    for threads in (1, 3):
+        code, stdout, stderr = run(own_artifact, folder, "--threads", threads)
+        assert code == 1
+        assert [list(row) for row in rows_of(stdout)] == [["image", "error"]]
+        assert len(stderr.splitlines()) == 2
+        assert "onnxruntime: " in stderr.splitlines()[1]
 
 
 def test_timings_go_to_stderr_and_leave_the_json_alone(photos, tiny_artifact):

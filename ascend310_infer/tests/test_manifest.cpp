@@ -1,6 +1,7 @@
 // Laws of manifest.json: every damaged field is named, as Python names it.
 #include "manifest.hpp"
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "errors.hpp"
 #include "files.hpp"
 #include "scratch.hpp"
+#include "strict_json.hpp"
 
 namespace {
 
@@ -244,3 +246,14 @@ TEST_CASE("A message stays on one line whatever a field is called") {
 }
 
 }  // namespace
+
+TEST_CASE("What a message shows of a file is UTF-8 whatever the file holds") {
+  REQUIRE(patchcore::Printable("a\nb\x7F", 9) == "a?b?");
+  REQUIRE(patchcore::Printable("Gr\u00f6\u00dfe \u2713 \U0001F600", 99) ==
+          "Gr\u00f6\u00dfe \u2713 \U0001F600");
+  REQUIRE(patchcore::Printable("\u2713\u2713", 5) == "\u2713");  // never half a character
+  for (const char* bad : {"\xFF", "\x80", "\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xE2\x9C",
+                          "\xF4\x90\x80\x80", "\xC3"}) {
+    REQUIRE(patchcore::Printable(bad, 9) == std::string(std::strlen(bad), '?'));
+  }
+}

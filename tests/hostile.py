@@ -1,0 +1,307 @@
+"""Damaged artifacts and pictures that every program has to refuse, in one shared list.
+
+One entry is what is damaged and what the refusal has to name: file and, where there is one, field.
+"""
+
+import dataclasses
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from artifact_factory import write_sums
+from patchcore_runtime.artifact import RUNTIME_FILES
+
+FREE = ("config", "provenance")  # objects whose inside no program decides by
+BANK_HEADER = struct.Struct("<8sIIQIII")
+BANK_FIELDS = ("magic", "version", "start", "rows", "channels2", "channels3", "neighbours")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What to do to an artifact folder, and what the refusal has to name."""
+
+    name: str
+    do: Callable[[Path], None]
+    named: tuple[str, ...]
+    sums: bool = True  # write SHA256SUMS anew, as somebody would who means it
+
+
+OUT_OF_RANGE = [
+    ("preprocess.resize", "squeeze"),
+    ("preprocess.filter", "nearest"),
+    ("preprocess.height", 31),
+    ("preprocess.height", 65),
+    ("preprocess.width", 0),
+    ("preprocess.width", 97),
+    ("preprocess.resize_height", 8193),
+    ("preprocess.resize_width", 8193),
+    ("preprocess.resize_width", 2**40),
+    ("features.layer2.channels", 0),
+    ("features.layer2.channels", 2**16 + 1),
+    ("features.layer2.height", 9),
+    ("features.layer2.width", 11),
+    ("features.layer3.height", 3),
+    ("features.layer3.width", 7),
+    ("features.layer3_upsampling", "bicubic"),
+    ("memory_bank.rows", 0),
+    ("memory_bank.rows", 2**31),
+    ("memory_bank.neighbours", 0),
+    ("memory_bank.neighbours", 30),
+    ("index.kind", "faiss"),
+    ("scoring.image_score", "mean"),
+    ("scoring.sigma_px", 0),
+    ("scoring.sigma_px", 1024.5),
+    ("calibration.images", 0),
+    ("calibration.folds", 0),
+    ("calibration.target_fpr", 0),
+    ("calibration.target_fpr", 1),
+    ("calibration.image_threshold", -0.001),
+    ("calibration.pixel_threshold", 1e9),
+    ("calibration.quantile_levels", [0.5]),
+    ("calibration.quantile_levels", [0.1, "high"]),
+    ("selftest.defect_box", [28, 44, 36]),
+    ("selftest.defect_box", [28, 44, 36, 52, 60]),
+    ("selftest.defect_box", [28, 44, 65, 52]),
+    ("selftest.defect_box", [28, 44, 36, 97]),
+    ("selftest.defect_box", [-1, 44, 36, 52]),
+    ("selftest.defect_box", [36, 44, 28, 52]),
+    ("selftest.defect_box", [28, 44.5, 36, 52]),
+    ("selftest.score_tolerance", 0),
+    ("selftest.score_tolerance", 0.2),
+    ("selftest.map_tolerance", 0),
+    ("selftest.map_tolerance", 0.2),
+    ("training.images", ["000.png", 1]),
+    *(("format_version", value) for value in (0, 99, -1, "1", True, None, 1.5, [1], 10**30)),
+]
+# A refusal may name what the field has to fit to.
+ALSO_NAMED = {
+    "preprocess.resize_height": "resize_height",
+    "features.layer2.height": "features.layer2",
+    "features.layer2.width": "features.layer2",
+    "features.layer3.height": "features.layer3",
+    "features.layer3.width": "features.layer3",
+}
+NO_MANIFEST = ["", "{", "[]", "null", "1", '"x"', "{}", "[" * 100_000, b"\xff\xfe\x00"]
+WRONG_TYPES = [None, True, [], {}, "", "text", 1.5, -1, 10**400]
+
+
+def manifest_damages(document: dict) -> list[Damage]:
+    """Every way of spoiling manifest.json that the Python tests know, for one good document."""
+    damages = [
+        _manifest(
+            f"{path} is {value!r:.20}", _with(document, path, value), ALSO_NAMED.get(path, path)
+        )
+        for path, value in OUT_OF_RANGE
+    ]
+    damages += [_text(f"text {text[:9]!r}", text) for text in NO_MANIFEST]
+    for path in _fields(document):
+        dotted = ".".join(path)
+        damages.append(_manifest(f"no {dotted}", _without(document, path), path[-1]))
+        if isinstance(_get(document, path), dict) and path[-1] not in FREE:
+            surprise = f"{dotted}.surprise"
+            damages.append(_manifest(f"{surprise}", _with(document, surprise, 1), surprise))
+        damages += [
+            _manifest(f"{dotted} is {wrong!r:.9}", _with(document, dotted, wrong), path[0])
+            for wrong in WRONG_TYPES
+            if not _may_stand(path, _get(document, path), wrong)
+        ]
+    damages.append(_manifest("surprise", {**document, "surprise": 1}, "surprise"))
+    text = json.dumps(document)
+    sigma = f'"sigma_px": {document["scoring"]["sigma_px"]}'
+    damages += [
+        _text(f"sigma {token}", text.replace(sigma, f'"sigma_px": {token}'))
+        for token in ("NaN", "Infinity", "-Infinity", "1e999")
+    ]
+    damages.append(
+        _text("sigma twice", text.replace(sigma, f'"sigma_px": 9.0, {sigma}'), "sigma_px")
+    )
+    return damages
+
+
+def bank_damages(folder: Path) -> list[Damage]:
+    """Ways of spoiling memory_bank.bin of one good artifact, the checksums made to fit."""
+    content = (folder / "memory_bank.bin").read_bytes()
+    fields = dict(zip(BANK_FIELDS, BANK_HEADER.unpack_from(content), strict=True))
+    changes = [{"magic": b"PCMEMBNL"}, {"version": 2}, {"version": 0}, {"start": 128}]
+    changes += [
+        {field: value}
+        for field in ("rows", "channels2", "channels3", "neighbours")
+        for value in (0, 60, 2**16, 2**31, 2**32 - 1)
+    ]
+    changes += [{"rows": rows} for rows in (2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1)]
+    bad = [
+        (f"header {change}", BANK_HEADER.pack(*{**fields, **change}.values()) + content[44:])
+        for change in changes
+    ]
+    bad += [(f"cut to {size}", content[:size]) for size in (0, 1, 8, 43, 44, 63, 64, 100, -64, -1)]
+    bad.append(("longer", content + bytes(64)))
+    neighbours = -(-(fields["rows"] * fields["neighbours"] * 4) // 64) * 64
+    bad += [
+        (f"neighbour {row}", _with_int(content, len(content) - neighbours, row))
+        for row in (-1, fields["rows"], 2**31 - 1, -(2**31))
+    ]
+    return [_bytes(f"memory_bank.bin {name}", "memory_bank.bin", spoilt) for name, spoilt in bad]
+
+
+def file_damages(folder: Path) -> list[Damage]:
+    """Files gone, altered, unlisted, of other kinds; the checksums stay as they were."""
+    damages = []
+    for name in RUNTIME_FILES:
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        damages.append(_bytes(f"{name} altered", name, bytes(content), sums=False))
+        damages.append(_bytes(f"{name} empty", name, b"", sums=False))
+        damages.append(_folder(name))
+        damages.append(_unlisted(folder, name))
+    damages += [_gone(name) for name in (*RUNTIME_FILES, "SHA256SUMS")]
+    damages += [
+        _bytes(f"sums {text[:9]!r}", "SHA256SUMS", text, sums=False)
+        for text in (
+            b"nonsense\n",
+            b"abc  manifest.json\n",
+            b"\n",
+            b"0" * 66 + b"\n",
+            b"\xff\xfe\0",
+        )
+    ]
+    damages += [
+        _bytes(f"features.onnx {text!r}", "features.onnx", text) for text in (b"", b"not a graph")
+    ]
+    return damages
+
+
+def pictures() -> dict[str, bytes]:
+    """Name -> content of a file that is no picture any program may read."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8))
+    files = {
+        "empty.png": b"",
+        "text.png": b"text",
+        "signature.png": b"\x89PNG\r\n\x1a\n",
+        "zeros.jpg": bytes(5000),
+        "line\nbreak.png": b"text",
+        "%s{0}.jpg": b"GIF89a",
+        "bomb.png": png(2**31 - 1, 2**31 - 1, bytes(1000)),
+        "large.png": png(8193, 8192, bytes(1000)),
+        "long.png": png(8192, 8193, bytes(1000)),
+        "lines_missing.png": png(100, 100, bytes(500)),
+    }
+    for kind in ("GIF", "PPM", "ICO", "PDF", "EPS", "TGA", "JPEG2000"):
+        files[f"{kind}.png"] = encoded(image, kind)
+    for side in ((1, 1), (7, 100), (100, 7)):
+        files[f"small{side[0]}x{side[1]}.png"] = encoded(Image.new("RGB", side), "PNG")
+    for kind in ("PNG", "JPEG"):
+        whole = encoded(image, kind)
+        for length in (1, 8, 30, 60, 200, len(whole) // 2, len(whole) * 4 // 5):
+            files[f"cut{length}.{kind.lower()}"[:-1] + kind[-1].lower()] = whole[:length]
+    return files
+
+
+def png(width: int, height: int, scanlines: bytes) -> bytes:
+    """A PNG by hand, for headers that Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(scanlines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    """A picture as a file of this kind."""
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def apply(damage: Damage, folder: Path) -> None:
+    """Spoil an artifact folder."""
+    damage.do(folder)
+    if damage.sums:
+        write_sums(folder)
+
+
+def _bytes(name, file, content, *, named=(), sums=True):
+    return Damage(
+        name=name,
+        do=lambda folder: (folder / file).write_bytes(content),
+        named=(file, *named),
+        sums=sums,
+    )
+
+
+def _text(name, text, *named):
+    content = text if isinstance(text, bytes) else text.encode()
+    return _bytes(f"manifest {name}", "manifest.json", content, named=named)
+
+
+def _manifest(name, document, *named):
+    return _text(name, json.dumps(document), *named)
+
+
+def _gone(name):
+    return Damage(
+        name=f"{name} gone", do=lambda folder: (folder / name).unlink(), named=(name,), sums=False
+    )
+
+
+def _folder(name):
+    def replace(folder):
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return Damage(name=f"{name} is a folder", do=replace, named=(name,), sums=False)
+
+
+def _unlisted(folder, name):
+    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = "".join(line for line in lines if not line.endswith(f"  {name}\n")).encode()
+    return _bytes(f"{name} unlisted", "SHA256SUMS", kept, named=(name,), sums=False)
+
+
+def _with_int(content, offset, value):
+    return content[:offset] + struct.pack("<i", value) + content[offset + 4 :]
+
+
+def _fields(value, path=()):
+    """Path of every field of a document, objects before what is in them."""
+    for name, inner in value.items():
+        yield (*path, name)
+        if isinstance(inner, dict) and name not in FREE:
+            yield from _fields(inner, (*path, name))
+
+
+def _get(document, path):
+    for name in path:
+        document = document[name]
+    return document
+
+
+def _with(document, dotted, value):
+    changed = json.loads(json.dumps(document))
+    *above, last = dotted.split(".")
+    _get(changed, above)[last] = value
+    return changed
+
+
+def _without(document, path):
+    changed = json.loads(json.dumps(document))
+    del _get(changed, path[:-1])[path[-1]]
+    return changed
+
+
+def _may_stand(path, value, wrong):
+    """Whether a value of the wrong list is a right one for this field."""
+    if isinstance(value, type(wrong)) and not isinstance(value, int | float):
+        return True  # any text, list or object
+    if isinstance(wrong, float) and isinstance(value, float):
+        return True
+    return path == ("calibration", "heatmap", "low") and wrong == -1
