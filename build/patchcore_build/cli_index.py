@@ -36,7 +36,7 @@ def add_index_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     graph.add_argument(
         "--ef", type=at_least(1), metavar="N",
-        help="candidates kept while it is searched: more find more, slower (default 64)",
+        help="candidates kept while it is searched: more find more, slower (default 128)",
     )  # fmt: skip
     graph.add_argument(
         "--images", type=Path, metavar="DIR",
