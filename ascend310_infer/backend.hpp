@@ -24,6 +24,7 @@ struct BackendOptions {
   std::size_t threads = 1;      // of one operator on the CPU
   bool search = true;           // load the engine's own search, too, where there is one
   std::string mindir;           // for MindSpore: a converted features.mindir; empty: the artifact's
+  std::string index_mindir;     // the same for index.mindir
 };
 
 // One artifact's graphs on one device. Not safe to share between threads.
@@ -49,6 +50,9 @@ class Backend {
 
   // The engine and its version, for people.
   virtual std::string Name() const = 0;
+
+  // How the engine's search went so far, for people; empty where there is nothing to say.
+  virtual std::string SearchNote() const { return ""; }
 };
 
 // The engine for a device: ONNX Runtime for the CPU, else MindSpore.

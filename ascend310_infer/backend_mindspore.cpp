@@ -1,8 +1,10 @@
-// features.mindir on MindSpore: Ascend 310/310P, or the CPU where MindSpore Lite offers it.
+// features.mindir and index.mindir on MindSpore: Ascend 310/310P, or the CPU where MindSpore Lite
+// offers it.
 //
 // One source for two libraries. MindSpore Lite builds a model from its path; MindSpore's own older
-// C++ SDK refuses that and wants Serialization::Load and Build(GraphCell). The search stays with
-// PortableIndex: it ranks in float32 on the host, so fp16 on the device never decides it.
+// C++ SDK refuses that and wants Serialization::Load and Build(GraphCell). Of the search the
+// device does the shortlist only; shortlist.hpp ranks and proves it, so fp16 never decides it.
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <functional>
@@ -13,6 +15,7 @@
 #include "include/api/context.h"
 #include "include/api/model.h"
 #include "include/api/serialization.h"
+#include "shortlist.hpp"
 
 namespace patchcore {
 namespace {
@@ -71,103 +74,193 @@ bool IsHalf(const ms::MSTensor& tensor) {
   return tensor.DataType() == ms::DataType::kNumberTypeFloat16;
 }
 
-// Copies one output to the host, in float32.
-Tensor Copied(const ms::MSTensor& output, const std::vector<std::int64_t>& shape) {
+std::size_t Count(const std::vector<std::int64_t>& shape) {
   std::size_t count = 1;
   for (const std::int64_t side : shape) count *= static_cast<std::size_t>(side);
-  const std::shared_ptr<const void> bytes = output.Data();
-  const std::size_t size = count * (IsHalf(output) ? sizeof(std::uint16_t) : sizeof(float));
-  if (bytes == nullptr || output.DataSize() != size) {
-    throw BackendError("mindspore: output " + ShapeText(shape) + ": expected " +
-                       std::to_string(size) + " bytes, got " + std::to_string(output.DataSize()));
-  }
-  Tensor tensor{shape, std::vector<float>(count)};
-  if (!IsHalf(output)) {
-    std::memcpy(tensor.values.data(), bytes.get(), size);
-    return tensor;
-  }
-  const auto* halves = static_cast<const std::uint16_t*>(bytes.get());
-  for (std::size_t i = 0; i < count; ++i) tensor.values[i] = FromHalf(halves[i]);
-  return tensor;
+  return count;
 }
 
-class MindSporeBackend : public Backend {
- public:
-  MindSporeBackend(const Artifact& artifact, const BackendOptions& options)
-      : input_(artifact.manifest().preprocess),
-        features_(artifact.manifest().features),
-        name_("MindSpore on " + DeviceName(options)) {
-    if (features_.precision == FeaturePrecision::kInt8) {
-      throw ArtifactError(artifact.Path(kManifestFile).string() +
-                          ": features.precision: expected float32 for MindSpore, got int8, whose "
-                          "bank fits features.onnx alone; fit again without --quantize");
-    }
-    if (options.mindir.empty()) artifact.Verify({kFeaturesMindir});
-    model_ = BuildModel(
-        options.mindir.empty() ? artifact.Path(kFeaturesMindir).string() : options.mindir, options);
+// The output's bytes, as many as its shape and type need.
+std::shared_ptr<const void> Bytes(const ms::MSTensor& output, std::size_t number_size) {
+  const std::size_t size = Count(output.Shape()) * number_size;
+  std::shared_ptr<const void> bytes = output.Data();
+  if (bytes == nullptr || output.DataSize() != size) {
+    throw BackendError("mindspore: output " + ShapeText(output.Shape()) + ": expected " +
+                       std::to_string(size) + " bytes, got " + std::to_string(output.DataSize()));
   }
+  return bytes;
+}
 
-  // A converted model may have a fixed batch; it must be `count` then.
-  std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
-    const ms::MSTensor described = Described(count);
-    const std::size_t size = count * input_.height * input_.width * 3;
+// Copies one output to the host, in float32.
+std::vector<float> Floats(const ms::MSTensor& output) {
+  std::vector<float> values(Count(output.Shape()));
+  if (!IsHalf(output)) {
+    std::memcpy(values.data(), Bytes(output, sizeof(float)).get(), values.size() * sizeof(float));
+    return values;
+  }
+  const auto bytes = Bytes(output, sizeof(std::uint16_t));
+  const auto* halves = static_cast<const std::uint16_t*>(bytes.get());
+  std::transform(halves, halves + values.size(), values.begin(), FromHalf);
+  return values;
+}
+
+std::vector<std::int32_t> Integers(const ms::MSTensor& output) {
+  std::vector<std::int32_t> values(Count(output.Shape()));
+  const auto bytes = Bytes(output, sizeof(std::int32_t));
+  std::memcpy(values.data(), bytes.get(), values.size() * sizeof(std::int32_t));
+  return values;
+}
+
+bool HoldsFloats(const ms::MSTensor& tensor) {
+  return IsHalf(tensor) || tensor.DataType() == ms::DataType::kNumberTypeFloat32;
+}
+
+bool HoldsIntegers(const ms::MSTensor& tensor) {
+  return tensor.DataType() == ms::DataType::kNumberTypeInt32;
+}
+
+// What a graph's one input must be, with words for messages.
+struct InputRule {
+  enum ms::DataType type;
+  const char* type_name;
+  std::string advice;  // where it is another one
+};
+
+// One graph on one device.
+class Graph {
+ public:
+  Graph(const std::string& path, const BackendOptions& options, InputRule rule)
+      : name_("MindSpore on " + DeviceName(options)),
+        rule_(std::move(rule)),
+        model_(BuildModel(path, options)) {}
+
+  const std::string& name() const { return name_; }
+
+  // Runs it on one input; `data` holds `size` bytes of the rule's type, not owned.
+  std::vector<ms::MSTensor> Run(const std::vector<std::int64_t>& shape, const void* data,
+                                std::size_t size) {
+    const ms::MSTensor described = Described(shape);
     // The constructor copies the bytes, in Lite and in the older SDK.
-    const ms::MSTensor input(described.Name(), described.DataType(), InputShape(count), images,
-                             size);
+    const ms::MSTensor input(described.Name(), described.DataType(), shape, data, size);
     std::vector<ms::MSTensor> outputs;
     const std::string failure = Failure([&] { return model_->Predict({input}, &outputs); });
     if (!failure.empty()) throw BackendError(name_ + ": cannot run the graph (" + failure + ")");
-    return {Find(outputs, BatchShape(features_.layer2, count)),
-            Find(outputs, BatchShape(features_.layer3, count))};
+    return outputs;
   }
 
-  std::string Name() const override { return name_; }
+  // The output of this shape and kind. Engines may rename and reorder outputs; two of one graph
+  // always differ in one of both.
+  const ms::MSTensor& Find(const std::vector<ms::MSTensor>& outputs,
+                           const std::vector<std::int64_t>& shape,
+                           bool (*holds)(const ms::MSTensor&)) const {
+    std::string got;
+    for (const ms::MSTensor& output : outputs) {
+      if (holds(output) && output.Shape() == shape) return output;
+      got += (got.empty() ? "" : ", ") + ShapeText(output.Shape());
+    }
+    throw BackendError(name_ + ": expected an output " + ShapeText(shape) +
+                       (holds == HoldsIntegers ? " of int32" : "") +
+                       " as manifest.json says, got " + (got.empty() ? "none" : got) +
+                       "; the model belongs to another artifact");
+  }
 
  private:
-  std::vector<std::int64_t> InputShape(std::size_t count) const {
-    return {static_cast<std::int64_t>(count), static_cast<std::int64_t>(input_.height),
-            static_cast<std::int64_t>(input_.width), 3};
-  }
-
-  // The model's one input, brought to `count` pictures where its batch is dynamic.
-  ms::MSTensor Described(std::size_t count) {
-    const std::vector<std::int64_t> shape = InputShape(count);
+  // The model's one input, brought to `shape` where its batch is dynamic.
+  ms::MSTensor Described(const std::vector<std::int64_t>& shape) {
     std::vector<ms::MSTensor> inputs = model_->GetInputs();
     if (inputs.size() == 1 && inputs[0].Shape() != shape) {
       const std::string failure = Failure([&] { return model_->Resize(inputs, {shape}); });
       if (failure.empty()) inputs = model_->GetInputs();
     }
-    const bool bytes =
-        inputs.size() == 1 && inputs[0].DataType() == ms::DataType::kNumberTypeUInt8;
-    if (!bytes || inputs[0].Shape() != shape) {
+    const bool typed = inputs.size() == 1 && inputs[0].DataType() == rule_.type;
+    if (!typed || inputs[0].Shape() != shape) {
       const std::string got = inputs.empty() ? "no input" : ShapeText(inputs[0].Shape());
-      throw BackendError(name_ + ": expected one uint8 input " + ShapeText(shape) + ", got " + got +
-                         (inputs.empty() || bytes ? "" : " of another type") +
-                         "; convert the artifact's features.mindir again, for batches of " +
-                         std::to_string(count));
+      throw BackendError(name_ + ": expected one " + rule_.type_name + " input " +
+                         ShapeText(shape) + ", got " + got +
+                         (inputs.empty() || typed ? "" : " of another type") + "; " +
+                         rule_.advice + std::to_string(shape.front()));
     }
     return inputs[0];
   }
 
-  // Engines may rename and reorder outputs; the shapes of layer2 and layer3 always differ.
-  Tensor Find(const std::vector<ms::MSTensor>& outputs,
-              const std::vector<std::int64_t>& shape) const {
-    std::string got;
-    for (const ms::MSTensor& output : outputs) {
-      const bool number =
-          IsHalf(output) || output.DataType() == ms::DataType::kNumberTypeFloat32;
-      if (number && output.Shape() == shape) return Copied(output, shape);
-      got += (got.empty() ? "" : ", ") + ShapeText(output.Shape());
+  std::string name_;
+  InputRule rule_;
+  std::unique_ptr<ms::Model> model_;
+};
+
+// The converted file that the options name, or the artifact's own, compared with its sum.
+std::string ModelPath(const Artifact& artifact, std::string_view file,
+                      const std::string& converted) {
+  if (!converted.empty()) return converted;
+  artifact.Verify({file});
+  return artifact.Path(file).string();
+}
+
+class MindSporeBackend : public Backend {
+ public:
+  MindSporeBackend(const Artifact& artifact, const BackendOptions& options)
+      : input_(artifact.manifest().preprocess), features_(artifact.manifest().features) {
+    if (features_.precision == FeaturePrecision::kInt8) {
+      throw ArtifactError(artifact.Path(kManifestFile).string() +
+                          ": features.precision: expected float32 for MindSpore, got int8, whose "
+                          "bank fits features.onnx alone; fit again without --quantize");
     }
-    throw BackendError(name_ + ": expected an output " + ShapeText(shape) +
-                       " as manifest.json says, got " + (got.empty() ? "none" : got) +
-                       "; the model belongs to another artifact");
+    network_ = std::make_unique<Graph>(
+        ModelPath(artifact, kFeaturesMindir, options.mindir), options,
+        InputRule{ms::DataType::kNumberTypeUInt8, "uint8",
+                  "convert the artifact's features.mindir again, for batches of "});
+    const std::size_t candidates = artifact.manifest().index.mindir_candidates;
+    if (!options.search || candidates == 0) return;
+    search_ = std::make_unique<Graph>(
+        ModelPath(artifact, kIndexMindir, options.index_mindir), options,
+        InputRule{ms::DataType::kNumberTypeFloat32, "float32",
+                  "convert the artifact's index.mindir again, for a number of patches of "});
+    shortlist_ = std::make_unique<Shortlist>(artifact.bank(), features_, candidates,
+                                             options.threads);
   }
 
+  // A converted model may have a fixed batch; it must be `count` then.
+  std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
+    const std::vector<std::int64_t> shape{static_cast<std::int64_t>(count),
+                                          static_cast<std::int64_t>(input_.height),
+                                          static_cast<std::int64_t>(input_.width), 3};
+    const auto outputs = network_->Run(shape, images, Count(shape));
+    const auto layer = [&](const LayerShape& size) {
+      const auto expected = BatchShape(size, count);
+      return Tensor{expected, Floats(network_->Find(outputs, expected, HoldsFloats))};
+    };
+    return {layer(features_.layer2), layer(features_.layer3)};
+  }
+
+  bool HasSearch() const override { return shortlist_ != nullptr; }
+
+  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) override {
+    if (!HasSearch()) return Backend::Nearest(layer2, layer3);
+    const Queries queries = shortlist_->Ask(layer2, layer3);
+    const Tensor& columns = queries.columns;
+    const auto outputs = search_->Run(columns.shape, columns.values.data(),
+                                      columns.values.size() * sizeof(float));
+    const std::vector<std::int64_t> shape{columns.shape.front(),
+                                          static_cast<std::int64_t>(shortlist_->count())};
+    const Candidates candidates{Floats(search_->Find(outputs, shape, HoldsFloats)),
+                                Integers(search_->Find(outputs, shape, HoldsIntegers))};
+    return shortlist_->Rank(queries, candidates, layer2, layer3);
+  }
+
+  std::string Name() const override { return network_->name(); }
+
+  std::string SearchNote() const override {
+    if (!HasSearch()) return "";
+    return "the device's shortlist decided " +
+           std::to_string(shortlist_->patches() - shortlist_->searched()) + " patches, the host " +
+           std::to_string(shortlist_->searched());
+  }
+
+ private:
   Preprocessing input_;
   patchcore::Features features_;
-  std::string name_;
-  std::unique_ptr<ms::Model> model_;
+  std::unique_ptr<Graph> network_, search_;
+  std::unique_ptr<Shortlist> shortlist_;  // none where the host searches alone
 };
 
 }  // namespace

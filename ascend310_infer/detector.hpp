@@ -48,6 +48,7 @@ class Detector {
 
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
+  std::string SearchNote() const { return backend_->SearchNote(); }
 
  private:
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);

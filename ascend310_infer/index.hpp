@@ -35,6 +35,12 @@ class PortableIndex {
   // Throws std::invalid_argument when a shape is another one.
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) const;
 
+  // Whole patch vectors, (P, D), of the same layers; the distances are those of these.
+  std::vector<float> PatchVectors(const Tensor& layer2, const Tensor& layer3) const;
+
+  // From one patch vector (D,) to one row, computed from the difference.
+  float Distance(const float* patch, std::size_t row) const;
+
  private:
   // Two cells of layer3's grid that a cell of layer2's grid lies between.
   struct Taps {
@@ -50,8 +56,6 @@ class PortableIndex {
   void SearchRows(const std::vector<float>& panels2, const std::vector<float>& panels3,
                   std::size_t first, std::size_t last, Best& best) const;
   void Upsample(const float* coarse, float bias, float* fine) const;
-  std::vector<float> PatchMajor(const Tensor& layer2, const Tensor& layer3) const;
-  float Distance(const float* patch, std::size_t row) const;
 
   MemoryBank bank_;
   std::size_t height_, width_;  // h, w

@@ -39,6 +39,9 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--mindir") {
     if (value.empty()) RefuseChoice(name, value, "a file");
     options.backend.mindir = value;
+  } else if (name == "--index-mindir") {
+    if (value.empty()) RefuseChoice(name, value, "a file");
+    options.backend.index_mindir = value;
   } else {
     throw UsageError("unrecognized arguments: " + name);
   }
@@ -54,7 +57,8 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--search" || name == "--maps" || name == "--mindir";
+         name == "--search" || name == "--maps" || name == "--mindir" ||
+         name == "--index-mindir";
 }
 
 }  // namespace
@@ -95,8 +99,9 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
 
 std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
-         "                       [--device-id N] [--mindir FILE] [--threads N]\n"
-         "                       [--search engine|portable] [--maps DIR] [--timings]\n"
+         "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
+         "                       [--threads N] [--search engine|portable] [--maps DIR]\n"
+         "                       [--timings]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -110,8 +115,10 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --device-id N       which Ascend device (default: 0)
   --mindir FILE       with MindSpore: what converter_lite made of features.mindir; the artifact's
                       own file otherwise
+  --index-mindir FILE the same for index.mindir
   --threads N         threads on the CPU (default: the cores given)
-  --search KIND       engine (default): the engine's own exact search where it has one;
+  --search KIND       engine (default): the engine's own exact search where it has one, with
+                      MindSpore a shortlist by the device that the host ranks and proves;
                       portable: the built-in one, the reference
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
