@@ -25,6 +25,7 @@ struct BackendOptions {
   std::size_t workers = 1;      // pictures (or batches) in work at once; they share the threads
   bool search = true;           // load the engine's own search, too, where there is one
   std::string mindir;           // for MindSpore: a converted features.mindir; empty: the artifact's
+  std::string index_mindir;     // the same for index.mindir
 };
 
 // One artifact's graphs on one device. Safe to share between threads only where it says so.
@@ -53,6 +54,9 @@ class Backend {
 
   // The engine and its version, for people.
   virtual std::string Name() const = 0;
+
+  // How the engine's search went so far, for people; empty where there is nothing to say.
+  virtual std::string SearchNote() const { return ""; }
 };
 
 // The engine for a device: ONNX Runtime for the CPU, else MindSpore.

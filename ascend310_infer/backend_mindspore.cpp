@@ -1,8 +1,9 @@
-// features.mindir on MindSpore: Ascend 310/310P, or the CPU where MindSpore Lite offers it.
+// features.mindir and index.mindir on MindSpore: Ascend 310/310P, or the CPU where MindSpore Lite
+// offers it.
 //
 // One source for two libraries. MindSpore Lite builds a model from its path; MindSpore's own older
-// C++ SDK refuses that and wants Serialization::Load and Build(GraphCell). The search stays with
-// PortableIndex: it ranks in float32 on the host, so fp16 on the device never decides it.
+// C++ SDK refuses that and wants Serialization::Load and Build(GraphCell). Of the search the
+// device does the shortlist only; shortlist.hpp ranks and proves it, so fp16 never decides it.
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -14,6 +15,7 @@
 #include "include/api/context.h"
 #include "include/api/model.h"
 #include "include/api/serialization.h"
+#include "shortlist.hpp"
 
 namespace patchcore {
 namespace {
@@ -74,46 +76,173 @@ bool IsHalf(const ms::MSTensor& tensor) {
   return tensor.DataType() == ms::DataType::kNumberTypeFloat16;
 }
 
-// Copies one output to the host, in float32.
-Tensor Copied(const ms::MSTensor& output, const std::vector<std::int64_t>& shape) {
+std::size_t Count(const std::vector<std::int64_t>& shape) {
   std::size_t count = 1;
   for (const std::int64_t side : shape) count *= static_cast<std::size_t>(side);
-  const std::shared_ptr<const void> bytes = output.Data();
-  const std::size_t size = count * (IsHalf(output) ? sizeof(std::uint16_t) : sizeof(float));
+  return count;
+}
+
+// The output's bytes, as many as its shape and type need.
+std::shared_ptr<const void> Bytes(const ms::MSTensor& output, std::size_t number_size) {
+  const std::size_t size = Count(output.Shape()) * number_size;
+  std::shared_ptr<const void> bytes = output.Data();
   if (bytes == nullptr || output.DataSize() != size) {
-    throw BackendError("mindspore: output " + ShapeText(shape) + ": expected " +
+    throw BackendError("mindspore: output " + ShapeText(output.Shape()) + ": expected " +
                        std::to_string(size) + " bytes, got " + std::to_string(output.DataSize()));
   }
-  Tensor tensor{shape, std::vector<float>(count)};
+  return bytes;
+}
+
+// Copies one output to the host, in float32.
+std::vector<float> Floats(const ms::MSTensor& output) {
+  std::vector<float> values(Count(output.Shape()));
   if (!IsHalf(output)) {
-    std::memcpy(tensor.values.data(), bytes.get(), size);
-    return tensor;
+    std::memcpy(values.data(), Bytes(output, sizeof(float)).get(), values.size() * sizeof(float));
+    return values;
   }
+  const auto bytes = Bytes(output, sizeof(std::uint16_t));
   const auto* halves = static_cast<const std::uint16_t*>(bytes.get());
-  for (std::size_t i = 0; i < count; ++i) tensor.values[i] = FromHalf(halves[i]);
-  return tensor;
+  std::transform(halves, halves + values.size(), values.begin(), FromHalf);
+  return values;
+}
+
+std::vector<std::int32_t> Integers(const ms::MSTensor& output) {
+  std::vector<std::int32_t> values(Count(output.Shape()));
+  const auto bytes = Bytes(output, sizeof(std::int32_t));
+  std::memcpy(values.data(), bytes.get(), values.size() * sizeof(std::int32_t));
+  return values;
+}
+
+bool HoldsFloats(const ms::MSTensor& tensor) {
+  return IsHalf(tensor) || tensor.DataType() == ms::DataType::kNumberTypeFloat32;
+}
+
+bool HoldsIntegers(const ms::MSTensor& tensor) {
+  return tensor.DataType() == ms::DataType::kNumberTypeInt32;
+}
+
+// What a graph's one input must be, with words for messages.
+struct InputRule {
+  enum ms::DataType type;
+  const char* type_name;
+  bool any_count;      // a model converted for another first side serves, too
+  const char* advice;  // where it is another one
+};
+
+// One graph on one device.
+class Graph {
+ public:
+  Graph(const std::string& path, const BackendOptions& options, InputRule rule)
+      : name_("MindSpore on " + DeviceName(options)),
+        rule_(std::move(rule)),
+        model_(BuildModel(path, options)) {}
+
+  const std::string& name() const { return name_; }
+
+  // The input as the model wants it: of `shape` where its first side is free or that one, else with
+  // the first side that it was converted for, if the rule allows any.
+  ms::MSTensor Described(const std::vector<std::int64_t>& shape) {
+    std::vector<ms::MSTensor> inputs = model_->GetInputs();
+    if (!fixed_ && inputs.size() == 1 && inputs[0].Shape() != shape) {
+      fixed_ = !Failure([&] { return model_->Resize(inputs, {shape}); }).empty();
+      inputs = model_->GetInputs();
+    }
+    const bool typed = inputs.size() == 1 && inputs[0].DataType() == rule_.type;
+    if (!typed || !Serves(inputs[0].Shape(), shape)) {
+      const std::string got = inputs.empty() ? "no input" : ShapeText(inputs[0].Shape());
+      throw BackendError(name_ + ": expected one " + rule_.type_name + " input " +
+                         ShapeText(shape) + (rule_.any_count ? " or of another first side" : "") +
+                         ", got " + got + (inputs.empty() || typed ? "" : " of another type") +
+                         "; " + rule_.advice);
+    }
+    return inputs[0];
+  }
+
+  // Runs it on one input that `Described` gave; `data` holds all its bytes, not owned.
+  std::vector<ms::MSTensor> Run(const ms::MSTensor& described, const void* data,
+                                std::size_t size) {
+    // The constructor copies the bytes, in Lite and in the older SDK.
+    const ms::MSTensor input(described.Name(), described.DataType(), described.Shape(), data, size);
+    std::vector<ms::MSTensor> outputs;
+    const std::string failure = Failure([&] { return model_->Predict({input}, &outputs); });
+    if (!failure.empty()) throw BackendError(name_ + ": cannot run the graph (" + failure + ")");
+    return outputs;
+  }
+
+  // The output of this shape and kind. Engines may rename and reorder outputs; two of one graph
+  // always differ in one of both.
+  const ms::MSTensor& Find(const std::vector<ms::MSTensor>& outputs,
+                           const std::vector<std::int64_t>& shape,
+                           bool (*holds)(const ms::MSTensor&)) const {
+    std::string got;
+    for (const ms::MSTensor& output : outputs) {
+      if (holds(output) && output.Shape() == shape) return output;
+      got += (got.empty() ? "" : ", ") + ShapeText(output.Shape());
+    }
+    throw BackendError(name_ + ": expected an output " + ShapeText(shape) +
+                       (holds == HoldsIntegers ? " of int32" : "") +
+                       " as manifest.json says, got " + (got.empty() ? "none" : got) +
+                       "; the model belongs to another artifact");
+  }
+
+ private:
+  bool Serves(const std::vector<std::int64_t>& got, const std::vector<std::int64_t>& shape) const {
+    if (got == shape) return true;
+    return rule_.any_count && got.size() == shape.size() && got[0] >= 1 && got[0] <= kMaxBatch &&
+           std::equal(got.begin() + 1, got.end(), shape.begin() + 1);
+  }
+
+  std::string name_;
+  InputRule rule_;
+  std::unique_ptr<ms::Model> model_;
+  bool fixed_ = false;  // its first side cannot be resized
+};
+
+// Adds the layers of a batch's first `taken` pictures.
+void Append(Tensor& layer, const std::vector<float>& batch, std::size_t batch_count,
+            std::size_t taken) {
+  const std::size_t size = batch.size() / batch_count;
+  layer.values.insert(layer.values.end(), batch.begin(),
+                      batch.begin() + static_cast<std::ptrdiff_t>(taken * size));
+}
+
+// The converted file that the options name, or the artifact's own, compared with its sum.
+std::string ModelPath(const Artifact& artifact, std::string_view file,
+                      const std::string& converted) {
+  if (!converted.empty()) return converted;
+  artifact.Verify({file});
+  return artifact.Path(file).string();
 }
 
 class MindSporeBackend : public Backend {
  public:
   MindSporeBackend(const Artifact& artifact, const BackendOptions& options)
-      : input_(artifact.manifest().preprocess),
-        features_(artifact.manifest().features),
-        name_("MindSpore on " + DeviceName(options)) {
+      : input_(artifact.manifest().preprocess), features_(artifact.manifest().features) {
     if (features_.precision == FeaturePrecision::kInt8) {
       throw ArtifactError(artifact.Path(kManifestFile).string() +
                           ": features.precision: expected float32 for MindSpore, got int8, whose "
                           "bank fits features.onnx alone; fit again without --quantize");
     }
-    if (options.mindir.empty()) artifact.Verify({kFeaturesMindir});
-    model_ = BuildModel(
-        options.mindir.empty() ? artifact.Path(kFeaturesMindir).string() : options.mindir, options);
+    network_ = std::make_unique<Graph>(
+        ModelPath(artifact, kFeaturesMindir, options.mindir), options,
+        InputRule{ms::DataType::kNumberTypeUInt8, "uint8", true,
+                  "convert the artifact's features.mindir again"});
+    const std::size_t candidates = artifact.manifest().index.mindir_candidates;
+    if (!options.search || candidates == 0) return;
+    search_ = std::make_unique<Graph>(
+        ModelPath(artifact, kIndexMindir, options.index_mindir), options,
+        InputRule{ms::DataType::kNumberTypeFloat32, "float32", false,
+                  "convert the artifact's index.mindir again, for that many patches"});
+    shortlist_ = std::make_unique<Shortlist>(artifact.bank(), features_, candidates,
+                                             options.threads);
   }
 
   // A converted model may have a fixed batch: the pictures are cut into such batches then, and the
   // last one is filled up with copies of its last picture.
   std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
-    const ms::MSTensor described = Described(count);
+    const ms::MSTensor described = network_->Described(
+        {static_cast<std::int64_t>(count), static_cast<std::int64_t>(input_.height),
+         static_cast<std::int64_t>(input_.width), 3});
     const auto batch = static_cast<std::size_t>(described.Shape().front());
     const std::size_t picture = input_.height * input_.width * 3;
     Tensor layer2{BatchShape(features_.layer2, count), {}};
@@ -125,86 +254,45 @@ class MindSporeBackend : public Backend {
       while (pixels.size() < batch * picture) {
         pixels.insert(pixels.end(), start + (taken - 1) * picture, start + taken * picture);
       }
-      const std::vector<ms::MSTensor> outputs = Run(described, pixels);
-      Append(layer2, Find(outputs, BatchShape(features_.layer2, batch)), taken);
-      Append(layer3, Find(outputs, BatchShape(features_.layer3, batch)), taken);
+      const auto outputs = network_->Run(described, pixels.data(), pixels.size());
+      const auto found = [&](const LayerShape& layer) {
+        return Floats(network_->Find(outputs, BatchShape(layer, batch), HoldsFloats));
+      };
+      Append(layer2, found(features_.layer2), batch, taken);
+      Append(layer3, found(features_.layer3), batch, taken);
     }
     return {std::move(layer2), std::move(layer3)};
   }
 
-  std::string Name() const override { return name_; }
+  bool HasSearch() const override { return shortlist_ != nullptr; }
+
+  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) override {
+    if (!HasSearch()) return Backend::Nearest(layer2, layer3);
+    const Queries queries = shortlist_->Ask(layer2, layer3);
+    const Tensor& columns = queries.columns;
+    const auto outputs = search_->Run(search_->Described(columns.shape), columns.values.data(),
+                                      columns.values.size() * sizeof(float));
+    const std::vector<std::int64_t> shape{columns.shape.front(),
+                                          static_cast<std::int64_t>(shortlist_->count())};
+    const Candidates candidates{Floats(search_->Find(outputs, shape, HoldsFloats)),
+                                Integers(search_->Find(outputs, shape, HoldsIntegers))};
+    return shortlist_->Rank(queries, candidates, layer2, layer3);
+  }
+
+  std::string Name() const override { return network_->name(); }
+
+  std::string SearchNote() const override {
+    if (!HasSearch()) return "";
+    return "the device's shortlist decided " +
+           std::to_string(shortlist_->patches() - shortlist_->searched()) + " patches, the host " +
+           std::to_string(shortlist_->searched());
+  }
 
  private:
-  std::vector<std::int64_t> InputShape(std::size_t count) const {
-    return {static_cast<std::int64_t>(count), static_cast<std::int64_t>(input_.height),
-            static_cast<std::int64_t>(input_.width), 3};
-  }
-
-  // The model's one input, brought to `count` pictures where its batch is dynamic.
-  ms::MSTensor Described(std::size_t count) {
-    const std::vector<std::int64_t> shape = InputShape(count);
-    std::vector<ms::MSTensor> inputs = model_->GetInputs();
-    if (!fixed_ && inputs.size() == 1 && inputs[0].Shape() != shape) {
-      const std::string failure = Failure([&] { return model_->Resize(inputs, {shape}); });
-      fixed_ = !failure.empty();
-      inputs = model_->GetInputs();
-    }
-    const bool bytes =
-        inputs.size() == 1 && inputs[0].DataType() == ms::DataType::kNumberTypeUInt8;
-    if (!bytes || !IsBatch(inputs[0].Shape())) {
-      const std::string got = inputs.empty() ? "no input" : ShapeText(inputs[0].Shape());
-      throw BackendError(name_ + ": expected one uint8 input " + ShapeText(shape) +
-                         " or a fixed batch of such pictures, got " + got +
-                         (inputs.empty() || bytes ? "" : " of another type") +
-                         "; convert the artifact's features.mindir again");
-    }
-    return inputs[0];
-  }
-
-  // Whether it is (N, H, W, 3) with some fixed N.
-  bool IsBatch(const std::vector<std::int64_t>& shape) const {
-    return !shape.empty() && shape[0] >= 1 && shape[0] <= kMaxBatch &&
-           shape == InputShape(static_cast<std::size_t>(shape[0]));
-  }
-
-  std::vector<ms::MSTensor> Run(const ms::MSTensor& described,
-                                const std::vector<std::uint8_t>& pixels) {
-    // The constructor copies the bytes, in Lite and in the older SDK.
-    const ms::MSTensor input(described.Name(), described.DataType(), described.Shape(),
-                             pixels.data(), pixels.size());
-    std::vector<ms::MSTensor> outputs;
-    const std::string failure = Failure([&] { return model_->Predict({input}, &outputs); });
-    if (!failure.empty()) throw BackendError(name_ + ": cannot run the graph (" + failure + ")");
-    return outputs;
-  }
-
-  // Adds the layers of a batch's first `taken` pictures.
-  static void Append(Tensor& layer, const Tensor& batch, std::size_t taken) {
-    const std::size_t size = batch.values.size() / static_cast<std::size_t>(batch.shape.front());
-    layer.values.insert(layer.values.end(), batch.values.begin(),
-                        batch.values.begin() + static_cast<std::ptrdiff_t>(taken * size));
-  }
-
-  // Engines may rename and reorder outputs; the shapes of layer2 and layer3 always differ.
-  Tensor Find(const std::vector<ms::MSTensor>& outputs,
-              const std::vector<std::int64_t>& shape) const {
-    std::string got;
-    for (const ms::MSTensor& output : outputs) {
-      const bool number =
-          IsHalf(output) || output.DataType() == ms::DataType::kNumberTypeFloat32;
-      if (number && output.Shape() == shape) return Copied(output, shape);
-      got += (got.empty() ? "" : ", ") + ShapeText(output.Shape());
-    }
-    throw BackendError(name_ + ": expected an output " + ShapeText(shape) +
-                       " as manifest.json says, got " + (got.empty() ? "none" : got) +
-                       "; the model belongs to another artifact");
-  }
-
   Preprocessing input_;
   patchcore::Features features_;
-  std::string name_;
-  std::unique_ptr<ms::Model> model_;
-  bool fixed_ = false;  // its batch cannot be resized
+  std::unique_ptr<Graph> network_, search_;
+  std::unique_ptr<Shortlist> shortlist_;  // none where the host searches alone
 };
 
 }  // namespace

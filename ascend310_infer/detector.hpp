@@ -59,6 +59,7 @@ class Detector {
 
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
+  std::string SearchNote() const { return backend_->SearchNote(); }
 
  private:
   std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs);

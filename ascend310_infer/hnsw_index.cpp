@@ -78,7 +78,7 @@ class Graph : public HnswIndex {
       throw std::invalid_argument("layer2, layer3: not the shape of this index");
     }
     const std::size_t patches = features_.layer2.height * features_.layer2.width;
-    const std::vector<float> vectors = exact_.PatchMajor(layer2, layer3);
+    const std::vector<float> vectors = exact_.PatchVectors(layer2, layer3);
     NearestRows nearest{std::vector<float>(patches), std::vector<std::int64_t>(patches)};
     const auto walk = [&](std::size_t first, std::size_t last) {
       for (std::size_t patch = first; patch < last; ++patch) {

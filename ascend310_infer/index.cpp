@@ -144,7 +144,7 @@ NearestRows PortableIndex::Nearest(const Tensor& layer2, const Tensor& layer3) c
   }
   const auto last = best.rows.begin() + static_cast<std::ptrdiff_t>(patches);
   NearestRows nearest{std::vector<float>(patches), {best.rows.begin(), last}};
-  const std::vector<float> vectors = PatchMajor(layer2, layer3);
+  const std::vector<float> vectors = PatchVectors(layer2, layer3);
   const std::size_t size = bank_.channels2 + bank_.channels3;  // D
   InShares(patches, threads_, [&](std::size_t first, std::size_t last, std::size_t) {
     for (std::size_t patch = first; patch < last; ++patch) {
@@ -221,8 +221,9 @@ void PortableIndex::Upsample(const float* coarse, float bias, float* wide, float
   }
 }
 
-// Whole patch vectors, (P, D): the winners' distances are taken from differences of these.
-std::vector<float> PortableIndex::PatchMajor(const Tensor& layer2, const Tensor& layer3) const {
+std::vector<float> PortableIndex::PatchVectors(const Tensor& layer2, const Tensor& layer3) const {
+  CheckShape(layer2, "layer2", bank_.channels2, height_, width_);
+  CheckShape(layer3, "layer3", bank_.channels3, height_ / 2, width_ / 2);
   const std::size_t patches = height_ * width_;
   const std::size_t size = bank_.channels2 + bank_.channels3;
   std::vector<float> vectors(patches * size), wide(patches / 2), fine(patches);

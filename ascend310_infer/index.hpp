@@ -35,9 +35,10 @@ class PortableIndex {
   // Throws std::invalid_argument when a shape is another one.
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) const;
 
-  // Whole patch vectors of layers of those shapes, (P, D), and the Euclidean distance of one of
-  // them to a bank row; for indexes that find their rows in another way.
-  std::vector<float> PatchMajor(const Tensor& layer2, const Tensor& layer3) const;
+  // Whole patch vectors, (P, D), of the same layers; the distances are those of these.
+  std::vector<float> PatchVectors(const Tensor& layer2, const Tensor& layer3) const;
+
+  // From one patch vector (D,) to one row, computed from the difference.
   float Distance(const float* patch, std::size_t row) const;
 
  private:

@@ -133,6 +133,9 @@ int ScorePictures(Options options) {
     std::fprintf(stderr, "timings: %zu pictures in %.2f s, %.1f a second, on %s\n", pictures.size(),
                  took.count(), static_cast<double>(pictures.size()) / took.count(),
                  detector.EngineName().c_str());
+    if (const std::string note = detector.SearchNote(); !note.empty()) {
+      std::fprintf(stderr, "timings: %s\n", note.c_str());
+    }
   }
   return refused ? 1 : 0;
 }

@@ -48,6 +48,9 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--mindir") {
     if (value.empty()) RefuseChoice(name, value, "a file");
     options.backend.mindir = value;
+  } else if (name == "--index-mindir") {
+    if (value.empty()) RefuseChoice(name, value, "a file");
+    options.backend.index_mindir = value;
   } else {
     throw UsageError("unrecognized arguments: " + name);
   }
@@ -63,7 +66,8 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--batch" || name == "--search" || name == "--maps" || name == "--mindir";
+         name == "--batch" || name == "--search" || name == "--maps" || name == "--mindir" ||
+         name == "--index-mindir";
 }
 
 }  // namespace
@@ -104,8 +108,9 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
 
 std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
-         "                       [--device-id N] [--mindir FILE] [--threads N] [--batch N]\n"
-         "                       [--search auto|exact|engine|portable] [--maps DIR] [--timings]\n"
+         "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
+         "                       [--threads N] [--batch N] [--search auto|exact|engine|portable]\n"
+         "                       [--maps DIR] [--timings]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -119,13 +124,15 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --device-id N       which Ascend device (default: 0)
   --mindir FILE       with MindSpore: what converter_lite made of features.mindir; the artifact's
                       own file otherwise
+  --index-mindir FILE the same for index.mindir
   --threads N         threads on the CPU (default: the cores given); with more than one, up to
                       four pictures are in work at once
   --batch N           pictures that go through the network together (default: 1); a converted
                       model's fixed batch is filled up where pictures are missing
   --search KIND       auto (default): the artifact's own kind of index, exact or hnsw;
                       exact: the faster of the two exact ones below, on a CPU the portable one;
-                      engine: the engine's own exact search where it has one;
+                      engine: the engine's own exact search where it has one, with MindSpore a
+                      shortlist by the device that the host ranks and proves;
                       portable: the built-in exact one, the reference
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *

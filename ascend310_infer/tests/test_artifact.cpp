@@ -106,7 +106,7 @@ TEST_CASE("An altered, missing or unlisted file is refused by name") {
 TEST_CASE("Sums in another form are refused by line") {
   const OwnArtifact own;
   WriteFile(own.Path("SHA256SUMS"), ReadFile(own.Path("SHA256SUMS")) + "short  name\n");
-  CHECK(Mentions(Refusal([&] { Artifact::Open(own.folder()); }), "line 9: expected `sha256"));
+  CHECK(Mentions(Refusal([&] { Artifact::Open(own.folder()); }), "line 10: expected `sha256"));
 }
 
 TEST_CASE("Without verification an altered sum does not matter") {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+#include <tuple>
 
 #include "backend.hpp"
 #include "catch.hpp"
@@ -252,4 +253,95 @@ TEST_CASE("half precision is read exactly") {
   REQUIRE(patchcore::FromHalf(0x0001) == std::ldexp(1.0F, -24));
   REQUIRE(std::isinf(patchcore::FromHalf(0xFC00)));
   REQUIRE(std::isnan(patchcore::FromHalf(0x7E00)));
+}
+
+namespace {
+
+using mindspore_double::Lie;
+
+// The tiny artifact's self-test picture: rows and distances by the device's shortlist, and by the
+// host alone.
+struct Searched {
+  explicit Searched(const patchcore::BackendOptions& options = OnAscend())
+      : artifact(Artifact::Open(PATCHCORE_TINY)),
+        engine(patchcore::MakeBackend(artifact, options)) {
+    const auto input = SelfTestInput(artifact);
+    std::tie(layer2, layer3) = engine->Features(input.pixels.data(), 1);
+  }
+  patchcore::NearestRows Nearest() { return engine->Nearest(layer2, layer3); }
+
+  Artifact artifact;
+  std::unique_ptr<patchcore::Backend> engine;
+  patchcore::Tensor layer2, layer3;
+};
+
+}  // namespace
+
+TEST_CASE("rows and distances are the exact search's, whatever the device rounds or hides") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  behaving.behaviour.half_outputs = GENERATE(false, true);
+  behaving.behaviour.swapped_outputs = GENERATE(false, true);
+  behaving.behaviour.lie = GENERATE(Lie::kNone, Lie::kReversed, Lie::kHiddenWinner,
+                                    Lie::kOtherScores);
+  Searched searched;
+  REQUIRE(searched.engine->HasSearch());
+  const auto got = searched.Nearest();
+  const patchcore::PortableIndex index(searched.artifact.bank(),
+                                       searched.artifact.manifest().features, 1);
+  const auto exact = index.Nearest(searched.layer2, searched.layer3);
+  REQUIRE(got.rows == exact.rows);
+  REQUIRE(got.distances == exact.distances);
+  const bool honest = behaving.behaviour.lie == Lie::kNone ||
+                      behaving.behaviour.lie == Lie::kReversed;
+  const std::string decided = "the device's shortlist decided 64 patches, the host 0";
+  if (honest) REQUIRE(searched.engine->SearchNote() == decided);
+  if (behaving.behaviour.lie == Lie::kOtherScores) {
+    REQUIRE(Mentions(searched.engine->SearchNote(), "decided 0 patches, the host 64"));
+  }
+}
+
+TEST_CASE("a shortlist that cannot be true is refused in one line") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  const auto refusal = [] {
+    Searched searched;
+    return Refusal<BackendError>([&] { searched.Nearest(); });
+  };
+  SECTION("rows") {
+    behaving.behaviour.lie = Lie::kRowTooLarge;
+    REQUIRE(Mentions(refusal(), "index.mindir: patch 0: expected rows 0 to 37, got 38"));
+    behaving.behaviour.lie = Lie::kNegativeRow;
+    REQUIRE(Mentions(refusal(), "got -1"));
+    behaving.behaviour.lie = Lie::kSameRow;
+    REQUIRE(Mentions(refusal(), "expected different rows"));
+  }
+  SECTION("scores") {
+    behaving.behaviour.lie = Lie::kNotANumber;
+    REQUIRE(Mentions(refusal(), "expected finite scores, got nan"));
+    behaving.behaviour.lie = Lie::kNone;
+    behaving.behaviour.integer_scores = true;
+    REQUIRE(Mentions(refusal(), "expected an output (64, 8) as manifest.json says"));
+  }
+}
+
+TEST_CASE("a shortlist of another shape is refused with what was expected") {
+  const Behaving behaving(Flavour::kLite);
+  Searched searched;
+  behaving.behaviour.wrong_output_shape = true;
+  REQUIRE(Mentions(Refusal<BackendError>([&] { searched.Nearest(); }),
+                   "expected an output (64, 8) as manifest.json says, got (64, 7), (64, 7)"));
+  behaving.behaviour.wrong_output_shape = false;
+  behaving.behaviour.float_input = true;
+  REQUIRE(Mentions(Refusal<BackendError>([&] { searched.Nearest(); }),
+                   "expected one float32 input (64, 24), got (64, 24) of another type; convert "
+                   "the artifact's index.mindir again, for that many patches"));
+}
+
+TEST_CASE("the device searches only where it is asked to and the artifact has a shortlist") {
+  const Behaving behaving(Flavour::kLite);
+  patchcore::BackendOptions options = OnAscend();
+  options.search = false;
+  REQUIRE_FALSE(Searched(options).engine->HasSearch());
+  options.search = true;
+  options.index_mindir = "index_nowhere.mindir";
+  REQUIRE_THROWS_AS(Searched(options), std::exception);
 }

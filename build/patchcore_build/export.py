@@ -80,10 +80,21 @@ def export_mindir(make_cell: Callable[[], Any], path: Path, *, height: int, widt
         ExportError: MindSpore refuses the network, or it holds more than 1 GiB of parameters.
         OutputError: `path` cannot be written.
     """
-    cell = make_cell().set_train(False)
+    write_mindir(make_cell().set_train(False), _any_batch(height, width), path)
+
+
+def write_mindir(cell: Any, inputs: Any, path: Path) -> None:
+    """Write a cell, not exported before, as canonical MindIR; `inputs` is a Tensor of its shape.
+
+    Not thread-safe, as `export_mindir`.
+
+    Raises:
+        ExportError: MindSpore refuses the network, or it holds more than 1 GiB of parameters.
+        OutputError: `path` cannot be written.
+    """
     with _scratch_directory(path):
-        written = Path("features.mindir")
-        ms.export(cell, _any_batch(height, width), file_name=str(written), file_format="MINDIR")
+        written = Path("export.mindir")
+        ms.export(cell, inputs, file_name=str(written), file_format="MINDIR")
         if not written.is_file():  # above 1 GiB MindSpore writes a graph and a folder instead
             raise ExportError(
                 f"{path}: expected parameters under 1 GiB, got more; use a smaller net"

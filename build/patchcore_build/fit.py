@@ -4,6 +4,7 @@ pictures -> features -> coreset -> memory bank -> thresholds -> exports -> self-
 Everything is written to a folder beside the target and renamed into place at the end.
 """
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.artifact_writer import Making, new_folder, provenance, write_manifest
+from patchcore_build.artifact_writer import (
+    EXACT_INDEX,
+    Making,
+    new_folder,
+    provenance,
+    write_manifest,
+)
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features
 from patchcore_build.coreset import (
@@ -42,7 +49,8 @@ from patchcore_build.index_graph import write_bank
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import progress_bar
 from patchcore_build.training_inputs import Inputs, load_inputs
-from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX
+from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, INDEX_MINDIR
+from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Calibration
 from patchcore_runtime.memory_bank import MemoryBank
 
@@ -137,7 +145,11 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         calibration = _calibrate(store, cloud, job, inputs, clock)
         with clock.stage("write"):
             features = describe_features(job.config, inputs.preprocessing, bank.channels)
-            write_bank(staging, bank, features)
+            index_path = write_bank(staging, bank, features)
+        with clock.stage("export"):
+            has_mindir = features.precision == "float32"
+            candidates = _export_shortlist(staging, bank, index_path, store) if has_mindir else 0
+        with clock.stage("write"):
             write_manifest(
                 staging,
                 inputs,
@@ -146,6 +158,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                     category=job.category,
                     config=job.config,
                     provenance=provenance(staging, weights=weights_source, device=job.device),
+                    index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
                 ),
             )
     if job.checkpoints is not None:
@@ -197,6 +210,22 @@ def _export(make_cell: CellMaker, staging: Path, inputs: Inputs) -> dict[str, fl
         FEATURES_ONNX: compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
         FEATURES_MINDIR: compare_mindir(mindir_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
     }
+
+
+def _export_shortlist(
+    staging: Path, bank: MemoryBank, index_path: Path, store: FeatureStore
+) -> int:
+    """Write index.mindir and hold it against the exact search on two of the pictures; returns S."""
+    from patchcore_build.index_mindir import check_shortlist, write_shortlist
+
+    path = staging / INDEX_MINDIR
+    candidates = write_shortlist(path, bank)
+    if candidates:
+        pictures = [store.as_network_output(image) for image in range(min(2, store.images))]
+        layer2, layer3 = (np.concatenate(layers) for layers in zip(*pictures, strict=True))
+        index = ExactIndex(index_path, threads=1)
+        check_shortlist(path, bank, index, (layer2, layer3), store.upsampling)
+    return candidates
 
 
 def _project(

@@ -11,6 +11,7 @@
 
 #include "include/api/model.h"
 #include "include/api/serialization.h"
+#include "mindir_rows.hpp"
 
 namespace mindspore_double {
 
@@ -58,7 +59,56 @@ MSTensor::MSTensor(const std::string& name, enum DataType type,
   data_ = std::shared_ptr<const void>(bytes, bytes->data());
 }
 
+namespace {
+
+// The graph of index.mindir: a product in float32, the best S, rounded where the device does.
+std::vector<MSTensor> Shortlisted(const std::vector<float>& queries, std::size_t columns,
+                                  const std::vector<float>& rows, std::size_t wanted) {
+  std::vector<float> scores;
+  std::vector<std::int32_t> best;
+  const std::size_t count = rows.size() / columns, patches = queries.size() / columns;
+  for (std::size_t patch = 0; patch < patches; ++patch) {
+    std::vector<std::pair<float, std::int32_t>> all(count);  // -score, row
+    for (std::size_t row = 0; row < count; ++row) {
+      float sum = 0;
+      for (std::size_t i = 0; i < columns; ++i) {
+        sum += queries[patch * columns + i] * rows[row * columns + i];
+      }
+      all[row] = {-sum, static_cast<std::int32_t>(row)};
+    }
+    std::sort(all.begin(), all.end());
+    using mindspore_double::Lie;
+    const Lie lie = Current().lie;
+    const bool close = wanted < count && all[wanted].first - all[0].first < all[0].first / 2048;
+    if (lie == Lie::kHiddenWinner && close) {
+      std::rotate(all.begin(), all.begin() + 1, all.begin() + static_cast<long>(wanted) + 1);
+    }
+    if (lie == Lie::kReversed) std::reverse(all.begin(), all.begin() + static_cast<long>(wanted));
+    for (std::size_t i = 0; i < wanted; ++i) {
+      const auto& [score, row] = all[lie == Lie::kSameRow ? 0 : i];
+      const bool bad = i + 1 == wanted;
+      scores.push_back(lie == Lie::kOtherScores ? -score / 2 : -score);
+      if (bad && lie == Lie::kNotANumber) scores.back() = std::nanf("");
+      best.push_back(row);
+      if (bad && lie == Lie::kRowTooLarge) best.back() = static_cast<std::int32_t>(count);
+      if (bad && lie == Lie::kNegativeRow) best.back() = -1;
+    }
+  }
+  const std::vector<std::int64_t> shape{static_cast<std::int64_t>(patches),
+                                        static_cast<std::int64_t>(wanted)};
+  std::vector<MSTensor> outputs{
+      {"scores", DataType::kNumberTypeFloat32, shape, scores.data(), scores.size() * 4},
+      {"rows", DataType::kNumberTypeInt32, shape, best.data(), best.size() * 4}};
+  if (Current().half_outputs) outputs[0] = InHalf(outputs[0]);
+  if (Current().integer_scores) outputs[0] = outputs[1];
+  return outputs;
+}
+
+}  // namespace
+
 struct Model::Engine {
+  std::vector<float> rows;  // (M, D + 4) of index.mindir; empty for features.mindir
+  std::int64_t columns = 0;
   Ort::Env env{ORT_LOGGING_LEVEL_FATAL, "double"};
   Ort::Session session{nullptr};
   std::vector<std::int64_t> input_shape;
@@ -87,6 +137,12 @@ Status Model::Start(const std::string& path, const std::shared_ptr<Context>& con
       ascend->GetDeviceID() >= static_cast<std::uint32_t>(Current().ascend_devices)) {
     throw std::runtime_error("aclrtSetDevice failed,\n device not found");
   }
+  if (std::filesystem::path(path).filename().string().rfind("index", 0) == 0) {
+    engine_ = std::make_unique<Engine>();
+    mindspore_double::ReadRows(path, engine_->rows, engine_->columns);
+    engine_->input_shape = {Current().flavour == Flavour::kOlderSdk ? 64 : -1, engine_->columns};
+    return Status();
+  }
   const auto onnx = std::filesystem::path(path).replace_extension(".onnx");
   if (!std::filesystem::exists(onnx)) return Status("Read model file failed.");
   engine_ = std::make_unique<Engine>();
@@ -105,13 +161,21 @@ Status Model::Start(const std::string& path, const std::shared_ptr<Context>& con
 std::vector<MSTensor> Model::GetInputs() {
   const DataType type =
       Current().float_input ? DataType::kNumberTypeFloat32 : DataType::kNumberTypeUInt8;
+  if (!engine_->rows.empty()) {
+    return {MSTensor("queries",
+                     Current().float_input ? DataType::kNumberTypeUInt8
+                                           : DataType::kNumberTypeFloat32,
+                     engine_->input_shape, nullptr, 0)};
+  }
   return {MSTensor("images", type, engine_->input_shape, nullptr, 0)};
 }
 
 Status Model::Resize(const std::vector<MSTensor>&,
                      const std::vector<std::vector<std::int64_t>>& shapes) {
   if (Current().flavour == Flavour::kOlderSdk) return Status("Resize is not supported.");
-  if (Current().fixed_batch > 0) return Status("The model has no dynamic dims.");
+  if (Current().fixed_batch > 0 && engine_->rows.empty()) {
+    return Status("The model has no dynamic dims.");
+  }
   engine_->input_shape = shapes.at(0);
   return Status();
 }
@@ -123,6 +187,16 @@ Status Model::Predict(const std::vector<MSTensor>& inputs, std::vector<MSTensor>
   if (Current().no_outputs) return Status();
   const std::vector<std::int64_t>& shape = inputs.at(0).Shape();
   if (shape != engine_->input_shape) return Status("Input shape is not the model's.");
+  if (!engine_->rows.empty()) {
+    std::vector<float> queries(inputs[0].DataSize() / sizeof(float));
+    std::memcpy(queries.data(), inputs[0].Data().get(), inputs[0].DataSize());
+    const auto columns = static_cast<std::size_t>(engine_->columns);
+    const std::size_t count = engine_->rows.size() / columns;
+    *outputs = Shortlisted(queries, columns, engine_->rows,
+                           std::min<std::size_t>(8, count) - Current().wrong_output_shape);
+    if (Current().swapped_outputs) std::swap(outputs->front(), outputs->back());
+    return Status();
+  }
   ++Current().runs;
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   std::vector<std::uint8_t> pixels(inputs[0].DataSize());

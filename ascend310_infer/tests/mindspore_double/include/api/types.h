@@ -11,6 +11,7 @@
 namespace mindspore {
 
 enum class DataType : int {
+  kNumberTypeInt32 = 34,
   kNumberTypeUInt8 = 37,
   kNumberTypeFloat16 = 42,
   kNumberTypeFloat32 = 43,
