@@ -164,6 +164,27 @@ def test_the_signature_of_each_graph_is_the_table(tiny_artifact, section, file):
         assert got == expected
 
 
+def test_the_signature_of_the_shortlist_is_the_table():
+    """The graph itself says the input only; tests/test_index_mindir.py sees what comes out."""
+    mind_ir_pb2 = pytest.importorskip(
+        "mindspore.train.mind_ir_pb2", reason="reading MindIR takes MindSpore"
+    )
+    folder = ROOT / "artifacts" / "tiny"
+    shapes = manifest.parse_manifest((folder / "manifest.json").read_text("utf-8"), str(folder))
+    model = mind_ir_pb2.ModelProto.FromString((folder / "index.mindir").read_bytes())
+    columns = shapes.features.layer2.channels + shapes.features.layer3.channels + 4
+    (queries,) = model.graph.input
+    name, direction, kind, shape = _tables("index.mindir")[0][0]
+    assert (_bare(name), direction, kind) == (queries.name.split(":")[1], "input", "float32")
+    assert shape == "`(N, D + 4)`"
+    (tensor,) = queries.tensor
+    assert (list(tensor.dims), tensor.data_type) == ([-1, columns], tensor.FLOAT)
+    rows = sum(block.dims[1] for block in model.graph.parameter)
+    assert {block.dims[0] for block in model.graph.parameter} == {columns}
+    assert rows == shapes.memory_bank.rows
+    assert shapes.index.mindir_candidates == min(8, rows)
+
+
 def _signature(value, direction):
     kind = value.type.tensor_type
     dims = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]

@@ -4,7 +4,6 @@ import mindspore as ms
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
-from test_index_graph import BOTH, C2, C3, batch_of, build, every_row, make_store, whole
 
 from patchcore_build.device import open_device
 from patchcore_build.errors import ExportError
@@ -15,6 +14,7 @@ from patchcore_build.index_mindir import (
     patch_vectors,
     write_shortlist,
 )
+from test_index_graph import BOTH, C2, C3, batch_of, build, every_row, make_store, whole
 
 COLUMNS = C2 + C3 + 4
 
@@ -129,5 +129,7 @@ def test_a_file_of_another_bank_is_refused_and_the_right_one_passes(tmp_path, up
     write_shortlist(right, bank)
     check_shortlist(right, bank, index, layers, upsampling)
     write_shortlist(wrong, bank_of(180, seed=7))
-    with pytest.raises(ExportError, match=r"wrong\.mindir: expected the nearest row of each of 120"):
+    with pytest.raises(
+        ExportError, match=r"wrong\.mindir: expected the nearest row of each of 120"
+    ):
         check_shortlist(wrong, bank, index, layers, upsampling)

@@ -156,7 +156,58 @@ TEST_CASE("of equal rows the first wins, in the list and outside of it") {
     answer.rows[i] = answer.rows[i] % 10 + 10;  // the first of three is not listed
     answer.rows[i + 1] = answer.rows[i] + 10;
   }
+  if (GENERATE(false, true)) {  // a device may list equal scores in any order
+    for (std::size_t patch = 0; patch < kPatches; ++patch) {
+      const auto first = static_cast<std::ptrdiff_t>(patch * wanted);
+      const auto last = first + static_cast<std::ptrdiff_t>(wanted);
+      std::reverse(answer.rows.begin() + first, answer.rows.begin() + last);
+      std::reverse(answer.scores.begin() + first, answer.scores.begin() + last);
+    }
+  }
   RequireExact(c, list.Rank(queries, answer, c.layer2, c.layer3));
+}
+
+TEST_CASE("scores that are off by as much as halves round still prove most patches") {
+  Case c(40, GENERATE(range(0U, 4U)));
+  Shortlist list = c.List(8);
+  const Queries queries = list.Ask(c.layer2, c.layer3);
+  RequireExact(c, list.Rank(queries, Answer(c, queries, 8, 0.99), c.layer2, c.layer3));
+  REQUIRE(list.searched() < kPatches / 4);
+}
+
+TEST_CASE("a nearer row whose score rounds to the listed ones' is found") {
+  Case c(4, 0);
+  // Squared lengths 9973 and 9974; both halves, scaled by 1/8, are 77.9375 in half precision.
+  c.rows2 = {99, 13, 1, 1, 1, -99, -13, -1, -1, -1, 99, 13, 2, 0, 0, -99, -13, -2, 0, 0};
+  std::fill(c.rows3.begin(), c.rows3.end(), 0.0F);
+  std::fill(c.layer2.values.begin(), c.layer2.values.end(), 0.0F);
+  std::fill(c.layer3.values.begin(), c.layer3.values.end(), 0.0F);
+  Shortlist list = c.List(2);
+  Candidates answer{std::vector<float>(2 * kPatches, -77.9375F), {}};
+  for (std::size_t patch = 0; patch < kPatches; ++patch) {
+    answer.rows.insert(answer.rows.end(), {2, 3});
+  }
+  const auto got = list.Rank(list.Ask(c.layer2, c.layer3), answer, c.layer2, c.layer3);
+  REQUIRE(got.rows == std::vector<std::int64_t>(kPatches, 0));
+  REQUIRE(list.searched() == kPatches);
+}
+
+TEST_CASE("a score rounded to half proves a row where the others are far") {
+  Case c(4, 0);
+  c.rows2 = {99, 13, 1, 1, 1, -99, -13, -1, -1, -1, 99, 60, 2, 0, 0, -99, -60, -2, 0, 0};
+  std::fill(c.rows3.begin(), c.rows3.end(), 0.0F);
+  std::fill(c.layer2.values.begin(), c.layer2.values.end(), 0.0F);
+  std::fill(c.layer3.values.begin(), c.layer3.values.end(), 0.0F);
+  Shortlist list = c.List(3);
+  Candidates answer;
+  for (std::size_t patch = 0; patch < kPatches; ++patch) {
+    // 9973 / 128 = 77.914 and 13405 / 128 = 104.727, in half precision
+    answer.scores.insert(answer.scores.end(), {-77.9375F, -77.9375F, -104.75F});
+    answer.rows.insert(answer.rows.end(), {0, 1, 2});
+  }
+  const auto got = list.Rank(list.Ask(c.layer2, c.layer3), answer, c.layer2, c.layer3);
+  REQUIRE(got.rows == std::vector<std::int64_t>(kPatches, 0));
+  REQUIRE(list.searched() == 0);
 }
 
 TEST_CASE("every value sent is a half, and what is too far for halves is not asked") {
