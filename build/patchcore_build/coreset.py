@@ -120,8 +120,8 @@ def select_coreset(
 
     Each step picks the row farthest (Euclidean, float64) from all rows picked so far, the lowest
     row on a tie; the first is drawn from `seed`. Exact: the same rows as the plain one-at-a-time
-    loop. Holds one more float32 copy of `features`, about 70 bytes a row and 50 MB; a `PatchCloud` can
-    be told to do without the copy, and serves several selections.
+    loop. Holds one more float32 copy of `features`, about 70 bytes a row and 50 MB; a `PatchCloud`
+    can be told to do without the copy, and serves several selections.
 
     Args:
         features: Patch features, shape (P, D), finite; left as they are. Or a cloud of them.
