@@ -192,7 +192,8 @@ def main() -> int:
             races.append(race.run(arguments.rounds, Path(scratch)))
     results = {
         "command": "python benchmarks/coreset.py " + " ".join(sys.argv[1:]),
-        "machine": describe_machine() | {"load before": f"{load:.1f}"}, "features": source, "races": races, "same": same,
+        "machine": describe_machine() | {"load before": f"{load:.1f}"},
+        "features": source, "races": races, "same": same,
         "curve": cost_curve(features, CURVE),
     }  # fmt: skip
     arguments.output.mkdir(parents=True, exist_ok=True)
