@@ -11,6 +11,7 @@ are timed and the rest is reckoned. Exit code 1 if rows differ.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -175,6 +176,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]  # a loop that waits for memory suffers most from a busy machine
     features = real_features(arguments.shared, arguments.cache)
     source = "bottle, resnet18, paper recipe, projected" if features is not None else "drawn"
     if features is None:
@@ -190,7 +192,8 @@ def main() -> int:
             races.append(race.run(arguments.rounds, Path(scratch)))
     results = {
         "command": "python benchmarks/coreset.py " + " ".join(sys.argv[1:]),
-        "machine": describe_machine(), "features": source, "races": races, "same": same,
+        "machine": describe_machine() | {"load before": f"{load:.1f}"},
+        "features": source, "races": races, "same": same,
         "curve": cost_curve(features, CURVE),
     }  # fmt: skip
     arguments.output.mkdir(parents=True, exist_ok=True)

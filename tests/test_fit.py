@@ -131,6 +131,26 @@ def test_another_process_writes_the_same_bytes_with_and_without_memory(
     assert list(working.iterdir()) == []
 
 
+def test_a_fit_that_stopped_midway_takes_its_coresets_up_again(fitted, photos, weights, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "fold2.coreset.json").write_text("{}", encoding="utf-8")  # stops the second fold
+    request = job(photos, weights, tmp_path / "stripes", checkpoints=kept)
+    refused(OutputError, r"fold2\.coreset\.json: not a whole checkpoint", tmp_path, request)
+    (kept / "fold2.coreset.json").unlink()
+    bank = kept / "bank.coreset.json"
+    assert len(json.loads(bank.read_text(encoding="utf-8"))["picked"]) == fitted.rows
+    assert {path.name for path in kept.iterdir()} == {bank.name, "fold1.coreset.json"}
+    assert sums(fit(request).artifact) == sums(fitted.artifact)
+    assert list(kept.iterdir()) == []
+
+
+def test_a_checkpoint_folder_that_is_a_file_is_refused(photos, weights, tmp_path):
+    (tmp_path / "kept").write_text("", encoding="utf-8")
+    request = job(photos, weights, tmp_path / "out", checkpoints=tmp_path / "kept")
+    refused(OutputError, r"kept: cannot be made .*another --checkpoint", tmp_path, request)
+
+
 def test_another_seed_starts_the_bank_elsewhere_and_keeps_the_network(
     fitted, photos, weights, tmp_path
 ):

@@ -23,7 +23,7 @@ NEVER = -np.inf  # gap of a row that is picked or left out, below every true gap
 
 _PART = 2**19  # floats centred at once: 2 MB stay in the cache
 _PAIRS = 2048  # pairs measured at once in float64
-_BLOCK_ROWS = 512  # 256 to 1,024 cost the same within noise
+_BLOCK_ROWS = 512  # fewer would pass by more rows, at the cost of more calls
 _ANCHORS = 128
 _SAMPLE = 4096  # rows that anchors are chosen among
 _ROUNDING = 1.0 + 1e-6  # covers the float64 roundings of a sum of two square roots
@@ -93,7 +93,7 @@ class PatchCloud:
 
         Args:
             features: (P, D), finite; left as they are. May be mapped from a file.
-            memory_budget_bytes: One more float32 copy is held only within it; without one, 40
+            memory_budget_bytes: One more float32 copy is held only within it; without one, about 70
                 bytes a row and 50 MB are. No limit by default.
             product: Where products are computed; the host by default.
 
