@@ -72,7 +72,11 @@ def torch_inference(job: Job) -> Step:
 
 
 def export(job: Job) -> Step:
-    """Write the OpenVINO model with anomalib's own `to_openvino`, float32."""
+    """Write the OpenVINO model with anomalib's own `to_openvino`, float32, for one picture.
+
+    Left to itself, anomalib 2.7.0 writes a model that takes two pictures at a time and no other
+    number; a fixed size is also what OpenVINO runs fastest.
+    """
     import torch
     from anomalib.models import Patchcore
 
@@ -81,7 +85,7 @@ def export(job: Job) -> Step:
     module.model = _model(job)
     module.model.memory_bank = torch.from_numpy(np.load(job["bank"]))
     size = np.load(job["picture"]).shape[1:3]
-    module.to_openvino(job["folder"], input_size=size)
+    module.to_openvino(job["folder"], input_size=size, onnx_kwargs={"dynamic_axes": None})
     return nothing
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from patchcore_build.machine import describe_machine
-from peers_arena import Arena
+from peers_arena import BACKBONES, Arena
 from peers_race import Stable
 from peers_sections import ABOUT, SECTIONS
 from peers_table import merged, page
@@ -35,8 +35,10 @@ def main() -> None:
         stable=Stable(peers_python=Path("out/peers-venv/bin/python").absolute(), folder=folder),
         category=options.shared.resolve() / "data" / "mvtec" / "bottle",
         resnet18=options.shared.resolve() / "weights" / "resnet18-layers123.pth",
+        backbones=options.backbones,
         threads=options.threads,
         rounds=options.rounds,
+        laps=options.laps,
         pictures_used=options.pictures,
         full=options.full,
     )
@@ -58,6 +60,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--pictures", type=int, help="try it with the first N >= 20 only; writes below out/"
     )
+    parser.add_argument("--backbones", type=lambda text: text.split(","), default=list(BACKBONES))
+    parser.add_argument("--laps", type=int, default=8, help="pictures scored in one turn (8)")
     parser.add_argument("--rounds", type=int, default=8, help="turns of the short races (8)")
     parser.add_argument(
         "--full", action="store_true", help="run the 10 %% loops of others to their end too"

@@ -25,8 +25,10 @@ class Arena:
     stable: Stable
     category: Path
     resnet18: Path
+    backbones: list[str]
     threads: list[int]
-    rounds: int
+    rounds: int  # turns of every contestant in the short races
+    laps: int  # pictures scored in one turn
     full: bool
     pictures_used: int | None = None
 

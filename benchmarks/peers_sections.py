@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from peers_arena import AMAZON, ANOMALIB, BACKBONES, OURS, Arena
+from peers_arena import AMAZON, ANOMALIB, OURS, Arena
 from peers_race import Contestant, Record, race, summary
 from peers_targets import INT8, OPENVINO, SHARES, TORCH, WIDE
 
@@ -19,7 +19,7 @@ def fit(arena: Arena) -> list[Record]:
     """Each once: a fit is long enough to be its own average."""
     return [
         record
-        for threads, backbone in product(arena.threads, BACKBONES)
+        for threads, backbone in product(arena.threads, arena.backbones)
         for record in _fit(arena, backbone, threads)
     ]
 
@@ -75,10 +75,15 @@ def inference(arena: Arena) -> list[Record]:
     """Score one picture, all taking turns."""
     quantize = arena.can_quantize()
     records: list[Record] = []
-    for threads, backbone, share in product(arena.threads, BACKBONES, SHARES):
+    for threads, backbone, share in product(arena.threads, arena.backbones, SHARES):
         contestants = dict(_scorers(arena, backbone, share, quantize=quantize))
         figures = race(
-            arena.stable, contestants, threads=threads, rounds=arena.rounds, laps=8, warm_up=8
+            arena.stable,
+            contestants,
+            threads=threads,
+            rounds=arena.rounds,
+            laps=arena.laps,
+            warm_up=arena.laps,
         )
         for who, figure in figures.items():
             result = figure.pop("result")
@@ -129,7 +134,7 @@ def search(arena: Arena) -> list[Record]:
             "scikit-learn brute": ("peer_search.py", shared | {"task": "scikit-learn"}),
         }
         figures = race(
-            arena.stable, contestants, threads=threads, rounds=arena.rounds, laps=3, warm_up=2
+            arena.stable, contestants, threads=threads, rounds=arena.rounds, laps=2, warm_up=1
         )
         winners = figures["ours"]["result"]["rows"]
         for who, figure in figures.items():
