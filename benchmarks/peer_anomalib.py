@@ -101,7 +101,7 @@ def openvino_inference(job: Job) -> Step:
         settings["INFERENCE_PRECISION_HINT"] = job["precision"]
     path = next(iter(Path(job["folder"]).rglob("*.xml")))
     model = openvino.Core().compile_model(path, "CPU", settings)
-    used = str(model.get_property("INFERENCE_PRECISION_HINT"))
+    used = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     request = model.create_infer_request()
     picture = _normalised(np.load(job["picture"]))
 

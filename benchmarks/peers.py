@@ -9,6 +9,7 @@ builds the artifacts that the others use; they are built again only by `fit` or 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,8 +46,8 @@ def main() -> None:
     arena.check()
     for name in options.only:
         print(f"{name} …", file=sys.stderr)
-        records = SECTIONS[name](arena)
-        _store(path, name, {"about": ABOUT[name], "measured": _now(arena), "records": records})
+        section = {"about": ABOUT[name], "measured": _now(arena)}
+        _store(path, name, section | {"records": SECTIONS[name](arena)})
     print(path.with_suffix(".md").read_text())
 
 
@@ -82,14 +83,15 @@ def _store(path: Path, name: str, section: dict[str, object]) -> None:
 
 
 def _now(arena: Arena) -> str:
-    """When, on what, and with which versions."""
+    """When, on what, how busy it already was, and with which versions."""
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
     code = f"import importlib.metadata as m; print(*map(m.version, {PEERS!r}))"
     told = subprocess.run(
         [str(arena.stable.peers_python), "-c", code], check=True, capture_output=True, text=True
     )
     peers = ", ".join(f"{n} {v}" for n, v in zip(PEERS, told.stdout.split(), strict=True))
-    return f"{machine}; beside it {peers}"
+    load = f"load average at the start {os.getloadavg()[0]:.1f}"
+    return f"{machine}; {load}; peers {peers}"
 
 
 if __name__ == "__main__":

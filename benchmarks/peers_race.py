@@ -119,7 +119,7 @@ def summary(seconds: list[float], answer: Record) -> Record:
     ordered = sorted(seconds)
     return {
         "seconds": statistics.median(ordered),
-        "p95": ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))],
+        "p95": ordered[round(0.95 * (len(ordered) - 1))] if len(ordered) > 1 else None,
         "runs": len(ordered),
         "peak_mb": answer["result"].get("peak_mb", answer["peak_mb"]),
         "result": answer["result"],
