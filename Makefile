@@ -7,10 +7,10 @@ DEMO := out/demo
 # Where `make bench` looks for real pictures and weights; without them it uses the demo's.
 SHARED ?= ../shared
 
-.PHONY: demo cpp fuzz test check fix wheels lean bench clean help
+.PHONY: demo cpp fuzz test check fix wheels lean bench bench-peers clean help
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 $(READY): pyproject.toml runtime/pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 12); \
@@ -88,6 +88,18 @@ lean: wheels ## Prove that the runtime wheel alone, in an empty environment, sco
 
 bench: $(READY) ## Measure on this machine; writes benchmarks/results.md and results.json
 	$(BIN)/python benchmarks/run.py --shared $(SHARED)
+
+PEERS := out/peers-venv
+$(PEERS)/.ready: benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS)/bin/python -m pip install --quiet -r benchmarks/peers-requirements.txt
+	@touch $@
+
+# ONLY=inference,search measures some sections again; PEERS_OPTIONS=--full leaves nothing estimated.
+ONLY ?= fit,inference,search,coreset
+bench-peers: $(READY) $(PEERS)/.ready ## Measure beside anomalib, faiss and others; writes benchmarks/peers.md
+	$(BIN)/python benchmarks/peers.py --shared $(SHARED) --only $(ONLY) $(PEERS_OPTIONS)
 
 clean: ## Remove what the other targets made, except .venv
 	rm -rf out dist

@@ -1,0 +1,46 @@
+"""The measured side of `make bench-peers`: one process, one contestant, one line per request.
+
+a job (JSON argument) -> loads; then for each line "n" on stdin: runs n times and answers
+{"seconds": [n times], "result": of the last run, "peak_mb": so far}, one JSON line on stdout.
+Idle contestants wait in a read, so several can take turns in one run. Standard library only:
+it runs in the project's environment and in the peers' one.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Job = dict[str, Any]
+Step = Callable[[], dict[str, Any]]  # one measured run -> what is to be told of it
+
+
+def serve(tasks: Mapping[str, Callable[[Job], Step]]) -> None:
+    """Load the task that the job names and answer until stdin ends."""
+    job: Job = json.loads(sys.argv[1])
+    # Whatever a library prints goes to stderr: stdout carries answers only.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    step = tasks[job["task"]](job)
+    for line in sys.stdin:
+        seconds: list[float] = []
+        result: dict[str, Any] = {}
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            result = step()
+            seconds.append(time.perf_counter() - start)
+        answer = {"seconds": seconds, "result": result, "peak_mb": peak_mb()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def peak_mb(who: int = resource.RUSAGE_SELF) -> float:
+    """The most memory that was resident at any time, in MiB (Linux counts in KiB)."""
+    return resource.getrusage(who).ru_maxrss / 1024
+
+
+def nothing() -> dict[str, Any]:
+    """The step of a task that is over once it is loaded."""
+    return {}
