@@ -76,16 +76,26 @@ def new_folder(target: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def provenance(staging: Path, *, weights: dict[str, str], device: str) -> dict[str, Any]:
-    """What the artifact was made of and with; nothing that changes from run to run."""
+def provenance(
+    staging: Path,
+    *,
+    weights: dict[str, str],
+    device: str,
+    quantization: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the artifact was made of and with; nothing that changes from run to run.
+
+    `quantization` says how features.onnx became int8 and what that cost; without it there is a
+    features.mindir.
+    """
     from patchcore_build.mindir import mind_ir_version
 
-    return {
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "mind_ir_version": mind_ir_version(staging / FEATURES_MINDIR),
-        "weights": weights,
-        "device": device,
-    }
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    made_by = {"weights": weights, "device": device}
+    if quantization is not None:
+        return {"packages": packages, **made_by, "quantization": quantization}
+    version = mind_ir_version(staging / FEATURES_MINDIR)
+    return {"packages": packages, "mind_ir_version": version, **made_by}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,9 +117,22 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
         calibration: Thresholds.
         making: Everything else that the manifest says.
     """
+    manifest = plan_manifest(staging, inputs, calibration, making)
+    detector = Detector(Artifact(staging, manifest))
+    selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
+    finished = dataclasses.replace(manifest, selftest=selftest)
+    (staging / MANIFEST).write_text(finished.to_json(), encoding="utf-8")
+    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(finished))]
+    (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")
+
+
+def plan_manifest(
+    staging: Path, inputs: Inputs, calibration: Calibration, making: Making
+) -> Manifest:
+    """The manifest of graphs and a bank that are written, before there is a self-test."""
     bank = read_memory_bank(staging / MEMORY_BANK)
     config = making.config
-    manifest = Manifest(
+    return Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         preprocess=inputs.preprocessing,
@@ -130,9 +153,3 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
         config=dataclasses.asdict(config),
         provenance=making.provenance,
     )
-    detector = Detector(Artifact(staging, manifest))
-    selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
-    finished = dataclasses.replace(manifest, selftest=selftest)
-    (staging / MANIFEST).write_text(finished.to_json(), encoding="utf-8")
-    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(finished))]
-    (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")

@@ -5,6 +5,7 @@
     ├── WeightsError     a weights file is missing, hostile, or of another network
     ├── DeviceError      a device or precision is not to be had here
     ├── ExportError      an exported graph does not do what MindSpore does
+    ├── AccuracyError    what was asked for would cost more accuracy than is allowed
     └── OutputError      the result cannot be written where it was asked for
 
 Messages are one line: where, what was expected, what came, what to do.
@@ -27,6 +28,10 @@ class DeviceError(PatchCoreError):
 
 class ExportError(PatchCoreError):
     """An exported graph does not do what MindSpore does."""
+
+
+class AccuracyError(PatchCoreError):
+    """What was asked for would cost more accuracy than is allowed."""
 
 
 class OutputError(PatchCoreError):

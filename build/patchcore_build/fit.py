@@ -28,11 +28,14 @@ from patchcore_build.dataset import ImageFolder, list_images
 from patchcore_build.device import Device, open_device
 from patchcore_build.features import (
     FeatureStore,
+    Network,
     Storage,
     extract_features,
     make_bank,
     mindspore_network,
+    onnx_network,
 )
+from patchcore_build.float32_twin import Float32Twin
 from patchcore_build.index_graph import write_bank
 from patchcore_build.progress import progress_bar
 from patchcore_build.training_inputs import Inputs, load_inputs
@@ -53,7 +56,9 @@ class FitJob:
 
     `images` is a folder, or the listing that a data set gives.
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
-    or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
+    or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files. Where
+    `config.feature_precision` is int8, the category of the data set `test_set` is scored before
+    and after quantization, and a loss of AUROC above `LARGEST_LOSS` is refused unless `force`.
     """
 
     images: Path | ImageFolder
@@ -65,6 +70,8 @@ class FitJob:
     device_id: int = 0
     skip_bad: bool = False
     memory_budget_gb: float = 8.0
+    test_set: Path | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,7 @@ class FitReport:
     rows: int
     calibration: Calibration
     export_difference: dict[str, float]
+    quantization: dict[str, Any] | None = None  # as in the manifest's provenance
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -110,22 +118,21 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         with clock.stage("weights"):
             make_cell, weights_source = (choose_network or _named_network)(job, inputs)
         with clock.stage("export"):
-            difference = _export(make_cell, staging, inputs)
-        network = mindspore_network(make_cell())
-        with clock.stage("features"), progress_bar("features", "image") as progress:
-            store = extract_features(
-                network,
-                inputs.pixels,
-                upsampling=job.config.layer3_upsampling,
-                storage=storage,
-                progress=progress,
-            )
-        projected = _project(store, job.config, storage, clock)
-        bank = _select(store, projected, job.config, clock)
-        calibration = _calibrate(store, projected, job, inputs, clock)
+            difference = _export(make_cell, staging, inputs, job.config)
+        network, twin = mindspore_network(make_cell()), None
+        if job.config.feature_precision == "int8":
+            twin = Float32Twin(staging, Path(scratch) / "float32", inputs, job.config)
+            network = _quantize(twin, job, clock)
+        store, projected, bank = _learn(network, job.config, inputs, storage, clock)
         with clock.stage("write"):
             features = describe_features(job.config, inputs.preprocessing, bank.channels)
             write_bank(staging, bank, features)
+        if twin is not None and job.test_set is not None:
+            with clock.stage("int8 against float32"):
+                twin.compare(job.category, job.test_set, force=job.force)
+        calibration = _calibrate(store, projected, job, inputs, clock)
+        quantization = twin.facts if twin is not None else None
+        with clock.stage("write"):
             write_manifest(
                 staging,
                 inputs,
@@ -133,7 +140,12 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                 Making(
                     category=job.category,
                     config=job.config,
-                    provenance=provenance(staging, weights=weights_source, device=job.device),
+                    provenance=provenance(
+                        staging,
+                        weights=weights_source,
+                        device=job.device,
+                        quantization=quantization,
+                    ),
                 ),
             )
     return FitReport(
@@ -145,6 +157,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         rows=bank.rows,
         calibration=calibration,
         export_difference=difference,
+        quantization=quantization,
         seconds=clock.seconds,
     )
 
@@ -169,8 +182,13 @@ class _Stopwatch:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def _export(make_cell: CellMaker, staging: Path, inputs: Inputs) -> dict[str, float]:
-    """Write both graphs and compare each with MindSpore on two of the pictures."""
+def _export(
+    make_cell: CellMaker, staging: Path, inputs: Inputs, config: Config
+) -> dict[str, float]:
+    """Write the graphs and compare each with MindSpore on two of the pictures.
+
+    What becomes int8 is only written as ONNX: features.mindir would be another network.
+    """
     from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
 
     size = inputs.preprocessing
@@ -178,11 +196,46 @@ def _export(make_cell: CellMaker, staging: Path, inputs: Inputs) -> dict[str, fl
     expected = mindspore_network(make_cell())(pixels)
     onnx_path, mindir_path = staging / FEATURES_ONNX, staging / FEATURES_MINDIR
     export_onnx(make_cell, onnx_path, height=size.height, width=size.width)
+    gap = compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE)
+    if config.feature_precision == "int8":
+        return {FEATURES_ONNX: gap}
     export_mindir(make_cell, mindir_path, height=size.height, width=size.width)
     return {
-        FEATURES_ONNX: compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
+        FEATURES_ONNX: gap,
         FEATURES_MINDIR: compare_mindir(mindir_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
     }
+
+
+def _quantize(twin: Float32Twin, job: FitJob, clock: _Stopwatch) -> Network:
+    """Make features.onnx int8; with a test set, score the float32 detector before it is gone."""
+    with clock.stage("quantize"):
+        network = twin.quantize()
+    if job.test_set is not None:
+        with (
+            clock.stage("float32 twin"),
+            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+        ):
+            storage = Storage(Path(folder), budget_bytes=int(job.memory_budget_gb * _GIB))
+            exported = onnx_network(twin.folder / FEATURES_ONNX)
+            _, _, bank = _learn(exported, job.config, twin.inputs, storage, _Stopwatch())
+            twin.measure(bank, job.category, job.test_set)
+    return network
+
+
+def _learn(
+    network: Network, config: Config, inputs: Inputs, storage: Storage, clock: _Stopwatch
+) -> tuple[FeatureStore, NDArray[np.float32], MemoryBank]:
+    """Features of all pictures, their projection, and the memory bank."""
+    with clock.stage("features"), progress_bar("features", "image") as progress:
+        store = extract_features(
+            network,
+            inputs.pixels,
+            upsampling=config.layer3_upsampling,
+            storage=storage,
+            progress=progress,
+        )
+    projected = _project(store, config, storage, clock)
+    return store, projected, _select(store, projected, config, clock)
 
 
 def _project(
