@@ -33,7 +33,6 @@ from patchcore_build.features import (
     extract_features,
     make_bank,
     mindspore_network,
-    onnx_network,
 )
 from patchcore_build.float32_twin import Float32Twin
 from patchcore_build.index_graph import write_bank
@@ -119,16 +118,23 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
             make_cell, weights_source = (choose_network or _named_network)(job, inputs)
         with clock.stage("export"):
             difference = _export(make_cell, staging, inputs, job.config)
-        network, twin = mindspore_network(make_cell()), None
+        store = _features(mindspore_network(make_cell()), job.config, inputs, storage, clock)
+        projected = _project(store, job.config, storage, clock)
+        rows = _select(projected, job.config, clock)
+        bank = _bank(store, rows, job.config, clock)
+        twin = None
         if job.config.feature_precision == "int8":
+            # The rows stay: what differs from float32 is then arithmetic, not the draw of rows.
             twin = Float32Twin(staging, Path(scratch) / "float32", inputs, job.config)
-            network = _quantize(twin, job, clock)
-        store, projected, bank = _learn(network, job.config, inputs, storage, clock)
+            with clock.stage("quantize"):
+                network = twin.quantize(bank)
+            store = _features(network, job.config, inputs, storage, clock)
+            bank = _bank(store, rows, job.config, clock)
         with clock.stage("write"):
             features = describe_features(job.config, inputs.preprocessing, bank.channels)
             write_bank(staging, bank, features)
         if twin is not None and job.test_set is not None:
-            with clock.stage("int8 against float32"):
+            with clock.stage("float32 against int8"):
                 twin.compare(job.category, job.test_set, force=job.force)
         calibration = _calibrate(store, projected, job, inputs, clock)
         quantization = twin.facts if twin is not None else None
@@ -206,36 +212,17 @@ def _export(
     }
 
 
-def _quantize(twin: Float32Twin, job: FitJob, clock: _Stopwatch) -> Network:
-    """Make features.onnx int8; with a test set, score the float32 detector before it is gone."""
-    with clock.stage("quantize"):
-        network = twin.quantize()
-    if job.test_set is not None:
-        with (
-            clock.stage("float32 twin"),
-            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
-        ):
-            storage = Storage(Path(folder), budget_bytes=int(job.memory_budget_gb * _GIB))
-            exported = onnx_network(twin.folder / FEATURES_ONNX)
-            _, _, bank = _learn(exported, job.config, twin.inputs, storage, _Stopwatch())
-            twin.measure(bank, job.category, job.test_set)
-    return network
-
-
-def _learn(
+def _features(
     network: Network, config: Config, inputs: Inputs, storage: Storage, clock: _Stopwatch
-) -> tuple[FeatureStore, NDArray[np.float32], MemoryBank]:
-    """Features of all pictures, their projection, and the memory bank."""
+) -> FeatureStore:
     with clock.stage("features"), progress_bar("features", "image") as progress:
-        store = extract_features(
+        return extract_features(
             network,
             inputs.pixels,
             upsampling=config.layer3_upsampling,
             storage=storage,
             progress=progress,
         )
-    projected = _project(store, config, storage, clock)
-    return store, projected, _select(store, projected, config, clock)
 
 
 def _project(
@@ -251,12 +238,15 @@ def _project(
     return projected
 
 
-def _select(
-    store: FeatureStore, projected: NDArray[np.float32], config: Config, clock: _Stopwatch
-) -> MemoryBank:
+def _select(projected: NDArray[np.float32], config: Config, clock: _Stopwatch) -> NDArray[np.int64]:
     count = coreset_size(len(projected), config.coreset_ratio)
     with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
-        rows = select_coreset(projected, count, seed=config.seed, progress=progress)
+        return select_coreset(projected, count, seed=config.seed, progress=progress)
+
+
+def _bank(
+    store: FeatureStore, rows: NDArray[np.int64], config: Config, clock: _Stopwatch
+) -> MemoryBank:
     with clock.stage("memory bank"):
         return make_bank(store, rows, config.neighbours, precision=config.bank_precision)
 

@@ -6,6 +6,7 @@ and no setting comes from them. Without a test set nothing is said about AUROC; 
 layers on good pictures stands in the manifest, and nothing is refused by it.
 """
 
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,31 +55,32 @@ class Auroc:
 class Float32Twin:
     """The float32 side of an int8 detector, which is measured and not kept.
 
-    `folder` is the twin's, `staging` that of the artifact being made, whose features.onnx moves
-    over when it is quantized.
+    `folder` is the twin's and does not exist yet, `staging` that of the artifact being made.
+    `facts` is what the manifest's provenance says.
     """
 
     def __init__(self, staging: Path, folder: Path, inputs: Inputs, config: Config) -> None:
-        self.folder = folder
-        self.inputs = inputs
         self.facts: dict[str, Any] = {}
         self._staging = staging
+        self._folder = folder
+        self._inputs = inputs
         self._config = config
-        self._auroc: Auroc | None = None
+        self._float32 = replace(config, feature_precision="float32")
 
-    def quantize(self) -> Network:
-        """Put the int8 file in the place of the float32 one, which becomes the twin's.
+    def quantize(self, bank: MemoryBank) -> Network:
+        """Move the staged float32 network and its bank to the twin; stage the int8 network.
 
         Raises:
             ExportError: the network cannot be quantized.
         """
         from patchcore_build.quantization import quantize_features
 
-        self.folder.mkdir()
-        source, target = self.folder / FEATURES_ONNX, self._staging / FEATURES_ONNX
-        source.write_bytes(target.read_bytes())
-        target.unlink()
-        pixels = self.inputs.pixels
+        self._folder.mkdir()
+        size = self._inputs.preprocessing
+        write_bank(self._folder, bank, describe_features(self._float32, size, bank.channels))
+        source, target = self._folder / FEATURES_ONNX, self._staging / FEATURES_ONNX
+        shutil.move(target, source)
+        pixels = self._inputs.pixels
         self.facts = quantize_features(source, target, pixels, seed=self._config.seed)
         network = onnx_network(target)
         chosen = unseen_images(len(pixels), self.facts["calibration_images"])
@@ -87,30 +89,21 @@ class Float32Twin:
         self.facts["auroc"] = NOT_MEASURED
         return network
 
-    def measure(self, bank: MemoryBank, category: str, test_set: Path) -> None:
-        """Score the test set with the float32 network and its own bank."""
-        config = replace(self._config, feature_precision="float32")
-        write_bank(
-            self.folder, bank, describe_features(config, self.inputs.preprocessing, bank.channels)
-        )
-        self._auroc = self._measure(self.folder, config, category, test_set)
-
     def compare(self, category: str, test_set: Path, *, force: bool) -> None:
-        """Score the test set with the staged int8 detector and note both.
+        """Score the test set with both detectors, whose banks hold the same patches.
 
         Raises:
-            AccuracyError: it loses more than `LARGEST_LOSS`, and `force` is false.
+            AccuracyError: int8 loses more than `LARGEST_LOSS`, and `force` is false.
         """
-        if self._auroc is None:
-            raise ValueError("measure: expected before compare")
+        float32 = self._measure(self._folder, self._float32, category, test_set)
         int8 = self._measure(self._staging, self._config, category, test_set)
-        self.facts["auroc"] = compare_auroc(self._auroc, int8)
+        self.facts["auroc"] = compare_auroc(float32, int8)
         if not force:
-            require_small_loss(self._auroc, int8, where=f"{test_set}: {category}")
+            require_small_loss(float32, int8, where=f"{test_set}: {category}")
 
     def _measure(self, folder: Path, config: Config, category: str, test_set: Path) -> Auroc:
         making = Making(category=category, config=config, provenance={})
-        manifest = plan_manifest(folder, self.inputs, _NO_CALIBRATION_YET, making)
+        manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, making)
         detector = Detector(Artifact(folder, manifest))
         with progress_bar(f"{config.feature_precision}: scoring", "image") as progress:
             found = evaluate(detector, test_set, category, progress=progress)

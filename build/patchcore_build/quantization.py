@@ -1,10 +1,14 @@
 """features.onnx in float32 + good pictures -> the same network in int8 (artifacts/FORMAT.md).
 
 Static QDQ by onnxruntime's quantizer: uint8 activations, int8 weights with one scale per output
-channel; onnxruntime turns every Conv, Add and MaxPool into integer arithmetic when it loads the
-file. Normalisation, the final 3x3 averages and both outputs stay float32. Ranges are the smallest
-and largest values on a seeded sample of the pictures: percentiles and entropy came no nearer to
-float32 (README, Speed), cost three times the time, and clip what a defect excites.
+channel. All convolutions but the first, and all additions, run in integers once onnxruntime has
+loaded the file. Normalisation, the first convolution, the final 3x3 averages and both outputs stay
+float32. Ranges are the smallest and largest values on a seeded sample of the pictures.
+
+Measured with resnet18 (benchmarks/quantization.md): percentiles and entropy came no nearer to
+float32, take up to three times as long, and clip what a defect excites; an int8 first convolution
+or 7-bit weights (`reduce_range`) lose more AUROC. 8-bit weights overflow the 16-bit sums of x86
+without VNNI, so readers ask onnxruntime for wider sums there (artifacts/FORMAT.md).
 """
 
 import tempfile
@@ -22,10 +26,7 @@ from patchcore_build.whole_file import write_whole
 
 OPSET = 13  # the first with one scale per channel
 CALIBRATION_IMAGES = 64
-QUANTIZED = ("Conv", "Relu", "Add", "MaxPool")
-# x86 without VNNI adds two products in 16 bits: 2 * 255 * 128 saturates there and nowhere else,
-# 2 * 255 * 64 = 32640 fits. With 7 bits every processor gives the same layers.
-WEIGHT_BITS = 7
+QUANTIZED = ("Conv", "Relu", "Add")  # Relu only leaves: its 0 is the smallest uint8
 _BATCH = 4  # pictures; only minima and maxima of their activations are kept
 _METADATA = "onnx.quant.pre_process", "onnxruntime.quant"  # "prepared": it warns otherwise
 
@@ -63,7 +64,7 @@ def quantize_features(
     onnx.checker.check_model(model, full_check=True)
     write_whole(target, model.SerializeToString(deterministic=True))
     return {
-        "method": f"static QDQ, uint8 activations, int8 weights of {WEIGHT_BITS} bits per channel",
+        "method": "static QDQ, uint8 activations, int8 weights per channel, float32 first layer",
         "ranges": "minimum and maximum",
         "calibration_images": [int(number) for number in chosen],
     }
@@ -134,14 +135,15 @@ def _fold_paddings(graph: Any) -> None:
 def _quantize(prepared: Path, quantized: Path, pictures: _Pictures) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+    convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
     quantize_static(
         str(prepared),
         str(quantized),
         pictures,
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(QUANTIZED),
+        nodes_to_exclude=convolutions[:1],
         per_channel=True,
-        reduce_range=WEIGHT_BITS == 7,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
