@@ -14,7 +14,7 @@ from typing import Any
 
 from patchcore_build.config import Config, describe_features, scoring_rule
 from patchcore_build.errors import OutputError
-from patchcore_build.selftest import TOLERANCE, write_selftest
+from patchcore_build.selftest import write_selftest
 from patchcore_build.training_inputs import Inputs, digest_images
 from patchcore_runtime.artifact import (
     FEATURES_MINDIR,
@@ -41,7 +41,7 @@ from patchcore_runtime.memory_bank import read_memory_bank
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
 EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir_candidates=0)
 _NO_SELFTEST_YET = SelfTest(
-    score=0.0, defect_box=(0, 0, 0, 0), score_tolerance=TOLERANCE, map_tolerance=TOLERANCE
+    score=0.0, defect_box=(0, 0, 0, 0), score_tolerance=1e-3, map_tolerance=1e-3
 )
 
 
@@ -76,16 +76,26 @@ def new_folder(target: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def provenance(staging: Path, *, weights: dict[str, str], device: str) -> dict[str, Any]:
-    """What the artifact was made of and with; nothing that changes from run to run."""
+def provenance(
+    staging: Path,
+    *,
+    weights: dict[str, str],
+    device: str,
+    quantization: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the artifact was made of and with; nothing that changes from run to run.
+
+    `quantization` says how features.onnx became int8 and what that cost; without it there is a
+    features.mindir.
+    """
     from patchcore_build.mindir import mind_ir_version
 
-    return {
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "mind_ir_version": mind_ir_version(staging / FEATURES_MINDIR),
-        "weights": weights,
-        "device": device,
-    }
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    made_by = {"weights": weights, "device": device}
+    if quantization is not None:
+        return {"packages": packages, **made_by, "quantization": quantization}
+    version = mind_ir_version(staging / FEATURES_MINDIR)
+    return {"packages": packages, "mind_ir_version": version, **made_by}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,9 +117,19 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
         calibration: Thresholds.
         making: Everything else that the manifest says.
     """
+    manifest = plan_manifest(staging, inputs, calibration, making)
+    detector = Detector(Artifact(staging, manifest))
+    selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
+    seal(staging, dataclasses.replace(manifest, selftest=selftest))
+
+
+def plan_manifest(
+    staging: Path, inputs: Inputs, calibration: Calibration, making: Making
+) -> Manifest:
+    """The manifest of graphs and a bank that are written, before there is a self-test."""
     bank = read_memory_bank(staging / MEMORY_BANK)
     config = making.config
-    manifest = Manifest(
+    return Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         preprocess=inputs.preprocessing,
@@ -130,9 +150,6 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
         config=dataclasses.asdict(config),
         provenance=making.provenance,
     )
-    detector = Detector(Artifact(staging, manifest))
-    selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
-    seal(staging, dataclasses.replace(manifest, selftest=selftest))
 
 
 def seal(staging: Path, manifest: Manifest) -> None:

@@ -34,6 +34,8 @@ _EXAMPLES = """examples:
   patchcore-build fit --dataset mvtec --category bottle --weights resnet18.pth \\
       --backbone resnet18 --output artifacts/bottle
   patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part
+  patchcore-build fit --dataset mvtec --category bottle --weights auto --quantize int8 \\
+      --output artifacts/bottle-int8
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
@@ -95,6 +97,10 @@ def _add_fit(commands: Any) -> None:
         "--checkpoint", type=Path, metavar="DIR",
         help="keep unfinished coresets there; the same command takes them up again",
     )  # fmt: skip
+    fit.add_argument(
+        "--force", action="store_true",
+        help="take --quantize int8 even if it costs more than 0.005 of AUROC on the test set",
+    )  # fmt: skip
 
 
 def _add_convert_weights(commands: Any) -> None:
@@ -147,6 +153,8 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             skip_bad=arguments.skip_bad,
             memory_budget_gb=arguments.memory_budget_gb,
             checkpoints=arguments.checkpoint,
+            test_set=_test_set(arguments.dataset, arguments.category),
+            force=arguments.force,
         )
     )
     if arguments.json:
@@ -163,9 +171,35 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         f"thresholds: image {calibration.image_threshold:.4g}, pixel "
         f"{calibration.pixel_threshold:.4g} (held out, {calibration.folds} folds)"
     )
+    if report.quantization is not None:
+        _print_quantization(report.quantization)
     print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
     print(f"artifact: {report.artifact}")
     return 0
+
+
+def _test_set(dataset: Path | None, category: str) -> Path | None:
+    """The data set, where it has test pictures of the category."""
+    from patchcore_build.dataset import list_test_images
+    from patchcore_build.errors import DatasetError
+
+    if dataset is None:
+        return None
+    try:
+        return dataset if list_test_images(dataset, category) else None
+    except DatasetError:
+        return None
+
+
+def _print_quantization(facts: dict[str, Any]) -> None:
+    errors, auroc = facts["layer_errors"], facts["auroc"]
+    print(f"int8: layers differ by {errors['layer2']:.3f} and {errors['layer3']:.3f} of float32's")
+    if isinstance(auroc, str):
+        print(f"int8: AUROC against float32 {auroc}")
+        return
+    for name, change in auroc["difference"].items():
+        before, after = auroc["float32"][name], auroc["int8"][name]
+        print(f"int8: {name} AUROC {after:.4f}, float32 {before:.4f} ({change:+.4f})")
 
 
 def _training_pictures(arguments: argparse.Namespace) -> tuple[Any, str, str]:

@@ -7,15 +7,17 @@ import argparse
 from collections.abc import Callable
 
 from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
+from patchcore_runtime.manifest import FeaturePrecision
 
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
     "pooling_border", "bank_precision",
 )  # fmt: skip
+_FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
 
 def add_network_options(command: argparse.ArgumentParser) -> None:
-    """--backbone, --weights, --device, --device-id, --precision."""
+    """--backbone, --weights, --device, --device-id, --precision, --quantize."""
     network = command.add_argument_group("network")
     network.add_argument(
         "--backbone", choices=BACKBONES, default="wide_resnet50_2",
@@ -39,6 +41,11 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--precision", choices=("fp32", "fp16"), default="fp32",
         help="of the feature network; fp16 is for accelerators (default fp32)",
+    )  # fmt: skip
+    network.add_argument(
+        "--quantize", choices=tuple(_FEATURE_PRECISIONS), default="none",
+        help="int8: features.onnx in 8-bit integers, a quarter of the size, faster on CPUs; "
+        "thresholds are made with it; ResNets only, no MindIR (default none)",
     )  # fmt: skip
 
 
@@ -77,6 +84,7 @@ def config_from(
 ) -> Config:
     """The config that the options of both groups stand for; a value out of range ends in usage."""
     given = {name: getattr(arguments, name) for name in _OVERRIDES}
+    given["feature_precision"] = _FEATURE_PRECISIONS[arguments.quantize]
     try:
         return make_config(arguments.recipe, **given, seed=seed)
     except ValueError as error:

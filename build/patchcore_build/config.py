@@ -81,6 +81,11 @@ class Config:
         _require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
         _require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
         _require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
+        if self.feature_precision == "int8":
+            _require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
+            # An int8 scattering network is a third off, and slower (benchmarks/quantization.md).
+            resnet = self.backbone != "scattering"
+            _require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
 
 
 def _require(holds: bool, field: str, expected: str, got: object) -> None:

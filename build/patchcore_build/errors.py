@@ -6,6 +6,7 @@
     ├── DeviceError      a device or precision is not to be had here
     ├── ExportError      an exported graph does not do what MindSpore does
     ├── SearchError      an index moves scores by more than was allowed
+    ├── AccuracyError    what was asked for would cost more accuracy than is allowed
     └── OutputError      the result cannot be written where it was asked for
 
 Messages are one line: where, what was expected, what came, what to do.
@@ -32,6 +33,10 @@ class ExportError(PatchCoreError):
 
 class SearchError(PatchCoreError):
     """An index moves scores by more than was allowed."""
+
+
+class AccuracyError(PatchCoreError):
+    """What was asked for would cost more accuracy than is allowed."""
 
 
 class OutputError(PatchCoreError):

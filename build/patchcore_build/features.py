@@ -19,6 +19,7 @@ from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest import BankPrecision, Upsampling
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.scoring import upsampling_matrix
+from patchcore_runtime.session import open_session
 
 BATCH = 8
 Images = NDArray[np.uint8]
@@ -145,6 +146,17 @@ def mindspore_network(cell: Any) -> Network:
     def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         layer2, layer3 = cell(mindspore.Tensor(images))
         return layer2.asnumpy(), layer3.asnumpy()
+
+    return run
+
+
+def onnx_network(path: Path) -> Network:
+    """A features.onnx as a function of arrays, on the cores this process may use."""
+    session = open_session(path)
+
+    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        layer2, layer3 = session.run(["layer2", "layer3"], {"images": np.ascontiguousarray(images)})
+        return layer2, layer3
 
     return run
 

@@ -40,11 +40,13 @@ from patchcore_build.dataset import ImageFolder, list_images
 from patchcore_build.device import Device, open_device
 from patchcore_build.features import (
     FeatureStore,
+    Network,
     Storage,
     extract_features,
     make_bank,
     mindspore_network,
 )
+from patchcore_build.float32_twin import Float32Twin
 from patchcore_build.index_graph import write_bank
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import progress_bar
@@ -70,7 +72,9 @@ class FitJob:
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
     or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
     `checkpoints` is a folder where unfinished coresets are kept, so that a fit that was
-    interrupted takes them up again; emptied of them in the end.
+    interrupted takes them up again; emptied of them in the end. Where
+    `config.feature_precision` is int8, the category of the data set `test_set` is scored before
+    and after quantization, and a loss of AUROC above `LARGEST_LOSS` is refused unless `force`.
     """
 
     images: Path | ImageFolder
@@ -83,6 +87,8 @@ class FitJob:
     skip_bad: bool = False
     memory_budget_gb: float = 8.0
     checkpoints: Path | None = None
+    test_set: Path | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,7 @@ class FitReport:
     rows: int
     calibration: Calibration
     export_difference: dict[str, float]
+    quantization: dict[str, Any] | None = None  # as in the manifest's provenance
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -128,27 +135,32 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         with clock.stage("weights"):
             make_cell, weights_source = (choose_network or _named_network)(job, inputs)
         with clock.stage("export"):
-            difference = _export(make_cell, staging, inputs)
-        network = mindspore_network(make_cell())
-        with clock.stage("features"), progress_bar("features", "image") as progress:
-            store = extract_features(
-                network,
-                inputs.pixels,
-                upsampling=job.config.layer3_upsampling,
-                storage=storage,
-                progress=progress,
-            )
+            difference = _export(make_cell, staging, inputs, job.config)
+        store = _features(mindspore_network(make_cell()), job.config, inputs, storage, clock)
         projected = _project(store, job.config, storage, clock)
         with clock.stage("coreset"):
             cloud = _prepare(projected, storage, job.device)
-        bank = _select(store, cloud, job, clock)
-        calibration = _calibrate(store, cloud, job, inputs, clock)
+        rows = _select(cloud, job, clock)
+        bank = _bank(store, rows, job.config, clock)
+        twin = None
+        if job.config.feature_precision == "int8":
+            # The rows stay: what differs from float32 is then arithmetic, not the draw of rows.
+            twin = Float32Twin(staging, Path(scratch) / "float32", inputs, job.config)
+            with clock.stage("quantize"):
+                network = twin.quantize(bank)
+            store = _features(network, job.config, inputs, storage, clock)
+            bank = _bank(store, rows, job.config, clock)
         with clock.stage("write"):
             features = describe_features(job.config, inputs.preprocessing, bank.channels)
             index_path = write_bank(staging, bank, features)
         with clock.stage("export"):
             has_mindir = features.precision == "float32"
             candidates = _export_shortlist(staging, bank, index_path, store) if has_mindir else 0
+        if twin is not None and job.test_set is not None:
+            with clock.stage("float32 against int8"):
+                twin.compare(job.category, job.test_set, force=job.force)
+        calibration = _calibrate(store, cloud, job, inputs, clock)
+        quantization = twin.facts if twin is not None else None
         with clock.stage("write"):
             write_manifest(
                 staging,
@@ -157,7 +169,12 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                 Making(
                     category=job.category,
                     config=job.config,
-                    provenance=provenance(staging, weights=weights_source, device=job.device),
+                    provenance=provenance(
+                        staging,
+                        weights=weights_source,
+                        device=job.device,
+                        quantization=quantization,
+                    ),
                     index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
                 ),
             )
@@ -172,6 +189,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         rows=bank.rows,
         calibration=calibration,
         export_difference=difference,
+        quantization=quantization,
         seconds=clock.seconds,
     )
 
@@ -196,8 +214,13 @@ class _Stopwatch:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def _export(make_cell: CellMaker, staging: Path, inputs: Inputs) -> dict[str, float]:
-    """Write both graphs and compare each with MindSpore on two of the pictures."""
+def _export(
+    make_cell: CellMaker, staging: Path, inputs: Inputs, config: Config
+) -> dict[str, float]:
+    """Write the graphs and compare each with MindSpore on two of the pictures.
+
+    What becomes int8 is only written as ONNX: features.mindir would be another network.
+    """
     from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
 
     size = inputs.preprocessing
@@ -205,9 +228,12 @@ def _export(make_cell: CellMaker, staging: Path, inputs: Inputs) -> dict[str, fl
     expected = mindspore_network(make_cell())(pixels)
     onnx_path, mindir_path = staging / FEATURES_ONNX, staging / FEATURES_MINDIR
     export_onnx(make_cell, onnx_path, height=size.height, width=size.width)
+    gap = compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE)
+    if config.feature_precision == "int8":
+        return {FEATURES_ONNX: gap}
     export_mindir(make_cell, mindir_path, height=size.height, width=size.width)
     return {
-        FEATURES_ONNX: compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
+        FEATURES_ONNX: gap,
         FEATURES_MINDIR: compare_mindir(mindir_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
     }
 
@@ -226,6 +252,19 @@ def _export_shortlist(
         index = ExactIndex(index_path, threads=1)
         check_shortlist(path, bank, index, (layer2, layer3), store.upsampling)
     return candidates
+
+
+def _features(
+    network: Network, config: Config, inputs: Inputs, storage: Storage, clock: _Stopwatch
+) -> FeatureStore:
+    with clock.stage("features"), progress_bar("features", "image") as progress:
+        return extract_features(
+            network,
+            inputs.pixels,
+            upsampling=config.layer3_upsampling,
+            storage=storage,
+            progress=progress,
+        )
 
 
 def _project(
@@ -253,18 +292,23 @@ def _prepare(projected: NDArray[np.float32], storage: Storage, device: Device) -
     return PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
 
 
-def _select(store: FeatureStore, cloud: PatchCloud, job: FitJob, clock: _Stopwatch) -> MemoryBank:
+def _select(cloud: PatchCloud, job: FitJob, clock: _Stopwatch) -> NDArray[np.int64]:
     config = job.config
     if job.checkpoints is not None:
         make_folder(job.checkpoints)
     with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
-        rows = select_coreset(
+        return select_coreset(
             cloud,
             coreset_size(len(cloud.features), config.coreset_ratio),
             seed=config.seed,
             checkpoint=checkpoint_in(job.checkpoints, "bank"),
             progress=progress,
         )
+
+
+def _bank(
+    store: FeatureStore, rows: NDArray[np.int64], config: Config, clock: _Stopwatch
+) -> MemoryBank:
     with clock.stage("memory bank"):
         return make_bank(store, rows, config.neighbours, precision=config.bank_precision)
 
