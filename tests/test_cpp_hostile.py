@@ -12,7 +12,7 @@ from PIL import Image
 import hostile
 from artifact_factory import striped_photo
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
-from patchcore_runtime.artifact import ALL_FILES
+from patchcore_runtime.artifact import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # `make cpp` builds the first; another build is named by the variable.
@@ -80,7 +80,7 @@ def test_every_damaged_artifact_is_refused_by_both_with_file_and_field(kind, own
     assert not wrongs, "\n".join(wrongs)
 
 
-@pytest.mark.parametrize("name", ALL_FILES)
+@pytest.mark.parametrize("name", [*RUNTIME_FILES, *SELFTEST_FILES, FEATURES_MINDIR])
 @pytest.mark.parametrize("place", [0, -1])
 def test_the_self_test_finds_one_altered_byte_at_either_end_of_any_file(name, place, own_artifact):
     content = bytearray((own_artifact / name).read_bytes())
