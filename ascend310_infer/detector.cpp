@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "errors.hpp"
+#include "thresholds.hpp"
 
 namespace patchcore {
 namespace {
@@ -63,7 +64,9 @@ Result Detector::Predict(const Input& input) {
   result.timings.search_ms = watch.Lap();
   PatchScores scores = scorer_.Score(layer2, layer3, nearest);
   result.score = scores.score;
-  result.threshold = manifest().calibration.image_threshold;
+  const Calibration& calibration = manifest().calibration;
+  result.p_value = PValue(calibration, calibration.image_scores, result.score);
+  result.threshold = calibration.image_threshold;
   result.is_anomalous = result.score > result.threshold;
   result.anomaly_map = std::move(scores.anomaly_map);
   result.peak = Peak(result.anomaly_map, manifest().preprocess.width, input.placement);

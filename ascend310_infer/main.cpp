@@ -38,6 +38,8 @@ std::string Json(const T& value) {
 std::string Line(const Picture& picture, const Result& result, const std::string& map) {
   std::string line = "{\"image\": " + Json(picture.path) + ", \"score\": " + Json(result.score) +
                      ", \"threshold\": " + Json(result.threshold) +
+                     ", \"score_ratio\": " + Json(result.score / result.threshold) +
+                     ", \"p_value\": " + Json(result.p_value) +
                      ", \"is_anomalous\": " + Json(result.is_anomalous) + ", \"peak\": [" +
                      Json(result.peak[0]) + ", " + Json(result.peak[1]) + "]";
   if (!map.empty()) line += ", \"map\": " + Json(map);
@@ -83,7 +85,8 @@ void PrintTimings(const Picture& picture, const ReadPicture& read, const Result&
 int ScorePictures(const Options& options) {
   const std::vector<Picture> pictures = patchcore::ListPictures(options.sources);
   if (!options.maps.empty()) RefuseSharedMaps(options, pictures);
-  Detector detector(patchcore::Artifact::Open(options.artifact), options.backend, options.search);
+  Detector detector(patchcore::Artifact::Open(options.artifact).With(options.wanted),
+                    options.backend, options.search);
   const auto start = std::chrono::steady_clock::now();
   patchcore::PictureReader reader(pictures, detector.manifest().preprocess, !options.maps.empty());
   bool refused = false;

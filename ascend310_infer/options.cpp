@@ -16,6 +16,16 @@ std::uint32_t Number(const std::string& name, const std::string& text, std::uint
   return value;
 }
 
+double Real(const std::string& name, const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, failure] = std::from_chars(text.data(), end, value);
+  if (failure != std::errc() || stopped != end || text.empty()) {
+    throw UsageError("argument " + name + ": invalid float value: '" + text + "'");
+  }
+  return value;
+}
+
 [[noreturn]] void RefuseChoice(const std::string& name, const std::string& text,
                                const std::string& choices) {
   throw UsageError("argument " + name + ": expected " + choices + ", got '" + text + "'");
@@ -33,6 +43,10 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--search") {
     if (value != "engine" && value != "portable") RefuseChoice(name, value, "engine or portable");
     options.search = value == "engine" ? Search::kEngine : Search::kPortable;
+  } else if (name == "--threshold") {
+    options.wanted.threshold = Real(name, value);
+  } else if (name == "--target-fpr") {
+    options.wanted.target_fpr = Real(name, value);
   } else if (name == "--maps") {
     if (value.empty()) RefuseChoice(name, value, "a folder");
     options.maps = value;
@@ -54,7 +68,8 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--search" || name == "--maps" || name == "--mindir";
+         name == "--search" || name == "--maps" || name == "--mindir" ||
+         name == "--threshold" || name == "--target-fpr";
 }
 
 }  // namespace
@@ -87,6 +102,9 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   if (options.sources.empty() && !options.selftest) {
     throw UsageError("the following arguments are required: IMAGE_OR_FOLDER");
   }
+  if (options.wanted.threshold && options.wanted.target_fpr) {
+    throw UsageError("argument --target-fpr: not allowed with argument --threshold");
+  }
   if (!options.sources.empty() && options.selftest) {
     throw UsageError("argument --selftest: takes the artifact's own picture, no others");
   }
@@ -97,6 +115,7 @@ std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
          "                       [--device-id N] [--mindir FILE] [--threads N]\n"
          "                       [--search engine|portable] [--maps DIR] [--timings]\n"
+         "                       [--threshold X | --target-fpr R]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -116,6 +135,9 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
                       calibration.heatmap.high / 65535)
+  --threshold X       image threshold in place of the artifact's, in the unit of the score
+  --target-fpr R      share of good parts that may be flagged, in place of the one the artifact
+                      was fitted for; image and pixel threshold follow from its held-out scores
   --timings           say on stderr how long each stage took
   --version           print the version
 

@@ -90,12 +90,16 @@ def provenance(staging: Path, *, weights: dict[str, str], device: str) -> dict[s
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Making:
-    """How an artifact came about: what the pictures show, all settings, `provenance`, its index."""
+    """How an artifact came about: what the pictures show, all settings, `provenance`, its index.
+
+    `dropped` has a line for each picture that was left out as suspicious.
+    """
 
     category: str
     config: Config
     provenance: dict[str, Any]
     index: Index = EXACT_INDEX
+    dropped: tuple[str, ...] = ()
 
 
 def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, making: Making) -> None:
@@ -125,6 +129,7 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
             category=making.category,
             images=inputs.names,
             skipped=inputs.skipped,
+            dropped=making.dropped,
             digest=digest_images(inputs),
         ),
         config=dataclasses.asdict(config),

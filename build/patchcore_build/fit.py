@@ -1,6 +1,7 @@
 """A folder of good photographs -> an artifact folder: the whole of the workshop, in order.
 
-pictures -> features -> coreset -> memory bank -> thresholds -> exports -> self-test -> checksums.
+pictures -> features -> coreset -> memory bank (-> suspects, and once more without them)
+-> thresholds -> exports -> self-test -> checksums.
 Everything is written to a folder beside the target and renamed into place at the end.
 """
 
@@ -10,32 +11,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.artifact_writer import Making, new_folder, provenance, write_manifest
+from patchcore_build.banks import Pictures, bank_of, open_scorer
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features
-from patchcore_build.coreset import (
-    coreset_size,
-    projection_size,
-    random_projection,
-    select_coreset,
-)
+from patchcore_build.coreset import projection_size, random_projection
 from patchcore_build.dataset import ImageFolder, list_images
 from patchcore_build.device import Device, open_device
 from patchcore_build.features import (
     FeatureStore,
     Storage,
     extract_features,
-    make_bank,
+    keep_pictures,
     mindspore_network,
 )
+from patchcore_build.folds import every_picture_alone, group_pictures
 from patchcore_build.index_graph import write_bank
 from patchcore_build.progress import progress_bar
-from patchcore_build.training_inputs import Inputs, load_inputs
+from patchcore_build.review import write_review
+from patchcore_build.suspects import Suspect, choose_suspects, leave_one_out
+from patchcore_build.training_inputs import Inputs, keep_inputs, load_inputs
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX
 from patchcore_runtime.manifest import Calibration
 from patchcore_runtime.memory_bank import MemoryBank
@@ -52,6 +52,9 @@ class FitJob:
     """What to build, from what, where.
 
     `images` is a folder, or the listing that a data set gives.
+    `groups` is a regular expression: pictures whose names agree in its first group show one part
+    and are held out together. `review` is a folder for a page of the most suspicious ones;
+    `drop_suspects` leaves out so many of them, or those that `auto` finds.
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
     or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
     """
@@ -65,6 +68,9 @@ class FitJob:
     device_id: int = 0
     skip_bad: bool = False
     memory_budget_gb: float = 8.0
+    groups: str | None = None
+    review: Path | None = None
+    drop_suspects: int | Literal["auto"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,7 @@ class FitReport:
     artifact: Path
     images: int
     skipped: tuple[str, ...]
+    dropped: tuple[str, ...]
     strays: int
     input_size: tuple[int, int]
     rows: int
@@ -107,6 +114,8 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
             inputs = load_inputs(
                 folder, job.config, storage, skip_bad=job.skip_bad, progress=progress
             )
+        if job.groups:
+            group_pictures(inputs.names, job.groups)  # refuse before the long steps
         with clock.stage("weights"):
             make_cell, weights_source = (choose_network or _named_network)(job, inputs)
         with clock.stage("export"):
@@ -120,9 +129,17 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                 storage=storage,
                 progress=progress,
             )
-        projected = _project(store, job.config, storage, clock)
-        bank = _select(store, projected, job.config, clock)
-        calibration = _calibrate(store, projected, job, inputs, clock)
+        pictures, bank = _learn(store, inputs, job, storage, clock)
+        dropped: tuple[str, ...] = ()
+        if job.review is not None or job.drop_suspects:
+            suspects = _review(pictures, bank, inputs, job, clock)
+            dropped = tuple(suspect.reason for suspect in suspects)
+        if dropped:
+            kept = np.setdiff1d(np.arange(store.images), [s.image for s in suspects])
+            inputs, store = keep_inputs(inputs, kept), keep_pictures(store, kept)
+            del pictures  # its projection is as large as the features
+            pictures, bank = _learn(store, inputs, job, storage, clock)
+        calibration = _calibrate(pictures, clock)
         with clock.stage("write"):
             features = describe_features(job.config, inputs.preprocessing, bank.channels)
             write_bank(staging, bank, features)
@@ -132,6 +149,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
                 calibration,
                 Making(
                     category=job.category,
+                    dropped=dropped,
                     config=job.config,
                     provenance=provenance(staging, weights=weights_source, device=job.device),
                 ),
@@ -140,6 +158,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         artifact=job.output,
         images=len(inputs.names),
         skipped=inputs.skipped,
+        dropped=dropped,
         strays=folder.strays,
         input_size=(inputs.preprocessing.height, inputs.preprocessing.width),
         rows=bank.rows,
@@ -185,6 +204,23 @@ def _export(make_cell: CellMaker, staging: Path, inputs: Inputs) -> dict[str, fl
     }
 
 
+def _learn(
+    store: FeatureStore, inputs: Inputs, job: FitJob, storage: Storage, clock: _Stopwatch
+) -> tuple[Pictures, MemoryBank]:
+    """Project the patches and choose the bank's rows among them."""
+    names, config = inputs.names, job.config
+    groups = group_pictures(names, job.groups) if job.groups else every_picture_alone(len(names))
+    pictures = Pictures(
+        store=store,
+        projected=_project(store, config, storage, clock),
+        groups=groups,
+        size=inputs.preprocessing,
+        config=config,
+    )
+    with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
+        return pictures, bank_of(pictures, progress=progress)
+
+
 def _project(
     store: FeatureStore, config: Config, storage: Storage, clock: _Stopwatch
 ) -> NDArray[np.float32]:
@@ -198,34 +234,27 @@ def _project(
     return projected
 
 
-def _select(
-    store: FeatureStore, projected: NDArray[np.float32], config: Config, clock: _Stopwatch
-) -> MemoryBank:
-    count = coreset_size(len(projected), config.coreset_ratio)
-    with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
-        rows = select_coreset(projected, count, seed=config.seed, progress=progress)
-    with clock.stage("memory bank"):
-        return make_bank(store, rows, config.neighbours, precision=config.bank_precision)
+def _review(
+    pictures: Pictures, bank: MemoryBank, inputs: Inputs, job: FitJob, clock: _Stopwatch
+) -> tuple[Suspect, ...]:
+    """Score every picture without its own rows, show the strangest, say which are to go."""
+    with (
+        clock.stage("suspects"),
+        progress_bar("suspects", "image") as progress,
+        tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+    ):
+        found = leave_one_out(pictures, bank, open_scorer(pictures, bank, Path(folder)), progress)
+        suspects = choose_suspects(found.scores, inputs.names, job.drop_suspects)
+        if job.review is not None:
+            write_review(job.review, found, pictures, inputs, suspects)
+    return suspects
 
 
-def _calibrate(
-    store: FeatureStore,
-    projected: NDArray[np.float32],
-    job: FitJob,
-    inputs: Inputs,
-    clock: _Stopwatch,
-) -> Calibration:
+def _calibrate(pictures: Pictures, clock: _Stopwatch) -> Calibration:
     with (
         clock.stage("calibration"),
         progress_bar("calibration", "image") as progress,
         tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
     ):
-        scores = score_held_out(
-            store,
-            projected,
-            job.config,
-            inputs.preprocessing,
-            folder=Path(folder),
-            progress=progress,
-        )
-        return calibrate(scores, job.config)
+        scores = score_held_out(pictures, folder=Path(folder), progress=progress)
+        return calibrate(scores, pictures.config)

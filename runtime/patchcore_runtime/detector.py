@@ -3,6 +3,7 @@
 preprocess -> features.onnx -> exact search -> image score and map. PatchCore, Roth et al. 2021.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
 from patchcore_runtime.session import CPU, open_session
+from patchcore_runtime.thresholds import p_value, with_thresholds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +27,7 @@ class Result:
     """What a detector says of one picture. Larger is stranger; scores are never clamped."""
 
     score: float
+    p_value: float  # share of good pictures at least as strange, from held-out scores
     threshold: float  # of `score`
     pixel_threshold: float  # of `anomaly_map`
     anomaly_map: NDArray[np.float32]  # (H, W), input geometry
@@ -36,6 +39,11 @@ class Result:
     def is_anomalous(self) -> bool:
         """Whether the score lies above its threshold."""
         return self.score > self.threshold
+
+    @property
+    def score_ratio(self) -> float:
+        """The score in units of its threshold: above 1 is anomalous, and never clamped."""
+        return self.score / self.threshold
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -97,6 +105,8 @@ class Detector:
         threads: int | None = None,
         providers: Sequence[str] = (CPU,),
         verify: bool = True,
+        threshold: float | None = None,
+        target_fpr: float | None = None,
     ) -> "Detector":
         """Open an artifact folder.
 
@@ -105,16 +115,26 @@ class Detector:
             threads: Threads of one operator; `None` takes the cores this process may use.
             providers: onnxruntime execution providers in order of preference.
             verify: Check the files against SHA256SUMS first.
+            threshold: Image threshold in place of the artifact's, above 0.
+            target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
+                threshold follow from the held-out scores that the artifact stores.
 
         Raises:
             ArtifactError: a file is missing, altered, or of an unknown version.
             ProviderError: a provider is not to be had here.
+            ThresholdError: both of the last two, or one out of range.
         """
-        return cls(Artifact.open(folder, verify=verify), threads=threads, providers=providers)
+        artifact = Artifact.open(folder, verify=verify)
+        manifest = artifact.manifest
+        calibration = with_thresholds(
+            manifest.calibration, threshold=threshold, target_fpr=target_fpr
+        )
+        asked = dataclasses.replace(manifest, calibration=calibration)
+        return cls(Artifact(artifact.folder, asked), threads=threads, providers=providers)
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
+        """What the artifact says of itself, with the thresholds asked for at load."""
         return self.artifact.manifest
 
     @property
@@ -153,6 +173,7 @@ class Detector:
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
+            p_value=p_value(calibration, calibration.image_scores, scores.score),
             threshold=calibration.image_threshold,
             pixel_threshold=calibration.pixel_threshold,
             anomaly_map=scores.anomaly_map,

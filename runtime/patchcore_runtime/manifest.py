@@ -10,6 +10,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
 from patchcore_runtime.errors import ArtifactError
@@ -131,33 +132,69 @@ class HeatmapRange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tail:
+    """Generalised Pareto tail: of good pictures, a share of `share` lies above `level`."""
+
+    level: float
+    share: float
+    scale: float
+    shape: float
+
+    def __post_init__(self) -> None:
+        _check(0 < self.share <= 1, "share", "in (0, 1]")
+        _check(self.scale > 0, "scale", "above 0")
+        _check(-0.5 <= self.shape <= 0.5, "shape", "-0.5 to 0.5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """One value of every held-out good picture: sorted, and beyond them a tail."""
+
+    bias: float  # what the values were multiplied with, fold banks being leaner
+    values: tuple[float, ...]
+    tail: Tail
+
+    def __post_init__(self) -> None:
+        _check(0.8 <= self.bias <= 1, "bias", "0.8 to 1")
+        _check(list(self.values) == sorted(self.values), "values", "in ascending order")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Thresholds from held-out training images, and what they rest on."""
 
     method: str
     images: int
+    groups: int
     folds: int
     target_fpr: float
     image_threshold: float
+    image_interval: tuple[float, float]
     pixel_threshold: float
+    pixel_interval: tuple[float, float]
     heatmap: HeatmapRange
-    quantile_levels: tuple[float, ...]
-    image_score_quantiles: tuple[float, ...]
-    map_maximum_quantiles: tuple[float, ...]
+    ranks: tuple[int, ...]
+    image_scores: HeldOut
+    map_maxima: HeldOut
 
     def __post_init__(self) -> None:
         _check(1 <= self.images < 2**31, "images", "1 to 2^31 - 1")
-        _check(1 <= self.folds <= self.images, "folds", "1 to images")
+        _check(1 <= self.groups <= self.images, "groups", "1 to images")
+        _check(1 <= self.folds <= self.groups, "folds", "1 to groups")
         _check(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)")
-        _check(self.image_threshold >= 0, "image_threshold", "0 or more")
+        _check(self.image_threshold > 0, "image_threshold", "above 0")
         inside = self.heatmap.low < self.pixel_threshold < self.heatmap.high
         _check(inside, "pixel_threshold", "between heatmap.low and heatmap.high")
-        counts = {
-            len(self.quantile_levels),
-            len(self.image_score_quantiles),
-            len(self.map_maximum_quantiles),
-        }
-        _check(len(counts) == 1, "quantile_levels", "as many entries as both quantile lists")
+        for name in ("image", "pixel"):
+            low, high = getattr(self, f"{name}_interval")
+            around = low <= getattr(self, f"{name}_threshold") <= high
+            _check(around, f"{name}_interval", f"lower and upper bound of {name}_threshold")
+        rising = all(lower < upper for lower, upper in pairwise((0, *self.ranks)))
+        ends = self.ranks[-1:] == (self.images,)
+        _check(rising and ends, "ranks", "from 1 on, rising, the last equal to images")
+        for scores in ("image_scores", "map_maxima"):
+            same = len(getattr(self, scores).values) == len(self.ranks)
+            _check(same, f"{scores}.values", "as many entries as ranks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +220,7 @@ class Training:
     category: str
     images: tuple[str, ...]
     skipped: tuple[str, ...]
+    dropped: tuple[str, ...]
     digest: str
 
 
