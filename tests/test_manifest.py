@@ -90,8 +90,8 @@ def test_a_field_of_the_wrong_type_or_far_out_of_range_is_named(document, wrong)
             continue  # any text, list or object may stand there
         if isinstance(wrong, float) and isinstance(value, float):
             continue
-        if path == ("calibration", "heatmap", "low") and wrong == -1:
-            continue  # a scale may begin below zero
+        if path[-1] in ("low", "level") and wrong == -1:
+            continue  # a scale and a tail may begin below zero
         message = _refusal(_with(document, path, wrong))
         assert path[-1] in message or path[0] in message, (path, message)
 
@@ -150,10 +150,27 @@ def test_a_number_beyond_float64_is_refused(document, path):
         ("calibration.folds", 0),
         ("calibration.target_fpr", 0),
         ("calibration.target_fpr", 1),
-        ("calibration.image_threshold", -0.001),
+        ("calibration.groups", 0),
+        ("calibration.groups", 1000),
+        ("calibration.image_threshold", 0),
+        ("calibration.image_interval", [1e-9, 1e-8]),
+        ("calibration.pixel_interval", [1e8, 1e9]),
+        ("calibration.pixel_interval", [0.5]),
         ("calibration.pixel_threshold", 1e9),
-        ("calibration.quantile_levels", [0.5]),
-        ("calibration.quantile_levels", [0.1, "high"]),
+        ("calibration.ranks", []),
+        ("calibration.ranks", [0, 1, 2, 3, 4, 6]),
+        ("calibration.ranks", [1, 2, 2, 3, 4, 6]),
+        ("calibration.ranks", [1, 2, 3, 4, 5, 7]),
+        ("calibration.ranks", [1, 2.5, 6]),
+        ("calibration.image_scores.bias", 0.79),
+        ("calibration.image_scores.bias", 1.01),
+        ("calibration.image_scores.values", [1.0]),
+        ("calibration.map_maxima.values", [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]),
+        ("calibration.map_maxima.tail.share", 0),
+        ("calibration.map_maxima.tail.share", 1.01),
+        ("calibration.map_maxima.tail.scale", 0),
+        ("calibration.map_maxima.tail.shape", -0.51),
+        ("calibration.map_maxima.tail.shape", 0.51),
         ("selftest.defect_box", [28, 44, 36]),
         ("selftest.defect_box", [28, 44, 36, 52, 60]),
         ("selftest.defect_box", [28, 44, 65, 52]),
@@ -189,7 +206,9 @@ def test_a_value_out_of_its_range_is_refused_by_name(document, path, value):
         ("memory_bank.rows", 2**31 - 1),
         ("memory_bank.neighbours", 29),
         ("scoring.sigma_px", 1024),
-        ("calibration.image_threshold", 0),
+        ("calibration.image_scores.bias", 0.8),
+        ("calibration.map_maxima.tail.share", 1),
+        ("calibration.map_maxima.tail.shape", -0.5),
         ("selftest.defect_box", [0, 0, 64, 96]),
         ("selftest.score_tolerance", 0.1),
     ],

@@ -64,6 +64,8 @@ def test_score_prints_one_json_line_per_picture(capsys, tiny_artifact, parts):
             "image": str(parts / name),
             "score": pytest.approx(result.score, rel=1e-6),
             "threshold": result.threshold,
+            "score_ratio": pytest.approx(result.score / result.threshold, rel=1e-6),
+            "p_value": pytest.approx(result.p_value, rel=1e-3),
             "is_anomalous": name == "c.PNG",
             "peak": list(result.peak),
         }
@@ -124,7 +126,8 @@ def test_the_table_holds_what_was_printed(capsys, tiny_artifact, parts, tmp_path
         assert row["error"] == printed.get("error", "")
         if "error" not in printed:
             assert float(row["score"]) == printed["score"]
-            assert float(row["threshold"]) == printed["threshold"]
+            for name in ("threshold", "score_ratio", "p_value"):
+                assert float(row[name]) == printed[name]
             assert row["is_anomalous"] == str(printed["is_anomalous"])
             assert [int(row["peak_y"]), int(row["peak_x"])] == printed["peak"]
 
