@@ -137,7 +137,8 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
                       calibration.heatmap.high / 65535)
   --threshold X       image threshold in place of the artifact's, in the unit of the score
   --target-fpr R      share of good parts that may be flagged, in place of the one the artifact
-                      was fitted for; image and pixel threshold follow from its held-out scores
+                      was fitted for; both thresholds follow from its held-out scores, and
+                      heatmap.high (see --maps) follows the pixel threshold
   --timings           say on stderr how long each stage took
   --version           print the version
 

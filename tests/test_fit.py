@@ -166,6 +166,8 @@ def test_a_dropped_picture_leaves_what_a_fit_without_it_gives(photos, weights, t
     assert page.count("<li>") == 6
     assert page.index(name) < min(page.index(other) for other in training.images)
     assert page.count("dropped</span>") == 1
+    scores = [float(value) for value in re.findall(r'value="([^"]+)"', page)]
+    assert scores == sorted(scores, reverse=True)
     without = shutil.copytree(photos, tmp_path / "photos")
     (without / name).unlink()
     other = fit(job(without, weights, tmp_path / "without"))

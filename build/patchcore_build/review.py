@@ -51,12 +51,12 @@ def write_review(
     median = float(np.median(found.scores))
     shots = []
     for image, heat in zip(order.tolist(), maps, strict=True):
-        score = found.scores[image]
+        score = float(found.scores[image])
         verdict = '<span class="outcome wrong">dropped</span>, ' if image in dropped else ""
         pixels = inputs.pixels[image]
         shots.append(
             f"<li><h3><bdi>{html_text(inputs.names[image])}</bdi></h3>\n<p>{verdict}score "
-            f'<data value="{score!r}">{four_digits(float(score))}</data>, '
+            f'<data value="{score!r}">{four_digits(score)}</data>, '
             f"{score / median:.2f} times the median</p>\n"
             f'<div class="views">{_view(pixels, "photograph", inputs.names[image])}'
             f"{_view(overlay(pixels, heat, scale), 'heat map', inputs.names[image])}</div></li>\n"
@@ -110,7 +110,7 @@ def _page(shots: str, shown: int, count: int, dropped: int) -> str:
 <header><h1>Suspicious training pictures</h1></header>
 <main>
 <p>{shown} of {count} training pictures, those least like the others first: each is scored by
-what the others taught. {dropped} were dropped. Look through them: a defect among the good
+what the others taught. Dropped: {dropped}. Look through them: a defect among the good
 pictures teaches that it is normal.</p>
 <ol class="shots">
 {shots}</ol>
