@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no arena": {"arena": False},
     "no memory pattern": {"pattern": False},
     "denormals to zero": {"entries": {"session.set_denormal_as_zero": "1"}},
+    "x64 quantization precise": {"entries": {"session.x64quantprecision": "1"}},
     "no prepacking": {"entries": {"session.disable_prepacking": "1"}},
 }
 
@@ -65,7 +66,7 @@ def _open(path: Path, variant: dict[str, Any], threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    entries = {"session.force_spinning_stop": "1", "session.x64quantprecision": "1"}
+    entries = {"session.force_spinning_stop": "1"}
     for name, value in {**entries, **variant.get("entries", {})}.items():
         options.add_session_config_entry(name, value)
     options.graph_optimization_level = variant.get("level", Level.ORT_ENABLE_ALL)
