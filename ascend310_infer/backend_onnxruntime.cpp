@@ -21,8 +21,6 @@ Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
   // A detector has two sessions. Threads that spin on after one's run would slow the other's:
   // 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
   options.AddConfigEntry("session.force_spinning_stop", "1");
-  // x86 without VNNI adds int8 products in 16 bits, which overflow; this takes wider sums there.
-  options.AddConfigEntry("session.x64quantprecision", "1");
   try {
     return Ort::Session(env, path.c_str(), options);
   } catch (const Ort::Exception& error) {

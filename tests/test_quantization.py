@@ -154,6 +154,14 @@ def test_int8_stays_near_float32(small, small_int8):
         assert 0 < error < 0.03  # measured 0.01
 
 
+def test_no_pair_of_products_overflows_16_bits(small_int8):
+    constants = [numpy_helper.to_array(t) for t in onnx.load(small_int8).graph.initializer]
+    weights = [array.astype(int) for array in constants if array.dtype == np.int8 and array.ndim]
+    largest = max(int(np.abs(array).max()) for array in weights)
+    assert 60 <= largest  # the range that there is, is used
+    assert 2 * 255 * largest <= 32767
+
+
 def test_ranges_come_from_the_pictures(small, small_int8, tmp_path):
     dark = tmp_path / "dark.onnx"
     quantize_features(small, dark, pictures(20, brightness=0.2), seed=0)

@@ -244,6 +244,26 @@ TEST_CASE("the artifact's model is checked against its sum, a converted one is n
   REQUIRE_NOTHROW(patchcore::MakeBackend(artifact, converted));
 }
 
+TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone") {
+  const Behaving behaving(Flavour::kLite);
+  const Scratch scratch;
+  const fs::path own = scratch.path() / "own";
+  fs::copy(PATCHCORE_TINY, own);
+  const fs::path path = own / "manifest.json";
+  std::ifstream file(path);
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  file.close();
+  const std::string precision = "\"precision\": \"float32\"";
+  text.replace(text.find(precision), precision.size(), "\"precision\": \"int8\"");
+  fs::permissions(path, fs::perms::owner_all);
+  std::ofstream(path) << text;
+  const Artifact artifact = Artifact::Open(own, false);
+  const std::string refusal =
+      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(artifact, OnAscend()); });
+  REQUIRE(Mentions(refusal, "features.precision: expected float32 for MindSpore, got int8"));
+  REQUIRE(Mentions(refusal, "fit again without --quantize"));
+}
+
 TEST_CASE("half precision is read exactly") {
   REQUIRE(patchcore::FromHalf(0x0000) == 0.0F);
   REQUIRE(patchcore::FromHalf(0x3C00) == 1.0F);

@@ -7,8 +7,9 @@ float32. Ranges are the smallest and largest values on a seeded sample of the pi
 
 Measured with resnet18 (benchmarks/quantization.md): percentiles and entropy came no nearer to
 float32, take up to three times as long, and clip what a defect excites; an int8 first convolution
-or 7-bit weights (`reduce_range`) lose more AUROC. 8-bit weights overflow the 16-bit sums of x86
-without VNNI, so readers ask onnxruntime for wider sums there (artifacts/FORMAT.md).
+loses more AUROC. Weights have 7 bits: x86 without VNNI adds two products in 16 bits, where
+2 * 255 * 127 would saturate unseen and 2 * 255 * 64 = 32640 fits. onnxruntime's own remedy,
+`session.x64quantprecision`, makes every processor twice as slow.
 """
 
 import tempfile
@@ -64,7 +65,7 @@ def quantize_features(
     onnx.checker.check_model(model, full_check=True)
     write_whole(target, model.SerializeToString(deterministic=True))
     return {
-        "method": "static QDQ, uint8 activations, int8 weights per channel, float32 first layer",
+        "method": "static QDQ, uint8 activations, 7-bit weights per channel, float32 first layer",
         "ranges": "minimum and maximum",
         "calibration_images": [int(number) for number in chosen],
     }
@@ -144,6 +145,7 @@ def _quantize(prepared: Path, quantized: Path, pictures: _Pictures) -> None:
         op_types_to_quantize=list(QUANTIZED),
         nodes_to_exclude=convolutions[:1],
         per_channel=True,
+        reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,

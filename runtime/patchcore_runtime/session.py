@@ -45,8 +45,6 @@ def open_session(
     # A detector has two sessions. Threads that spin on after one's run would slow the other's:
     # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # x86 without VNNI adds int8 products in 16 bits, which overflow; this takes wider sums there.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors; they also come as exceptions
     try:
         session = onnxruntime.InferenceSession(path, options, providers=list(providers))
