@@ -75,22 +75,23 @@ def inference(arena: Arena) -> list[Record]:
     """Score one picture, all taking turns."""
     quantize = arena.can_quantize()
     records: list[Record] = []
-    for threads, backbone, share in product(arena.threads, arena.backbones, SHARES):
+    for backbone, share in product(arena.backbones, SHARES):
         contestants = dict(_scorers(arena, backbone, share, quantize=quantize))
-        figures = race(
-            arena.stable,
-            contestants,
-            threads=threads,
-            rounds=arena.rounds,
-            laps=arena.laps,
-            warm_up=arena.laps,
-        )
-        for who, figure in figures.items():
-            result = figure.pop("result")
-            note = f"score {result['score']:.6g}"
-            if "precision" in result:
-                note += f", runs in {result['precision']}"
-            records.append(_record(f"{backbone}, {share}", threads, who, **figure, note=note))
+        for threads in arena.threads:
+            figures = race(
+                arena.stable,
+                contestants,
+                threads=threads,
+                rounds=arena.rounds,
+                laps=arena.laps,
+                warm_up=arena.laps,
+            )
+            for who, figure in figures.items():
+                result = figure.pop("result")
+                note = f"score {result['score']:.6g}"
+                if "precision" in result:
+                    note += f", runs in {result['precision']}"
+                records.append(_record(f"{backbone}, {share}", threads, who, **figure, note=note))
     return records
 
 
