@@ -1,5 +1,11 @@
 """Laws of index.onnx: exact search, whatever the batch, the blocks and the upsampling."""
 
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +16,7 @@ from patchcore_build.index_graph import BLOCK_ROWS, write_bank, write_index
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Features, LayerShape
-from patchcore_runtime.memory_bank import sections
+from patchcore_runtime.memory_bank import MemoryBank, sections
 
 H2, W2, C2, C3 = 6, 10, 6, 9
 BOTH = ("bilinear", "nearest")
@@ -191,3 +197,47 @@ def test_the_same_bank_gives_the_same_bytes(tmp_path):
         build(tmp_path / name, store, every_row(store))
     for name in (INDEX_ONNX, MEMORY_BANK):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="needs Linux's /proc to tell mapped from copied"
+)
+def test_opening_and_searching_maps_the_bank_and_copies_none_of_it(tmp_path):
+    rng = np.random.default_rng(0)
+    rows, channels2, channels3 = 25_000, 400, 624  # 102 MB
+    bank = MemoryBank(
+        layer2=rng.random((rows, channels2), np.float32),
+        layer3=rng.random((rows, channels3), np.float32),
+        norms=np.ones(rows, np.float32),
+        origins=np.zeros((rows, 3), np.int32),
+        neighbours=np.zeros((rows, 1), np.int32),
+    )
+    features = dataclasses.replace(
+        describe("bilinear"),
+        layer2=LayerShape(channels=channels2, height=H2, width=W2),
+        layer3=LayerShape(channels=channels3, height=H2 // 2, width=W2 // 2),
+    )
+    index = write_bank(tmp_path, bank, features)
+    program = f"""if True:
+        import json, re, sys
+        from pathlib import Path
+        import numpy as np
+        import onnxruntime
+        from patchcore_runtime.index import ExactIndex
+        from patchcore_runtime.memory_bank import read_memory_bank
+
+        def megabytes(kind):
+            status = Path("/proc/self/status").read_text()
+            return int(re.search(kind + r":\\s+(\\d+)", status)[1]) / 1e3
+
+        before = megabytes("RssAnon"), megabytes("RssFile")
+        bank = read_memory_bank(Path({str(tmp_path / MEMORY_BANK)!r}))
+        index = ExactIndex(Path({str(index)!r}), threads=1)
+        layer2 = np.zeros((1, {channels2}, {H2}, {W2}), np.float32)
+        index.nearest(layer2, np.zeros((1, {channels3}, {H2 // 2}, {W2 // 2}), np.float32))
+        print(json.dumps([megabytes("RssAnon") - before[0], megabytes("RssFile") - before[1]]))
+        """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    copied, mapped = json.loads(done.stdout)
+    assert copied < 30, "MB of memory that is no file's"
+    assert mapped > 90, "MB of the file were read where they are mapped"

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 from PIL import Image
 
 from patchcore_runtime import __version__
 from patchcore_runtime.artifact import Artifact
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector, Result, Search
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Index
 from patchcore_runtime.ordered_work import work_in_order, workers_for
@@ -78,9 +78,10 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--search",
-        choices=("auto", "exact"),
+        choices=get_args(Search),
         default="auto",
-        help="auto (default): the artifact's own kind of index; exact: its index.onnx",
+        help="auto (default): the artifact's own kind of index; exact: its index.onnx; int8: "
+        "the same rows, sought by int8 products (for wide networks and large banks)",
     )
 
 

@@ -31,7 +31,7 @@ class ExactIndex:
     def __init__(
         self, path: Path, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
     ) -> None:
-        self._session = open_session(path, threads=threads, providers=providers)
+        self._session = open_session(path, threads=threads, providers=providers, repack=False)
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
