@@ -32,8 +32,8 @@ against float32 with the same seed. Measured once, by hand, on the graphs as the
 
 | int8 variant | magnetic_tile, seed 0 | seed 1 | bottle |
 |---|--:|--:|--:|
-| shipped: first convolution float32, 7-bit weights | -.0018 / -.0012 | +.0010 / -.0005 | .0000 / +.0001 |
-| first convolution float32, 8-bit weights | -.0030 / -.0004 | -.0011 / +.0010 | .0000 / -.0004 |
+| shipped: first convolution float32, 7 bits | -.0018 / -.0012 | +.0010 / -.0005 | .0000 / +.0001 |
+| first convolution float32, 8 bits | -.0030 / -.0004 | -.0011 / +.0010 | .0000 / -.0004 |
 | all convolutions, 8-bit weights | -.0042 / -.0012 | -.0013 / +.0001 | |
 | the same, rows picked anew by int8 | -.0134 / -.0080 | | .0000 / -.0001 |
 | all convolutions, 7-bit weights | -.0062 / -.0055 | -.0050 / -.0053 | |
@@ -45,8 +45,8 @@ picked its own. Another draw of rows moves AUROC more than int8 does: that is wh
 
 Error of layer2 / layer3 relative to float32 (bottle; ranges from 32 pictures): minimum and maximum
 .0442 / .0386, 99.999 % .0426 / .0379, entropy .0436 / .0376; with the first convolution in float32
-.0378 / .0331 and .0351 / .0316 (99.999 %), with 7-bit weights .0555 / .0486. Without `Relu` among the operators to quantize: .077 /
-.065, and a float detour between layers. The scattering network: .36 / .30, three times slower; it
+.0378 / .0331 and .0351 / .0316 (99.999 %), with 7-bit weights .0555 / .0486. Without
+`Relu` among the operators to quantize: .077 / .065, and a float detour between layers. The scattering network: .36 / .30, three times slower; it
 is refused.
 """
 
