@@ -46,8 +46,8 @@ picked its own. Another draw of rows moves AUROC more than int8 does: that is wh
 Error of layer2 / layer3 relative to float32 (bottle; ranges from 32 pictures): minimum and maximum
 .0442 / .0386, 99.999 % .0426 / .0379, entropy .0436 / .0376; with the first convolution in float32
 .0378 / .0331 and .0351 / .0316 (99.999 %), with 7-bit weights .0555 / .0486. Without
-`Relu` among the operators to quantize: .077 / .065, and a float detour between layers. The scattering network: .36 / .30, three times slower; it
-is refused.
+`Relu` among the operators to quantize: .077 / .065, and a float detour between layers. The
+scattering network: .36 / .30, three times slower; it is refused.
 """
 
 
