@@ -18,8 +18,10 @@ from artifact_factory import write_sums
 from patchcore_runtime.artifact import RUNTIME_FILES
 
 FREE = ("config", "provenance")  # objects whose inside no program decides by
-BANK_HEADER = struct.Struct("<8sIIQIII")
-BANK_FIELDS = ("magic", "version", "start", "rows", "channels2", "channels3", "neighbours")
+BANK_HEADER = struct.Struct("<8sIIQIIII")
+BANK_FIELDS = (
+    "magic", "version", "start", "rows", "channels2", "channels3", "neighbours", "bits",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,13 @@ OUT_OF_RANGE = [
     ("memory_bank.rows", 2**31),
     ("memory_bank.neighbours", 0),
     ("memory_bank.neighbours", 30),
+    ("memory_bank.precision", "float64"),
+    ("features.precision", "float16"),
     ("index.kind", "faiss"),
+    ("index.effort", 1),
+    ("index.recall", 0.5),
+    ("index.score_change", 0.1),
+    ("index.mindir_candidates", 1025),
     ("scoring.image_score", "mean"),
     ("scoring.sigma_px", 0),
     ("scoring.sigma_px", 1024.5),
@@ -77,8 +85,8 @@ OUT_OF_RANGE = [
     ("selftest.map_tolerance", 0),
     ("selftest.map_tolerance", 0.2),
     ("training.images", ["000.png", 1]),
-    *(("format_version", value) for value in (0, 99, -1, "1", True, None, 1.5, [1], 10**30)),
 ]
+VERSIONS = (0, 99, -1, "1", True, None, 1.5, [1], 10**30)
 # A refusal may name what the field has to fit to.
 ALSO_NAMED = {
     "preprocess.resize_height": "resize_height",
@@ -97,19 +105,19 @@ def manifest_damages(document: dict) -> list[Damage]:
         _manifest(
             f"{path} is {value!r:.20}", _with(document, path, value), ALSO_NAMED.get(path, path)
         )
-        for path, value in OUT_OF_RANGE
+        for path, value in [*OUT_OF_RANGE, *(("format_version", value) for value in VERSIONS)]
     ]
     damages += [_text(f"text {text[:9]!r}", text) for text in NO_MANIFEST]
-    for path in _fields(document):
+    for path in fields(document):
         dotted = ".".join(path)
         damages.append(_manifest(f"no {dotted}", _without(document, path), path[-1]))
-        if isinstance(_get(document, path), dict) and path[-1] not in FREE:
+        if isinstance(get(document, path), dict) and path[-1] not in FREE:
             surprise = f"{dotted}.surprise"
             damages.append(_manifest(f"{surprise}", _with(document, surprise, 1), surprise))
         damages += [
             _manifest(f"{dotted} is {wrong!r:.9}", _with(document, dotted, wrong), path[0])
             for wrong in WRONG_TYPES
-            if not _may_stand(path, _get(document, path), wrong)
+            if not may_stand(path, get(document, path), wrong)
         ]
     damages.append(_manifest("surprise", {**document, "surprise": 1}, "surprise"))
     text = json.dumps(document)
@@ -128,7 +136,8 @@ def bank_damages(folder: Path) -> list[Damage]:
     """Ways of spoiling memory_bank.bin of one good artifact, the checksums made to fit."""
     content = (folder / "memory_bank.bin").read_bytes()
     fields = dict(zip(BANK_FIELDS, BANK_HEADER.unpack_from(content), strict=True))
-    changes = [{"magic": b"PCMEMBNL"}, {"version": 2}, {"version": 0}, {"start": 128}]
+    changes = [{"magic": b"PCMEMBNL"}, {"version": 1}, {"version": 0}, {"start": 128}]
+    changes += [{"bits": 16}, {"bits": 8}]
     changes += [
         {field: value}
         for field in ("rows", "channels2", "channels3", "neighbours")
@@ -136,10 +145,13 @@ def bank_damages(folder: Path) -> list[Damage]:
     ]
     changes += [{"rows": rows} for rows in (2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1)]
     bad = [
-        (f"header {change}", BANK_HEADER.pack(*{**fields, **change}.values()) + content[44:])
+        (
+            f"header {change}",
+            BANK_HEADER.pack(*{**fields, **change}.values()) + content[BANK_HEADER.size :],
+        )
         for change in changes
     ]
-    bad += [(f"cut to {size}", content[:size]) for size in (0, 1, 8, 43, 44, 63, 64, 100, -64, -1)]
+    bad += [(f"cut to {size}", content[:size]) for size in (0, 1, 8, 39, 40, 63, 64, 100, -64, -1)]
     bad.append(("longer", content + bytes(64)))
     neighbours = -(-(fields["rows"] * fields["neighbours"] * 4) // 64) * 64
     bad += [
@@ -271,15 +283,16 @@ def _with_int(content, offset, value):
     return content[:offset] + struct.pack("<i", value) + content[offset + 4 :]
 
 
-def _fields(value, path=()):
+def fields(value, path=()):
     """Path of every field of a document, objects before what is in them."""
     for name, inner in value.items():
         yield (*path, name)
         if isinstance(inner, dict) and name not in FREE:
-            yield from _fields(inner, (*path, name))
+            yield from fields(inner, (*path, name))
 
 
-def _get(document, path):
+def get(document, path):
+    """What stands at the end of a path."""
     for name in path:
         document = document[name]
     return document
@@ -288,17 +301,17 @@ def _get(document, path):
 def _with(document, dotted, value):
     changed = json.loads(json.dumps(document))
     *above, last = dotted.split(".")
-    _get(changed, above)[last] = value
+    get(changed, above)[last] = value
     return changed
 
 
 def _without(document, path):
     changed = json.loads(json.dumps(document))
-    del _get(changed, path[:-1])[path[-1]]
+    del get(changed, path[:-1])[path[-1]]
     return changed
 
 
-def _may_stand(path, value, wrong):
+def may_stand(path, value, wrong):
     """Whether a value of the wrong list is a right one for this field."""
     if isinstance(value, type(wrong)) and not isinstance(value, int | float):
         return True  # any text, list or object
