@@ -12,7 +12,8 @@ set -eu
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 headers="$here/../out/onnxruntime"
-packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev libhnswlib-dev catch2"
+packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev"
+packages="$packages libhnswlib-dev catch2"
 
 refuse() {
   echo "install_dependencies.sh: $*" >&2

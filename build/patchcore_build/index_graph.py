@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
-from patchcore_runtime.manifest import Features, LayerShape
+from patchcore_runtime.manifest import Features, LayerShape, Upsampling
 from patchcore_runtime.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
 
 BLOCK_ROWS = 2048
@@ -44,6 +44,17 @@ def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None
     """
     model = _IndexGraph(features, {section.name: section for section in bank}).build()
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def resize_attributes(upsampling: Upsampling) -> dict[str, str]:
+    """What ONNX's Resize is told so that it brings layer3 to layer2's grid."""
+    if upsampling == "bilinear":
+        return {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
 
 
 @dataclass
@@ -152,14 +163,7 @@ class _IndexGraph:
         coarse = self._node(
             "Reshape", [source, self._constant(f"coarse_of_{width}", grid)], f"{target}_coarse"
         )
-        if self.features.layer3_upsampling == "bilinear":
-            mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        else:
-            mode = {
-                "mode": "nearest",
-                "coordinate_transformation_mode": "asymmetric",
-                "nearest_mode": "floor",
-            }
+        mode = resize_attributes(self.features.layer3_upsampling)
         fine = self._node("Resize", [coarse, "", "twice"], f"{target}_grid", **mode)
         return self._node("Reshape", [fine, self._constant(f"flat_of_{width}", flat)], target)
 

@@ -20,7 +20,7 @@ from patchcore_build.export import write_mindir
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Upsampling
 from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.scoring import upsampling_matrix
+from patchcore_runtime.scoring import upsampling_matrix, whole_patches
 
 CANDIDATES = 8  # S; bottle at 1 % and at 10 %: 4 prove every patch, see ascend310_infer/README.md
 BLOCK_ROWS = 4096
@@ -178,9 +178,7 @@ def patch_vectors(
     (height, width), (height3, width3) = layer2.shape[2:], layer3.shape[2:]
     rows = upsampling_matrix(height, height3, upsampling)
     columns = upsampling_matrix(width, width3, upsampling)
-    fine = rows @ layer3 @ columns.T
-    whole = np.concatenate([layer2, fine], axis=1)
-    return np.ascontiguousarray(whole.transpose(0, 2, 3, 1).reshape(-1, whole.shape[1]))
+    return whole_patches(layer2, layer3, rows, columns)
 
 
 def _whole(bank: MemoryBank) -> NDArray[np.float32]:

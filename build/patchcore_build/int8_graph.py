@@ -13,6 +13,7 @@ from typing import Any, get_args
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from patchcore_build.index_graph import resize_attributes
 from patchcore_runtime.manifest import Upsampling
 
 _OPSET = 17
@@ -45,21 +46,15 @@ _OUTPUTS: dict[str, tuple[int, list[str | int]]] = {
 
 def int8_graph(upsampling: Upsampling) -> bytes:
     """One graph, serialised: bounds = q2·m2 + U(q3·m3 + bias), and the largest of each patch."""
-    if upsampling == "bilinear":
-        mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    else:
-        mode = {
-            "mode": "nearest",
-            "coordinate_transformation_mode": "asymmetric",
-            "nearest_mode": "floor",
-        }
     product3 = ["q3", "m3", "q3_scale", "m3_scales", "zero", "", "bias"]
     product2 = ["q2", "m2", "q2_scale", "m2_scales", "zero"]
     node = helper.make_node
     nodes = [
         node("MatMulIntegerToFloat", product3, ["coarse"], domain=_FUSED),
         node("Reshape", ["coarse", "grid3"], ["coarse_grid"]),
-        node("Resize", ["coarse_grid", "", "twice"], ["fine_grid"], **mode),
+        node(
+            "Resize", ["coarse_grid", "", "twice"], ["fine_grid"], **resize_attributes(upsampling)
+        ),
         node("MatMulIntegerToFloat", product2, ["fine2"], domain=_FUSED),
         node("Shape", ["fine2"], ["shape"]),
         node("Reshape", ["fine_grid", "shape"], ["fine3"]),

@@ -14,7 +14,7 @@ from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.hnsw_file import check_hnsw_file
 from patchcore_runtime.manifest import Features
 from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.scoring import upsampling_matrix
+from patchcore_runtime.scoring import upsampling_matrix, whole_patches
 from patchcore_runtime.session import usable_cores
 
 
@@ -59,9 +59,7 @@ class HnswIndex:
             Euclidean distances (B, h, w), recomputed from the differences, and rows (B, h, w).
         """
         count, split, height, width = layer2.shape
-        fine3 = self._up_rows @ layer3 @ self._up_columns.T
-        whole = np.concatenate([layer2, fine3], axis=1)
-        patches = np.ascontiguousarray(whole.transpose(0, 2, 3, 1)).reshape(-1, whole.shape[1])
+        patches = whole_patches(layer2, layer3, self._up_rows, self._up_columns)
         labels, _ = self._graph.knn_query(patches, k=1, num_threads=self._threads)
         rows = labels[:, 0].astype(np.int64)
         difference2 = patches[:, :split] - self._bank.layer2[rows]

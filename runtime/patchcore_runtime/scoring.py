@@ -36,6 +36,20 @@ def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> N
     return matrix.astype(np.float32)
 
 
+def whole_patches(
+    layer2: NDArray[np.float32],
+    layer3: NDArray[np.float32],
+    up_rows: NDArray[np.float32],
+    up_columns: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Whole patch vectors (B·h·w, D) of layers (B, C2, h, w) and (B, C3, h/2, w/2).
+
+    The matrices are `upsampling_matrix` of the height, (h, h/2), and of the width, (w, w/2).
+    """
+    whole = np.concatenate([layer2, up_rows @ layer3 @ up_columns.T], axis=1)
+    return np.ascontiguousarray(whole.transpose(0, 2, 3, 1)).reshape(-1, whole.shape[1])
+
+
 def gaussian_matrix(size: int, sigma_px: float) -> NDArray[np.float64]:
     """Weights (size, size) of a Gaussian blur along one side, reflecting at the border.
 
