@@ -91,7 +91,7 @@ def advise(job: AdviceJob) -> Advice:
         _option(entry, contestant, contestants[0], before_ms)
         for entry, contestant in zip(entries, contestants, strict=True)
     )
-    chosen, own = _choose(job, options), source.manifest.index.kind
+    chosen, own = choose(job, options), source.manifest.index.kind
     return Advice(
         options=options,
         left_out=tuple(left_out),
@@ -129,7 +129,8 @@ def _preprocess_ms(source: Artifact, given: list[str]) -> float:
     return statistics.median(times)
 
 
-def _choose(job: AdviceJob, options: tuple[Option, ...]) -> Option | None:
+def choose(job: AdviceJob, options: tuple[Option, ...]) -> Option | None:
+    """The option to recommend, as `advise` says; None where none keeps to the limits."""
     within = [option for option in options if option.meets(job)]
     of_this_bank = [option for option in within if option.coreset_ratio is None]
     if of_this_bank:
