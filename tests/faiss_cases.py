@@ -28,7 +28,7 @@ def write_faiss(folder, kind, bank, **settings):
     return path, effort_of(resolved)
 
 
-def numbers_of(content, kind):
+def numbers_of(content, kind):  # noqa: C901
     """(name, offset, struct code) of every lone number and of the first of every array."""
     places, place = [], 0
 
