@@ -238,8 +238,8 @@ def page(results: dict[str, Any]) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     lines = ["# Kinds of index", "", f"Written by `{results['command']}`. {machine}."]
     lines += [
-        "Machines are shared: trust ratios before times. Above 1, `times exact` and `times faiss-flat`",
-        "say how much faster than those. MB are of the index's own file; the exact search has none.",
+        "Machines are shared: trust ratios before times. `times exact` and `times faiss-flat`: how",
+        "many times as fast an index is as those. MB: its own file, the exact search has none.",
         "Changes are against the exact search; each distance is exact for the row that was found.",
         "",
     ]
