@@ -70,7 +70,7 @@ def test_the_first_rows_of_a_bank_are_the_bank_of_a_smaller_ratio(photos, tmp_pa
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory, photos):
-    """A bank of 432 rows, enough for every kind of index."""
+    """A bank of 518 rows, enough for every kind of index."""
     folder = tmp_path_factory.mktemp("larger") / "stripes"
     return make_artifact(folder, photos, tiny_config(coreset_ratio=0.9))
 
@@ -81,7 +81,7 @@ def test_the_size_of_a_smaller_bank_is_that_of_a_fit_with_its_ratio(larger, phot
     assert half.coreset_ratio == pytest.approx(0.45)
     config = tiny_config(coreset_ratio=half.coreset_ratio)
     fitted = Artifact.open(make_artifact(tmp_path / "fitted", photos, config))
-    assert fitted.memory_bank.rows == half.bank.rows == 216
+    assert fitted.memory_bank.rows == half.bank.rows == 259
     size = sum(fitted.path(name).stat().st_size for name in fitted.files) / 1e6
     assert half.artifact_mb == pytest.approx(size, rel=0.01)  # the manifest's numbers differ
 
@@ -94,7 +94,7 @@ def test_every_kind_and_smaller_banks_are_measured_and_shown(larger, capsys):
     options = advice["options"]
     kinds = [entry["kind"] for entry in options if entry["coreset_ratio"] is None]
     assert kinds == ["exact", "hnsw", "faiss-flat", "faiss-hnsw", "faiss-ivfpq"]
-    assert [entry["rows"] for entry in options[5:]] == [216, 108, 43]
+    assert [entry["rows"] for entry in options[5:]] == [259, 130, 52]
     assert advice["left_out"] == []
     assert options[0]["recall"] == 1
     assert options[0]["largest_score_change"] == 0
@@ -106,7 +106,7 @@ def test_every_kind_and_smaller_banks_are_measured_and_shown(larger, capsys):
     assert main(["advise", str(larger)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:2] == ["index", "rows"]
-    assert len([line for line in lines if line.split()[1:2] == ["432"]]) == 5
+    assert len([line for line in lines if line.split()[1:2] == ["518"]]) == 5
     assert lines[-1].startswith("command: ")
 
 
