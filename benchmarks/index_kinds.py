@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from patchcore_build import FitJob, fit, make_config
 from patchcore_build.dataset import ImageFolder, list_test_images, open_dataset
+from patchcore_build.errors import SearchError
 from patchcore_build.index_graph import write_bank
 from patchcore_build.index_quality import Contestant, run_trial, settled_median
 from patchcore_build.index_settings import (
@@ -161,7 +162,11 @@ def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]
         )
     ]  # fmt: skip
     for kind in KINDS:
-        settings = resolve(IndexSettings(kind=kind), bank)
+        try:
+            settings = resolve(IndexSettings(kind=kind), bank)
+        except SearchError as error:  # a bank too small for codes, as with few pictures
+            print(f"  {error}", file=sys.stderr)
+            continue
         path = folder / f"{kind}.index"
         print(f"  {kind} …", file=sys.stderr)
         start = time.perf_counter()
