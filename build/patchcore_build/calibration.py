@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.config import Config, describe_features, scoring_rule
 from patchcore_build.coreset import coreset_size, select_coreset
-from patchcore_build.coreset_checkpoint import checkpoint_in
+from patchcore_build.coreset_checkpoint import Checkpoint, checkpoint_in
 from patchcore_build.features import FeatureStore, make_bank
 from patchcore_build.index_graph import write_bank
 from patchcore_build.patch_cloud import PatchCloud
@@ -65,15 +65,8 @@ def score_held_out(  # noqa: PLR0913 - a kept folder and a passing one are two t
     done = 0
     folds = split_folds(store.images, config.folds, seed=config.seed)
     for number, held_out in enumerate(folds, start=1):
-        rows = _rows_without(store, held_out)
-        chosen = select_coreset(
-            cloud,
-            coreset_size(len(rows), config.coreset_ratio),
-            seed=config.seed,
-            rows=rows,
-            checkpoint=checkpoint_in(checkpoints, f"fold{number}"),
-        )
-        bank = make_bank(store, chosen, config.neighbours, precision=config.bank_precision)
+        checkpoint = checkpoint_in(checkpoints, f"fold{number}")
+        bank = _bank_without(held_out, store, cloud, config, checkpoint)
         scorer = _open_scorer(bank, config, size, folder)
         for image in held_out:
             result = scorer.score(*store.as_network_output(int(image)))
@@ -81,6 +74,7 @@ def score_held_out(  # noqa: PLR0913 - a kept folder and a passing one are two t
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
             progress(done, store.images)
+        del bank, scorer  # before the next ones are made
     return HeldOutScores(
         image_scores=scores[:, 0], map_maxima=scores[:, 1], quiet_levels=scores[:, 2]
     )
@@ -90,6 +84,25 @@ def split_folds(count: int, folds: int, *, seed: int) -> Iterator[NDArray[np.int
     """Picture numbers of each fold; a seeded shuffle, sizes differ by one at most."""
     order = np.random.default_rng(seed).permutation(count)
     yield from (np.sort(part) for part in np.array_split(order, min(folds, count)))
+
+
+def _bank_without(
+    held_out: NDArray[np.int64],
+    store: FeatureStore,
+    cloud: PatchCloud,
+    config: Config,
+    checkpoint: Checkpoint | None,
+) -> MemoryBank:
+    """The bank of all other pictures."""
+    rows = _rows_without(store, held_out)
+    chosen = select_coreset(
+        cloud,
+        coreset_size(len(rows), config.coreset_ratio),
+        seed=config.seed,
+        rows=rows,
+        checkpoint=checkpoint,
+    )
+    return make_bank(store, chosen, config.neighbours, precision=config.bank_precision)
 
 
 def _rows_without(store: FeatureStore, held_out: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -257,12 +257,14 @@ def _export_shortlist(
 def _features(
     network: Network, config: Config, inputs: Inputs, storage: Storage, clock: _Stopwatch
 ) -> FeatureStore:
+    patches = inputs.pixels[..., 0].size // 64
     with clock.stage("features"), progress_bar("features", "image") as progress:
         return extract_features(
             network,
             inputs.pixels,
             upsampling=config.layer3_upsampling,
             storage=storage,
+            bank_rows=coreset_size(patches, config.coreset_ratio),
             progress=progress,
         )
 
@@ -289,7 +291,10 @@ def _prepare(projected: NDArray[np.float32], storage: Storage, device: Device) -
         product = DeviceProduct()
     # A sorted copy saves a fifth of the coreset's time: not worth more than some of the budget.
     budget = storage.left // _COPY_SHARE
-    return PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
+    cloud = PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
+    if cloud.loaded:
+        storage.set_aside(projected.nbytes)
+    return cloud
 
 
 def _select(cloud: PatchCloud, job: FitJob, clock: _Stopwatch) -> NDArray[np.int64]:
