@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 __all__ = ["NEVER", "ROW_BYTES", "Block", "HostProduct", "PatchCloud", "Product"]
 
-ROW_BYTES = 100  # norms, radii, order, gaps and passing copies of them while rows are picked
+ROW_BYTES = 100  # of memory while rows are picked: about 70, and the numbers of a fold's rows
 NEVER = -np.inf  # gap of a row that is picked or left out, below every true gap
 
 _PART = 2**19  # floats centred at once: 2 MB stay in the cache
