@@ -7,13 +7,12 @@ import pytest
 from PIL import Image
 
 from artifact_factory import striped_photo
-from patchcore_build.calibration import score_held_out
 from patchcore_build.config import make_config
-from patchcore_build.coreset import coreset_size, projection_size, random_projection, select_coreset
 from patchcore_build.dataset import list_images
-from patchcore_build.features import Storage, extract_features, make_bank
-from patchcore_build.fit import _prepare
+from patchcore_build.features import Storage, extract_features
 from patchcore_build.index_mindir import BLOCK_ROWS, Frame
+from patchcore_build.learning import Learner
+from patchcore_build.progress import Stopwatch
 from patchcore_build.training_inputs import load_inputs
 
 PICTURES, SIDE, CHANNELS = 60, 256, 64
@@ -47,16 +46,17 @@ def peak_of_a_fit(photos, folder, *, budget, ratio):
     tracemalloc.start()
     try:
         inputs = load_inputs(photos, config, storage)
-        rows = coreset_size(PATCHES, ratio)
-        store = extract_features(
-            network, inputs.pixels, upsampling="bilinear", storage=storage, bank_rows=rows
+        learner = Learner(
+            config=config,
+            device="cpu",
+            groups=None,
+            checkpoints=None,
+            storage=storage,
+            clock=Stopwatch(),
         )
-        matrix = random_projection(2 * CHANNELS, projection_size(PATCHES), seed=0)
-        projected = storage.allocate((PATCHES, matrix.shape[1]))
-        store.project(matrix, projected)
-        cloud = _prepare(projected, storage, "cpu")
-        bank = make_bank(store, select_coreset(cloud, rows, seed=0), 9)
-        score_held_out(store, cloud, config, inputs.preprocessing, folder=folder)
+        pictures = learner.prepare(learner.features(network, inputs), inputs)
+        bank = learner.bank(pictures, learner.choose(pictures, "bank"))
+        learner.calibrate(pictures)
         return tracemalloc.get_traced_memory()[1], bank.layer2.nbytes + bank.layer3.nbytes
     finally:
         tracemalloc.stop()
@@ -77,7 +77,9 @@ def test_room_for_the_coreset_and_for_the_bank_is_set_aside_before_arrays_get_an
     assert isinstance(inputs.pixels, np.memmap)
     storage = Storage(tmp_path, budget_bytes=pixels + 100 * PATCHES)
     assert not isinstance(load_inputs(photos, config, storage).pixels, np.memmap)
-    storage = Storage(tmp_path, budget_bytes=PATCHES * 5 * CHANNELS + 5 * 1000 * 8 * CHANNELS)
+    (tmp_path / "features").mkdir()  # one storage writes over what another has put into its folder
+    budget = PATCHES * 5 * CHANNELS + 5 * 1000 * 8 * CHANNELS
+    storage = Storage(tmp_path / "features", budget_bytes=budget)
     store = extract_features(
         network, inputs.pixels, upsampling="bilinear", storage=storage, bank_rows=1001
     )
