@@ -18,7 +18,7 @@ from patchcore_build.training_inputs import load_inputs
 
 PICTURES, SIDE, CHANNELS = 60, 256, 64
 PATCHES = PICTURES * (SIDE // 8) ** 2
-PASSING_BYTES = 30 * 2**20  # blocks of work: they do not grow with the pictures
+PASSING_BYTES = 16 * 2**20  # blocks of work: they do not grow with the pictures
 
 
 @pytest.fixture(scope="module")
