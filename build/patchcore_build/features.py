@@ -103,6 +103,23 @@ class FeatureStore:
         return fine
 
 
+def keep_pictures(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
+    """The features of some pictures only, moved up in place: the old store is spent.
+
+    Args:
+        store: Features of N pictures.
+        kept: Numbers of those to keep, ascending.
+    """
+    for place, image in enumerate(kept):
+        if place < image:
+            store.layer2[place], store.layer3[place] = store.layer2[image], store.layer3[image]
+    return FeatureStore(
+        layer2=store.layer2[: len(kept)],
+        layer3=store.layer3[: len(kept)],
+        upsampling=store.upsampling,
+    )
+
+
 class Storage:
     """Where large arrays go: memory up to a budget, then files in a folder that is not kept.
 

@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +89,16 @@ def load_inputs(
         paths=tuple(paths),
         skipped=tuple(skipped),
         preprocessing=settings,
+    )
+
+
+def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
+    """Some of the pictures only, by number, ascending; the geometry stays."""
+    return replace(
+        inputs,
+        pixels=inputs.pixels[kept],
+        names=tuple(inputs.names[image] for image in kept),
+        paths=tuple(inputs.paths[image] for image in kept),
     )
 
 
