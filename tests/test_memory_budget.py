@@ -7,13 +7,12 @@ import pytest
 from PIL import Image
 
 from artifact_factory import striped_photo
-from patchcore_build.calibration import score_held_out
 from patchcore_build.config import make_config
-from patchcore_build.coreset import coreset_size, projection_size, random_projection, select_coreset
 from patchcore_build.dataset import list_images
-from patchcore_build.features import Storage, extract_features, make_bank
-from patchcore_build.fit import _prepare
+from patchcore_build.features import Storage, extract_features
 from patchcore_build.index_mindir import BLOCK_ROWS, Frame
+from patchcore_build.learning import Learner
+from patchcore_build.progress import Stopwatch
 from patchcore_build.training_inputs import load_inputs
 
 PICTURES, SIDE, CHANNELS = 60, 256, 64
@@ -42,21 +41,21 @@ def network(images):
 
 def peak_of_a_fit(photos, folder, *, budget):
     """The most bytes of arrays at a time, from pictures to held-out scores."""
-    config = make_config("full-frame", resize_px=SIDE, coreset_ratio=0.005, folds=2)
-    storage = Storage(folder, budget_bytes=budget)
+    settings = {"resize_px": SIDE, "coreset_ratio": 0.005, "folds": 2, "target_fpr": 0.1}
+    learner = Learner(
+        config=make_config("full-frame", **settings),
+        device="cpu",
+        groups=None,
+        checkpoints=None,
+        storage=Storage(folder, budget_bytes=budget),
+        clock=Stopwatch(),
+    )
     tracemalloc.start()
     try:
-        inputs = load_inputs(photos, config, storage)
-        rows = coreset_size(PATCHES, config.coreset_ratio)
-        store = extract_features(
-            network, inputs.pixels, upsampling="bilinear", storage=storage, bank_rows=rows
-        )
-        matrix = random_projection(2 * CHANNELS, projection_size(PATCHES), seed=0)
-        projected = storage.allocate((PATCHES, matrix.shape[1]))
-        store.project(matrix, projected)
-        cloud = _prepare(projected, storage, "cpu")
-        make_bank(store, select_coreset(cloud, rows, seed=0), 9)
-        score_held_out(store, cloud, config, inputs.preprocessing, folder=folder)
+        inputs = load_inputs(photos, learner.config, learner.storage)
+        pictures = learner.prepare(learner.features(network, inputs), inputs)
+        learner.bank(pictures, learner.choose(pictures, "bank"))
+        learner.calibrate(pictures)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
