@@ -45,6 +45,9 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--maps") {
     if (value.empty()) RefuseChoice(name, value, "a folder");
     options.maps = value;
+  } else if (name == "--public-key") {
+    if (value.empty()) RefuseChoice(name, value, "a file");
+    options.public_key = value;
   } else if (name == "--mindir") {
     if (value.empty()) RefuseChoice(name, value, "a file");
     options.backend.mindir = value;
@@ -67,7 +70,7 @@ bool SetFlag(Options& options, const std::string& name) {
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
          name == "--batch" || name == "--search" || name == "--maps" || name == "--mindir" ||
-         name == "--index-mindir";
+         name == "--index-mindir" || name == "--public-key";
 }
 
 }  // namespace
@@ -100,6 +103,11 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   if (options.sources.empty() && !options.selftest) {
     throw UsageError("the following arguments are required: IMAGE_OR_FOLDER");
   }
+  const std::string converted = options.backend.mindir + options.backend.index_mindir;
+  if (!options.public_key.empty() && !converted.empty()) {
+    throw UsageError("argument --public-key: goes with neither --mindir nor --index-mindir, whose "
+                     "files nobody signed");
+  }
   if (!options.sources.empty() && options.selftest) {
     throw UsageError("argument --selftest: takes the artifact's own picture, no others");
   }
@@ -110,7 +118,7 @@ std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
          "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
          "                       [--threads N] [--batch N] [--search auto|exact|engine|portable]\n"
-         "                       [--maps DIR] [--timings]\n"
+         "                       [--maps DIR] [--timings] [--public-key PEM]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -137,6 +145,7 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
                       calibration.heatmap.high / 65535)
+  --public-key PEM    refuse an artifact that this ed25519 key has not signed
   --timings           say on stderr how long each stage took
   --version           print the version
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_build.cli_options import at_least
+from patchcore_build.cli_options import add_signing_option, at_least
 
 if TYPE_CHECKING:
     from patchcore_build.reindex import IndexReport
@@ -51,6 +51,7 @@ def add_index_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
     )
+    add_signing_option(command)
 
 
 def _share(text: str) -> float:
@@ -81,6 +82,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             kind=arguments.kind,
             force=arguments.force,
             threads=arguments.threads,
+            sign=arguments.sign,
             **{renamed.get(name, name): value for name, value in given.items()},
         )
     )

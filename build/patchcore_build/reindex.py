@@ -45,6 +45,8 @@ class IndexJob:
 
     `links`, `ef_construction` and `effort` are hnswlib's M, ef_construction and ef, and mean
     nothing for `exact`. `images` is a folder of pictures to measure on, best held-out ones.
+    `sign` is the PEM of a private key; without one the new artifact is unsigned, whatever the old
+    one was, because its sums are others.
     """
 
     artifact: Path
@@ -57,6 +59,7 @@ class IndexJob:
     max_score_change: float = 0.01
     force: bool = False
     threads: int | None = None
+    sign: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ def change_index(job: IndexJob) -> IndexReport:
     """
     source = Artifact.open(job.artifact, verify=False)
     source.verify()
-    with new_folder(job.output) as staging:
+    with new_folder(job.output, sign=job.sign) as staging:
         for name in source.files:
             if name not in _REMADE:
                 shutil.copyfile(source.path(name), staging / name)

@@ -11,7 +11,13 @@ Importing is light; onnxruntime is imported when a detector loads.
 
 from patchcore_runtime.artifact import Artifact
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.errors import ArtifactError, ImageError, PatchCoreError, ProviderError
+from patchcore_runtime.errors import (
+    ArtifactError,
+    ImageError,
+    PatchCoreError,
+    ProviderError,
+    SignatureError,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,4 +28,5 @@ __all__ = [
     "PatchCoreError",
     "ProviderError",
     "Result",
+    "SignatureError",
 ]
