@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "decoders.hpp"
+#include "errors.hpp"
 #include "exif.hpp"
 
 namespace patchcore {

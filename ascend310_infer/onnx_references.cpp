@@ -171,7 +171,8 @@ void ForEachReference(const fs::path& path, const Found& found) {
   close(file);
   if (!known) refuse(EISDIR);
   if (size == 0) {
-    throw ArtifactError(path.string() + ": expected an ONNX graph, got no bytes; copy it again");
+    throw ArtifactError(path.string() +
+                        ": expected an ONNX graph, got no bytes; onnxruntime cannot load it");
   }
   if (pages == MAP_FAILED) refuse(ENOMEM);
   const std::shared_ptr<void> mapped(pages, [size](void* at) { munmap(at, size); });

@@ -8,7 +8,6 @@ Exit code 1 when anything is not as it must be.
 """
 
 import argparse
-import json
 import re
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 import faults  # noqa: E402
 from artifact_factory import make_artifact, tiny_config, write_photos  # noqa: E402
@@ -31,11 +30,11 @@ from hostile import pictures  # noqa: E402
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, wrong  # noqa: E402
 from hostile.odd_pictures import bombs, odd_pictures  # noqa: E402
 from hostile.trial import SLACK_MIB, CppTrial, Outcome, PythonTrial  # noqa: E402
-from patchcore_build.machine import describe_machine  # noqa: E402
 from patchcore_runtime.preprocess import read_image  # noqa: E402
-from trust_page import page  # noqa: E402
+from stored_sections import machine_line, names_among, store  # noqa: E402
+from trust_page import ABOUT, page  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "trust"
+RESULTS = ROOT / "benchmarks" / "trust.json"
 BINARY = ROOT / "out" / "host" / "patchcore_infer"
 SLOWEST_S = 5.0
 Record = dict[str, Any]
@@ -44,26 +43,21 @@ Record = dict[str, Any]
 def main() -> int:
     """Run the sections and write both files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default=",".join(SECTIONS), metavar="A,B")
+    parser.add_argument("--only", type=names_among(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--kills", type=int, default=100, metavar="N")
     parser.add_argument("--predictions", type=int, default=10_000, metavar="N")
     parser.add_argument("--fuzz-seconds", type=int, default=60, metavar="N", help="of each target")
     arguments = parser.parse_args()
-    chosen = arguments.only.split(",")
-    if unknown := set(chosen) - set(SECTIONS):
-        parser.error(f"--only: expected some of {', '.join(SECTIONS)}, got {', '.join(unknown)}")
-    stored = RESULTS.with_suffix(".json")
-    results: Record = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
-    for name in chosen:
-        start = time.perf_counter()
+    bad = []
+    for name in arguments.only:
+        measured, start = machine_line(), time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
             records = list(SECTIONS[name](Path(scratch), arguments))
         took_s = round(time.perf_counter() - start)
-        results[name] = {"machine": describe_machine(), "seconds": took_s, "records": records}
         print(f"{name}: {len(records)} cases in {took_s} s", file=sys.stderr)
-        stored.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        RESULTS.with_suffix(".md").write_text(page(results), encoding="utf-8")
-    bad = [row for name in chosen for row in results[name]["records"] if row["wrong"]]
+        section = {"about": ABOUT[name], "measured": f"{measured}; {took_s} s", "records": records}
+        store(RESULTS, name, section, page)
+        bad += [row for row in records if row["wrong"]]
     for row in bad:
         print(f"WRONG: {row['program']}: {row['case']}: {row['wrong']}", file=sys.stderr)
     return 1 if bad else 0
@@ -81,14 +75,14 @@ def _artifact(scratch: Path) -> tuple[Path, Path]:
 
 
 def _trials(whole: Path) -> Iterator[tuple[str, PythonTrial | CppTrial]]:
-    python = PythonTrial()
-    python.run(artifact=whole, picture=whole / "selftest.png")
-    yield "Python", python
-    python.close()
+    trials: dict[str, PythonTrial | CppTrial] = {"Python": PythonTrial()}
     if BINARY.is_file():
-        cpp = CppTrial(BINARY)
-        cpp.measure_good_run(artifact=whole, picture=whole / "selftest.png")
-        yield "C++", cpp
+        trials["C++"] = CppTrial(BINARY)
+    for program, trial in trials.items():
+        trial.measure_good_run(artifact=whole, picture=whole / "selftest.png")
+        yield program, trial
+        if isinstance(trial, PythonTrial):
+            trial.close()
 
 
 def _measured(

@@ -3,9 +3,12 @@
 results of the sections -> Markdown.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-_ABOUT = {
+from tables import table
+
+ABOUT = {
     "artifacts": "Artifacts that are damaged, checksums made to fit where the damage is meant. "
     "Each must be refused in one line that names file and field, within 5 s and without growing by "
     "more than 32 MiB (files are small; a header that lies asks for gigabytes). `swap` cases with "
@@ -19,9 +22,10 @@ _ABOUT = {
 }
 
 
-def page(results: dict[str, Any]) -> str:
+def page(results: Mapping[str, Any]) -> str:
     """The whole of benchmarks/trust.md."""
-    rows = [row for section in results.values() for row in section["records"]]
+    sections = results["sections"]
+    rows = [row for section in sections.values() for row in section["records"]]
     bad = [row for row in rows if row["wrong"]]
     crashes = [row for row in bad if "dies with" in row["wrong"] or "hangs" in row["wrong"]]
     about = (
@@ -31,46 +35,39 @@ def page(results: dict[str, Any]) -> str:
         "its peak less that of a good run."
     )
     lines = ["# What was tried to break it", "", about, ""]
-    for name, section in results.items():
-        lines += _section(name, section)
+    for name in (name for name in ABOUT if name in sections):
+        section = sections[name]
+        lines += [f"## {name.capitalize()}", "", section["about"], "", section["measured"], ""]
+        if name in ("artifacts", "pictures"):
+            lines += [*_counts(section["records"]), ""]
+        lines += [*_cases(section["records"]), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(name: str, section: dict[str, Any]) -> list[str]:
-    machine = ", ".join(f"{key} {value}" for key, value in section["machine"].items())
-    lines = [f"## {name.capitalize()}", "", _ABOUT[name], ""]
-    lines += [f"{section['seconds']} s on {machine}; other work ran beside.", ""]
-    rows = section["records"]
-    if name in ("artifacts", "pictures"):
-        lines += _counts(rows)
-    return [*lines, *_cases(rows), ""]
-
-
-def _counts(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["| kind | program | cases | as they must be | slowest | most memory |"]
-    lines += ["|---|---|--:|--:|--:|--:|"]
-    for kind, program in dict.fromkeys((row["kind"], row["program"]) for row in rows):
-        some = [row for row in rows if (row["kind"], row["program"]) == (kind, program)]
+def _counts(records: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for kind, program in dict.fromkeys((row["kind"], row["program"]) for row in records):
+        some = [row for row in records if (row["kind"], row["program"]) == (kind, program)]
         good = sum(not row["wrong"] for row in some)
         slowest = max(row.get("seconds", 0) for row in some)
         most = max(row.get("grown_mib", 0) for row in some)
-        numbers = f"{len(some)} | {good} | {slowest:.2f} s | {most:.0f} MiB"
-        lines.append(f"| {kind} | {program} | {numbers} |")
-    return [*lines, ""]
+        figures = [str(len(some)), str(good), f"{slowest:.2f} s", f"{most:.0f} MiB"]
+        rows.append([kind, program, *figures])
+    head = ["kind", "program", "cases", "as they must be", "slowest", "most memory"]
+    return table(head, rows, left=(0, 1))
 
 
-def _cases(rows: list[dict[str, Any]]) -> list[str]:
-    """One line per case, what the programs say side by side."""
-    lines = ["| kind | case | program | result |", "|---|---|---|---|"]
-    for kind, case in dict.fromkeys((row["kind"], row["case"]) for row in rows):
-        some = [row for row in rows if (row["kind"], row["case"]) == (kind, case)]
-        said: dict[str, list[str]] = {}
-        for row in some:
-            words = f"**WRONG: {row['wrong']}**; {row['result']}" if row["wrong"] else row["result"]
-            said.setdefault(_cell(words), []).append(row["program"])
-        for words, programs in said.items():
-            lines.append(f"| {kind} | {_cell(case)} | {', '.join(programs)} | {words} |")
-    return lines
+def _cases(records: list[dict[str, Any]]) -> list[str]:
+    """One line per case and answer; programs that answer alike share it."""
+    said: dict[tuple[str, str, str], list[str]] = {}
+    for row in records:
+        words = f"**WRONG: {row['wrong']}**; {row['result']}" if row["wrong"] else row["result"]
+        said.setdefault((row["kind"], row["case"], words), []).append(row["program"])
+    rows = [
+        [kind, _cell(case), ", ".join(programs), _cell(words)]
+        for (kind, case, words), programs in said.items()
+    ]
+    return table(["kind", "case", "program", "result"], rows, left=range(4))
 
 
 def _cell(text: str) -> str:

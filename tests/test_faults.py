@@ -69,7 +69,7 @@ def test_a_full_disk_ends_a_fit_in_one_line_and_leaves_nothing(tmp_path, photos,
     assert result["code"] == 1
     assert result["left"] == []
     (line,) = result["refusals"]
-    assert "cannot be written (No space left on device); nothing was kept" in line
+    assert "cannot be written (No space left on device)" in line
 
 
 def test_a_read_only_disk_ends_a_fit_in_one_line(tmp_path, photos):

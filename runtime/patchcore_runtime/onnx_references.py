@@ -76,7 +76,7 @@ def external_data(path: Path) -> list[ExternalData]:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
     except ValueError:  # an empty file cannot be mapped
         raise ArtifactError(
-            f"{path}: expected an ONNX graph, got no bytes; copy it again"
+            f"{path}: expected an ONNX graph, got no bytes; onnxruntime cannot load it"
         ) from None
     with whole:
         try:
