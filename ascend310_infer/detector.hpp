@@ -59,6 +59,9 @@ class Detector {
   //   inputs     any number, not owned
   std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
 
+  // layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2) of one or more inputs; throws as Predict.
+  std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs);
+
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
   std::string SearchNote() const { return backend_->SearchNote(); }
@@ -66,7 +69,6 @@ class Detector {
   std::string KindNote() const;
 
  private:
-  std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs);
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
   std::unique_lock<std::mutex> EngineTurn();
 

@@ -175,11 +175,16 @@ Calibration ReadCalibration(const Fields& fields) {
 SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
   SelfTest selftest;
   selftest.score = fields.Number("score");
+  const std::vector<double> magnitudes = fields.Numbers("layer_magnitudes");
+  fields.Expect(magnitudes.size() == 4, "layer_magnitudes", "4 entries", json(magnitudes.size()));
   const std::vector<std::int64_t> box = fields.Integers("defect_box");
   fields.Expect(box.size() == 4, "defect_box", "4 entries", json(box.size()));
   selftest.score_tolerance = fields.Number("score_tolerance");
   selftest.map_tolerance = fields.Number("map_tolerance");
   fields.Check(selftest.score >= 0, "score", "0 or more");
+  const double smallest = *std::min_element(magnitudes.begin(), magnitudes.end());
+  fields.Check(smallest >= 0, "layer_magnitudes", "0 or more, each");
+  std::copy(magnitudes.begin(), magnitudes.end(), selftest.layer_magnitudes.begin());
   // A wide tolerance would pass any machine.
   const auto narrow = [](double tolerance) { return tolerance > 0 && tolerance <= 0.1; };
   fields.Check(narrow(selftest.score_tolerance), "score_tolerance", "in (0, 0.1]");
@@ -250,7 +255,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
                       "image_interval", "pixel_threshold", "pixel_interval", "heatmap", "ranks",
                       "image_scores", "map_maxima"}));
   manifest.selftest = ReadSelfTest(
-      top.Object("selftest", {"score", "defect_box", "score_tolerance", "map_tolerance"}),
+      top.Object("selftest", {"score", "layer_magnitudes", "defect_box", "score_tolerance",
+                              "map_tolerance"}),
       manifest.preprocess);
   manifest.training =
       ReadTraining(

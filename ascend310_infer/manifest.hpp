@@ -106,6 +106,7 @@ struct Calibration {
 // What selftest.png must give; tolerances are relative.
 struct SelfTest {
   double score = 0;
+  std::array<double, 4> layer_magnitudes{};  // mean and largest |value| of layer2, then layer3
   std::array<std::size_t, 4> defect_box{};  // top, left, bottom, right in input pixels
   double score_tolerance = 0;
   double map_tolerance = 0;

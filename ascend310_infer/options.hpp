@@ -21,6 +21,7 @@ class UsageError : public std::runtime_error {
 struct Options {
   std::string artifact;
   std::vector<std::string> sources;  // pictures and folders
+  std::string public_key;            // PEM; empty: signatures are not looked at
   std::string maps;                  // folder for maps; empty: none are written
   BackendOptions backend;
   Wanted wanted;  // thresholds in place of the artifact's

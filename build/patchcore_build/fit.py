@@ -57,6 +57,7 @@ class FitJob:
     interrupted takes them up again; emptied of them in the end. Where
     `config.feature_precision` is int8, the category of the data set `test_set` is scored before
     and after quantization, and a loss of AUROC above `LARGEST_LOSS` is refused unless `force`.
+    `sign` is the PEM of an ed25519 private key that signs the artifact.
     """
 
     images: Path | ImageFolder
@@ -74,6 +75,7 @@ class FitJob:
     groups: str | None = None
     review: Path | None = None
     drop_suspects: int | Literal["auto"] = 0
+    sign: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
     """
     clock = Stopwatch()
     with (
-        new_folder(job.output) as staging,
+        new_folder(job.output, sign=job.sign) as staging,
         tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
     ):
         report = _build(job, choose_network or _named_network, staging, Path(scratch), clock)

@@ -16,6 +16,7 @@ from patchcore_runtime.errors import (
     ImageError,
     PatchCoreError,
     ProviderError,
+    SignatureError,
     ThresholdError,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "PatchCoreError",
     "ProviderError",
     "Result",
+    "SignatureError",
     "ThresholdError",
 ]

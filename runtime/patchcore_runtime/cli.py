@@ -32,6 +32,7 @@ _EXAMPLES = """examples:
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
   patchcore-runtime score artifacts/bottle photos/ --search exact
   patchcore-runtime score artifacts/bottle photos/ --target-fpr 0.001
+  patchcore-runtime check artifacts/bottle --public-key vendor.pem
   patchcore-runtime info artifacts/bottle
 """
 
@@ -86,6 +87,12 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         help="auto (default): the artifact's own kind of index; exact: its index.onnx; int8: "
         "the same rows, sought by int8 products (for wide networks and large banks)",
     )
+    command.add_argument(
+        "--public-key",
+        metavar="PEM",
+        type=Path,
+        help="refuse an artifact that this ed25519 key has not signed (needs the extra `sign`)",
+    )
 
 
 def _add_threshold_options(command: argparse.ArgumentParser) -> None:
@@ -121,6 +128,7 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         search=arguments.search,
         threshold=arguments.threshold,
         target_fpr=arguments.target_fpr,
+        public_key=arguments.public_key,
     )
     rows: list[dict[str, Any]] = []
     score = partial(_score_one, detector, arguments.maps)
@@ -218,7 +226,8 @@ def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
 def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_runtime.selftest import run_selftest
 
-    artifact = Artifact.open(arguments.artifact, verify=False)
+    key = arguments.public_key
+    artifact = Artifact.open(arguments.artifact, verify=key is not None, public_key=key)
     artifact.verify()
     steps = run_selftest(
         artifact,
@@ -231,7 +240,7 @@ def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         rows = [{**asdict(step), "passed": step.passed} for step in steps]
         print(json.dumps({"artifact": str(arguments.artifact), "passed": passed, "steps": rows}))
         return 0 if passed else 1
-    print(f"checksums: {len(artifact.files)} files as listed")
+    print(f"checksums: {len(artifact.files)} files as listed{f', signed by {key}' if key else ''}")
     for step in steps:
         verdict = "ok" if step.passed else "FAILED"
         print(f"{step.name}: {verdict}, differs by {step.difference:.3g} of {step.tolerance:.3g}")

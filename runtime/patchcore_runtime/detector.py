@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, Artifact
+from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.index_file import open_index_file
 from patchcore_runtime.manifest import Manifest
+from patchcore_runtime.memory_bank import bank_sections
+from patchcore_runtime.onnx_references import check_no_references, check_references
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
-from patchcore_runtime.session import CPU, open_session
+from patchcore_runtime.session import CPU, check_shapes, open_session
 from patchcore_runtime.thresholds import p_value, with_thresholds
 
 Search = Literal["auto", "exact", "int8"]
@@ -96,11 +98,15 @@ class Detector:
         search: Search = "auto",
     ) -> None:
         self.artifact = artifact
-        self._features = open_session(
-            artifact.path(FEATURES_ONNX), threads=threads, providers=providers
-        )
+        bank = artifact.memory_bank  # refused before the large files are opened
+        network = artifact.path(FEATURES_ONNX)
+        check_no_references(network)
+        self._features = open_session(network, threads=threads, providers=providers)
+        size = artifact.manifest.preprocess
+        check_shapes(network, self._features.get_inputs(), {"images": (size.height, size.width, 3)})
+        check_shapes(network, self._features.get_outputs(), artifact.manifest.features.shapes)
         self._scorer = PatchScorer(
-            artifact.memory_bank,
+            bank,
             _open_index(artifact, search, threads, providers),
             artifact.manifest.features,
             artifact.manifest.scoring,
@@ -117,6 +123,7 @@ class Detector:
         search: Search = "auto",
         threshold: float | None = None,
         target_fpr: float | None = None,
+        public_key: str | Path | None = None,
     ) -> "Detector":
         """Open an artifact folder.
 
@@ -131,19 +138,23 @@ class Detector:
             threshold: Image threshold in place of the artifact's, above 0.
             target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
                 threshold follow from the held-out scores that the artifact stores.
+            public_key: PEM file of the ed25519 key that must have signed the checksums; goes
+                with `verify` only. Needs `patchcore-runtime[sign]`.
 
         Raises:
-            ArtifactError: a file is missing, altered, or of an unknown version.
-            ProviderError: a provider, or the library of the index, is not to be had here.
-            ThresholdError: both of the last two, or one out of range.
+            ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
+                SignatureError, not signed by that key.
+            ProviderError: a provider, or an optional library, is not to be had here.
+            ThresholdError: threshold and rate both, or one out of range.
         """
-        artifact = Artifact.open(folder, verify=verify)
+        artifact = Artifact.open(folder, verify=verify, public_key=public_key)
         manifest = artifact.manifest
         calibration = with_thresholds(
             manifest.calibration, threshold=threshold, target_fpr=target_fpr
         )
-        asked = Artifact(artifact.folder, dataclasses.replace(manifest, calibration=calibration))
-        return cls(asked, threads=threads, providers=providers, search=search)
+        asked = dataclasses.replace(manifest, calibration=calibration)
+        artifact = dataclasses.replace(artifact, manifest=asked)
+        return cls(artifact, threads=threads, providers=providers, search=search)
 
     @property
     def manifest(self) -> Manifest:
@@ -179,10 +190,16 @@ class Detector:
         """
         return [self.predict(image) for image in images]
 
+    def features(
+        self, pixels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """layer2 (1, C2, h, w) and layer3 (1, C3, h/2, w/2) of an input, uint8 (H, W, 3)."""
+        layer2, layer3 = self._features.run(["layer2", "layer3"], {"images": pixels[None]})
+        return layer2, layer3
+
     def predict_input(self, pixels: NDArray[np.uint8], placement: Placement) -> Result:
         """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing."""
-        layer2, layer3 = self._features.run(["layer2", "layer3"], {"images": pixels[None]})
-        scores = self._scorer.score(layer2, layer3)
+        scores = self._scorer.score(*self.features(pixels))
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
@@ -202,7 +219,10 @@ def _open_index(
     kind = artifact.manifest.index
     bank, features = artifact.memory_bank, artifact.manifest.features
     if kind.kind == "exact" or search != "auto":
-        exact = ExactIndex(artifact.path(INDEX_ONNX), threads=threads, providers=providers)
+        graph = artifact.path(INDEX_ONNX)
+        check_references(graph, MEMORY_BANK, bank_sections(bank))
+        exact = ExactIndex(graph, threads=threads, providers=providers)
+        exact.check_shapes(features)
         if search != "int8":
             return exact
         from patchcore_runtime.int8_index import Int8Index

@@ -2,6 +2,7 @@
 
     PatchCoreError
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
+    │   └── SignatureError   it is not signed by the key that was given, or that is no key
     ├── ImageError       a picture cannot be read or does not fit the artifact
     ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
     └── ThresholdError   a threshold or false-alarm rate the artifact cannot give
@@ -17,6 +18,10 @@ class PatchCoreError(Exception):
 
 class ArtifactError(PatchCoreError):
     """A file of the artifact is missing, altered or of another version."""
+
+
+class SignatureError(ArtifactError):
+    """The artifact is not signed by the key that was given, or what was given is no key."""
 
 
 class ImageError(PatchCoreError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.index import NearestIndex
 from patchcore_runtime.manifest import Features, Scoring
 from patchcore_runtime.memory_bank import MemoryBank
@@ -49,8 +50,13 @@ class PatchScorer:
         self._up_columns = upsampling_matrix(layer2.width, layer3.width, mode)
 
     def score(self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> PatchScores:
-        """Score one picture's features, (1, C2, h, w) and (1, C3, h/2, w/2)."""
+        """Score one picture's features, (1, C2, h, w) and (1, C3, h/2, w/2).
+
+        Raises:
+            ArtifactError: the index gave distances that are not finite, or rows of no bank.
+        """
         distances, rows = (batch[0] for batch in self._index.nearest(layer2, layer3))
+        _check_nearest(distances, rows, self._bank.rows)
         # The MindSpore Models evaluation never takes the root of faiss's squared distances.
         levels = distances * distances if self._kind == "modelzoo" else distances
         return PatchScores(
@@ -79,3 +85,17 @@ class PatchScorer:
             return paper_score(largest, np.sqrt(squares))
         squares = self._bank.squared_distances(patch2, patch3, slice(None))
         return modelzoo_score(np.sort(squares)[: self._bank.neighbours.shape[1]])
+
+
+def _check_nearest(distances: NDArray[np.float32], rows: NDArray[np.int64], bank_rows: int) -> None:
+    """A score of NaN lies above no threshold: the picture would pass as good."""
+    if not np.isfinite(distances).all():
+        got, expected = "distances that are not finite", "finite distances"
+    elif rows.min() < 0 or rows.max() >= bank_rows:
+        got, expected = f"rows {rows.min()} to {rows.max()}", f"rows 0 to {bank_rows - 1}"
+    else:
+        return
+    raise ArtifactError(
+        f"search: expected {expected}, got {got}; a graph belongs to another artifact, or this "
+        "provider cannot compute it: run `patchcore-runtime check`"
+    )
