@@ -10,6 +10,7 @@
 
 #include "manifest.hpp"
 #include "memory_bank.hpp"
+#include "thresholds.hpp"
 
 namespace patchcore {
 
@@ -35,6 +36,10 @@ class Artifact {
   // SignatureError, not signed by that key.
   static Artifact Open(const std::filesystem::path& folder, bool verify = true,
                        const std::filesystem::path& public_key = {});
+
+  // The same artifact with other thresholds, from the held-out scores that it stores.
+  // Throws ThresholdError: one is out of range.
+  Artifact With(const Wanted& wanted) const;
 
   const Manifest& manifest() const { return manifest_; }
   const MemoryBank& bank() const { return bank_; }

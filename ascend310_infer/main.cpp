@@ -44,6 +44,8 @@ std::string Json(const T& value) {
 std::string Line(const Picture& picture, const Result& result, const std::string& map) {
   std::string line = "{\"image\": " + Json(picture.path) + ", \"score\": " + Json(result.score) +
                      ", \"threshold\": " + Json(result.threshold) +
+                     ", \"score_ratio\": " + Json(result.score / result.threshold) +
+                     ", \"p_value\": " + Json(result.p_value) +
                      ", \"is_anomalous\": " + Json(result.is_anomalous) + ", \"peak\": [" +
                      Json(result.peak[0]) + ", " + Json(result.peak[1]) + "]";
   if (!map.empty()) line += ", \"map\": " + Json(map);
@@ -121,7 +123,7 @@ int ScorePictures(Options options) {
       options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
   const auto artifact = patchcore::Artifact::Open(options.artifact, true, options.public_key);
-  Detector detector(artifact, options.backend, options.search);
+  Detector detector(artifact.With(options.wanted), options.backend, options.search);
   const auto start = std::chrono::steady_clock::now();
   patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,
                                   !options.maps.empty());

@@ -24,6 +24,7 @@ struct Options {
   std::string public_key;            // PEM; empty: signatures are not looked at
   std::string maps;                  // folder for maps; empty: none are written
   BackendOptions backend;
+  Wanted wanted;  // thresholds in place of the artifact's
   Search search = Search::kAuto;
   std::size_t batch = 1;  // pictures that go through the network together
   bool selftest = false;

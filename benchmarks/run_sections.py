@@ -74,7 +74,7 @@ def _score(arena: Arena, kind: Kind, threads: int) -> Iterator[Record]:
     contestants: dict[str, Contestant] = {IN_TURN: (WORKER, several | {"in_order": False})}
     if threads > 1:  # with one, both ways are the same
         contestants[AT_ONCE] = (WORKER, several | {"in_order": True})
-    rounds = max(3, arena.rounds // 10)
+    rounds = max(3, arena.rounds // 12)
     figures = race(arena.stable, contestants, threads=threads, rounds=rounds, warm_up=1)
     for who, figure in figures.items():
         each = figure.pop("result")["pictures"]
@@ -86,13 +86,14 @@ def variants(arena: Arena) -> list[Record]:
     """What makes it faster or smaller beside what is exact, taking turns."""
     records: list[Record] = []
     for backbone, threads in product(arena.backbones, arena.threads):
+        if backbone != WIDE and threads != max(arena.threads):
+            continue  # the small network is there for comparison
         exact = arena.artifact(Kind(backbone=backbone, share="10 %"))
         half = arena.artifact(Kind(backbone=backbone, share="10 %", bank_precision="float16"))
         kinds = {
             "exact": (exact, "exact"),
             "--search int8": (exact, "int8"),
             "float16 bank": (half, "exact"),
-            "float16 bank, --search int8": (half, "int8"),
         }
         for task in ("search", "predict input"):
             jobs = {
@@ -100,7 +101,7 @@ def variants(arena: Arena) -> list[Record]:
                 for who, (folder, search) in kinds.items()
             }
             records += _race(arena, f"{backbone}, 10 %: {task}", threads, jobs)
-        if backbone != "scattering":
+        if backbone == WIDE:
             records += _race_networks(arena, backbone, threads)
     return records
 
@@ -194,4 +195,3 @@ SECTIONS: dict[str, Callable[[Arena], list[Record]]] = {
     "float16": float16,
     "coldstart": coldstart,
 }
-__all__ = ["SECTIONS", "WIDE"]

@@ -4,7 +4,7 @@
 
     detector = Detector.load("artifacts/bottle")
     result = detector.predict("shot_0042.png")  # path, PIL image or uint8 (H, W, 3) RGB
-    result.score, result.is_anomalous, result.anomaly_map
+    result.score, result.is_anomalous, result.p_value, result.anomaly_map
 
 Importing is light; onnxruntime is imported when a detector loads.
 """
@@ -17,6 +17,7 @@ from patchcore_runtime.errors import (
     PatchCoreError,
     ProviderError,
     SignatureError,
+    ThresholdError,
 )
 
 __version__ = "0.1.0"
@@ -29,4 +30,5 @@ __all__ = [
     "ProviderError",
     "Result",
     "SignatureError",
+    "ThresholdError",
 ]

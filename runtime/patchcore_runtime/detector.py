@@ -3,6 +3,7 @@
 preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et al. 2021.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from patchcore_runtime.onnx_references import check_no_references, check_referen
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
 from patchcore_runtime.session import CPU, check_shapes, open_session
+from patchcore_runtime.thresholds import p_value, with_thresholds
 
 Search = Literal["auto", "exact", "int8"]
 
@@ -36,6 +38,7 @@ class Result:
     """What a detector says of one picture. Larger is stranger; scores are never clamped."""
 
     score: float
+    p_value: float  # share of good pictures at least as strange, from held-out scores
     threshold: float  # of `score`
     pixel_threshold: float  # of `anomaly_map`
     anomaly_map: NDArray[np.float32]  # (H, W), input geometry
@@ -47,6 +50,11 @@ class Result:
     def is_anomalous(self) -> bool:
         """Whether the score lies above its threshold."""
         return self.score > self.threshold
+
+    @property
+    def score_ratio(self) -> float:
+        """The score in units of its threshold: above 1 is anomalous, and never clamped."""
+        return self.score / self.threshold
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -110,7 +118,7 @@ class Detector:
         )
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - keywords, each about another thing
         cls,
         folder: str | Path,
         *,
@@ -118,6 +126,8 @@ class Detector:
         providers: Sequence[str] = (CPU,),
         verify: bool = True,
         search: Search = "auto",
+        threshold: float | None = None,
+        target_fpr: float | None = None,
         public_key: str | Path | None = None,
     ) -> "Detector":
         """Open an artifact folder.
@@ -130,6 +140,9 @@ class Detector:
             search: `auto` takes the kind of index that the manifest names; `exact` takes
                 index.onnx, which every artifact has; `int8` finds the same rows by way of int8
                 products, faster where patches are long and the bank is large.
+            threshold: Image threshold in place of the artifact's, above 0.
+            target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
+                threshold follow from the held-out scores that the artifact stores.
             public_key: PEM file of the ed25519 key that must have signed the checksums; goes
                 with `verify` only. Needs `patchcore-runtime[sign]`.
 
@@ -137,13 +150,20 @@ class Detector:
             ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
                 SignatureError, not signed by that key.
             ProviderError: a provider, or an optional library, is not to be had here.
+            ThresholdError: both a threshold and a rate, or one out of range.
         """
         artifact = Artifact.open(folder, verify=verify, public_key=public_key)
-        return cls(artifact, threads=threads, providers=providers, search=search)
+        manifest = artifact.manifest
+        calibration = with_thresholds(
+            manifest.calibration, threshold=threshold, target_fpr=target_fpr
+        )
+        changed = dataclasses.replace(manifest, calibration=calibration)
+        asked = dataclasses.replace(artifact, manifest=changed)
+        return cls(asked, threads=threads, providers=providers, search=search)
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
+        """What the artifact says of itself, with the thresholds asked for at load."""
         return self.artifact.manifest
 
     @property
@@ -188,6 +208,7 @@ class Detector:
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
+            p_value=p_value(calibration, calibration.image_scores, scores.score),
             threshold=calibration.image_threshold,
             pixel_threshold=calibration.pixel_threshold,
             anomaly_map=scores.anomaly_map,
