@@ -14,10 +14,12 @@ from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import (
     ArtifactError,
     ImageError,
+    MonitorError,
     PatchCoreError,
     ProviderError,
     ThresholdError,
 )
+from patchcore_runtime.monitor import Monitor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "ArtifactError",
     "Detector",
     "ImageError",
+    "Monitor",
+    "MonitorError",
     "PatchCoreError",
     "ProviderError",
     "Result",

@@ -4,7 +4,8 @@
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
     ├── ImageError       a picture cannot be read or does not fit the artifact
     ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
-    └── ThresholdError   a threshold or false-alarm rate the artifact cannot give
+    ├── ThresholdError   a threshold or false-alarm rate the artifact cannot give
+    └── MonitorError     a monitor's settings or state file, or an artifact of too few pictures
 
 Messages are one line: where, what was expected, what came, what to do.
 `patchcore_build.errors` adds the errors of the workshop under the same root.
@@ -29,3 +30,7 @@ class ProviderError(PatchCoreError):
 
 class ThresholdError(PatchCoreError):
     """A threshold or false-alarm rate the artifact cannot give."""
+
+
+class MonitorError(PatchCoreError):
+    """A monitor's settings or state file, or an artifact of too few pictures for one."""
