@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.manifest import Manifest, parse_manifest
+from patchcore_runtime.manifest import IndexKind, Manifest, parse_manifest
 from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
 
 MANIFEST = "manifest.json"
@@ -19,6 +19,7 @@ FEATURES_MINDIR = "features.mindir"
 INDEX_ONNX = "index.onnx"
 INDEX_MINDIR = "index.mindir"
 INDEX_HNSW = "index.hnsw"
+INDEX_FAISS = "index.faiss"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
@@ -27,8 +28,16 @@ SHA256SUMS = "SHA256SUMS"
 
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
-OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW)  # the manifest says which are there
+# The manifest says which of them are there.
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS)
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
+# What a kind of index has beside index.onnx; `exact` has nothing.
+INDEX_FILES: dict[IndexKind, str] = {
+    "hnsw": INDEX_HNSW,
+    "faiss-flat": INDEX_FAISS,
+    "faiss-hnsw": INDEX_FAISS,
+    "faiss-ivfpq": INDEX_FAISS,
+}
 
 _MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
 _HASH_BLOCK = 2**20
@@ -69,8 +78,8 @@ class Artifact:
     @property
     def scoring_files(self) -> tuple[str, ...]:
         """The files that scoring with onnxruntime uses."""
-        kind = self.manifest.index.kind
-        return (*RUNTIME_FILES, INDEX_HNSW) if kind == "hnsw" else RUNTIME_FILES
+        own = INDEX_FILES.get(self.manifest.index.kind)
+        return (*RUNTIME_FILES, own) if own else RUNTIME_FILES
 
     def path(self, name: str) -> Path:
         """Where one of the files stands."""
@@ -135,7 +144,8 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
     optional = {
         FEATURES_MINDIR: manifest.features.precision == "float32",
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
-        INDEX_HNSW: manifest.index.kind == "hnsw",
+        INDEX_HNSW: INDEX_FILES.get(manifest.index.kind) == INDEX_HNSW,
+        INDEX_FAISS: INDEX_FILES.get(manifest.index.kind) == INDEX_FAISS,
     }
     there = (name for name in OPTIONAL_FILES if optional[name])
     return (*RUNTIME_FILES, *SELFTEST_FILES, *there)
