@@ -121,7 +121,8 @@ struct Training {
   std::string digest;
 };
 
-// The whole of manifest.json except `config` and `provenance`, by which no reader may decide.
+// The whole of manifest.json except `config` and `provenance`, by which no reader may decide, and
+// `monitoring`, which is checked and not needed here.
 struct Manifest {
   Preprocessing preprocess;
   Features features;

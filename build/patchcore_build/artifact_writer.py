@@ -38,6 +38,7 @@ from patchcore_runtime.manifest import (
     Training,
 )
 from patchcore_runtime.memory_bank import read_memory_bank
+from patchcore_runtime.monitoring import Monitoring
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
 EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir_candidates=0)
@@ -118,6 +119,7 @@ class Making:
 
     category: str
     config: Config
+    monitoring: Monitoring
     provenance: dict[str, Any]
     index: Index = EXACT_INDEX
     dropped: tuple[str, ...] = ()
@@ -155,6 +157,7 @@ def plan_manifest(
         index=making.index,
         scoring=scoring_rule(config, inputs.preprocessing),
         calibration=calibration,
+        monitoring=making.monitoring,
         selftest=_NO_SELFTEST_YET,
         training=Training(
             category=making.category,

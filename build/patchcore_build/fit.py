@@ -33,6 +33,7 @@ from patchcore_build.float32_twin import Float32Twin
 from patchcore_build.folds import group_pictures
 from patchcore_build.index_graph import write_bank
 from patchcore_build.learning import Learner, without
+from patchcore_build.normal_pictures import describe_normal
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.calibration import Calibration
@@ -151,6 +152,8 @@ def _build(
         with clock.stage("float32 against int8"):
             twin.compare(job.category, job.test_set, force=job.force)
     calibration = learner.calibrate(lesson.pictures)
+    with clock.stage("calibration"):
+        monitoring = describe_normal(lesson.inputs.pixels, lesson.pictures.store)
     quantization = twin.facts if twin is not None else None
     with clock.stage("write"):
         made = provenance(
@@ -160,6 +163,7 @@ def _build(
             category=job.category,
             dropped=lesson.dropped,
             config=config,
+            monitoring=monitoring,
             provenance=made,
             index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
         )

@@ -21,6 +21,7 @@ from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.memory_bank import bank_sections
 from patchcore_runtime.onnx_references import check_no_references, check_references
 from patchcore_runtime.patch_scorer import PatchScorer
+from patchcore_runtime.picture_statistics import Measured, measure_picture
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
 from patchcore_runtime.session import CPU, check_shapes, open_session
 from patchcore_runtime.thresholds import p_value, with_thresholds
@@ -40,6 +41,7 @@ class Result:
     patch_distances: NDArray[np.float32]  # (h, w), Euclidean
     nearest_rows: NDArray[np.int64]  # (h, w), rows of the memory bank
     placement: Placement
+    measured: Measured | None = None  # the picture as a whole, where it was asked for
 
     @property
     def is_anomalous(self) -> bool:
@@ -171,16 +173,18 @@ class Detector:
             high=calibration.heatmap.high,
         )
 
-    def predict(self, image: ImageSource) -> Result:
+    def predict(self, image: ImageSource, *, measure: bool = False) -> Result:
         """Score one picture.
 
         Args:
             image: Path, PIL image or uint8 (H', W', 3) RGB.
+            measure: Measure the picture as a whole, too, for a `Monitor`; about a millisecond.
 
         Raises:
             ImageError: the picture cannot be read or has a refused size.
         """
-        return self.predict_input(*preprocess(image, self.manifest.preprocess))
+        pixels, placement = preprocess(image, self.manifest.preprocess)
+        return self.predict_input(pixels, placement, measure=measure)
 
     def predict_batch(self, images: Iterable[ImageSource]) -> list[Result]:
         """Score pictures; exactly what `predict` gives for each, in order.
@@ -197,9 +201,12 @@ class Detector:
         layer2, layer3 = self._features.run(["layer2", "layer3"], {"images": pixels[None]})
         return layer2, layer3
 
-    def predict_input(self, pixels: NDArray[np.uint8], placement: Placement) -> Result:
+    def predict_input(
+        self, pixels: NDArray[np.uint8], placement: Placement, *, measure: bool = False
+    ) -> Result:
         """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing."""
-        scores = self._scorer.score(*self.features(pixels))
+        layer2, layer3 = self.features(pixels)
+        scores = self._scorer.score(layer2, layer3)
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
@@ -210,6 +217,7 @@ class Detector:
             patch_distances=scores.distances,
             nearest_rows=scores.rows,
             placement=placement,
+            measured=measure_picture(pixels, layer2[0], layer3[0]) if measure else None,
         )
 
 

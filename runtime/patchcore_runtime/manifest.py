@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.monitoring import Monitoring
 from patchcore_runtime.strict_json import build, check, parse_json
 
 FORMAT = "patchcore-artifact"
@@ -171,6 +172,7 @@ class Manifest:
     index: Index
     scoring: Scoring
     calibration: Calibration
+    monitoring: Monitoring
     selftest: SelfTest
     training: Training
     config: dict[str, Any]
