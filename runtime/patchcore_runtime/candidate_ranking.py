@@ -16,7 +16,7 @@ from patchcore_runtime.scoring import upsampling_matrix, whole_patches
 
 # Whole patches (P, D) -> bank rows (P, S) in any order; -1 where there are fewer than S.
 Propose = Callable[[NDArray[np.float32]], NDArray[np.int64]]
-_PAIRS_AT_ONCE = 4096  # their differences stay in cache
+_PAIRS_AT_ONCE = 256  # their differences stay in cache: 9 ms instead of 22 with 4096 (D = 384)
 
 
 class CandidateRanking:
