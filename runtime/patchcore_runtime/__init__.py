@@ -17,7 +17,6 @@ from patchcore_runtime.errors import (
     MonitorError,
     PatchCoreError,
     ProviderError,
-    SignatureError,
     ThresholdError,
 )
 from patchcore_runtime.monitor import Monitor
@@ -33,6 +32,5 @@ __all__ = [
     "PatchCoreError",
     "ProviderError",
     "Result",
-    "SignatureError",
     "ThresholdError",
 ]
