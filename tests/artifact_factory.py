@@ -12,13 +12,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from patchcore_build.artifact_writer import Making, new_folder, write_manifest
+from patchcore_build.artifact_writer import Making, write_manifest
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features, make_config
 from patchcore_build.coreset import coreset_size, random_projection, select_coreset
 from patchcore_build.dataset import list_images
 from patchcore_build.features import Storage, extract_features, make_bank
-from patchcore_build.index_graph import write_bank
 from patchcore_build.training_inputs import load_inputs
 from patchcore_runtime.artifact import (
     ALL_FILES,
@@ -27,6 +26,8 @@ from patchcore_runtime.artifact import (
     SHA256SUMS,
     file_digest,
 )
+from patchcore_runtime.index_graph import write_bank
+from patchcore_runtime.new_artifact import new_folder
 from patchcore_runtime.session import open_session
 
 CHANNELS = (6, 10)  # C2, C3

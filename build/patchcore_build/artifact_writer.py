@@ -1,29 +1,20 @@
-"""Put an artifact folder into place whole, with manifest, self-test and checksums.
+"""Complete a staged artifact folder with manifest, self-test and checksums.
 
 staging folder with graphs and bank -> complete artifact. artifacts/FORMAT.md defines the files.
 """
 
 import dataclasses
 import importlib.metadata
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from patchcore_build.config import Config, describe_features, scoring_rule
-from patchcore_build.errors import OutputError
 from patchcore_build.selftest import write_selftest
 from patchcore_build.training_inputs import Inputs, digest_images
 from patchcore_runtime.artifact import (
     FEATURES_MINDIR,
-    MANIFEST,
     MEMORY_BANK,
-    SHA256SUMS,
     Artifact,
-    file_digest,
-    files_of,
 )
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.manifest import (
@@ -37,43 +28,12 @@ from patchcore_runtime.manifest import (
     Training,
 )
 from patchcore_runtime.memory_bank import read_memory_bank
+from patchcore_runtime.new_artifact import EXACT_INDEX, seal
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
-EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir_candidates=0)
 _NO_SELFTEST_YET = SelfTest(
     score=0.0, defect_box=(0, 0, 0, 0), score_tolerance=1e-3, map_tolerance=1e-3
 )
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A staging folder beside `target`, renamed to it when the block ends well.
-
-    Raises:
-        OutputError: the target exists, cannot be written, or the disk is full; the staging folder
-            and parents made for it are removed whatever happens in the block.
-    """
-    missing: list[Path] = []
-    staging = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
-    try:
-        if target.exists():
-            raise OutputError(
-                f"{target}: exists already; choose another --output, or remove it first"
-            )
-        missing = [folder for folder in target.parents if not folder.exists()]
-        staging.mkdir(parents=True)
-        yield staging
-        staging.rename(target)
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        reason = error.strerror or type(error).__name__
-        raise OutputError(f"{target}: cannot be written ({reason}); nothing was kept") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in missing:
-            with suppress(OSError):  # not empty: the target is in it
-                folder.rmdir()
 
 
 def provenance(
@@ -150,10 +110,3 @@ def plan_manifest(
         config=dataclasses.asdict(config),
         provenance=making.provenance,
     )
-
-
-def seal(staging: Path, manifest: Manifest) -> None:
-    """Write manifest.json and SHA256SUMS, when every other file is there."""
-    (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(manifest))]
-    (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")

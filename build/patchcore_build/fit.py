@@ -16,13 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.artifact_writer import (
-    EXACT_INDEX,
-    Making,
-    new_folder,
-    provenance,
-    write_manifest,
-)
+from patchcore_build.artifact_writer import Making, provenance, write_manifest
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features
 from patchcore_build.coreset import (
@@ -47,14 +41,15 @@ from patchcore_build.features import (
     mindspore_network,
 )
 from patchcore_build.float32_twin import Float32Twin
-from patchcore_build.index_graph import write_bank
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import progress_bar
 from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, INDEX_MINDIR
 from patchcore_runtime.index import ExactIndex
+from patchcore_runtime.index_graph import write_bank
 from patchcore_runtime.manifest import Calibration
 from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.new_artifact import EXACT_INDEX, new_folder
 
 CellMaker = Callable[[], Any]  # a fresh, ready cell each time: an export wants one of its own
 NetworkChooser = Callable[["FitJob", Inputs], tuple[CellMaker, dict[str, str]]]

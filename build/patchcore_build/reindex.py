@@ -14,13 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.artifact_writer import EXACT_INDEX, new_folder, seal
 from patchcore_build.errors import SearchError
 from patchcore_build.hnsw_graph import RANDOM_SEED, write_hnsw
 from patchcore_build.image_folder import list_images
 from patchcore_build.index_quality import Quality, made_pictures, measure_index
 from patchcore_build.progress import progress_bar
-from patchcore_build.selftest import rescore_selftest
 from patchcore_runtime.artifact import (
     INDEX_HNSW,
     INDEX_ONNX,
@@ -33,7 +31,9 @@ from patchcore_runtime.detector import Detector
 from patchcore_runtime.hnsw_index import HnswIndex
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Index, IndexKind, Manifest
+from patchcore_runtime.new_artifact import EXACT_INDEX, new_folder, seal
 from patchcore_runtime.preprocess import preprocess, read_image
+from patchcore_runtime.selftest import rescore_selftest
 
 _REMADE = (MANIFEST, SELFTEST_MAP, INDEX_HNSW)
 _SEED = 0  # of the pictures made to measure on

@@ -3,7 +3,9 @@
     PatchCoreError
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
     ├── ImageError       a picture cannot be read or does not fit the artifact
-    └── ProviderError    onnxruntime or an optional library cannot do here what was asked for
+    ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
+    ├── EditError        an edit of a memory bank would bring nothing, or breaks what it promises
+    └── OutputError      the result cannot be written where it was asked for
 
 Messages are one line: where, what was expected, what came, what to do.
 `patchcore_build.errors` adds the errors of the workshop under the same root.
@@ -24,3 +26,11 @@ class ImageError(PatchCoreError):
 
 class ProviderError(PatchCoreError):
     """An execution provider of onnxruntime or an optional library is not to be had here."""
+
+
+class EditError(PatchCoreError):
+    """An edit of a memory bank would bring nothing, or breaks what it promises."""
+
+
+class OutputError(PatchCoreError):
+    """The result cannot be written where it was asked for."""
