@@ -122,6 +122,7 @@ std::vector<std::string_view> Artifact::Files() const {
   if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
   if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
   if (manifest_.index.kind == IndexKind::kHnsw) files.push_back(kIndexHnsw);
+  if (manifest_.training.thumbnails == Thumbnails::kJpeg) files.push_back(kThumbnails);
   return files;
 }
 

@@ -17,7 +17,7 @@ using nlohmann::json;
 using Fields = JsonFields;
 
 constexpr std::string_view kFormat = "patchcore-artifact";
-constexpr std::int64_t kFormatVersion = 2;
+constexpr std::int64_t kFormatVersion = 3;
 constexpr std::int64_t kMaxSidePx = 8192;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 
@@ -145,7 +145,9 @@ SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
 
 Training ReadTraining(const Fields& fields) {
   return {fields.Text("category"), fields.Texts("images"), fields.Texts("skipped"),
-          fields.Text("digest")};
+          fields.Text("digest"),
+          fields.OneOf<Thumbnails>(
+              "thumbnails", {{"none", Thumbnails::kNone}, {"jpeg", Thumbnails::kJpeg}})};
 }
 
 void CheckGrids(const Fields& top, const Features& features, const Preprocessing& input) {
@@ -203,7 +205,7 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
       top.Object("selftest", {"score", "defect_box", "score_tolerance", "map_tolerance"}),
       manifest.preprocess);
   manifest.training =
-      ReadTraining(top.Object("training", {"category", "images", "skipped", "digest"}));
+      ReadTraining(top.Object("training", {"category", "images", "skipped", "digest", "thumbnails"}));
   top.FreeObject("config");
   top.FreeObject("provenance");
   CheckGrids(top, manifest.features, manifest.preprocess);

@@ -17,6 +17,7 @@ enum class Upsampling { kBilinear, kNearest };
 enum class IndexKind { kExact, kHnsw };
 enum class FeaturePrecision { kFloat32, kInt8 };
 enum class BankPrecision { kFloat32, kFloat16 };
+enum class Thumbnails { kNone, kJpeg };
 enum class ImageScore { kMax, kPaper, kModelzoo };
 
 // Picture -> input: resize, then keep the central (height, width).
@@ -98,6 +99,7 @@ struct Training {
   std::vector<std::string> images;
   std::vector<std::string> skipped;
   std::string digest;
+  Thumbnails thumbnails = Thumbnails::kNone;  // in thumbnails.bin; this runner never shows them
 };
 
 // The whole of manifest.json except `config` and `provenance`, by which no reader may decide.

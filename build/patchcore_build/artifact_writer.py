@@ -14,6 +14,7 @@ from patchcore_build.training_inputs import Inputs, digest_images
 from patchcore_runtime.artifact import (
     FEATURES_MINDIR,
     MEMORY_BANK,
+    THUMBNAILS,
     Artifact,
 )
 from patchcore_runtime.detector import Detector
@@ -106,6 +107,7 @@ def plan_manifest(
             images=inputs.names,
             skipped=inputs.skipped,
             digest=digest_images(inputs),
+            thumbnails="jpeg" if (staging / THUMBNAILS).exists() else "none",
         ),
         config=dataclasses.asdict(config),
         provenance=making.provenance,

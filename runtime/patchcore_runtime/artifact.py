@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest import Manifest, parse_manifest
 from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
+
+if TYPE_CHECKING:
+    from patchcore_runtime.thumbnails import Thumbnail
 
 MANIFEST = "manifest.json"
 FEATURES_ONNX = "features.onnx"
@@ -19,6 +23,7 @@ FEATURES_MINDIR = "features.mindir"
 INDEX_ONNX = "index.onnx"
 INDEX_MINDIR = "index.mindir"
 INDEX_HNSW = "index.hnsw"
+THUMBNAILS = "thumbnails.bin"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
@@ -27,7 +32,8 @@ SHA256SUMS = "SHA256SUMS"
 
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
-OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW)  # the manifest says which are there
+# The manifest says which of these are there.
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, THUMBNAILS)
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
 
 _MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
@@ -102,6 +108,20 @@ class Artifact:
             )
         return bank
 
+    @cached_property
+    def thumbnails(self) -> "tuple[Thumbnail, ...]":
+        """One for each training image, checked against SHA256SUMS; none where none were kept.
+
+        Raises:
+            ArtifactError: thumbnails.bin is missing, altered, or not what the manifest says.
+        """
+        from patchcore_runtime.thumbnails import read_thumbnails
+
+        if self.manifest.training.thumbnails == "none":
+            return ()
+        self.verify((THUMBNAILS,))
+        return read_thumbnails(self.path(THUMBNAILS), len(self.manifest.training.images))
+
     def verify(self, names: Sequence[str] | None = None) -> None:
         """Compare files with SHA256SUMS; all of the artifact's where none are named.
 
@@ -136,6 +156,7 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
         FEATURES_MINDIR: manifest.features.precision == "float32",
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
         INDEX_HNSW: manifest.index.kind == "hnsw",
+        THUMBNAILS: manifest.training.thumbnails == "jpeg",
     }
     there = (name for name in OPTIONAL_FILES if optional[name])
     return (*RUNTIME_FILES, *SELFTEST_FILES, *there)

@@ -7,7 +7,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,21 @@ from PIL import Image
 
 from patchcore_runtime import __version__
 from patchcore_runtime.artifact import Artifact
+from patchcore_runtime.cli_learn import (
+    FORGET_SUMMARY,
+    LEARN_SUMMARY,
+    add_forget_options,
+    add_learn_options,
+    run_forget,
+    run_learn,
+)
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.detector import Detector, Result, Search
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Index
 from patchcore_runtime.ordered_work import work_in_order, workers_for
-from patchcore_runtime.preprocess import SUFFIXES, read_image
+from patchcore_runtime.picture_list import list_pictures
+from patchcore_runtime.preprocess import read_image
 from patchcore_runtime.session import CPU, usable_cores
 
 _EXAMPLES = """examples:
@@ -30,7 +39,10 @@ _EXAMPLES = """examples:
   patchcore-runtime score artifacts/bottle photo.png more_photos/
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
   patchcore-runtime score artifacts/bottle photos/ --search exact
+  patchcore-runtime score artifacts/bottle photo.png --explain why/ --regions
   patchcore-runtime info artifacts/bottle
+  patchcore-runtime learn artifacts/bottle refused_but_good/ --output artifacts/bottle2
+  patchcore-runtime forget artifacts/bottle2 --image learned/photo.png --output artifacts/bottle3
 """
 
 
@@ -54,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_session_options(check)
     info = _command(commands, "info", _info, "what it is, how it was made, its thresholds")
     info.add_argument("--json", action="store_true", help="print the whole manifest")
+    add_learn_options(_command(commands, "learn", run_learn, LEARN_SUMMARY))
+    add_forget_options(_command(commands, "forget", run_forget, FORGET_SUMMARY))
     return parser
 
 
@@ -93,7 +107,7 @@ def _positive(text: str) -> int:
 
 
 def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    pictures = list(_pictures(arguments.images))
+    pictures = list(list_pictures(arguments.images))
     if arguments.maps is not None:
         _refuse_shared_maps(pictures, arguments.maps)
     threads = arguments.threads or usable_cores()
@@ -149,23 +163,6 @@ def _write_heatmap(detector: Detector, image: Image.Image, result: Result, targe
     title = f"{verdict}: score {result.score:.3g}, threshold {result.threshold:.3g}"
     photograph = np.asarray(image)
     save_heatmap(target, photograph, result.map_on(image), detector.heatmap_scale, title=title)
-
-
-def _pictures(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Each picture and the name its heat map gets below --maps."""
-    for source in sources:
-        if not source.is_dir():
-            yield source, source.name
-            continue
-        found = sorted(
-            path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
-        if not found:
-            raise ImageError(
-                f"{source}: expected pictures ({', '.join(sorted(SUFFIXES))}), got none"
-            )
-        for path in found:
-            yield path, path.relative_to(source).as_posix()
 
 
 def _refuse_shared_maps(pictures: Sequence[tuple[Path, str]], maps: Path) -> None:

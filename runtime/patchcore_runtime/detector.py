@@ -161,7 +161,17 @@ class Detector:
 
     def predict_input(self, pixels: NDArray[np.uint8], placement: Placement) -> Result:
         """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing."""
+        return self.predict_layers(*self.layers(pixels), placement)
+
+    def layers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Features of a preprocessed input: layer2 (1, C2, h, w), layer3 (1, C3, h/2, w/2)."""
         layer2, layer3 = self._features.run(["layer2", "layer3"], {"images": pixels[None]})
+        return layer2, layer3
+
+    def predict_layers(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32], placement: Placement
+    ) -> Result:
+        """Score one picture's features; the part of `predict` after the network."""
         scores = self._scorer.score(layer2, layer3)
         calibration = self.manifest.calibration
         return Result(

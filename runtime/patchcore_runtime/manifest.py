@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from patchcore_runtime.errors import ArtifactError
 
 FORMAT = "patchcore-artifact"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 ResampleFilter = Literal["bilinear", "bicubic", "lanczos"]
 Resize = Literal["stretch", "shorter_side"]
@@ -24,6 +24,7 @@ ImageScore = Literal["max", "paper", "modelzoo"]
 IndexKind = Literal["exact", "hnsw"]
 FeaturePrecision = Literal["float32", "int8"]
 BankPrecision = Literal["float32", "float16"]
+Thumbnails = Literal["none", "jpeg"]
 
 MAX_SIDE_PX = 8192
 
@@ -184,6 +185,7 @@ class Training:
     images: tuple[str, ...]
     skipped: tuple[str, ...]
     digest: str
+    thumbnails: Thumbnails  # of the images, in thumbnails.bin
 
 
 @dataclass(frozen=True, kw_only=True)
