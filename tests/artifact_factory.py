@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from patchcore_build.artifact_writer import Making, write_manifest
+from patchcore_build.artifact_writer import Making, keep_thumbnails, write_manifest
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features, make_config
 from patchcore_build.coreset import coreset_size, random_projection, select_coreset
@@ -85,7 +85,7 @@ def write_network(path: Path, *, height: int, width: int, seed: int = 0) -> None
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def make_artifact(target: Path, photos: Path, config: Config) -> Path:
+def make_artifact(target: Path, photos: Path, config: Config, *, thumbnails=False) -> Path:
     """Everything `fit` does, in its order, with the tiny network."""
     scratch = target.parent / f"{target.name}-scratch"
     scratch.mkdir()
@@ -110,6 +110,8 @@ def make_artifact(target: Path, photos: Path, config: Config) -> Path:
         bank = make_bank(store, rows, config.neighbours, precision=config.bank_precision)
         held_out = score_held_out(store, projected, config, size, folder=scratch)
         write_bank(staging, bank, describe_features(config, size, CHANNELS))
+        if thumbnails:
+            keep_thumbnails(staging, inputs, bank)
         write_manifest(
             staging,
             inputs,

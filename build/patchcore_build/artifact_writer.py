@@ -28,8 +28,10 @@ from patchcore_runtime.manifest import (
     SelfTest,
     Training,
 )
-from patchcore_runtime.memory_bank import read_memory_bank
+from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.new_artifact import EXACT_INDEX, seal
+from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.thumbnails import Thumbnail, make_thumbnail, write_thumbnails
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
 _NO_SELFTEST_YET = SelfTest(
@@ -82,6 +84,20 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
     detector = Detector(Artifact(staging, manifest))
     selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
     seal(staging, dataclasses.replace(manifest, selftest=selftest))
+
+
+def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
+    """Write thumbnails.bin: of every training picture that gave the bank a row, for explanations.
+
+    Raises:
+        ImageError: a picture cannot be read any more.
+    """
+    shown = set(bank.origins[:, 0].tolist())
+    pictures = (
+        make_thumbnail(read_image(path)) if number in shown else Thumbnail()
+        for number, path in enumerate(inputs.paths)
+    )
+    write_thumbnails(staging / THUMBNAILS, list(pictures))
 
 
 def plan_manifest(

@@ -86,6 +86,11 @@ def _add_fit(commands: Any) -> None:
     where.add_argument(
         "--skip-bad", action="store_true", help="leave out unreadable pictures and list them"
     )
+    where.add_argument(
+        "--keep-thumbnails", action="store_true",
+        help="store small training pictures in the artifact, so that `score --explain` can show "
+        "them (about 40 kB each)",
+    )  # fmt: skip
     add_network_options(fit)
     add_method_options(fit)
     fit.add_argument("--seed", type=int, metavar="N", help="of every random choice (default 0)")
@@ -155,6 +160,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             checkpoints=arguments.checkpoint,
             test_set=_test_set(arguments.dataset, arguments.category),
             force=arguments.force,
+            keep_thumbnails=arguments.keep_thumbnails,
         )
     )
     if arguments.json:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.artifact_writer import Making, provenance, write_manifest
+from patchcore_build.artifact_writer import Making, keep_thumbnails, provenance, write_manifest
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features
 from patchcore_build.coreset import (
@@ -70,6 +70,7 @@ class FitJob:
     interrupted takes them up again; emptied of them in the end. Where
     `config.feature_precision` is int8, the category of the data set `test_set` is scored before
     and after quantization, and a loss of AUROC above `LARGEST_LOSS` is refused unless `force`.
+    `keep_thumbnails` puts small photographs of the training pictures into the artifact.
     """
 
     images: Path | ImageFolder
@@ -84,6 +85,7 @@ class FitJob:
     checkpoints: Path | None = None
     test_set: Path | None = None
     force: bool = False
+    keep_thumbnails: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         with clock.stage("write"):
             features = describe_features(job.config, inputs.preprocessing, bank.channels)
             index_path = write_bank(staging, bank, features)
+            if job.keep_thumbnails:
+                keep_thumbnails(staging, inputs, bank)
         with clock.stage("export"):
             has_mindir = features.precision == "float32"
             candidates = _export_shortlist(staging, bank, index_path, store) if has_mindir else 0

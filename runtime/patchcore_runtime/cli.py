@@ -7,7 +7,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 
 from patchcore_runtime import __version__
 from patchcore_runtime.artifact import Artifact
+from patchcore_runtime.cli_explain import add_explain_options, explain_row, sheet_path
 from patchcore_runtime.cli_learn import (
     FORGET_SUMMARY,
     LEARN_SUMMARY,
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     score.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per picture")
     score.add_argument("--csv", metavar="FILE", type=Path, help="write the scores as a table, too")
+    add_explain_options(score)
     _add_session_options(score)
     check = _command(
         commands, "check", _check, "verify checksums and run the artifact's own self-test here"
@@ -109,7 +111,9 @@ def _positive(text: str) -> int:
 def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     pictures = list(list_pictures(arguments.images))
     if arguments.maps is not None:
-        _refuse_shared_maps(pictures, arguments.maps)
+        _refuse_shared(pictures, partial(_map_path, arguments.maps), "heat map")
+    if arguments.explain is not None:
+        _refuse_shared(pictures, partial(sheet_path, arguments.explain), "sheet")
     threads = arguments.threads or usable_cores()
     workers = workers_for(threads, len(pictures))
     detector = Detector.load(
@@ -119,7 +123,7 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         search=arguments.search,
     )
     rows: list[dict[str, Any]] = []
-    score = partial(_score_one, detector, arguments.maps)
+    score = partial(_score_one, detector, arguments)
     for row in work_in_order(score, pictures, workers=workers):
         rows.append(row)
         if "error" in row:
@@ -131,7 +135,9 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
     return 1 if any("error" in row for row in rows) else 0
 
 
-def _score_one(detector: Detector, maps: Path | None, picture: tuple[Path, str]) -> dict[str, Any]:
+def _score_one(
+    detector: Detector, arguments: argparse.Namespace, picture: tuple[Path, str]
+) -> dict[str, Any]:
     path, name = picture
     try:
         image = read_image(path)
@@ -146,11 +152,11 @@ def _score_one(detector: Detector, maps: Path | None, picture: tuple[Path, str])
         "is_anomalous": result.is_anomalous,
         "peak": list(result.peak),
     }
-    if maps is not None:
-        target = _map_path(maps, name)
+    if arguments.maps is not None:
+        target = _map_path(arguments.maps, name)
         _write_heatmap(detector, image, result, target)
         row["map"] = str(target)
-    return row
+    return row | explain_row(arguments, detector, image, result, name)
 
 
 def _write_heatmap(detector: Detector, image: Image.Image, result: Result, target: Path) -> None:
@@ -165,13 +171,15 @@ def _write_heatmap(detector: Detector, image: Image.Image, result: Result, targe
     save_heatmap(target, photograph, result.map_on(image), detector.heatmap_scale, title=title)
 
 
-def _refuse_shared_maps(pictures: Sequence[tuple[Path, str]], maps: Path) -> None:
+def _refuse_shared(
+    pictures: Sequence[tuple[Path, str]], target: Callable[[str], Path], what: str
+) -> None:
     seen: set[str] = set()
     for _, name in pictures:
         if name in seen:
             raise ImageError(
-                f"{_map_path(maps, name)}: two pictures would get this heat map; "
-                "score their common folder, or one after the other with two --maps"
+                f"{target(name)}: two pictures would get this {what}; "
+                "score their common folder, or one after the other with two folders"
             )
         seen.add(name)
 

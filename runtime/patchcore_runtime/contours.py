@@ -58,9 +58,7 @@ def _next_edges(row: NDArray[np.int64], x: NDArray[np.int64], count: int) -> NDA
     return mate[leaving] % (2 * count)
 
 
-def _corners(
-    row: NDArray[np.int64], x: NDArray[np.int64], is_right: NDArray[np.bool_]
-) -> Polygon:
+def _corners(row: NDArray[np.int64], x: NDArray[np.int64], is_right: NDArray[np.bool_]) -> Polygon:
     """Ends of the edges walked, (y, x), without those where the outline goes straight on."""
     up = np.stack([row + 1, x, row, x], axis=1)
     down = np.stack([row, x, row + 1, x], axis=1)

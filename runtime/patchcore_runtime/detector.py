@@ -3,6 +3,7 @@
 preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et al. 2021.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_HNSW, INDEX_ONNX, Artifact
+from patchcore_runtime.explanation import PatchEvidence, explain_patches
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
+from patchcore_runtime.regions import Region, find_regions
 from patchcore_runtime.session import CPU, open_session
 
 Search = Literal["auto", "exact", "int8"]
@@ -68,6 +71,18 @@ class Result:
                 f"image: expected {place.photo_width} x {place.photo_height} px as scored, "
                 f"got {size[0]} x {size[1]}"
             )
+        return self._map_on_photograph()
+
+    def regions(self) -> tuple[Region, ...]:
+        """Connected areas of the photograph above the pixel threshold, the highest peak first.
+
+        Pixels, boxes and contours are those of `map_on`, whose contour the heat maps show.
+        """
+        return find_regions(self._map_on_photograph(), self.pixel_threshold)
+
+    def _map_on_photograph(self) -> NDArray[np.float32]:
+        place = self.placement
+        size = (place.photo_width, place.photo_height)
         resized = np.zeros((place.resized_height, place.resized_width), np.float32)
         height, width = self.anomaly_map.shape
         resized[place.top : place.top + height, place.left : place.left + width] = self.anomaly_map
@@ -124,6 +139,29 @@ class Detector:
         """
         artifact = Artifact.open(folder, verify=verify)
         return cls(artifact, threads=threads, providers=providers, search=search)
+
+    def explain(self, result: Result, *, top: int = 5) -> tuple[PatchEvidence, ...]:
+        """Say why a picture scored as it did: its strangest patches and their nearest normal ones.
+
+        A method of the detector, because a result is the numbers of one picture and stays one:
+        names, places and thumbnails of the training images belong to the artifact.
+
+        Args:
+            result: Of this detector.
+            top: Patches wanted, at least 1.
+
+        Raises:
+            ArtifactError: the bank names training images that the manifest has not, or
+                thumbnails.bin is damaged.
+        """
+        squared = self.manifest.scoring.image_score == "modelzoo"  # its maps' unit
+        return explain_patches(
+            self.artifact,
+            (result.patch_distances, result.nearest_rows),
+            result.placement,
+            threshold=math.sqrt(result.pixel_threshold) if squared else result.pixel_threshold,
+            top=top,
+        )
 
     @property
     def manifest(self) -> Manifest:
