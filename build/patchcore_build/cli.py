@@ -20,6 +20,8 @@ from patchcore_build.cli_evaluate import add_evaluate_options
 from patchcore_build.cli_evaluate import run as run_evaluate
 from patchcore_build.cli_index import add_index_options
 from patchcore_build.cli_index import run as run_index
+from patchcore_build.cli_merge import MERGE_SUMMARY, add_merge_options
+from patchcore_build.cli_merge import run as run_merge
 from patchcore_build.cli_options import (
     add_method_options,
     add_network_options,
@@ -39,6 +41,7 @@ _EXAMPLES = """examples:
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
+  patchcore-build merge artifacts/line1 artifacts/line2 --output artifacts/both
   patchcore-build convert-weights resnet18.pth resnet18.ckpt --backbone resnet18
   patchcore-build demo-data out/demo
 """
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
     summary = "the same artifact with another kind of index, measured"
     add_index_options(_command(commands, "index", run_index, summary))
+    add_merge_options(_command(commands, "merge", run_merge, MERGE_SUMMARY))
     _add_convert_weights(commands)
     _add_demo_data(commands)
     return parser

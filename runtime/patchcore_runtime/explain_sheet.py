@@ -24,7 +24,7 @@ _EMPTY_RGB = (240, 240, 243)
 _FRAME_RGB = (205, 205, 212)
 _ALARM_RGB = (190, 30, 45)
 _CALM_RGB = (20, 120, 70)
-_PHOTO_PX = 540  # long side of the photograph
+_PHOTO_PX = 460  # long side of the photograph
 _CROP_PX = 176
 _CONTEXT_CELLS = 13  # side of a crop
 _FONT_PX, _TITLE_PX = 15, 22
@@ -52,16 +52,18 @@ def explain_sheet(
         ArtifactError: thumbnails.bin is damaged.
     """
     evidence = detector.explain(result, top=top)
-    shown = _marked_photograph(detector, photograph, result, evidence)
+    heat = overlay(np.asarray(photograph), result.map_on(photograph), detector.heatmap_scale)
+    shown = [_marked(picture, evidence) for picture in (Image.fromarray(heat), photograph)]
     rows = len(evidence) * (_CROP_PX + _GAP)
-    left = _SPACE + shown.width + _SPACE
+    left = _SPACE + shown[0].width + _SPACE
     size = (
         left + 2 * (_CROP_PX + _GAP) + _WORDS_PX + _SPACE,
-        _HEAD_PX + max(shown.height, rows) + _SPACE,
+        _HEAD_PX + max(2 * (shown[0].height + _GAP), rows) - _GAP + _SPACE,
     )
     sheet = Image.new("RGB", size, _PAPER_RGB)
     _write_head(sheet, result, name, left)
-    sheet.paste(shown, (_SPACE, _HEAD_PX))
+    for place, picture in enumerate(shown):
+        sheet.paste(picture, (_SPACE, _HEAD_PX + place * (picture.height + _GAP)))
     for number, one in enumerate(evidence, start=1):
         corner = (left, _HEAD_PX + (number - 1) * (_CROP_PX + _GAP))
         ours = _crop(photograph, result.placement, one.box)
@@ -86,21 +88,16 @@ def _write_head(sheet: Image.Image, result: Result, name: str, left: int) -> Non
         draw.text(spot, words, _FAINT_RGB, font, anchor="ls")
 
 
-def _marked_photograph(
-    detector: Detector,
-    photograph: Image.Image,
-    result: Result,
-    evidence: Sequence[PatchEvidence],
-) -> Image.Image:
-    """The photograph under its heat, the patches framed and numbered."""
-    heat = overlay(np.asarray(photograph), result.map_on(photograph), detector.heatmap_scale)
-    scale = _PHOTO_PX / max(photograph.size)
-    size = (max(1, round(photograph.width * scale)), max(1, round(photograph.height * scale)))
-    shown = Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC)
+def _marked(picture: Image.Image, evidence: Sequence[PatchEvidence]) -> Image.Image:
+    """A picture at the sheet's size, the patches framed and numbered."""
+    scale = _PHOTO_PX / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    shown = picture.resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(shown)
-    for number, one in enumerate(evidence, start=1):
-        top, left, bottom, right = (round(side * scale) for side in one.box)
+    boxes = [tuple(round(side * scale) for side in one.box) for one in evidence]
+    for top, left, bottom, right in boxes:
         _frame(draw, (top, left, bottom, right))
+    for number, (top, left, _, _) in enumerate(boxes, start=1):  # above all frames
         _badge(draw, (max(left - 2, 11), max(top - 2, 11)), number)
     return shown
 
@@ -111,10 +108,9 @@ def _normal_crop(detector: Detector, one: PatchEvidence) -> Image.Image:
     if not pictures or not pictures[one.normal_number].jpeg:
         empty = Image.new("RGB", (_CROP_PX, _CROP_PX), _EMPTY_RGB)
         draw = ImageDraw.Draw(empty)
-        draw.rectangle((0, 0, _CROP_PX - 1, _CROP_PX - 1), outline=_FRAME_RGB)
         middle = (_CROP_PX // 2, _CROP_PX // 2)
         draw.text(middle, "no thumbnail kept", _FAINT_RGB, text_font(_FONT_PX), anchor="mm")
-        return empty
+        return _bordered(empty)
     kept = pictures[one.normal_number]
     picture = kept.decode(str(detector.artifact.path(THUMBNAILS)))
     settings = detector.manifest.preprocess
@@ -149,6 +145,12 @@ def _crop(picture: Image.Image, place: Placement, box: Box) -> Image.Image:
     _frame(draw, (framed[0], framed[1], framed[2], framed[3]))
     square = Image.new("RGB", (_CROP_PX, _CROP_PX), _EMPTY_RGB)
     square.paste(cut, ((_CROP_PX - cut.width) // 2, (_CROP_PX - cut.height) // 2))
+    return _bordered(square)
+
+
+def _bordered(square: Image.Image) -> Image.Image:
+    """White pictures end somewhere, too."""
+    ImageDraw.Draw(square).rectangle((0, 0, _CROP_PX - 1, _CROP_PX - 1), outline=_FRAME_RGB)
     return square
 
 
@@ -172,7 +174,9 @@ def _write_words(
     left, top = corner
     font = text_font(_FONT_PX)
     _badge(draw, (left + 11, top + 13), number)
-    draw.text((left + 32, top + 5), f"distance {one.distance:.4g}", _INK_RGB, font, anchor="lt")
+    times = f"distance {one.distance:.4g}, {one.distance / one.threshold:.2f} times the threshold"
+    colour = _ALARM_RGB if one.distance > one.threshold else _INK_RGB
+    draw.text((left + 32, top + 6), times, colour, font, anchor="lt")
     middle = ((one.box[0] + one.box[2]) // 2, (one.box[1] + one.box[3]) // 2)
     normal = one.normal_box
     there = ((normal[0] + normal[2]) // 2, (normal[1] + normal[3]) // 2)

@@ -17,7 +17,7 @@ from patchcore_runtime.preprocess import Placement
 from patchcore_runtime.regions import Box, find_regions
 
 CELL_PX = 8  # of the patch grid, in input pixels
-_APART = 3  # cells between two patches of one region: their boxes do not overlap
+_APART = 5  # cells from one patch to another of the same region: two lie between their boxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class PatchEvidence:
     """
 
     distance: float  # Euclidean, to the nearest normal patch
+    threshold: float  # the pixel threshold as a distance
     patch: tuple[int, int]  # (y, x) on the patch grid
     box: Box  # in pixels of the photograph
     row: int  # of the memory bank
@@ -78,6 +79,7 @@ def explain_patches(
         evidence.append(
             PatchEvidence(
                 distance=float(distances[y, x]),
+                threshold=threshold,
                 patch=(y, x),
                 box=on_photograph(patch_box((y, x), size), placement),
                 row=row,
@@ -96,7 +98,7 @@ def choose_patches(
     """Pick strange patches that tell different things, the strangest first.
 
     First the farthest patch of each region above the threshold. Where there are fewer regions
-    than wanted, the farthest other patches that lie 3 cells or more from all picked ones.
+    than wanted, the farthest other patches that lie 5 cells or more from all picked ones.
 
     Args:
         distances: (h, w).
