@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "errors.hpp"
+#include "thresholds.hpp"
 
 namespace patchcore {
 namespace {
@@ -79,6 +80,7 @@ Result Detector::Predict(const Input& input) {
 std::vector<Result> Detector::PredictBatch(const std::vector<const Input*>& inputs) {
   if (inputs.empty()) return {};
   Stopwatch watch;
+  const Calibration& calibration = manifest().calibration;
   std::vector<Result> results(inputs.size());
   const auto [all2, all3] = Features(inputs);
   const double features_ms = watch.Lap() / static_cast<double>(inputs.size());
@@ -91,7 +93,8 @@ std::vector<Result> Detector::PredictBatch(const std::vector<const Input*>& inpu
     result.timings.search_ms = watch.Lap();
     PatchScores scores = scorer_.Score(layer2, layer3, nearest);
     result.score = scores.score;
-    result.threshold = manifest().calibration.image_threshold;
+    result.p_value = PValue(calibration, calibration.image_scores, result.score);
+    result.threshold = calibration.image_threshold;
     result.is_anomalous = result.score > result.threshold;
     result.anomaly_map = std::move(scores.anomaly_map);
     result.peak = Peak(result.anomaly_map, manifest().preprocess.width, inputs[i]->placement);

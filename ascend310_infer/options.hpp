@@ -23,6 +23,7 @@ struct Options {
   std::vector<std::string> sources;  // pictures and folders
   std::string maps;                  // folder for maps; empty: none are written
   BackendOptions backend;
+  Wanted wanted;  // thresholds in place of the artifact's
   Search search = Search::kAuto;
   std::size_t batch = 1;  // pictures that go through the network together
   bool selftest = false;

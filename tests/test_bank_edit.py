@@ -22,6 +22,7 @@ from patchcore_runtime.bank_edit import whole_rows
 from patchcore_runtime.cli import main
 from patchcore_runtime.learn import learning_radius
 from patchcore_runtime.neighbours import nearest_rows
+from patchcore_runtime.thresholds import threshold_at
 
 RECIPES = ("full-frame", "paper", "modelzoo")
 
@@ -129,7 +130,7 @@ def test_what_was_learned_is_written_down(tiny_artifact, drifted, tmp_path):
     lines += [f"{digest}  {name}" for digest, name in zip(digests, names, strict=True)]
     text = "".join(f"{line}\n" for line in lines)
     assert new.training.digest == hashlib.sha256(text.encode()).hexdigest()
-    kept = ("image_threshold", "pixel_threshold", "heatmap", "image_score_quantiles")
+    kept = ("image_threshold", "pixel_threshold", "heatmap", "image_scores", "map_maxima")
     for name in kept:
         assert getattr(new.calibration, name) == getattr(old.calibration, name)
     assert "kept by learn" in new.calibration.method
@@ -287,16 +288,12 @@ def test_both_commands_need_the_runtime_alone(tiny_artifact, drifted, tmp_path):
 def test_the_radius_is_the_median_score_as_a_distance_and_never_above_the_threshold(tiny_artifact):
     manifest = Artifact.open(tiny_artifact).manifest
     calibration = manifest.calibration
-    median = calibration.image_score_quantiles[calibration.quantile_levels.index(0.5)]
+    median = threshold_at(calibration, calibration.image_scores, 0.5)
     assert learning_radius(manifest) == median
     squared = dataclasses.replace(
         manifest, scoring=dataclasses.replace(manifest.scoring, image_score="modelzoo")
     )
     assert learning_radius(squared) == pytest.approx(np.sqrt(median))
-    strict = dataclasses.replace(calibration, image_threshold=median / 2)
+    half = median / 2
+    strict = dataclasses.replace(calibration, image_threshold=half, image_interval=(half, half))
     assert learning_radius(dataclasses.replace(manifest, calibration=strict)) == median / 2
-    none = dataclasses.replace(
-        calibration, quantile_levels=(), image_score_quantiles=(), map_maximum_quantiles=()
-    )
-    bare = dataclasses.replace(manifest, calibration=none)
-    assert learning_radius(bare) == calibration.image_threshold

@@ -30,14 +30,17 @@ from patchcore_build.cli_options import (
 )
 from patchcore_build.config import BACKBONES
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
+from patchcore_runtime.thresholds import describe_calibration
 
 _LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"
-_EXAMPLES = """examples:
-  patchcore-build fit --dataset mvtec --category bottle --weights resnet18.pth \\
+_EXAMPLES = r"""examples:
+  patchcore-build fit --dataset mvtec --category bottle --weights resnet18.pth \
       --backbone resnet18 --output artifacts/bottle
   patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part
-  patchcore-build fit --dataset mvtec --category bottle --weights auto --quantize int8 \\
+  patchcore-build fit --dataset mvtec --category bottle --weights auto --quantize int8 \
       --output artifacts/bottle-int8
+  patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part \
+      --groups '(part\d+)_' --target-fpr 0.005 --review out/part --drop-suspects auto
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
@@ -95,12 +98,26 @@ def _add_fit(commands: Any) -> None:
         help="store small training pictures in the artifact, so that `score --explain` can show "
         "them (about 40 kB each)",
     )  # fmt: skip
+    where.add_argument(
+        "--groups", metavar="REGEX",
+        help="pictures whose names agree in the first group show one part and are held out "
+        r"together, for instance '(part\d+)_'",
+    )  # fmt: skip
+    where.add_argument(
+        "--review", type=Path, metavar="DIR",
+        help="write suspects.html there: the training pictures that look least like the others",
+    )  # fmt: skip
+    where.add_argument(
+        "--drop-suspects", type=_suspects, default=0, metavar="N|auto",
+        help="leave out the N most suspicious pictures, or those that stand out, and list them",
+    )  # fmt: skip
     add_network_options(fit)
     add_method_options(fit)
     fit.add_argument("--seed", type=int, metavar="N", help="of every random choice (default 0)")
     fit.add_argument(
         "--memory-budget-gb", type=_gigabytes, default=8.0, metavar="N",
-        help="features beyond it go to files (default 8)",
+        help="of inputs, features, coreset and bank; what does not fit goes to files in TMPDIR. "
+        "MindSpore and the network come on top, about 1 GB (default 8)",
     )  # fmt: skip
     fit.add_argument(
         "--checkpoint", type=Path, metavar="DIR",
@@ -134,6 +151,11 @@ def _add_demo_data(commands: Any) -> None:
     )
 
 
+def _suspects(text: str) -> int | str:
+    """An argparse type: how many pictures are dropped, or `auto`."""
+    return "auto" if text == "auto" else at_least(0)(text)
+
+
 def _gigabytes(text: str) -> float:
     """An argparse type: a size; infinity and NaN are none."""
     if not 0 <= float(text) < math.inf:
@@ -165,24 +187,28 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             test_set=_test_set(arguments.dataset, arguments.category),
             force=arguments.force,
             keep_thumbnails=arguments.keep_thumbnails,
+            groups=arguments.groups,
+            review=arguments.review,
+            drop_suspects=arguments.drop_suspects,
         )
     )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
     height, width = report.input_size
-    calibration = report.calibration
     for line in report.skipped:
         print(f"skipped: {line}")
+    for line in report.dropped:
+        print(f"dropped: {line}")
     strays = f", {report.strays} other files ignored" if report.strays else ""
     print(f"pictures: {report.images}{source}{strays}; input {height} x {width} px")
     print(f"memory bank: {report.rows} rows")
-    print(
-        f"thresholds: image {calibration.image_threshold:.4g}, pixel "
-        f"{calibration.pixel_threshold:.4g} (held out, {calibration.folds} folds)"
-    )
+    for name, words in describe_calibration(report.calibration).items():
+        print(f"{name}: {words}")
     if report.quantization is not None:
         _print_quantization(report.quantization)
+    if arguments.review:
+        print(f"review: {arguments.review / 'suspects.html'}")
     print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
     print(f"artifact: {report.artifact}")
     return 0

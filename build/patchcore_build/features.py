@@ -23,6 +23,8 @@ from patchcore_runtime.scoring import upsampling_matrix
 from patchcore_runtime.session import open_session
 
 BATCH = 8
+# How often a bank is in memory at most, while its index.mindir is written and loaded again.
+_BANK_COPIES = 5
 Images = NDArray[np.uint8]
 Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -101,13 +103,37 @@ class FeatureStore:
         return fine
 
 
+def keep_pictures(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
+    """The features of some pictures only, moved up in place: the old store is spent.
+
+    Args:
+        store: Features of N pictures.
+        kept: Numbers of those to keep, ascending.
+    """
+    for place, image in enumerate(kept):
+        if place < image:
+            store.layer2[place], store.layer3[place] = store.layer2[image], store.layer3[image]
+    return FeatureStore(
+        layer2=store.layer2[: len(kept)],
+        layer3=store.layer3[: len(kept)],
+        upsampling=store.upsampling,
+    )
+
+
 class Storage:
-    """Where large arrays go: memory up to a budget, then files in a folder that is not kept."""
+    """Where large arrays go: memory up to a budget, then files in a folder that is not kept.
+
+    Pages of those files may be cached in memory; the kernel takes them back when it needs them.
+    """
 
     def __init__(self, folder: Path, *, budget_bytes: int) -> None:
         self._folder = folder
         self.left = budget_bytes  # what is not yet allocated in memory
         self._files = 0
+
+    def set_aside(self, size: int) -> None:
+        """Keep bytes of the budget for what others will allocate; all that is left at most."""
+        self.left = max(0, self.left - size)
 
     def allocate(self, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
         """An uninitialised array; memory-mapped where what is left of the budget is too small.
@@ -168,6 +194,7 @@ def extract_features(
     *,
     upsampling: Upsampling,
     storage: Storage,
+    bank_rows: int = 0,
     progress: Progress = silent,
 ) -> FeatureStore:
     """Run the network over all pictures, in batches, into preallocated arrays.
@@ -177,6 +204,7 @@ def extract_features(
         inputs: Preprocessed pictures, uint8 (N, H, W, 3), N >= 1.
         upsampling: How layer3 will be brought to layer2's grid.
         storage: Where the arrays are put.
+        bank_rows: Rows of the bank that will be made of them; its share of the budget is set aside.
         progress: Told how many pictures are done.
     """
     count = len(inputs)
@@ -184,6 +212,8 @@ def extract_features(
     for start in range(0, count, BATCH):
         layers = [layer.transpose(0, 2, 3, 1) for layer in network(inputs[start : start + BATCH])]
         if not stores:
+            row_bytes = 4 * sum(layer.shape[3] for layer in layers)
+            storage.set_aside(_BANK_COPIES * bank_rows * row_bytes)
             stores = [storage.allocate((count, *layer.shape[1:])) for layer in layers]
         for store, layer in zip(stores, layers, strict=True):
             store[start : start + BATCH] = layer

@@ -25,8 +25,9 @@ from patchcore_runtime.bank_edit import (
     squared_lengths,
     whole_rows,
 )
+from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut
 from patchcore_runtime.errors import EditError
-from patchcore_runtime.manifest import Calibration, HeatmapRange, Training
+from patchcore_runtime.manifest import Training
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.neighbours import nearest_rows
 from patchcore_runtime.thumbnails import Thumbnail
@@ -148,36 +149,34 @@ def _training(first: Artifact, second: Artifact) -> Training:
 
 
 def _larger(first: Calibration, second: Calibration) -> Calibration:
-    """The larger of each threshold, with the quantiles that belong to the larger scores.
+    """The larger of each threshold, with held-out scores that are no smaller than either's.
 
     A good picture of either kind scores at most what it scored against its own bank, so its
     false-alarm rate stays within the target.
     """
-    pixel = max(first.pixel_threshold, second.pixel_threshold)
+    upper, lower = sorted((first, second), key=lambda one: -one.image_threshold)
+    strict = max((first, second), key=lambda one: one.pixel_threshold)
     low = max(first.heatmap.low, second.heatmap.low)
-    upper = max(first, second, key=lambda one: one.image_threshold)
-    known = first.quantile_levels and second.quantile_levels
-    levels = upper.quantile_levels if known else ()
     return dataclasses.replace(
         upper,
         method=f"{upper.method}; merged: the larger of both thresholds",
         target_fpr=max(first.target_fpr, second.target_fpr),
-        pixel_threshold=pixel,
-        heatmap=HeatmapRange(low=low, high=2 * pixel - low),
-        quantile_levels=levels,
-        image_score_quantiles=_upper_quantiles(levels, first, second, "image_score_quantiles"),
-        map_maximum_quantiles=_upper_quantiles(levels, first, second, "map_maximum_quantiles"),
+        pixel_threshold=strict.pixel_threshold,
+        pixel_interval=strict.pixel_interval,
+        heatmap=HeatmapRange(low=low, high=2 * strict.pixel_threshold - low),
+        image_scores=_larger_scores(upper, lower, "image_scores", upper.image_scores),
+        map_maxima=_larger_scores(upper, lower, "map_maxima", strict.map_maxima),
     )
 
 
-def _upper_quantiles(
-    levels: tuple[float, ...], first: Calibration, second: Calibration, name: str
-) -> tuple[float, ...]:
-    """At each level the larger of both quantiles."""
-    if not levels:
-        return ()
-    both = [np.interp(levels, one.quantile_levels, getattr(one, name)) for one in (first, second)]
-    return tuple(float(value) for value in np.maximum(*both))
+def _larger_scores(kept: Calibration, other: Calibration, name: str, far: HeldOut) -> HeldOut:
+    """At each stored rank the larger score of both; beyond them the tail of `far`."""
+    ours, theirs = getattr(kept, name), getattr(other, name)
+    # The other's order statistic for the same rate: rank r of n is rank r·(m + 1)/(n + 1) of m.
+    wanted = np.ceil(np.array(kept.ranks) * (other.images + 1) / (kept.images + 1) - 1e-9)
+    place = np.searchsorted(other.ranks, wanted).clip(max=len(other.ranks) - 1)
+    values = np.maximum(ours.values, np.array(theirs.values)[place])
+    return dataclasses.replace(far, values=tuple(float(value) for value in values))
 
 
 def _thumbnails(first: Artifact, second: Artifact) -> list[Thumbnail] | None:

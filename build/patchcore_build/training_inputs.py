@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from patchcore_build.config import Config, plan_preprocessing
 from patchcore_build.errors import DatasetError
 from patchcore_build.features import Storage
 from patchcore_build.image_folder import ImageFolder
+from patchcore_build.patch_cloud import ROW_BYTES
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.artifact import file_digest
 from patchcore_runtime.errors import ImageError
@@ -67,6 +68,8 @@ def load_inputs(
         settings = plan_preprocessing(config, sizes)
     except ValueError as error:
         raise DatasetError(f"{folder.root}: no input fits these pictures ({error})") from None
+    # First of all, what the coreset will hold of every patch of 8 x 8 pixels.
+    storage.set_aside(ROW_BYTES * len(good) * settings.height * settings.width // 64)
     pixels = storage.allocate((len(good), settings.height, settings.width, 3), np.uint8)
     paths: list[Path] = []
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
@@ -86,6 +89,16 @@ def load_inputs(
         paths=tuple(paths),
         skipped=tuple(skipped),
         preprocessing=settings,
+    )
+
+
+def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
+    """Some of the pictures only, by number, ascending; the geometry stays."""
+    return replace(
+        inputs,
+        pixels=inputs.pixels[kept],
+        names=tuple(inputs.names[image] for image in kept),
+        paths=tuple(inputs.paths[image] for image in kept),
     )
 
 

@@ -28,9 +28,10 @@ from patchcore_runtime.artifact import (
     file_digest,
     files_of,
 )
+from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.manifest import Bank, Calibration, Manifest, Training
+from patchcore_runtime.manifest import Bank, Manifest, Training
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.new_artifact import EXACT_INDEX, new_folder, seal
 from patchcore_runtime.selftest import rescore_selftest

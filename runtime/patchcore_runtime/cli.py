@@ -29,11 +29,12 @@ from patchcore_runtime.cli_learn import (
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.detector import Detector, Result, Search
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.manifest import Index
+from patchcore_runtime.manifest import Index, Training
 from patchcore_runtime.ordered_work import work_in_order, workers_for
 from patchcore_runtime.picture_list import list_pictures
 from patchcore_runtime.preprocess import read_image
 from patchcore_runtime.session import CPU, usable_cores
+from patchcore_runtime.thresholds import describe_calibration
 
 _EXAMPLES = """examples:
   patchcore-runtime check artifacts/bottle
@@ -41,6 +42,7 @@ _EXAMPLES = """examples:
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
   patchcore-runtime score artifacts/bottle photos/ --search exact
   patchcore-runtime score artifacts/bottle photo.png --explain why/ --regions
+  patchcore-runtime score artifacts/bottle photos/ --target-fpr 0.001
   patchcore-runtime info artifacts/bottle
   patchcore-runtime learn artifacts/bottle refused_but_good/ --output artifacts/bottle2
   patchcore-runtime forget artifacts/bottle2 --image learned/photo.png --output artifacts/bottle3
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     score.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per picture")
     score.add_argument("--csv", metavar="FILE", type=Path, help="write the scores as a table, too")
+    _add_threshold_options(score)
     add_explain_options(score)
     _add_session_options(score)
     check = _command(
@@ -101,6 +104,19 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_threshold_options(command: argparse.ArgumentParser) -> None:
+    either = command.add_mutually_exclusive_group()
+    either.add_argument(
+        "--threshold", type=float, metavar="X",
+        help="image threshold in place of the artifact's; in the unit of the score",
+    )  # fmt: skip
+    either.add_argument(
+        "--target-fpr", type=float, metavar="R",
+        help="share of good parts that may be flagged, in place of the one the artifact was "
+        "fitted for; image and pixel threshold follow from its held-out scores",
+    )  # fmt: skip
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -121,6 +137,8 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         threads=threads // workers,
         providers=arguments.providers.split(","),
         search=arguments.search,
+        threshold=arguments.threshold,
+        target_fpr=arguments.target_fpr,
     )
     rows: list[dict[str, Any]] = []
     score = partial(_score_one, detector, arguments)
@@ -149,6 +167,8 @@ def _score_one(
         "image": str(path),
         "score": result.score,
         "threshold": result.threshold,
+        "score_ratio": result.score_ratio,
+        "p_value": result.p_value,
         "is_anomalous": result.is_anomalous,
         "peak": list(result.peak),
     }
@@ -189,7 +209,10 @@ def _map_path(maps: Path, name: str) -> Path:
 
 
 def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
-    columns = ("image", "score", "threshold", "is_anomalous", "peak_y", "peak_x", "error")
+    columns = (
+        "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "peak_y", "peak_x",
+        "error",
+    )  # fmt: skip
     writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
     writer.writeheader()
     for row in rows:
@@ -241,18 +264,13 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     lines = {
         "category": manifest.training.category,
         "recipe": f"{config.get('recipe', '?')}, seed {config.get('seed', '?')}",
-        "trained on": f"{len(manifest.training.images)} pictures",
+        "trained on": _training(manifest.training),
         "backbone": manifest.features.backbone,
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
         "memory bank": f"{bank.rows} rows of {channels}",
         "index": _index_line(manifest.index),
         "image score": manifest.scoring.image_score,
-        "image threshold": f"{calibration.image_threshold:.6g}",
-        "pixel threshold": f"{calibration.pixel_threshold:.6g}",
-        "calibration": (
-            f"{calibration.method}, {calibration.images} pictures in {calibration.folds} folds, "
-            f"target false-alarm rate {calibration.target_fpr:.3g}"
-        ),
+        **describe_calibration(calibration),
         "made with": made,
     }
     for name, value in lines.items():
@@ -267,3 +285,9 @@ def _index_line(index: Index) -> str:
         f"{index.kind}, effort {index.effort}, recall {index.recall:.4f}, "
         f"scores within {index.score_change:.2%} of the exact search's, as measured"
     )
+
+
+def _training(training: Training) -> str:
+    dropped = len(training.dropped)
+    left_out = f", {dropped} suspicious ones dropped" if dropped else ""
+    return f"{len(training.images)} pictures{left_out}"

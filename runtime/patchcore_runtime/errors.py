@@ -4,6 +4,7 @@
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
     ├── ImageError       a picture cannot be read or does not fit the artifact
     ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
+    ├── ThresholdError   a threshold or false-alarm rate the artifact cannot give
     ├── EditError        an edit of a memory bank would bring nothing, or breaks what it promises
     └── OutputError      the result cannot be written where it was asked for
 
@@ -26,6 +27,10 @@ class ImageError(PatchCoreError):
 
 class ProviderError(PatchCoreError):
     """An execution provider of onnxruntime or an optional library is not to be had here."""
+
+
+class ThresholdError(PatchCoreError):
+    """A threshold or false-alarm rate the artifact cannot give."""
 
 
 class EditError(PatchCoreError):

@@ -38,6 +38,7 @@ from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.neighbours import with_new_rows
 from patchcore_runtime.preprocess import fit_to_input, read_image
 from patchcore_runtime.scoring import upsampling_matrix, whole_patches
+from patchcore_runtime.thresholds import threshold_at
 from patchcore_runtime.thumbnails import Thumbnail, make_thumbnail
 
 _KEPT = "kept by learn: more rows only lower patch distances"
@@ -134,8 +135,7 @@ def learning_radius(manifest: Manifest) -> float:
     The median held-out image score, and never more than the threshold.
     """
     calibration = manifest.calibration
-    levels, scores = calibration.quantile_levels, calibration.image_score_quantiles
-    median = float(np.interp(0.5, levels, scores)) if levels else math.inf
+    median = threshold_at(calibration, calibration.image_scores, 0.5)
     score = min(median, calibration.image_threshold)
     return math.sqrt(score) if manifest.scoring.image_score == "modelzoo" else score
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 512
+_PAIRS_AT_ONCE = 2**22  # about 20 bytes each
 _SLACK = 1e-5  # of |a|² + |b|²: more than float32 sums of a squared distance can be off
 
 
@@ -31,8 +32,9 @@ def nearest_rows(
     """
     rows = np.arange(len(bank)) if wanted is None else wanted
     nearest = np.empty((len(rows), count), np.int32)
-    for start in range(0, len(rows), _BLOCK):
-        own = rows[start : start + _BLOCK]
+    step = max(1, min(_BLOCK, _PAIRS_AT_ONCE // len(bank)))
+    for start in range(0, len(rows), step):
+        own = rows[start : start + step]
         squares = norms - 2 * (bank[own] @ bank.T)
         squares[np.arange(len(own)), own] = -np.inf
         candidates = np.argpartition(squares, count - 1, axis=1)[:, :count]
