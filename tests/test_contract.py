@@ -16,7 +16,7 @@ from PIL import Image
 
 import patchcore_build
 import patchcore_runtime
-from patchcore_runtime import artifact, hnsw_file, manifest, memory_bank, preprocess
+from patchcore_runtime import artifact, hnsw_file, manifest, memory_bank, preprocess, thumbnails
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = (ROOT / "artifacts" / "FORMAT.md").read_text(encoding="utf-8")
@@ -138,6 +138,19 @@ def test_the_header_of_the_graph_is_the_struct():
     limits = {_bare(row[2]): row[3] for row in rows}
     assert limits["M"] == "m, {} to {}".format(*hnsw_file.LINKS)
     assert limits["ef_construction"] == "{} to {}".format(*hnsw_file.EF_CONSTRUCTION)
+
+
+def test_the_structs_of_thumbnails_are_those_of_the_code():
+    section = _section("thumbnails.bin")
+    assert f"`{thumbnails._HEADER.format}`" in section
+    assert f"`{thumbnails._ENTRY.format}`" in section
+    codes = {"8 bytes": "8s", "uint32": "I"}
+    header, entry = _tables("thumbnails.bin")
+    assert "<" + "".join(codes[row[1]] for row in header) == thumbnails._HEADER.format
+    assert "<" + "".join(codes[row[1]] for row in entry) == thumbnails._ENTRY.format
+    assert header[0][2] == f"`{thumbnails.MAGIC.decode()}`"
+    assert header[1][2].endswith(f", {thumbnails.VERSION}")
+    assert f"no side above {thumbnails.MAX_SIDE_PX}" in section
 
 
 @pytest.mark.parametrize(
