@@ -18,7 +18,7 @@ using nlohmann::json;
 using Fields = JsonFields;
 
 constexpr std::string_view kFormat = "patchcore-artifact";
-constexpr std::int64_t kFormatVersion = 3;
+constexpr std::int64_t kFormatVersion = 2;
 constexpr std::int64_t kMaxSidePx = 8192;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 

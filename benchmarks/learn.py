@@ -36,6 +36,10 @@ LEARNED = 10
 LAMP = 0.35  # of the brightness
 LAMP_SIDE_PX = 640
 TILES = 250  # of train/good that are fitted; the others are held out
+_COLUMNS = (
+    "case", "refused before", "largest score of the learned", "threshold", "radius", "rows",
+    "seconds", "AUROC of the rest", "false alarms", "defects found",
+)  # fmt: skip
 _PROGRAM = "import sys; from patchcore_runtime.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -199,25 +203,19 @@ def _learn(artifact: Path, pictures: Sequence[Path], output: Path) -> float:
 
 def report(outcomes: Sequence[Outcome], machine: dict[str, str]) -> str:
     """The page."""
-    lines = [
-        "# Ten refused good pictures, learned on the line",
-        "",
-        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores. ResNet-18, default "
-        "recipe, 1 % coreset.",
-        "Written by",
-        "",
-        "    python benchmarks/learn.py --shared ../shared --output benchmarks/learn.md",
-        "",
-        "Learned: the first ten good pictures that were refused. Rest: good pictures that were "
-        "neither fitted",
-        "nor learned, and all defects, before → after. Seconds: the whole command, median of "
-        f"{len(outcomes[0].seconds)}, with Python's",
-        "start and the check of every byte; its pictures are read and scored twice.",
-        "",
-        "| case | refused before | learned: largest score | threshold | radius | rows | seconds "
-        "| AUROC of the rest | false alarms | defects found |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    repeats = len(outcomes[0].seconds)
+    head = f"""# Ten refused good pictures, learned on the line
+
+{machine["date"]}, {machine["processor"]}, {machine["cores"]} cores. ResNet-18, default recipe,
+1 % coreset. Written by
+
+    python benchmarks/learn.py --shared ../shared --output benchmarks/learn.md
+
+Learned: the first ten good pictures that were refused. Rest: the good pictures that were neither
+fitted nor learned, and all defects; before → after. Seconds: the whole command,
+median of {repeats}, with Python's start and the check of every byte.
+"""
+    lines = [head, "| " + " | ".join(_COLUMNS) + " |", "|---" + "|--:" * (len(_COLUMNS) - 1) + "|"]
     for one in outcomes:
         largest = [max(pair[i] for pair in one.scores) for i in (0, 1)]
         lines.append(

@@ -28,10 +28,10 @@ RECIPES = ("full-frame", "paper", "modelzoo")
 
 
 def write_drifted(folder, count=4):
-    """Good pictures under another lamp: brighter, with another cast."""
+    """Good pictures under another lamp: darker, with another cast."""
     folder.mkdir()
     for seed in range(count):
-        pixels = striped_photo(40 + seed).astype(np.float32) * [0.45, 0.6, 0.75]
+        pixels = striped_photo(40 + seed).astype(np.float32) * [0.3, 0.5, 0.75]
         Image.fromarray(np.rint(pixels).astype(np.uint8)).save(folder / f"lamp{seed}.png")
     return folder
 

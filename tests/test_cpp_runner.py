@@ -150,7 +150,7 @@ def test_what_was_learned_and_forgotten_on_the_line_is_read_by_both_programs(
     assert main(["learn", str(old), str(lamp), "--output", str(new)]) == 0
     assert main(["forget", str(new), "--image", "1", "--output", str(newer)]) == 0
     for artifact in (new, newer):
-        assert run(artifact, "--check")[0] == 0
+        assert run(artifact, "--selftest")[0] == 0
         ours, theirs = scores_of_both(artifact, [photos, lamp], capsys, "--search", search)
         assert_same(ours, theirs)
     (before,), (after,) = (rows_of(run(one, lamp)[1]) for one in (old, new))

@@ -135,7 +135,7 @@ def test_one_resized_side_decides_when_the_shorter_side_is_meant():
 @pytest.mark.parametrize("version", [0, 1, 3, -1, "2", True, None, 1.5, [1], 10**30])
 def test_another_format_version_is_refused_with_what_to_do(document, version):
     message = _refusal(_with(document, ("format_version",), version))
-    assert "format_version: expected 3" in message
+    assert "format_version: expected 2" in message
     assert "patchcore-runtime that is as new as the artifact" in message
 
 

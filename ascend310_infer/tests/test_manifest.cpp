@@ -217,7 +217,7 @@ TEST_CASE("Another format version is refused with what to do") {
   for (const json& version : {json(0), json(1), json(3), json("2"), json(true), json(nullptr),
                               json(1.5), json::array({1}), json(1e30)}) {
     const std::string message = Refusal(With("format_version", version));
-    CHECK(Mentions(message, "format_version: expected 3, got "));
+    CHECK(Mentions(message, "format_version: expected 2, got "));
     CHECK(Mentions(message, "as new as the artifact"));
   }
 }
@@ -254,7 +254,7 @@ TEST_CASE("A field given twice is refused because readers would disagree") {
 }
 
 TEST_CASE("A message stays on one line whatever a field is called") {
-  CHECK(Mentions(Refusal("{\"format\":\"patchcore-artifact\",\"format_version\":3,\"a\\nb\":1}"),
+  CHECK(Mentions(Refusal("{\"format\":\"patchcore-artifact\",\"format_version\":2,\"a\\nb\":1}"),
                  "a?b: unknown field"));
 }
 

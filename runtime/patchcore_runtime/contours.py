@@ -31,16 +31,17 @@ def outer_contours(
     """
     count = len(row)
     x = np.concatenate([start, stop])  # of the edges: R left ones, R right ones
-    following = _next_edges(np.concatenate([row, row]), x, count)
-    steps = following.tolist()
-    contours = []
+    steps = _next_edges(np.concatenate([row, row]), x, count).tolist()
+    edges: list[int] = []
+    lengths = []
     for first in firsts.tolist():
-        edges = [first]
+        before = len(edges)
+        edges.append(first)
         while (edge := steps[edges[-1]]) != first:
             edges.append(edge)
-        walked = np.array(edges)
-        contours.append(_corners(row[walked % count], x[walked], walked >= count))
-    return contours
+        lengths.append(len(edges) - before)
+    walked = np.array(edges)
+    return _corners(row[walked % count], x[walked], walked >= count, np.array(lengths))
 
 
 def _next_edges(row: NDArray[np.int64], x: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -58,18 +59,48 @@ def _next_edges(row: NDArray[np.int64], x: NDArray[np.int64], count: int) -> NDA
     return mate[leaving] % (2 * count)
 
 
-def _corners(row: NDArray[np.int64], x: NDArray[np.int64], is_right: NDArray[np.bool_]) -> Polygon:
-    """Ends of the edges walked, (y, x), without those where the outline goes straight on."""
-    up = np.stack([row + 1, x, row, x], axis=1)
-    down = np.stack([row, x, row + 1, x], axis=1)
-    points = np.where(is_right[:, None], down, up).reshape(-1, 2)
-    before = points - np.roll(points, 1, axis=0)
-    points, before = points[before.any(axis=1)], before[before.any(axis=1)]
-    after = np.roll(before, -1, axis=0)
-    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    kept = points[turns]
-    top = np.lexsort((kept[:, 1], kept[:, 0]))[0]
-    return np.roll(kept, -top, axis=0)
+def _corners(
+    row: NDArray[np.int64],
+    x: NDArray[np.int64],
+    is_right: NDArray[np.bool_],
+    lengths: NDArray[np.int64],
+) -> list[Polygon]:
+    """Ends of the edges walked, (y, x), without those where an outline goes straight on.
+
+    Each outline begins at the upper end of its first edge, which is a corner: a region's first
+    run has nothing above it.
+    """
+    left, right = row + 1, row  # the line an edge comes from: below for left ones, above for right
+    comes, goes = np.where(is_right, right, left), np.where(is_right, left, right)
+    behind = _neighbours(lengths, 1)
+    # Going there, then sideways to where the next edge begins.
+    points = np.stack([goes, x, comes[behind], x[behind]], axis=1).reshape(-1, 2)
+    moves = points != points[_neighbours(2 * lengths, -1)]
+    points, lengths = _kept(points, 2 * lengths, moves.any(axis=1))
+    here = points - points[_neighbours(lengths, -1)]
+    after = here[_neighbours(lengths, 1)]
+    turns = here[:, 0] * after[:, 1] != here[:, 1] * after[:, 0]
+    points, lengths = _kept(points, lengths, turns)
+    return np.split(points, np.cumsum(lengths)[:-1])
+
+
+def _neighbours(lengths: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+    """Numbers of the members of some rings, one after the other: next (1) or last (-1) of each."""
+    ends = np.cumsum(lengths)
+    beside = np.arange(ends[-1]) + step
+    if step > 0:
+        beside[ends - 1] = ends - lengths
+    else:
+        beside[ends - lengths] = ends - 1
+    return beside
+
+
+def _kept(
+    points: Polygon, lengths: NDArray[np.int64], wanted: NDArray[np.bool_]
+) -> tuple[Polygon, NDArray[np.int64]]:
+    """Some points of some rings, and how many of each ring."""
+    counts = np.add.reduceat(wanted.astype(np.int64), np.cumsum(lengths) - lengths)
+    return points[wanted], counts
 
 
 def simplify(polygon: Polygon, tolerance_px: float) -> Polygon:

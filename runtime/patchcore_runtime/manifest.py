@@ -14,7 +14,7 @@ from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.strict_json import build, check, parse_json
 
 FORMAT = "patchcore-artifact"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 2
 
 ResampleFilter = Literal["bilinear", "bicubic", "lanczos"]
 Resize = Literal["stretch", "shorter_side"]
