@@ -18,7 +18,6 @@ from hnsw_cases import needs_hnswlib
 from patchcore_build.cli import main as build_main
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact import INDEX_ONNX, SHA256SUMS
-from patchcore_runtime.bank_edit import whole_rows
 from patchcore_runtime.cli import main
 from patchcore_runtime.learn import learning_radius
 from patchcore_runtime.neighbours import nearest_rows
@@ -59,7 +58,7 @@ def assert_whole(folder):
     artifact = Artifact.open(folder)
     artifact.verify()
     bank, manifest = artifact.memory_bank, artifact.manifest
-    rows = whole_rows(bank)
+    rows = bank.whole_rows()
     norms = np.einsum("md,md->m", rows, rows)
     np.testing.assert_allclose(bank.norms, norms, rtol=1e-6)
     squares = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
@@ -193,7 +192,7 @@ def test_thumbnails_are_learned_too(photos, drifted, tmp_path):
 def test_a_mended_table_is_the_whole_one(tiny_artifact, drifted, tmp_path):
     assert learn(tiny_artifact, drifted, tmp_path / "new") == 0
     bank = Artifact.open(tmp_path / "new").memory_bank
-    whole = nearest_rows(whole_rows(bank), bank.norms, bank.neighbours.shape[1])
+    whole = nearest_rows(bank.whole_rows(), bank.norms, bank.neighbours.shape[1])
     assert np.array_equal(bank.neighbours, whole)
 
 

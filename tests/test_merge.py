@@ -10,7 +10,7 @@ import pytest
 from artifact_factory import make_artifact, tiny_config, write_network, write_photos, write_sums
 from patchcore_build.cli import main
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.bank_edit import artifact_digest, whole_rows
+from patchcore_runtime.bank_edit import artifact_digest
 from patchcore_runtime.cli import main as runtime_main
 from patchcore_runtime.neighbours import nearest_rows
 from patchcore_runtime.thresholds import threshold_at
@@ -36,7 +36,7 @@ def test_the_bank_is_the_union_and_every_patch_is_as_near_as_to_the_nearer(pair,
     assert merge(*pair, tmp_path / "both") == 0
     assert runtime_main(["check", str(tmp_path / "both")]) == 0
     one, other, both = (Artifact.open(folder) for folder in (*pair, tmp_path / "both"))
-    rows = [whole_rows(artifact.memory_bank) for artifact in (one, other, both)]
+    rows = [artifact.memory_bank.whole_rows() for artifact in (one, other, both)]
     assert np.array_equal(np.concatenate(rows[:2]), rows[2])
     bank = both.memory_bank
     count = bank.neighbours.shape[1]

@@ -23,7 +23,6 @@ from patchcore_runtime.bank_edit import (
     edited,
     open_source,
     squared_lengths,
-    whole_rows,
 )
 from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut
 from patchcore_runtime.errors import EditError
@@ -110,7 +109,7 @@ def _refuse_different(first: Artifact, second: Artifact) -> None:
 
 def _union(first: MemoryBank, second: MemoryBank, *, images: int) -> MemoryBank:
     """Rows of the first, then of the second, whose images are numbered on from `images`."""
-    whole = np.concatenate([whole_rows(first), whole_rows(second)])
+    whole = np.concatenate([first.whole_rows(), second.whole_rows()])
     norms = squared_lengths(whole)
     moved = second.origins + np.array([images, 0, 0], np.int32)
     count = max(first.neighbours.shape[1], second.neighbours.shape[1])

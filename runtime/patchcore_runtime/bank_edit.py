@@ -131,11 +131,6 @@ def dropped_files(source: Artifact) -> list[str]:
     return [name for name in source.files if name not in files_of(manifest)]
 
 
-def whole_rows(bank: MemoryBank) -> NDArray[np.float32]:
-    """Rows as the search takes them, [layer2, layer3] in float32, (M, D)."""
-    return np.concatenate([bank.layer2, bank.layer3], axis=1).astype(np.float32, copy=False)
-
-
 def squared_lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """|m|² of each row, (M, D) -> (M,)."""
     lengths: NDArray[np.float32] = np.einsum("md,md->m", rows, rows)

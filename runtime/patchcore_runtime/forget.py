@@ -21,7 +21,6 @@ from patchcore_runtime.bank_edit import (
     edited,
     kept_thresholds,
     open_source,
-    whole_rows,
 )
 from patchcore_runtime.errors import EditError
 from patchcore_runtime.memory_bank import MemoryBank
@@ -66,7 +65,7 @@ def forget(artifact: Path, image: str, output: Path, *, threads: int | None = No
         why = "it has no row in the bank" if not gone.any() else "no row would be left"
         raise EditError(f"{artifact}: {name} cannot be forgotten: {why}")
     kept = np.flatnonzero(~gone)
-    rise = _largest_gap(whole_rows(bank), np.flatnonzero(gone), kept)
+    rise = _largest_gap(bank.whole_rows(), np.flatnonzero(gone), kept)
     shorter = _without(bank, kept, number)
     edit = _edit(source, shorter, number)
     with edited(source, output, edit, threads):
@@ -125,7 +124,7 @@ def _without(bank: MemoryBank, kept: NDArray[np.int64], number: int) -> MemoryBa
         layer3=bank.layer3[kept],
         norms=norms,
         origins=origins,
-        neighbours=without_rows(whole_rows(bank)[kept], norms, bank.neighbours, kept),
+        neighbours=without_rows(bank.whole_rows()[kept], norms, bank.neighbours, kept),
     )
 
 

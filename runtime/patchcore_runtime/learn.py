@@ -28,7 +28,6 @@ from patchcore_runtime.bank_edit import (
     kept_thresholds,
     open_source,
     squared_lengths,
-    whole_rows,
 )
 from patchcore_runtime.cover import extend_cover
 from patchcore_runtime.detector import Detector
@@ -196,7 +195,7 @@ def _extended(
     layer3 = np.concatenate([bank.layer3, patches[:, split:].astype(bank.layer3.dtype)])
     new = np.concatenate([layer2, layer3], axis=1)[bank.rows :].astype(np.float32, copy=False)
     norms = np.concatenate([bank.norms, squared_lengths(new)])
-    whole = np.concatenate([whole_rows(bank), new])
+    whole = np.concatenate([bank.whole_rows(), new])
     return MemoryBank(
         layer2=layer2,
         layer3=layer3,
