@@ -7,18 +7,17 @@ import pytest
 from PIL import Image
 
 from artifact_factory import striped_photo
-from patchcore_build.calibration import score_held_out
 from patchcore_build.config import make_config
-from patchcore_build.coreset import coreset_size, projection_size, random_projection, select_coreset
 from patchcore_build.dataset import list_images
-from patchcore_build.features import Storage, extract_features, make_bank
-from patchcore_build.fit import _prepare
+from patchcore_build.features import Storage, extract_features
 from patchcore_build.index_mindir import BLOCK_ROWS, Frame
+from patchcore_build.learning import Learner
+from patchcore_build.progress import Stopwatch
 from patchcore_build.training_inputs import load_inputs
 
 PICTURES, SIDE, CHANNELS = 60, 256, 64
 PATCHES = PICTURES * (SIDE // 8) ** 2
-PASSING_BYTES = 30 * 2**20  # blocks of work: they do not grow with the pictures
+PASSING_BYTES = 16 * 2**20  # blocks of work: they do not grow with the pictures
 
 
 @pytest.fixture(scope="module")
@@ -40,49 +39,52 @@ def network(images):
     return layer2, layer2[:, :, ::2, ::2] * np.float32(0.5)
 
 
-def peak_of_a_fit(photos, folder, *, budget, ratio):
-    """The most bytes of arrays at a time from pictures to held-out scores; and the bank's bytes."""
-    config = make_config("full-frame", resize_px=SIDE, coreset_ratio=ratio, folds=2)
-    storage = Storage(folder, budget_bytes=budget)
+def peak_of_a_fit(photos, folder, *, budget):
+    """The most bytes of arrays at a time, from pictures to held-out scores."""
+    settings = {"resize_px": SIDE, "coreset_ratio": 0.005, "folds": 2, "target_fpr": 0.1}
+    learner = Learner(
+        config=make_config("full-frame", **settings),
+        device="cpu",
+        groups=None,
+        checkpoints=None,
+        storage=Storage(folder, budget_bytes=budget),
+        clock=Stopwatch(),
+    )
     tracemalloc.start()
     try:
-        inputs = load_inputs(photos, config, storage)
-        rows = coreset_size(PATCHES, ratio)
-        store = extract_features(
-            network, inputs.pixels, upsampling="bilinear", storage=storage, bank_rows=rows
-        )
-        matrix = random_projection(2 * CHANNELS, projection_size(PATCHES), seed=0)
-        projected = storage.allocate((PATCHES, matrix.shape[1]))
-        store.project(matrix, projected)
-        cloud = _prepare(projected, storage, "cpu")
-        bank = make_bank(store, select_coreset(cloud, rows, seed=0), 9)
-        score_held_out(store, cloud, config, inputs.preprocessing, folder=folder)
-        return tracemalloc.get_traced_memory()[1], bank.layer2.nbytes + bank.layer3.nbytes
+        inputs = load_inputs(photos, learner.config, learner.storage)
+        pictures = learner.prepare(learner.features(network, inputs), inputs)
+        learner.bank(pictures, learner.choose(pictures, "bank"))
+        learner.calibrate(pictures)
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("budget", [20 * 2**20, 8 * 2**20])
-def test_all_arrays_of_a_fit_stay_within_the_budget(tmp_path, photos, budget):
-    peak, _ = peak_of_a_fit(photos, tmp_path, budget=budget, ratio=0.01)
-    assert peak < budget + PASSING_BYTES
+def test_all_arrays_of_a_fit_stay_within_the_budget(tmp_path, photos):
+    budget = 20 * 2**20
+    assert peak_of_a_fit(photos, tmp_path, budget=budget) < budget + PASSING_BYTES
     arrays = PATCHES * (192 + 4 * CHANNELS + CHANNELS + 4 * 2 * CHANNELS)
     assert arrays > budget + PASSING_BYTES  # so they cannot all have been in memory
 
 
-def test_room_for_the_coreset_and_for_the_bank_is_set_aside_before_arrays_get_any(tmp_path, photos):
+@pytest.mark.parametrize("missing", [0, 1])
+def test_room_for_the_coreset_is_set_aside_before_the_inputs_get_any(tmp_path, photos, missing):
     config = make_config("full-frame", resize_px=SIDE)
-    pixels = PATCHES * 192
-    inputs = load_inputs(photos, config, Storage(tmp_path, budget_bytes=pixels + 100 * PATCHES - 1))
-    assert isinstance(inputs.pixels, np.memmap)
-    storage = Storage(tmp_path, budget_bytes=pixels + 100 * PATCHES)
-    assert not isinstance(load_inputs(photos, config, storage).pixels, np.memmap)
-    storage = Storage(tmp_path, budget_bytes=PATCHES * 5 * CHANNELS + 5 * 1000 * 8 * CHANNELS)
+    storage = Storage(tmp_path, budget_bytes=PATCHES * (192 + 100) - missing)
+    assert isinstance(load_inputs(photos, config, storage).pixels, np.memmap) == bool(missing)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_room_for_the_bank_is_set_aside_before_the_features_get_any(tmp_path, missing):
+    inputs = np.zeros((PICTURES, SIDE, SIDE, 3), np.uint8)
+    banks = 5 * 1000 * 4 * 2 * CHANNELS
+    storage = Storage(tmp_path, budget_bytes=banks + PATCHES * (4 + 1) * CHANNELS - missing)
     store = extract_features(
-        network, inputs.pixels, upsampling="bilinear", storage=storage, bank_rows=1001
+        network, inputs, upsampling="bilinear", storage=storage, bank_rows=1000
     )
-    assert isinstance(store.layer3, np.memmap)
     assert not isinstance(store.layer2, np.memmap)
+    assert isinstance(store.layer3, np.memmap) == bool(missing)
 
 
 def test_rounding_a_bank_takes_the_memory_of_its_halves_and_of_one_block():
