@@ -174,13 +174,13 @@ def _write_words(
     left, top = corner
     font = text_font(_FONT_PX)
     _badge(draw, (left + 11, top + 13), number)
-    times = f"distance {one.distance:.4g}, {one.distance / one.threshold:.2f} times the threshold"
     colour = _ALARM_RGB if one.distance > one.threshold else _INK_RGB
-    draw.text((left + 32, top + 6), times, colour, font, anchor="lt")
+    draw.text((left + 32, top + 6), f"distance {one.distance:.4g}", colour, font, anchor="lt")
     middle = ((one.box[0] + one.box[2]) // 2, (one.box[1] + one.box[3]) // 2)
     normal = one.normal_box
     there = ((normal[0] + normal[2]) // 2, (normal[1] + normal[3]) // 2)
     lines = [
+        (f"{one.distance / one.threshold:.2f} times the pixel threshold", _FAINT_RGB),
         (f"here at y {middle[0]}, x {middle[1]} px of the photograph", _FAINT_RGB),
         ("nearest normal patch:", _FAINT_RGB),
         (one.normal_image, _INK_RGB),
