@@ -96,7 +96,7 @@ def _add_fit(commands: Any) -> None:
     where.add_argument(
         "--keep-thumbnails", action="store_true",
         help="store small training pictures in the artifact, so that `score --explain` can show "
-        "them (about 40 kB each)",
+        "them (about 30 kB each)",
     )  # fmt: skip
     where.add_argument(
         "--groups", metavar="REGEX",
