@@ -15,7 +15,16 @@ from artifact_factory import striped_photo
 from patchcore_build import __version__
 from patchcore_build.cli import _parser, main
 
-COMMANDS = ("fit", "evaluate", "benchmark", "index", "merge", "convert-weights", "demo-data")
+COMMANDS = (
+    "fit",
+    "evaluate",
+    "benchmark",
+    "index",
+    "merge",
+    "advise",
+    "convert-weights",
+    "demo-data",
+)
 
 
 def subparsers():

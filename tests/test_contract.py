@@ -16,7 +16,16 @@ from PIL import Image
 
 import patchcore_build
 import patchcore_runtime
-from patchcore_runtime import artifact, hnsw_file, manifest, memory_bank, preprocess, thumbnails
+from patchcore_runtime import (
+    artifact,
+    faiss_file,
+    faiss_index,
+    hnsw_file,
+    manifest,
+    memory_bank,
+    preprocess,
+    thumbnails,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = (ROOT / "artifacts" / "FORMAT.md").read_text(encoding="utf-8")
@@ -151,6 +160,21 @@ def test_the_structs_of_thumbnails_are_those_of_the_code():
     assert header[0][2] == f"`{thumbnails.MAGIC.decode()}`"
     assert header[1][2].endswith(f", {thumbnails.VERSION}")
     assert f"no side above {thumbnails.MAX_SIDE_PX}" in section
+
+
+def test_the_kinds_of_faiss_are_those_of_the_code():
+    rows = _tables("index.faiss")[0]
+    described = {_bare(row[0]): row[1].rpartition(", ")[2].strip("`").encode() for row in rows}
+    assert described == faiss_file.FOURCC
+    kinds = {kind for kind, file in artifact.INDEX_FILES.items() if file == artifact.INDEX_FAISS}
+    assert set(described) == set(faiss_index.RANKED) == kinds
+    searched = {_bare(row[0]): row[2] for row in rows}
+    ranked = faiss_index.RANKED["faiss-ivfpq"]
+    assert searched["faiss-ivfpq"].endswith(f"; the {ranked} nearest by code")
+    text = _section("index.faiss")
+    assert "m {} to {})".format(*faiss_file.LINKS) in text
+    assert f"{2**faiss_file.CODE_BITS}·D finite float32" in text
+    assert set(typing.get_args(manifest.IndexKind)) == {"exact", *artifact.INDEX_FILES}
 
 
 @pytest.mark.parametrize(

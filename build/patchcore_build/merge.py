@@ -109,7 +109,7 @@ def _refuse_different(first: Artifact, second: Artifact) -> None:
 
 def _union(first: MemoryBank, second: MemoryBank, *, images: int) -> MemoryBank:
     """Rows of the first, then of the second, whose images are numbered on from `images`."""
-    whole = np.concatenate([first.whole_rows(), second.whole_rows()])
+    whole = np.concatenate([first.whole_rows(slice(None)), second.whole_rows(slice(None))])
     norms = squared_lengths(whole)
     moved = second.origins + np.array([images, 0, 0], np.int32)
     count = max(first.neighbours.shape[1], second.neighbours.shape[1])

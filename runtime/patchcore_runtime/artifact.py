@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.manifest import Manifest, parse_manifest
+from patchcore_runtime.manifest import IndexKind, Manifest, parse_manifest
 from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ FEATURES_MINDIR = "features.mindir"
 INDEX_ONNX = "index.onnx"
 INDEX_MINDIR = "index.mindir"
 INDEX_HNSW = "index.hnsw"
+INDEX_FAISS = "index.faiss"
 THUMBNAILS = "thumbnails.bin"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
@@ -33,8 +34,15 @@ SHA256SUMS = "SHA256SUMS"
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
 # The manifest says which of these are there.
-OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, THUMBNAILS)
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS, THUMBNAILS)
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
+# What a kind of index has beside index.onnx; `exact` has nothing.
+INDEX_FILES: dict[IndexKind, str] = {
+    "hnsw": INDEX_HNSW,
+    "faiss-flat": INDEX_FAISS,
+    "faiss-hnsw": INDEX_FAISS,
+    "faiss-ivfpq": INDEX_FAISS,
+}
 
 _MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
 _HASH_BLOCK = 2**20
@@ -75,8 +83,8 @@ class Artifact:
     @property
     def scoring_files(self) -> tuple[str, ...]:
         """The files that scoring with onnxruntime uses."""
-        kind = self.manifest.index.kind
-        return (*RUNTIME_FILES, INDEX_HNSW) if kind == "hnsw" else RUNTIME_FILES
+        own = INDEX_FILES.get(self.manifest.index.kind)
+        return (*RUNTIME_FILES, own) if own else RUNTIME_FILES
 
     def path(self, name: str) -> Path:
         """Where one of the files stands."""
@@ -155,7 +163,8 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
     optional = {
         FEATURES_MINDIR: manifest.features.precision == "float32",
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
-        INDEX_HNSW: manifest.index.kind == "hnsw",
+        INDEX_HNSW: INDEX_FILES.get(manifest.index.kind) == INDEX_HNSW,
+        INDEX_FAISS: INDEX_FILES.get(manifest.index.kind) == INDEX_FAISS,
         THUMBNAILS: manifest.training.thumbnails == "jpeg",
     }
     there = (name for name in OPTIONAL_FILES if optional[name])

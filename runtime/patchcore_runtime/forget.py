@@ -65,7 +65,7 @@ def forget(artifact: Path, image: str, output: Path, *, threads: int | None = No
         why = "it has no row in the bank" if not gone.any() else "no row would be left"
         raise EditError(f"{artifact}: {name} cannot be forgotten: {why}")
     kept = np.flatnonzero(~gone)
-    rise = _largest_gap(bank.whole_rows(), np.flatnonzero(gone), kept)
+    rise = _largest_gap(bank.whole_rows(slice(None)), np.flatnonzero(gone), kept)
     shorter = _without(bank, kept, number)
     edit = _edit(source, shorter, number)
     with edited(source, output, edit, threads):
@@ -124,7 +124,7 @@ def _without(bank: MemoryBank, kept: NDArray[np.int64], number: int) -> MemoryBa
         layer3=bank.layer3[kept],
         norms=norms,
         origins=origins,
-        neighbours=without_rows(bank.whole_rows()[kept], norms, bank.neighbours, kept),
+        neighbours=without_rows(bank.whole_rows(kept), norms, bank.neighbours, kept),
     )
 
 

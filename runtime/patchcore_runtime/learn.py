@@ -195,7 +195,7 @@ def _extended(
     layer3 = np.concatenate([bank.layer3, patches[:, split:].astype(bank.layer3.dtype)])
     new = np.concatenate([layer2, layer3], axis=1)[bank.rows :].astype(np.float32, copy=False)
     norms = np.concatenate([bank.norms, squared_lengths(new)])
-    whole = np.concatenate([bank.whole_rows(), new])
+    whole = np.concatenate([bank.whole_rows(slice(None)), new])
     return MemoryBank(
         layer2=layer2,
         layer3=layer3,
