@@ -108,6 +108,7 @@ Artifact Artifact::Open(const fs::path& folder, bool verify) {
   if (verify) {
     std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
     if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
+    if (artifact.manifest_.region.kind == RegionKind::kMask) used.push_back(kRoiFile);
     artifact.Verify(used);
   }
   const fs::path bank = artifact.Path(kMemoryBankFile);
@@ -122,6 +123,7 @@ std::vector<std::string_view> Artifact::Files() const {
   if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
   if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
   if (manifest_.index.kind == IndexKind::kHnsw) files.push_back(kIndexHnsw);
+  if (manifest_.region.kind == RegionKind::kMask) files.push_back(kRoiFile);
   return files;
 }
 

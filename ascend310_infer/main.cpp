@@ -121,7 +121,7 @@ int ScorePictures(Options options) {
       options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
   Detector detector(patchcore::Artifact::Open(options.artifact), options.backend,
-                    options.search);
+                    options.search, options.roi);
   const auto start = std::chrono::steady_clock::now();
   patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,
                                   !options.maps.empty());

@@ -45,6 +45,9 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--maps") {
     if (value.empty()) RefuseChoice(name, value, "a folder");
     options.maps = value;
+  } else if (name == "--roi") {
+    if (value.empty()) RefuseChoice(name, value, "a mask picture");
+    options.roi = value;
   } else if (name == "--mindir") {
     if (value.empty()) RefuseChoice(name, value, "a file");
     options.backend.mindir = value;
@@ -66,8 +69,8 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--batch" || name == "--search" || name == "--maps" || name == "--mindir" ||
-         name == "--index-mindir";
+         name == "--batch" || name == "--search" || name == "--maps" || name == "--roi" ||
+         name == "--mindir" || name == "--index-mindir";
 }
 
 }  // namespace
@@ -103,6 +106,9 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   if (!options.sources.empty() && options.selftest) {
     throw UsageError("argument --selftest: takes the artifact's own picture, no others");
   }
+  if (!options.roi.empty() && options.selftest) {
+    throw UsageError("argument --roi: not allowed with --selftest, which takes the artifact's own");
+  }
   return options;
 }
 
@@ -110,7 +116,7 @@ std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
          "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
          "                       [--threads N] [--batch N] [--search auto|exact|engine|portable]\n"
-         "                       [--maps DIR] [--timings]\n"
+         "                       [--roi MASK] [--maps DIR] [--timings]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -134,6 +140,8 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
                       engine: the engine's own exact search where it has one, with MindSpore a
                       shortlist by the device that the host ranks and proves;
                       portable: the built-in exact one, the reference
+  --roi MASK          look only where this picture of a photograph is white, inside of the
+                      artifact's own region
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
                       calibration.heatmap.high / 65535)

@@ -22,6 +22,7 @@ struct Options {
   std::string artifact;
   std::vector<std::string> sources;  // pictures and folders
   std::string maps;                  // folder for maps; empty: none are written
+  std::string roi;                   // a mask of what counts; empty: as the artifact says
   BackendOptions backend;
   Search search = Search::kAuto;
   std::size_t batch = 1;  // pictures that go through the network together

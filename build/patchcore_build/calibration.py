@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.config import Config, describe_features, scoring_rule
+from patchcore_build.config import Config, describe_features, plan_grid, scoring_rule
 from patchcore_build.coreset import coreset_size, select_coreset
 from patchcore_build.coreset_checkpoint import checkpoint_in
 from patchcore_build.features import FeatureStore, make_bank
@@ -25,6 +25,7 @@ from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.manifest import Calibration, HeatmapRange, Preprocessing
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.patch_scorer import PatchScorer
+from patchcore_runtime.region import Region
 
 QUANTILE_LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _QUIET_SHARE = 0.9  # of a good picture's pixels lie below the heat map's dark end
@@ -65,7 +66,7 @@ def score_held_out(  # noqa: PLR0913 - a kept folder and a passing one are two t
     done = 0
     folds = split_folds(store.images, config.folds, seed=config.seed)
     for number, held_out in enumerate(folds, start=1):
-        rows = _rows_without(store, held_out)
+        rows = store.rows_of(np.setdiff1d(np.arange(store.images), held_out))
         chosen = select_coreset(
             cloud,
             coreset_size(len(rows), config.coreset_ratio),
@@ -74,10 +75,11 @@ def score_held_out(  # noqa: PLR0913 - a kept folder and a passing one are two t
             checkpoint=checkpoint_in(checkpoints, f"fold{number}"),
         )
         bank = make_bank(store, chosen, config.neighbours, precision=config.bank_precision)
-        scorer = _open_scorer(bank, config, size, folder)
+        scorer = _open_scorer(bank, config, size, store.region, folder)
         for image in held_out:
             result = scorer.score(*store.as_network_output(int(image)))
-            quiet = float(np.quantile(result.anomaly_map, _QUIET_SHARE))
+            inside = result.anomaly_map[... if store.region is None else store.region.pixels]
+            quiet = float(np.quantile(inside, _QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
             progress(done, store.images)
@@ -92,19 +94,13 @@ def split_folds(count: int, folds: int, *, seed: int) -> Iterator[NDArray[np.int
     yield from (np.sort(part) for part in np.array_split(order, min(folds, count)))
 
 
-def _rows_without(store: FeatureStore, held_out: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Patch rows of all pictures but some."""
-    kept = np.setdiff1d(np.arange(store.images), held_out)
-    patches = store.patches_per_image
-    return (kept[:, None] * patches + np.arange(patches)).ravel()
-
-
 def _open_scorer(
-    bank: MemoryBank, config: Config, size: Preprocessing, folder: Path
+    bank: MemoryBank, config: Config, size: Preprocessing, region: Region | None, folder: Path
 ) -> PatchScorer:
     features = describe_features(config, size, bank.channels)
     index = ExactIndex(write_bank(folder, bank, features))
-    return PatchScorer(bank, index, features, scoring_rule(config, size))
+    grid, rule = plan_grid(config, size), scoring_rule(config, size)
+    return PatchScorer(bank, index, features, rule, grid=grid, region=region)
 
 
 def calibrate(scores: HeldOutScores, config: Config) -> Calibration:

@@ -81,6 +81,11 @@ def _add_fit(commands: Any) -> None:
     where.add_argument("--category", metavar="NAME", help="whose good pictures are learned")
     where.add_argument("--normal", type=Path, metavar="DIR", help="or: any folder of good pictures")
     where.add_argument(
+        "--roi", metavar="MASK|POLYGON",
+        help="learn and look only there: a black picture of a photograph, white where to look, or "
+        'corners "x,y x,y x,y" in fractions of its width and height',
+    )  # fmt: skip
+    where.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
     )
     where.add_argument(
@@ -152,6 +157,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             device_id=arguments.device_id,
             skip_bad=arguments.skip_bad,
             memory_budget_gb=arguments.memory_budget_gb,
+            roi=arguments.roi,
             checkpoints=arguments.checkpoint,
             test_set=_test_set(arguments.dataset, arguments.category),
             force=arguments.force,
@@ -166,6 +172,10 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(f"skipped: {line}")
     strays = f", {report.strays} other files ignored" if report.strays else ""
     print(f"pictures: {report.images}{source}{strays}; input {height} x {width} px")
+    if report.tiles > 1:
+        print(f"tiles: {report.tiles} of each picture")
+    if report.region_share < 1:
+        print(f"region of interest: {report.region_share:.1%} of the input")
     print(f"memory bank: {report.rows} rows")
     print(
         f"thresholds: image {calibration.image_threshold:.4g}, pixel "

@@ -71,6 +71,7 @@ class FitJob:
     `images` is a folder, or the listing that a data set gives.
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
     or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
+    `roi` is a mask picture or a polygon of what counts, see `roi.plan_region`.
     `checkpoints` is a folder where unfinished coresets are kept, so that a fit that was
     interrupted takes them up again; emptied of them in the end. Where
     `config.feature_precision` is int8, the category of the data set `test_set` is scored before
@@ -86,6 +87,7 @@ class FitJob:
     device_id: int = 0
     skip_bad: bool = False
     memory_budget_gb: float = 8.0
+    roi: str | Path | None = None
     checkpoints: Path | None = None
     test_set: Path | None = None
     force: bool = False
@@ -100,6 +102,8 @@ class FitReport:
     skipped: tuple[str, ...]
     strays: int
     input_size: tuple[int, int]
+    tiles: int  # of a picture
+    region_share: float  # of the input's pixels, those that count
     rows: int
     calibration: Calibration
     export_difference: dict[str, float]
@@ -130,7 +134,12 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         folder = list_images(job.images) if isinstance(job.images, Path) else job.images
         with clock.stage("read pictures"), progress_bar("pictures", "image") as progress:
             inputs = load_inputs(
-                folder, job.config, storage, skip_bad=job.skip_bad, progress=progress
+                folder,
+                job.config,
+                storage,
+                skip_bad=job.skip_bad,
+                roi=job.roi,
+                progress=progress,
             )
         with clock.stage("weights"):
             make_cell, weights_source = (choose_network or _named_network)(job, inputs)
@@ -140,7 +149,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         projected = _project(store, job.config, storage, clock)
         with clock.stage("coreset"):
             cloud = _prepare(projected, storage, job.device)
-        rows = _select(cloud, job, clock)
+        rows = _select(cloud, store, job, clock)
         bank = _bank(store, rows, job.config, clock)
         twin = None
         if job.config.feature_precision == "int8":
@@ -186,6 +195,8 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
         skipped=inputs.skipped,
         strays=folder.strays,
         input_size=(inputs.preprocessing.height, inputs.preprocessing.width),
+        tiles=inputs.grid.tiles,
+        region_share=1.0 if inputs.roi is None else inputs.roi.share,
         rows=bank.rows,
         calibration=calibration,
         export_difference=difference,
@@ -223,15 +234,15 @@ def _export(
     """
     from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
 
-    size = inputs.preprocessing
+    height, width = inputs.grid.tile_px
     pixels = np.ascontiguousarray(inputs.pixels[:2])
     expected = mindspore_network(make_cell())(pixels)
     onnx_path, mindir_path = staging / FEATURES_ONNX, staging / FEATURES_MINDIR
-    export_onnx(make_cell, onnx_path, height=size.height, width=size.width)
+    export_onnx(make_cell, onnx_path, height=height, width=width)
     gap = compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE)
     if config.feature_precision == "int8":
         return {FEATURES_ONNX: gap}
-    export_mindir(make_cell, mindir_path, height=size.height, width=size.width)
+    export_mindir(make_cell, mindir_path, height=height, width=width)
     return {
         FEATURES_ONNX: gap,
         FEATURES_MINDIR: compare_mindir(mindir_path, pixels, expected, tolerance=EXPORT_TOLERANCE),
@@ -258,13 +269,14 @@ def _features(
     network: Network, config: Config, inputs: Inputs, storage: Storage, clock: _Stopwatch
 ) -> FeatureStore:
     with clock.stage("features"), progress_bar("features", "image") as progress:
-        return extract_features(
+        store = extract_features(
             network,
             inputs.pixels,
             upsampling=config.layer3_upsampling,
             storage=storage,
             progress=progress,
         )
+        return dataclasses.replace(store, grid=inputs.grid, region=inputs.roi)
 
 
 def _project(
@@ -292,15 +304,19 @@ def _prepare(projected: NDArray[np.float32], storage: Storage, device: Device) -
     return PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
 
 
-def _select(cloud: PatchCloud, job: FitJob, clock: _Stopwatch) -> NDArray[np.int64]:
+def _select(
+    cloud: PatchCloud, store: FeatureStore, job: FitJob, clock: _Stopwatch
+) -> NDArray[np.int64]:
     config = job.config
+    rows = None if store.region is None else store.rows_of(np.arange(store.images))
     if job.checkpoints is not None:
         make_folder(job.checkpoints)
     with clock.stage("coreset"), progress_bar("coreset", "row") as progress:
         return select_coreset(
             cloud,
-            coreset_size(len(cloud.features), config.coreset_ratio),
+            coreset_size(len(cloud.features if rows is None else rows), config.coreset_ratio),
             seed=config.seed,
+            rows=rows,
             checkpoint=checkpoint_in(job.checkpoints, "bank"),
             progress=progress,
         )

@@ -17,6 +17,7 @@ from patchcore_runtime.artifact import FEATURES_ONNX, Artifact
 from patchcore_runtime.index import NearestIndex
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.session import open_session
+from patchcore_runtime.tiling import TileGrid
 
 _TIE = 1e-6  # relative; of two rows as near as that either is the nearest
 _VARIANTS = 16  # pictures without a drawn defect, and as many with one
@@ -55,19 +56,32 @@ def measure_index(
     """
     network = open_session(artifact.path(FEATURES_ONNX), threads=threads)
     manifest = artifact.manifest
+    size, region = manifest.preprocess, artifact.region
+    grid = TileGrid(manifest.tiling, size.height, size.width)
+    counted = ... if region is None else region.patches
     indexes = [_Timed(exact), _Timed(approximate)]
     scorers = [
-        PatchScorer(artifact.memory_bank, index, manifest.features, manifest.scoring)
+        PatchScorer(
+            artifact.memory_bank,
+            index,
+            manifest.features,
+            manifest.scoring,
+            grid=grid,
+            region=region,
+        )
         for index in indexes
     ]
     found = patches = 0
     changes = []
     for pixels in pictures:
-        layers = network.run(["layer2", "layer3"], {"images": pixels[None]})
-        reference, other = (scorer.score(*layers) for scorer in scorers)
+        tiles = [
+            network.run(["layer2", "layer3"], {"images": tile[None]}) for tile in grid.cut(pixels)
+        ]
+        reference, other = (scorer.score_tiles(tiles) for scorer in scorers)
         near = other.distances <= reference.distances * (1 + _TIE)
-        found += int(((reference.rows == other.rows) | near).sum())
-        patches += near.size
+        right = ((reference.rows == other.rows) | near)[counted]
+        found += int(right.sum())
+        patches += right.size
         gap = abs(other.score - reference.score)
         changes.append(gap / max(abs(reference.score), float(np.finfo(np.float32).tiny)))
     return Quality(

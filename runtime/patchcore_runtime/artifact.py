@@ -12,6 +12,7 @@ from pathlib import Path
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest import Manifest, parse_manifest
 from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
+from patchcore_runtime.region import Region, stored_region
 
 MANIFEST = "manifest.json"
 FEATURES_ONNX = "features.onnx"
@@ -19,6 +20,7 @@ FEATURES_MINDIR = "features.mindir"
 INDEX_ONNX = "index.onnx"
 INDEX_MINDIR = "index.mindir"
 INDEX_HNSW = "index.hnsw"
+ROI = "roi.png"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
@@ -27,7 +29,12 @@ SHA256SUMS = "SHA256SUMS"
 
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
-OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW)  # the manifest says which are there
+OPTIONAL_FILES = (
+    FEATURES_MINDIR,
+    INDEX_MINDIR,
+    INDEX_HNSW,
+    ROI,
+)  # the manifest says which are there
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
 
 _MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
@@ -69,8 +76,11 @@ class Artifact:
     @property
     def scoring_files(self) -> tuple[str, ...]:
         """The files that scoring with onnxruntime uses."""
-        kind = self.manifest.index.kind
-        return (*RUNTIME_FILES, INDEX_HNSW) if kind == "hnsw" else RUNTIME_FILES
+        used = {
+            INDEX_HNSW: self.manifest.index.kind == "hnsw",
+            ROI: self.manifest.region.kind == "mask",
+        }
+        return (*RUNTIME_FILES, *(name for name in used if used[name]))
 
     def path(self, name: str) -> Path:
         """Where one of the files stands."""
@@ -101,6 +111,17 @@ class Artifact:
                 "the files belong to different artifacts, copy the folder again"
             )
         return bank
+
+    @cached_property
+    def region(self) -> Region | None:
+        """What of the input counts; None where all of it does.
+
+        Raises:
+            ArtifactError: roi.png is damaged.
+        """
+        if self.manifest.region.kind == "whole":
+            return None
+        return stored_region(self.path(ROI), self.manifest.preprocess)
 
     def verify(self, names: Sequence[str] | None = None) -> None:
         """Compare files with SHA256SUMS; all of the artifact's where none are named.
@@ -136,6 +157,7 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
         FEATURES_MINDIR: manifest.features.precision == "float32",
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
         INDEX_HNSW: manifest.index.kind == "hnsw",
+        ROI: manifest.region.kind == "mask",
     }
     there = (name for name in OPTIONAL_FILES if optional[name])
     return (*RUNTIME_FILES, *SELFTEST_FILES, *there)

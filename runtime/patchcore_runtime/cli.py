@@ -30,6 +30,7 @@ _EXAMPLES = """examples:
   patchcore-runtime score artifacts/bottle photo.png more_photos/
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
   patchcore-runtime score artifacts/bottle photos/ --search exact
+  patchcore-runtime score artifacts/bottle photos/ --roi mask.png
   patchcore-runtime info artifacts/bottle
 """
 
@@ -46,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     score.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per picture")
     score.add_argument("--csv", metavar="FILE", type=Path, help="write the scores as a table, too")
+    score.add_argument(
+        "--roi", metavar="MASK", type=Path,
+        help="look only where this picture of a photograph is white, inside the artifact's region",
+    )  # fmt: skip
     _add_session_options(score)
     check = _command(
         commands, "check", _check, "verify checksums and run the artifact's own self-test here"
@@ -103,6 +108,7 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         threads=threads // workers,
         providers=arguments.providers.split(","),
         search=arguments.search,
+        roi=arguments.roi,
     )
     rows: list[dict[str, Any]] = []
     score = partial(_score_one, detector, arguments.maps)
@@ -228,6 +234,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         print(manifest.to_json(), end="")
         return 0
     calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
+    tiles = manifest.tiling
     channels = manifest.features.layer2.channels + manifest.features.layer3.channels
     # Nothing is decided by these two objects, so nothing in them has to be there.
     config, packages = manifest.config, manifest.provenance.get("packages")
@@ -239,6 +246,8 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "trained on": f"{len(manifest.training.images)} pictures",
         "backbone": manifest.features.backbone,
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
+        "looks at": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
+        "tiles": f"{tiles.rows} x {tiles.columns} of {tiles.tile_height} x {tiles.tile_width} px",
         "memory bank": f"{bank.rows} rows of {channels}",
         "index": _index_line(manifest.index),
         "image score": manifest.scoring.image_score,

@@ -18,7 +18,9 @@ from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
+from patchcore_runtime.region import Region, narrower, read_region
 from patchcore_runtime.session import CPU, open_session
+from patchcore_runtime.tiling import TileGrid
 
 Search = Literal["auto", "exact", "int8"]
 
@@ -31,7 +33,7 @@ class Result:
     threshold: float  # of `score`
     pixel_threshold: float  # of `anomaly_map`
     anomaly_map: NDArray[np.float32]  # (H, W), input geometry
-    patch_distances: NDArray[np.float32]  # (h, w), Euclidean
+    patch_distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside of the region
     nearest_rows: NDArray[np.int64]  # (h, w), rows of the memory bank
     placement: Placement
 
@@ -85,8 +87,12 @@ class Detector:
         threads: int | None = None,
         providers: Sequence[str] = (CPU,),
         search: Search = "auto",
+        roi: str | Path | None = None,
     ) -> None:
         self.artifact = artifact
+        self.region = _open_region(artifact, roi)
+        size = artifact.manifest.preprocess
+        self._grid = TileGrid(artifact.manifest.tiling, size.height, size.width)
         self._features = open_session(
             artifact.path(FEATURES_ONNX), threads=threads, providers=providers
         )
@@ -95,6 +101,8 @@ class Detector:
             _open_index(artifact, search, threads, providers),
             artifact.manifest.features,
             artifact.manifest.scoring,
+            grid=self._grid,
+            region=self.region,
         )
 
     @classmethod
@@ -106,6 +114,7 @@ class Detector:
         providers: Sequence[str] = (CPU,),
         verify: bool = True,
         search: Search = "auto",
+        roi: str | Path | None = None,
     ) -> "Detector":
         """Open an artifact folder.
 
@@ -117,13 +126,16 @@ class Detector:
             search: `auto` takes the kind of index that the manifest names; `exact` takes
                 index.onnx, which every artifact has; `int8` finds the same rows by way of int8
                 products, faster where patches are long and the bank is large.
+            roi: Mask picture of a photograph, white where to look, inside of the artifact's own
+                region; thresholds stay as they are.
 
         Raises:
             ArtifactError: a file is missing, altered, or of an unknown version.
             ProviderError: a provider, or the library of the index, is not to be had here.
+            ImageError: `roi` is no mask that fits the artifact.
         """
         artifact = Artifact.open(folder, verify=verify)
-        return cls(artifact, threads=threads, providers=providers, search=search)
+        return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
 
     @property
     def manifest(self) -> Manifest:
@@ -160,9 +172,14 @@ class Detector:
         return [self.predict(image) for image in images]
 
     def predict_input(self, pixels: NDArray[np.uint8], placement: Placement) -> Result:
-        """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing."""
-        layer2, layer3 = self._features.run(["layer2", "layer3"], {"images": pixels[None]})
-        scores = self._scorer.score(layer2, layer3)
+        """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing.
+
+        Tiles go through one by one: besides the maps, memory is that of one.
+        """
+        scores = self._scorer.score_tiles(
+            self._features.run(["layer2", "layer3"], {"images": tile[None]})
+            for tile in self._grid.cut(pixels)
+        )
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
@@ -173,6 +190,14 @@ class Detector:
             nearest_rows=scores.rows,
             placement=placement,
         )
+
+
+def _open_region(artifact: Artifact, roi: str | Path | None) -> Region | None:
+    learned = artifact.region
+    if roi is None:
+        return learned
+    manifest = artifact.manifest
+    return narrower(roi, read_region(roi, manifest.preprocess, manifest.region), learned)
 
 
 def _open_index(
