@@ -171,7 +171,8 @@ void PatchScorer::Add(std::size_t tile, const Tensor& layer2, const Tensor& laye
   std::size_t highest = none;
   for (std::size_t patch = 0; patch < none; ++patch) {
     const std::size_t place = grid_.Patch(tile, patch / width_, patch % width_);
-    if (region_ && region_->patches[place] == 0) continue;
+    // At the edge of a tile a network sees less than the picture has: such a patch is another's.
+    if (!grid_.Owns(tile, place) || (region_ && region_->patches[place] == 0)) continue;
     if (nearest.distances[patch] <= picture.distance) continue;
     picture.distance = nearest.distances[patch];
     highest = patch;

@@ -45,7 +45,8 @@ TileGrid::TileGrid(const Tiling& tiling, const Preprocessing& input)
       width_(input.width / kCellPx),
       tile_height_(tiling.tile_height / kCellPx),
       tile_width_(tiling.tile_width / kCellPx),
-      totals_(height_ * width_, 0) {
+      totals_(height_ * width_, 0),
+      owners_(height_ * width_, 0) {
   const auto lefts = Starts(input.width, tiling.tile_width, tiling.overlap, tiling.columns);
   for (const std::size_t top :
        Starts(input.height, tiling.tile_height, tiling.overlap, tiling.rows)) {
@@ -54,10 +55,15 @@ TileGrid::TileGrid(const Tiling& tiling, const Preprocessing& input)
   const std::size_t longest = std::max<std::size_t>(1, tiling.overlap / kCellPx);
   row_weights_ = Ramp(tile_height_, longest);
   column_weights_ = Ramp(tile_width_, longest);
+  std::vector<std::size_t> largest(totals_.size(), 0);
   for (std::size_t tile = 0; tile < tiles(); ++tile) {
     for (std::size_t y = 0; y < tile_height_; ++y) {
       for (std::size_t x = 0; x < tile_width_; ++x) {
-        totals_[Patch(tile, y, x)] += row_weights_[y] * column_weights_[x];
+        const std::size_t patch = Patch(tile, y, x), weight = row_weights_[y] * column_weights_[x];
+        totals_[patch] += weight;
+        if (weight <= largest[patch]) continue;
+        largest[patch] = weight;
+        owners_[patch] = tile;
       }
     }
   }

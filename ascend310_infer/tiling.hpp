@@ -33,6 +33,10 @@ class TileGrid {
     return (corners_[tile].top + y) * width_ + corners_[tile].left + x;
   }
 
+  // Whether a tile sees a patch of the whole grid with more weight than any before it and as much
+  // as any after it.
+  bool Owns(std::size_t tile, std::size_t patch) const { return owners_[patch] == tile; }
+
   // Adds one tile's distances, weighed, to `sums`: (tile rows, tile columns) to (h, w).
   void Add(std::size_t tile, const std::vector<float>& distances, std::vector<double>& sums) const;
 
@@ -48,6 +52,7 @@ class TileGrid {
   std::vector<Corner> corners_;
   std::vector<std::size_t> row_weights_, column_weights_;  // of one tile
   std::vector<std::size_t> totals_;                        // (h, w), of all tiles
+  std::vector<std::size_t> owners_;                        // (h, w), tiles
 };
 
 // How many tiles cover one side.

@@ -119,12 +119,29 @@ def test_a_row_of_the_bank_is_the_patch_that_its_origin_names(tiled_artifact, ph
         )
 
 
-def test_the_score_is_that_of_the_strangest_patch_of_any_tile(photos, tmp_path):
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_one_tile_owns_each_patch_and_sees_it_farthest_from_its_edges(geometry):
+    height, width, tile, _ = geometry
+    grid = grid_of(*geometry)
+    owners = np.zeros(grid.cells, np.int64)
+    for number in range(grid.tiles):
+        grid.piece(owners, number)[:] += grid.owned(number)
+    assert (owners == 1).all()
+    for number, (top, left) in enumerate(grid.corners_px):
+        owned = grid.owned(number)
+        if geometry[3]:  # no patch at an edge that another tile sees from farther inside
+            assert top == 0 or not owned[0].any()
+            assert left == 0 or not owned[:, 0].any()
+            assert top + tile >= height or not owned[-1].any()
+            assert left + tile >= width or not owned[:, -1].any()
+
+
+def test_the_score_is_that_of_the_strangest_patch_as_its_own_tile_sees_it(photos, tmp_path):
     artifact = make_artifact(tmp_path / "artifact", photos, tiled_config())
     detector = Detector.load(artifact, threads=1)
     result = detector.predict(striped_photo(77))
-    assert result.score >= result.patch_distances.max()
-    assert result.score <= 1.5 * result.patch_distances.max()  # blending lowers a lone peak
+    highest = result.patch_distances.max()
+    assert 0.8 * highest <= result.score <= 1.5 * highest  # blending lowers or raises a lone peak
     assert result.patch_distances.shape == (16, 24)
     assert result.anomaly_map.shape == (128, 192)
 
@@ -185,7 +202,8 @@ def test_a_defect_scores_on_a_border_of_tiles_as_it_does_in_the_middle_of_one(gr
         peaks.append(float(result.anomaly_map.max()))
         assert abs(int(result.anomaly_map.max(axis=0).argmax()) - (left + 7.5)) <= 4
     assert max(scores) <= 1.02 * min(scores)
-    assert max(peaks) <= 1.1 * min(peaks)
+    # Two cells of overlap: of a patch at an edge a third comes from the tile that ends there.
+    assert max(peaks) <= 1.12 * min(peaks)
 
 
 def test_the_map_of_a_uniform_picture_has_no_seams(grey_artifact):
@@ -212,7 +230,9 @@ def test_tiles_and_a_region_go_together(photos, tmp_path):
 
 
 def test_a_tile_as_large_as_the_input_is_no_tile(photos, tiny_artifact, tmp_path):
-    artifact = make_artifact(tmp_path / "artifact", photos, tiny_config(tile_px=96))
+    artifact = make_artifact(
+        tmp_path / "artifact", photos, tiny_config(tile_px=96, tile_overlap_px=48)
+    )
     for name in ("memory_bank.bin", "features.onnx", "selftest_map.npy"):
         assert (artifact / name).read_bytes() == (tiny_artifact / name).read_bytes()
     tiling = Artifact.open(artifact).manifest.tiling

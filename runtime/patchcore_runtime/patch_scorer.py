@@ -120,11 +120,16 @@ class PatchScorer:
         layers: Layers,
         found: tuple[NDArray[np.float32], NDArray[np.int64]],
     ) -> _Peak:
-        """The peak so far, or the first highest patch of this tile that counts, if it is higher."""
+        """The peak so far, or the first highest patch that this tile owns, if it is higher.
+
+        At the edge of a tile a network sees less than the picture has: such a patch is another
+        tile's.
+        """
         distances, rows = found
+        counts = self._grid.owned(tile)
         if self._region is not None:
-            inside = self._grid.piece(self._region.patches, tile)
-            distances = np.where(inside, distances, np.float32(-1))
+            counts = counts & self._grid.piece(self._region.patches, tile)
+        distances = np.where(counts, distances, np.float32(-1))
         y, x = divmod(int(distances.argmax()), distances.shape[1])
         if distances[y, x] <= peak.distance:
             return peak

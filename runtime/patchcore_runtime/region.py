@@ -50,7 +50,7 @@ class Region:
     @cached_property
     def patches(self) -> NDArray[np.bool_]:
         """The patches that count, (h, w)."""
-        inside: NDArray[np.bool_] = _cells(self.pixels).any(axis=(1, 3))
+        inside: NDArray[np.bool_] = np.asarray(_cells(self.pixels).any(axis=(1, 3)))
         return inside
 
     def on_photograph(self, place: Placement) -> NDArray[np.bool_]:

@@ -94,6 +94,20 @@ class TileGrid:
         """That of every tile, (T, tile rows, tile columns)."""
         return np.stack([self.piece(whole, tile) for tile in range(self.tiles)])
 
+    def owned(self, tile: int) -> NDArray[np.bool_]:
+        """Which patches a tile sees with more weight than any before and as much as any after."""
+        owned: NDArray[np.bool_] = self.piece(self._owners, tile) == tile
+        return owned
+
+    @cached_property
+    def _owners(self) -> NDArray[np.int64]:
+        owners, largest = np.zeros(self.cells, np.int64), np.zeros(self.cells, np.int64)
+        for tile in range(self.tiles):
+            before = self.piece(largest, tile)
+            self.piece(owners, tile)[self._weights > before] = tile
+            np.maximum(before, self._weights, out=before)
+        return owners
+
     @cached_property
     def _total_weights(self) -> NDArray[np.int64]:
         total = np.zeros(self.cells, np.int64)
@@ -115,18 +129,15 @@ class Blend:
         self._grid, self._weights, self._totals = grid, weights, totals
         self._sums = np.zeros(grid.cells)  # float64: one tile alone comes back to the bit
         self._rows = np.zeros(grid.cells, np.int64)
-        self._largest = np.zeros(grid.cells, np.int64)
 
     def add(self, tile: int, distances: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
         """Take one tile's distances and bank rows, (tile rows, tile columns) each."""
         self._grid.piece(self._sums, tile)[:] += self._weights * distances.astype(np.float64)
-        largest = self._grid.piece(self._largest, tile)
-        nearer = self._weights > largest
-        self._grid.piece(self._rows, tile)[nearer] = rows[nearer]
-        largest[nearer] = self._weights[nearer]
+        owned = self._grid.owned(tile)
+        self._grid.piece(self._rows, tile)[owned] = rows[owned]
 
     def whole(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Distances and rows (h, w); a row is that of the tile that counts most, the first one."""
+        """Distances and rows (h, w); a row is that of the tile which owns the patch."""
         return (self._sums / self._totals).astype(np.float32), self._rows
 
 
