@@ -117,6 +117,12 @@ Artifact Artifact::Open(const fs::path& folder, bool verify) {
   return artifact;
 }
 
+Artifact Artifact::With(const Wanted& wanted) const {
+  Artifact artifact = *this;
+  artifact.manifest_.calibration = WithThresholds(manifest_.calibration, wanted);
+  return artifact;
+}
+
 std::vector<std::string_view> Artifact::Files() const {
   std::vector<std::string_view> files{kManifestFile,    kFeaturesOnnx,  kIndexOnnx,  kMemoryBankFile,
                                       kSelftestPicture, kSelftestInput, kSelftestMap};

@@ -10,6 +10,7 @@
 
 #include "manifest.hpp"
 #include "memory_bank.hpp"
+#include "thresholds.hpp"
 
 namespace patchcore {
 
@@ -33,6 +34,10 @@ class Artifact {
   // false), maps the bank and compares its shape with the manifest.
   // Throws ArtifactError: a file is missing, altered, or of an unknown version.
   static Artifact Open(const std::filesystem::path& folder, bool verify = true);
+
+  // The same artifact with other thresholds, from the held-out scores that it stores.
+  // Throws ThresholdError: one is out of range.
+  Artifact With(const Wanted& wanted) const;
 
   const Manifest& manifest() const { return manifest_; }
   const MemoryBank& bank() const { return bank_; }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "errors.hpp"
+#include "thresholds.hpp"
 
 namespace patchcore {
 namespace {
@@ -103,8 +104,10 @@ void Detector::ScoreTiles(const std::vector<const Input*>& inputs, const std::ve
 
 void Detector::Finish(const PictureInWork& work, const Placement& placement, Result& result) const {
   PatchScores scores = scorer_.Finish(work);
+  const Calibration& calibration = manifest().calibration;
   result.score = scores.score;
-  result.threshold = manifest().calibration.image_threshold;
+  result.p_value = PValue(calibration, calibration.image_scores, result.score);
+  result.threshold = calibration.image_threshold;
   result.is_anomalous = result.score > result.threshold;
   result.anomaly_map = std::move(scores.anomaly_map);
   result.peak = Peak(result.anomaly_map, manifest().preprocess.width, placement);

@@ -48,6 +48,7 @@ class Stopwatch {
 // What a detector says of one picture. Larger is stranger; scores are never clamped.
 struct Result {
   double score = 0;
+  double p_value = 0;    // share of good pictures at least as strange, from held-out scores
   double threshold = 0;  // of `score`
   bool is_anomalous = false;
   std::array<std::size_t, 2> peak{};  // y, x of the map's maximum, on the photograph as shown

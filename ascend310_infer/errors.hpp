@@ -28,6 +28,12 @@ class ImageError : public Error {
   using Error::Error;
 };
 
+// A threshold or false-alarm rate that the artifact cannot give.
+class ThresholdError : public Error {
+ public:
+  using Error::Error;
+};
+
 class BackendError : public Error {
  public:
   using Error::Error;

@@ -44,6 +44,8 @@ std::string Json(const T& value) {
 std::string Line(const Picture& picture, const Result& result, const std::string& map) {
   std::string line = "{\"image\": " + Json(picture.path) + ", \"score\": " + Json(result.score) +
                      ", \"threshold\": " + Json(result.threshold) +
+                     ", \"score_ratio\": " + Json(result.score / result.threshold) +
+                     ", \"p_value\": " + Json(result.p_value) +
                      ", \"is_anomalous\": " + Json(result.is_anomalous) + ", \"peak\": [" +
                      Json(result.peak[0]) + ", " + Json(result.peak[1]) + "]";
   if (!map.empty()) line += ", \"map\": " + Json(map);
@@ -120,8 +122,8 @@ int ScorePictures(Options options) {
   const std::size_t workers = patchcore::WorkersFor(
       options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
-  Detector detector(patchcore::Artifact::Open(options.artifact), options.backend,
-                    options.search, options.roi);
+  Detector detector(patchcore::Artifact::Open(options.artifact).With(options.wanted),
+                    options.backend, options.search, options.roi);
   const auto start = std::chrono::steady_clock::now();
   patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,
                                   !options.maps.empty());

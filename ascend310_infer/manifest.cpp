@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <limits>
 #include <utility>
@@ -119,28 +120,72 @@ Scoring ReadScoring(const Fields& fields) {
   return scoring;
 }
 
+HeldOut ReadHeldOut(const Fields& fields) {
+  HeldOut scores;
+  scores.bias = fields.Number("bias");
+  scores.values = fields.Numbers("values");
+  const Fields tail = fields.Object("tail", {"level", "share", "scale", "shape"});
+  scores.tail = {tail.Number("level"), tail.Number("share"), tail.Number("scale"),
+                 tail.Number("shape")};
+  tail.Check(scores.tail.share > 0 && scores.tail.share <= 1, "share", "in (0, 1]");
+  tail.Check(scores.tail.scale > 0, "scale", "above 0");
+  tail.Check(scores.tail.shape >= -0.5 && scores.tail.shape <= 0.5, "shape", "-0.5 to 0.5");
+  fields.Check(scores.bias >= 0.8 && scores.bias <= 1, "bias", "0.8 to 1");
+  fields.Check(std::is_sorted(scores.values.begin(), scores.values.end()), "values",
+               "in ascending order");
+  return scores;
+}
+
+std::array<double, 2> ReadInterval(const Fields& fields, const char* name) {
+  const std::vector<double> ends = fields.Numbers(name);
+  fields.Expect(ends.size() == 2, name, "2 entries", json(ends.size()));
+  return {ends[0], ends[1]};
+}
+
+void CheckRanks(const Fields& fields, const Calibration& result) {
+  const std::vector<std::int64_t>& ranks = result.ranks;
+  const bool rising = std::adjacent_find(ranks.begin(), ranks.end(),
+                                         std::greater_equal<std::int64_t>()) == ranks.end();
+  const bool whole = !ranks.empty() && ranks.front() >= 1 &&
+                     ranks.back() == static_cast<std::int64_t>(result.images);
+  fields.Check(rising && whole, "ranks", "from 1 on, rising, the last equal to images");
+  fields.Check(result.image_scores.values.size() == ranks.size(), "image_scores.values",
+               "as many entries as ranks");
+  fields.Check(result.map_maxima.values.size() == ranks.size(), "map_maxima.values",
+               "as many entries as ranks");
+}
+
 Calibration ReadCalibration(const Fields& fields) {
   Calibration result;
   result.method = fields.Text("method");
   result.images = fields.Size("images", 1, kMaxInt32, "1 to 2^31 - 1");
   const auto images = static_cast<std::int64_t>(result.images);
-  result.folds = fields.Size("folds", 1, images, "1 to images");
+  result.groups = fields.Size("groups", 1, images, "1 to images");
+  const auto groups = static_cast<std::int64_t>(result.groups);
+  result.folds = fields.Size("folds", 1, groups, "1 to groups");
   result.target_fpr = fields.Number("target_fpr");
   result.image_threshold = fields.Number("image_threshold");
+  result.image_interval = ReadInterval(fields, "image_interval");
   result.pixel_threshold = fields.Number("pixel_threshold");
+  result.pixel_interval = ReadInterval(fields, "pixel_interval");
   const Fields heatmap = fields.Object("heatmap", {"low", "high"});
   result.heatmap = {heatmap.Number("low"), heatmap.Number("high")};
-  result.quantile_levels = fields.Numbers("quantile_levels");
-  result.image_score_quantiles = fields.Numbers("image_score_quantiles");
-  result.map_maximum_quantiles = fields.Numbers("map_maximum_quantiles");
+  result.ranks = fields.Integers("ranks");
+  result.image_scores = ReadHeldOut(fields.Object("image_scores", {"bias", "values", "tail"}));
+  result.map_maxima = ReadHeldOut(fields.Object("map_maxima", {"bias", "values", "tail"}));
   fields.Check(result.target_fpr > 0 && result.target_fpr < 1, "target_fpr", "in (0, 1)");
-  fields.Check(result.image_threshold >= 0, "image_threshold", "0 or more");
+  fields.Check(result.image_threshold > 0, "image_threshold", "above 0");
   fields.Check(result.heatmap.low < result.pixel_threshold &&
                    result.pixel_threshold < result.heatmap.high,
                "pixel_threshold", "between heatmap.low and heatmap.high");
-  fields.Check(result.quantile_levels.size() == result.image_score_quantiles.size() &&
-                   result.quantile_levels.size() == result.map_maximum_quantiles.size(),
-               "quantile_levels", "as many entries as both quantile lists");
+  const auto around = [](const std::array<double, 2>& ends, double threshold) {
+    return ends[0] <= threshold && threshold <= ends[1];
+  };
+  fields.Check(around(result.image_interval, result.image_threshold), "image_interval",
+               "lower and upper bound of image_threshold");
+  fields.Check(around(result.pixel_interval, result.pixel_threshold), "pixel_interval",
+               "lower and upper bound of pixel_threshold");
+  CheckRanks(fields, result);
   return result;
 }
 
@@ -167,7 +212,7 @@ SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
 
 Training ReadTraining(const Fields& fields) {
   return {fields.Text("category"), fields.Texts("images"), fields.Texts("skipped"),
-          fields.Text("digest")};
+          fields.Texts("dropped"), fields.Text("digest")};
 }
 
 void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& input) {
@@ -236,14 +281,15 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
       "index", {"kind", "effort", "recall", "score_change", "mindir_candidates"}));
   manifest.scoring = ReadScoring(top.Object("scoring", {"image_score", "sigma_px"}));
   manifest.calibration = ReadCalibration(top.Object(
-      "calibration", {"method", "images", "folds", "target_fpr", "image_threshold",
-                      "pixel_threshold", "heatmap", "quantile_levels", "image_score_quantiles",
-                      "map_maximum_quantiles"}));
+      "calibration", {"method", "images", "groups", "folds", "target_fpr", "image_threshold",
+                      "image_interval", "pixel_threshold", "pixel_interval", "heatmap", "ranks",
+                      "image_scores", "map_maxima"}));
   manifest.selftest = ReadSelfTest(
       top.Object("selftest", {"score", "defect_box", "score_tolerance", "map_tolerance"}),
       manifest.preprocess);
   manifest.training =
-      ReadTraining(top.Object("training", {"category", "images", "skipped", "digest"}));
+      ReadTraining(
+          top.Object("training", {"category", "images", "skipped", "dropped", "digest"}));
   top.FreeObject("config");
   top.FreeObject("provenance");
   CheckTiling(top, manifest.tiling, manifest.preprocess);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -88,17 +89,35 @@ struct HeatmapRange {
   double high = 0;
 };
 
+// Generalised Pareto tail: of good pictures, a share of `share` lies above `level`.
+struct Tail {
+  double level = 0;
+  double share = 0;  // (0, 1]
+  double scale = 0;  // above 0
+  double shape = 0;  // -0.5 to 0.5
+};
+
+// One value of every held-out good picture: sorted, and beyond them a tail.
+struct HeldOut {
+  double bias = 1;             // what the values were multiplied with
+  std::vector<double> values;  // ascending, one for each of `ranks`
+  Tail tail;
+};
+
 struct Calibration {
   std::string method;
   std::size_t images = 0;
+  std::size_t groups = 0;
   std::size_t folds = 0;
   double target_fpr = 0;
   double image_threshold = 0;  // a score strictly above is anomalous
+  std::array<double, 2> image_interval{};
   double pixel_threshold = 0;  // a map value strictly above is anomalous
+  std::array<double, 2> pixel_interval{};
   HeatmapRange heatmap;
-  std::vector<double> quantile_levels;
-  std::vector<double> image_score_quantiles;
-  std::vector<double> map_maximum_quantiles;
+  std::vector<std::int64_t> ranks;  // which of the sorted values are stored, from 1 to `images`
+  HeldOut image_scores;
+  HeldOut map_maxima;
 };
 
 // What selftest.png must give; tolerances are relative.
@@ -114,6 +133,7 @@ struct Training {
   std::string category;
   std::vector<std::string> images;
   std::vector<std::string> skipped;
+  std::vector<std::string> dropped;
   std::string digest;
 };
 

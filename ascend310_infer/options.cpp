@@ -16,6 +16,16 @@ std::uint32_t Number(const std::string& name, const std::string& text, std::uint
   return value;
 }
 
+double Real(const std::string& name, const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, failure] = std::from_chars(text.data(), end, value);
+  if (failure != std::errc() || stopped != end || text.empty()) {
+    throw UsageError("argument " + name + ": invalid float value: '" + text + "'");
+  }
+  return value;
+}
+
 [[noreturn]] void RefuseChoice(const std::string& name, const std::string& text,
                                const std::string& choices) {
   throw UsageError("argument " + name + ": expected " + choices + ", got '" + text + "'");
@@ -42,6 +52,10 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
     options.batch = Number(name, value, 1);
   } else if (name == "--search") {
     options.search = SearchNamed(name, value);
+  } else if (name == "--threshold") {
+    options.wanted.threshold = Real(name, value);
+  } else if (name == "--target-fpr") {
+    options.wanted.target_fpr = Real(name, value);
   } else if (name == "--maps") {
     if (value.empty()) RefuseChoice(name, value, "a folder");
     options.maps = value;
@@ -70,7 +84,8 @@ bool SetFlag(Options& options, const std::string& name) {
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
          name == "--batch" || name == "--search" || name == "--maps" || name == "--roi" ||
-         name == "--mindir" || name == "--index-mindir";
+         name == "--mindir" || name == "--index-mindir" || name == "--threshold" ||
+         name == "--target-fpr";
 }
 
 }  // namespace
@@ -103,6 +118,9 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   if (options.sources.empty() && !options.selftest) {
     throw UsageError("the following arguments are required: IMAGE_OR_FOLDER");
   }
+  if (options.wanted.threshold && options.wanted.target_fpr) {
+    throw UsageError("argument --target-fpr: not allowed with argument --threshold");
+  }
   if (!options.sources.empty() && options.selftest) {
     throw UsageError("argument --selftest: takes the artifact's own picture, no others");
   }
@@ -117,6 +135,7 @@ std::string Usage() {
          "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
          "                       [--threads N] [--batch N] [--search auto|exact|engine|portable]\n"
          "                       [--roi MASK] [--maps DIR] [--timings]\n"
+         "                       [--threshold X | --target-fpr R]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -145,6 +164,10 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
                       calibration.heatmap.high / 65535)
+  --threshold X       image threshold in place of the artifact's, in the unit of the score
+  --target-fpr R      share of good parts that may be flagged, in place of the one the artifact
+                      was fitted for; both thresholds follow from its held-out scores, and
+                      heatmap.high (see --maps) follows the pixel threshold
   --timings           say on stderr how long each stage took
   --version           print the version
 

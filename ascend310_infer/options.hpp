@@ -24,6 +24,7 @@ struct Options {
   std::string maps;                  // folder for maps; empty: none are written
   std::string roi;                   // a mask of what counts; empty: as the artifact says
   BackendOptions backend;
+  Wanted wanted;  // thresholds in place of the artifact's
   Search search = Search::kAuto;
   std::size_t batch = 1;  // pictures that go through the network together
   bool selftest = false;

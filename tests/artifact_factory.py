@@ -14,12 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from patchcore_build.artifact_writer import Making, new_folder, write_manifest
+from patchcore_build.banks import Pictures, bank_of, choose_rows
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features, make_config
-from patchcore_build.coreset import coreset_size, random_projection, select_coreset
+from patchcore_build.coreset import random_projection
 from patchcore_build.dataset import list_images
-from patchcore_build.features import Storage, extract_features, make_bank
+from patchcore_build.features import Storage, extract_features
+from patchcore_build.folds import every_picture_alone
 from patchcore_build.index_graph import write_bank
+from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.training_inputs import load_inputs
 from patchcore_runtime.artifact import (
     ALL_FILES,
@@ -107,11 +110,15 @@ def make_artifact(target: Path, photos: Path, config: Config, *, roi=None) -> Pa
         patches = store.images * store.patches_per_image
         projected = storage.allocate((patches, 16))
         store.project(random_projection(sum(CHANNELS), 16, seed=config.seed), projected)
-        counted = store.rows_of(np.arange(store.images))
-        count = coreset_size(len(counted), config.coreset_ratio)
-        rows = select_coreset(projected, count, seed=config.seed, rows=counted)
-        bank = make_bank(store, rows, config.neighbours, precision=config.bank_precision)
-        held_out = score_held_out(store, projected, config, size, folder=scratch)
+        learned = Pictures(
+            store=store,
+            cloud=PatchCloud.of(projected),
+            groups=every_picture_alone(store.images),
+            size=size,
+            config=config,
+        )
+        bank = bank_of(learned, choose_rows(learned, name="bank"))
+        held_out = score_held_out(learned, folder=scratch)
         write_bank(staging, bank, describe_features(config, size, CHANNELS))
         write_manifest(
             staging,

@@ -80,10 +80,27 @@ OUT_OF_RANGE = [
     ("calibration.folds", 0),
     ("calibration.target_fpr", 0),
     ("calibration.target_fpr", 1),
-    ("calibration.image_threshold", -0.001),
+    ("calibration.groups", 0),
+    ("calibration.groups", 1000),
+    ("calibration.image_threshold", 0),
+    ("calibration.image_interval", [1e-9, 1e-8]),
+    ("calibration.pixel_interval", [1e8, 1e9]),
+    ("calibration.pixel_interval", [0.5]),
     ("calibration.pixel_threshold", 1e9),
-    ("calibration.quantile_levels", [0.5]),
-    ("calibration.quantile_levels", [0.1, "high"]),
+    ("calibration.ranks", []),
+    ("calibration.ranks", [0, 1, 2, 3, 4, 6]),
+    ("calibration.ranks", [1, 2, 2, 3, 4, 6]),
+    ("calibration.ranks", [1, 2, 3, 4, 5, 7]),
+    ("calibration.ranks", [1, 2.5, 6]),
+    ("calibration.image_scores.bias", 0.79),
+    ("calibration.image_scores.bias", 1.01),
+    ("calibration.image_scores.values", [1.0]),
+    ("calibration.map_maxima.values", [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]),
+    ("calibration.map_maxima.tail.share", 0),
+    ("calibration.map_maxima.tail.share", 1.01),
+    ("calibration.map_maxima.tail.scale", 0),
+    ("calibration.map_maxima.tail.shape", -0.51),
+    ("calibration.map_maxima.tail.shape", 0.51),
     ("selftest.defect_box", [28, 44, 36]),
     ("selftest.defect_box", [28, 44, 36, 52, 60]),
     ("selftest.defect_box", [28, 44, 65, 52]),
@@ -329,4 +346,5 @@ def may_stand(path, value, wrong):
         return True  # any text, list or object
     if isinstance(wrong, float) and isinstance(value, float):
         return True
-    return path == ("calibration", "heatmap", "low") and wrong == -1
+    # A scale and a tail may begin below zero.
+    return path[0] == "calibration" and path[-1] in ("low", "level") and wrong == -1

@@ -1,24 +1,23 @@
 """Laws of calibration: scores are held out, thresholds keep the false-alarm rate they promise."""
 
+import dataclasses
 import json
-import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
-from patchcore_build.calibration import (
-    HeldOutScores,
-    calibrate,
-    conformal_threshold,
-    score_held_out,
-    split_folds,
-)
+from patchcore_build.banks import Pictures
+from patchcore_build.calibration import HeldOutScores, calibrate, score_held_out
 from patchcore_build.config import make_config, plan_preprocessing
 from patchcore_build.coreset import select_coreset
+from patchcore_build.errors import DatasetError
 from patchcore_build.features import FeatureStore
+from patchcore_build.folds import every_picture_alone, group_pictures, split_folds
+from patchcore_build.patch_cloud import PatchCloud
+from patchcore_build.thresholds import estimate_bias, find_threshold
+from patchcore_runtime.errors import ThresholdError
 
 C2, C3 = 4, 6
 
@@ -37,11 +36,17 @@ def make_store(images, *, seed=0, spread=1.0):
     )
 
 
-def held_out(store, config, folder, **options):
-    size = plan_preprocessing(config, [(64, 64)])
+def held_out(store, config, folder, *, groups=None, **options):
     projected = np.empty((store.images * 64, C2 + C3), np.float32)
     store.project(np.eye(C2 + C3, dtype=np.float32), projected)
-    return score_held_out(store, projected, config, size, folder=folder, **options)
+    pictures = Pictures(
+        store=store,
+        cloud=PatchCloud.of(projected),
+        groups=every_picture_alone(store.images) if groups is None else groups,
+        size=plan_preprocessing(config, [(64, 64)]),
+        config=config,
+    )
+    return score_held_out(pictures, folder=folder, **options)
 
 
 def patches_of(store, image):
@@ -58,7 +63,7 @@ def patches_of(store, image):
 @pytest.mark.parametrize("count", [2, 3, 10, 57])
 @pytest.mark.parametrize("folds", [2, 5, 50])
 def test_folds_hold_every_picture_once_in_parts_of_equal_size(count, folds):
-    parts = list(split_folds(count, folds, seed=3))
+    parts = list(split_folds(every_picture_alone(count), folds, seed=3))
     assert sorted(np.concatenate(parts).tolist()) == list(range(count))
     sizes = [len(part) for part in parts]
     assert len(parts) == min(folds, count)
@@ -68,46 +73,64 @@ def test_folds_hold_every_picture_once_in_parts_of_equal_size(count, folds):
 
 def test_folds_depend_on_the_seed_alone():
     first, again, other = (
-        [part.tolist() for part in split_folds(40, 5, seed=seed)] for seed in (1, 1, 2)
+        [part.tolist() for part in split_folds(every_picture_alone(40), 5, seed=seed)]
+        for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
 
 
-@pytest.mark.parametrize("fpr", [0.5, 0.2, 0.1, 0.05, 0.01, 1e-6])
-@pytest.mark.parametrize("count", [2, 9, 10, 19, 20, 99, 100, 250])
-def test_the_threshold_is_the_order_statistic_of_its_definition(count, fpr):
-    scores = np.random.default_rng(count).normal(size=count)
-    # The smallest score with at least (n + 1)(1 - fpr) scores up to it; else the largest.
-    wanted = (count + 1) * (1 - fpr) - 1e-9
-    reached = [s for s in scores if (scores <= s).sum() >= wanted]
-    assert conformal_threshold(scores, fpr) == min(reached, default=scores.max())
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_is_never_split_and_no_fold_is_empty(seed):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 9, 60) * 7
+    parts = list(split_folds(groups, 4, seed=seed))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(60))
+    assert all(len(part) > 0 for part in parts)
+    for one, part in enumerate(parts):
+        for other in parts[one + 1 :]:
+            assert set(groups[part]).isdisjoint(groups[other])
 
 
-def test_99_scores_are_enough_for_one_percent_and_98_are_not_more_than_their_largest():
-    scores = np.arange(1.0, 200)
-    assert conformal_threshold(scores, 0.01) == 198  # ceil(200 * 0.99)
-    assert conformal_threshold(scores[:99], 0.01) == 99
-    assert conformal_threshold(scores[:98], 0.01) == 98
+def test_groups_follow_the_first_group_of_the_pattern():
+    names = ["a/part7_1.png", "a/part3_1.png", "b/part7_2.png"]
+    assert group_pictures(names, r"(part\d+)_").tolist() == [0, 1, 0]
 
 
-def test_a_higher_false_alarm_rate_never_raises_the_threshold():
-    scores = np.random.default_rng(0).normal(size=83)
-    thresholds = [conformal_threshold(scores, fpr) for fpr in np.linspace(0.001, 0.999, 200)]
-    assert all(later <= earlier for earlier, later in pairwise(thresholds))
-    assert thresholds[0] == scores.max()
-    assert thresholds[-1] == scores.min()
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", r"--groups \(: expected a regular expression"),
+        ("part", r"--groups part: expected a group in brackets"),
+        ("(bolt)", r"expected its first group in every name, not found in part1.png"),
+        ("(x)?part", r"expected its first group in every name, not found in part1.png"),
+        ("(part)", r"expected at least two groups .*all 2 pictures in one"),
+    ],
+)
+def test_a_pattern_that_groups_nothing_is_refused(pattern, message):
+    with pytest.raises(DatasetError, match=message) as caught:
+        group_pictures(["part1.png", "part2.png"], pattern)
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("count", "fpr"), [(19, 0.05), (99, 0.01), (60, 0.1), (200, 0.02)])
-def test_a_fresh_good_score_lies_above_the_threshold_as_often_as_promised(count, fpr):
-    trials = 20_000
-    draws = np.random.default_rng(5).gamma(2.0, size=(trials, count + 1))
-    thresholds = np.array([conformal_threshold(row[:-1], fpr) for row in draws])
-    share = float((draws[:, -1] > thresholds).mean())
-    error = 4 * math.sqrt(fpr * (1 - fpr) / trials)
-    assert share <= fpr + error
-    assert share >= fpr - 1 / (count + 1) - error  # not wastefully far below it
+def test_twins_in_one_group_are_held_out_together(tmp_path):
+    store = make_store(8)
+    layer2, layer3 = store.layer2.copy(), store.layer3.copy()
+    layer2[4:], layer3[4:] = layer2[:4], layer3[:4]
+    doubled = FeatureStore(layer2=layer2, layer3=layer3, upsampling="bilinear")
+    config = small_config(folds=4)
+    alone = held_out(doubled, config, tmp_path)
+    grouped = held_out(doubled, config, tmp_path, groups=np.tile(np.arange(4), 2))
+    assert alone.image_scores.min() < 1e-4
+    assert grouped.image_scores.min() > 1
+    assert (alone.groups, grouped.groups, grouped.folds) == (8, 4, 4)
+
+
+def test_leaner_banks_give_larger_scores_of_the_same_pictures(tmp_path):
+    scores = held_out(make_store(20), small_config(folds=5), tmp_path)
+    assert scores.lean_share == pytest.approx(0.5)
+    assert scores.share == pytest.approx(0.8)
+    assert np.median(scores.lean_image_scores / scores.image_scores) > 1
 
 
 @pytest.mark.parametrize("image_score", ["max", "paper", "modelzoo"])
@@ -122,7 +145,7 @@ def test_scores_of_different_pictures_are_held_out_and_not_near_zero(tmp_path, i
 def test_held_out_scores_equal_a_calculation_by_hand(tmp_path, ratio):
     store, config = make_store(5), small_config(coreset_ratio=ratio, folds=2, seed=4)
     scores = held_out(store, config, tmp_path)
-    for part in split_folds(5, 2, seed=4):
+    for part in split_folds(every_picture_alone(5), 2, seed=4):
         others = [image for image in range(5) if image not in part]
         bank = np.concatenate([patches_of(store, image) for image in others])
         count = max(1, round(ratio * len(bank)))
@@ -135,7 +158,7 @@ def test_held_out_scores_equal_a_calculation_by_hand(tmp_path, ratio):
 def test_a_twin_in_another_fold_gives_zero_and_one_in_the_same_fold_does_not(tmp_path):
     store = make_store(4)
     config = small_config(folds=2, seed=0)
-    first, second = (part.tolist() for part in split_folds(4, 2, seed=0))
+    first, second = (part.tolist() for part in split_folds(every_picture_alone(4), 2, seed=0))
     twins = {}
     for name, pair in (("apart", (first[0], second[0])), ("together", first)):
         layer2, layer3 = store.layer2.copy(), store.layer3.copy()
@@ -149,7 +172,7 @@ def test_a_twin_in_another_fold_gives_zero_and_one_in_the_same_fold_does_not(tmp
 def test_progress_counts_every_picture(tmp_path):
     told = []
     held_out(make_store(5), small_config(), tmp_path, progress=lambda *step: told.append(step))
-    assert told == [(done, 5) for done in range(1, 6)]
+    assert told == [(done, 10) for done in range(1, 11)]
 
 
 def test_pictures_that_are_all_equal_still_make_a_valid_calibration(tmp_path):
@@ -157,50 +180,61 @@ def test_pictures_that_are_all_equal_still_make_a_valid_calibration(tmp_path):
     calibration = calibrate(held_out(make_store(4, spread=0.0), config, tmp_path), config)
     assert 0 <= calibration.image_threshold < 1e-5
     assert calibration.heatmap.low < calibration.pixel_threshold < calibration.heatmap.high
-    assert json.loads(json.dumps(calibration.image_score_quantiles))
+    assert json.loads(json.dumps(dataclasses.asdict(calibration)))
 
 
-def draw_scores(count, *, seed=0, scale=1.0):
+def draw_scores(count, *, seed=0, scale=1.0, shrink=1.0):
     rng = np.random.default_rng(seed)
     quiet = scale * rng.uniform(1, 2, count)
+    image_scores = scale * rng.gamma(3, size=count)
+    map_maxima = quiet + scale * rng.gamma(2, size=count)
     return HeldOutScores(
-        image_scores=scale * rng.gamma(3, size=count),
-        map_maxima=quiet + scale * rng.gamma(2, size=count),
+        image_scores=image_scores,
+        map_maxima=map_maxima,
         quiet_levels=quiet,
+        lean_image_scores=image_scores * shrink,
+        lean_map_maxima=map_maxima * shrink,
+        folds=min(count, 5),
+        groups=count,
+        share=0.8,
+        lean_share=0.5,
     )
 
 
 @pytest.mark.parametrize("fpr", [0.01, 0.1])
-def test_each_threshold_is_made_of_its_own_scores(fpr):
-    scores = draw_scores(150)
+@pytest.mark.parametrize("shrink", [1.0, 1.1])
+def test_each_threshold_is_made_of_its_own_unbiased_scores(fpr, shrink):
+    scores = draw_scores(150, shrink=shrink)
     calibration = calibrate(scores, small_config(target_fpr=fpr))
-    assert calibration.image_threshold == conformal_threshold(scores.image_scores, fpr)
-    assert calibration.pixel_threshold == conformal_threshold(scores.map_maxima, fpr)
-    assert (calibration.images, calibration.folds, calibration.target_fpr) == (150, 3, fpr)
-    assert calibration.heatmap.low == np.median(scores.quiet_levels)
+    bias = estimate_bias(np.ones(150), np.full(150, shrink), share=0.8, lean_share=0.5)
+    assert (bias == 1) == (shrink == 1)
+    for stored, raw, threshold, interval in (
+        (calibration.image_scores, scores.image_scores, calibration.image_threshold,
+         calibration.image_interval),
+        (calibration.map_maxima, scores.map_maxima, calibration.pixel_threshold,
+         calibration.pixel_interval),
+    ):  # fmt: skip
+        assert stored.bias == pytest.approx(bias)
+        np.testing.assert_allclose(stored.values, np.sort(raw) * bias)
+        found = find_threshold(raw * stored.bias, fpr, seed=0)
+        assert (threshold, interval) == (found.value, (found.low, found.high))
+    assert (calibration.images, calibration.folds, calibration.target_fpr) == (150, 5, fpr)
+    assert calibration.heatmap.low == pytest.approx(bias * np.median(scores.quiet_levels))
     middle = (calibration.heatmap.low + calibration.heatmap.high) / 2
     assert middle == pytest.approx(calibration.pixel_threshold)
 
 
-def test_fewer_pictures_than_folds_are_counted_as_they_are():
-    assert calibrate(draw_scores(2), small_config(folds=50)).folds == 2
+def test_a_rate_that_so_few_pictures_say_nothing_about_is_refused():
+    calibrate(draw_scores(6), small_config(target_fpr=0.0015))
+    with pytest.raises(ThresholdError, match=r"expected 0\.0014 to below 1, got 0\.0014; .* 6 pic"):
+        calibrate(draw_scores(6), small_config(target_fpr=0.0014))
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
 def test_a_map_without_any_peak_keeps_the_threshold_above_the_dark_end(scale):
     flat = np.full(7, scale)
-    scores = HeldOutScores(image_scores=flat, map_maxima=flat, quiet_levels=flat)
+    scores = dataclasses.replace(
+        draw_scores(7), image_scores=flat, map_maxima=flat, quiet_levels=flat
+    )
     calibration = calibrate(scores, small_config())
     assert calibration.heatmap.low < calibration.pixel_threshold < calibration.heatmap.high
-
-
-def test_stored_quantiles_rise_and_end_at_the_extremes():
-    scores = draw_scores(40)
-    calibration = calibrate(scores, small_config())
-    for stored, values in (
-        (calibration.image_score_quantiles, scores.image_scores),
-        (calibration.map_maximum_quantiles, scores.map_maxima),
-    ):
-        assert (stored[0], stored[-1]) == (values.min(), values.max())
-        assert list(stored) == sorted(stored)
-        assert len(stored) == len(calibration.quantile_levels)

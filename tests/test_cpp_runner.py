@@ -33,6 +33,7 @@ BINARY = Path(
     os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
 ).resolve()
 LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
+FOR_BOTH = ("--threshold", "--target-fpr")  # options that Python knows, too
 
 pytestmark = pytest.mark.skipif(
     not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
@@ -54,7 +55,10 @@ def scores_of_both(artifact, sources, capsys, *options):
     """JSON lines of both programs for the same pictures."""
     code, stdout, stderr = run(artifact, *sources, *options)
     capsys.readouterr()
-    assert main(["score", str(artifact), *map(str, sources)]) == code, stderr
+    shared = [option for option in options if option in FOR_BOTH]
+    values = [options[options.index(option) + 1] for option in shared]
+    both = [str(part) for pair in zip(shared, values, strict=True) for part in pair]
+    assert main(["score", str(artifact), *map(str, sources), *both]) == code, stderr
     return rows_of(stdout), rows_of(capsys.readouterr().out)
 
 
@@ -76,6 +80,9 @@ def assert_same(ours, theirs):
         difference = abs(mine["score"] - reference["score"]) / reference["score"]
         assert difference <= LARGEST_SCORE_DIFFERENCE, mine["image"]
         assert mine["threshold"] == reference["threshold"]
+        assert mine["score_ratio"] == pytest.approx(reference["score_ratio"], rel=1e-4)
+        # A score that differs in its last digits may stand on the other side of a held-out one.
+        assert mine["p_value"] == pytest.approx(reference["p_value"], rel=1e-2, abs=0.1)
         assert mine["is_anomalous"] == reference["is_anomalous"]
         assert mine["peak"] == reference["peak"]
 
@@ -108,6 +115,27 @@ def test_a_bank_of_float16_gets_the_same_scores_in_both_programs(
     artifact = make_artifact(tmp_path / "half", photos, config)
     assert Artifact.open(artifact).manifest.memory_bank.precision == "float16"
     assert_same(*scores_of_both(artifact, [photos], capsys, "--search", search))
+
+
+@pytest.mark.parametrize(
+    "asked", [("--threshold", 0.5), *(("--target-fpr", rate) for rate in (0.9, 0.3, 0.02, 0.002))]
+)
+def test_other_thresholds_are_the_same_in_both_programs(tiny_artifact, photos, asked, capsys):
+    ours, theirs = scores_of_both(tiny_artifact, [photos], capsys, *asked)
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert mine["threshold"] == pytest.approx(reference["threshold"], rel=1e-12)
+        assert mine["is_anomalous"] == reference["is_anomalous"]
+        assert mine["p_value"] == pytest.approx(reference["p_value"], rel=1e-2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "asked", [("--threshold", "-1"), ("--target-fpr", "1e-9"), ("--target-fpr", "1")]
+)
+def test_thresholds_out_of_range_are_refused_alike(tiny_artifact, photos, asked, capsys):
+    code, _, stderr = run(tiny_artifact, photos, *asked)
+    assert main(["score", str(tiny_artifact), str(photos), *asked]) == code == 1
+    theirs = capsys.readouterr().err
+    assert stderr.partition(": ")[2] == theirs.partition(": ")[2]
 
 
 def test_tall_pictures_get_the_same_scores_in_both_programs(tiny_artifact, tmp_path, capsys):

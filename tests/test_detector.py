@@ -13,7 +13,14 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_photos, write_sums
-from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError, ProviderError
+from patchcore_runtime import (
+    Artifact,
+    ArtifactError,
+    Detector,
+    ImageError,
+    ProviderError,
+    ThresholdError,
+)
 from patchcore_runtime.artifact import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
 from patchcore_runtime.memory_bank import read_memory_bank, write_memory_bank
 from patchcore_runtime.preprocess import preprocess
@@ -347,3 +354,32 @@ def test_the_same_pictures_and_seed_give_the_same_bytes(tmp_path, photos, recipe
     for name in (*EVERY_FILE, "SHA256SUMS"):
         left, right = ((tmp_path / side / name).read_bytes() for side in ("left", "right"))
         assert left == right, name
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.05, 0.002])
+def test_another_false_alarm_rate_moves_both_thresholds_and_no_score(tiny_artifact, rate):
+    plain = Detector.load(tiny_artifact)
+    asked = Detector.load(tiny_artifact, target_fpr=rate)
+    photo = striped_photo(77)
+    before, after = plain.predict(photo), asked.predict(photo)
+    assert (after.score, after.p_value) == (before.score, before.p_value)
+    calibration = plain.manifest.calibration
+    rarer = rate < calibration.target_fpr
+    assert (after.threshold > before.threshold) == rarer
+    assert (after.pixel_threshold > before.pixel_threshold) == rarer
+    assert after.score_ratio == after.score / after.threshold
+    assert after.is_anomalous == (after.score_ratio > 1) == (after.p_value <= rate)
+    assert asked.heatmap_scale.threshold == after.pixel_threshold
+
+
+def test_another_threshold_leaves_the_pixel_threshold_alone(tiny_artifact):
+    plain = Detector.load(tiny_artifact).predict(striped_photo(77))
+    asked = Detector.load(tiny_artifact, threshold=plain.score / 3).predict(striped_photo(77))
+    assert asked.is_anomalous
+    assert asked.score_ratio == pytest.approx(3)
+    assert asked.pixel_threshold == plain.pixel_threshold
+
+
+def test_a_rate_out_of_reach_is_refused_at_load(tiny_artifact):
+    with pytest.raises(ThresholdError, match=r"expected .* to below 1, got 1e-09; .*pictures"):
+        Detector.load(tiny_artifact, target_fpr=1e-9)

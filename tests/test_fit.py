@@ -14,9 +14,9 @@ import safetensors.numpy
 
 from artifact_factory import striped_photo
 from patchcore_build import FitJob, evaluate, fit, make_config
+from patchcore_build.checked_graphs import EXPORT_TOLERANCE
 from patchcore_build.device import open_device
 from patchcore_build.errors import DatasetError, DeviceError, OutputError, WeightsError
-from patchcore_build.fit import EXPORT_TOLERANCE
 from patchcore_runtime import Artifact, Detector, ImageError
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
 from patchcore_runtime.selftest import run_selftest
@@ -171,6 +171,40 @@ def test_a_skipped_picture_is_in_report_and_manifest_without_its_folder(spared):
     assert (spared.images, spared.strays) == (5, 1)
     text = (spared.artifact / "manifest.json").read_text(encoding="utf-8")
     assert str(spared.artifact.parent) not in text
+
+
+def test_a_dropped_picture_leaves_what_a_fit_without_it_gives(photos, weights, tmp_path):
+    report = fit(
+        job(photos, weights, tmp_path / "dropped", drop_suspects=1, review=tmp_path / "review")
+    )
+    (reason,) = report.dropped
+    name = reason.partition(":")[0]
+    training = Artifact.open(report.artifact).manifest.training
+    assert training.dropped == report.dropped
+    assert training.images == tuple(sorted({f"{n:03}.png" for n in range(6)} - {name}))
+    page = (tmp_path / "review" / "suspects.html").read_text(encoding="utf-8")
+    assert page.count("<li>") == 6
+    assert page.index(name) < min(page.index(other) for other in training.images)
+    assert page.count("dropped</span>") == 1
+    scores = [float(value) for value in re.findall(r'value="([^"]+)"', page)]
+    assert scores == sorted(scores, reverse=True)
+    without = shutil.copytree(photos, tmp_path / "photos")
+    (without / name).unlink()
+    other = fit(job(without, weights, tmp_path / "without"))
+    ours, theirs = (Artifact.open(made.artifact).memory_bank for made in (report, other))
+    np.testing.assert_array_equal(ours.origins, theirs.origins)
+    # A network's batch of another size rounds its last digits differently.
+    np.testing.assert_allclose(ours.layer2, theirs.layer2, rtol=1e-3, atol=1e-5)
+    thresholds = [made.calibration.image_threshold for made in (report, other)]
+    assert thresholds[0] == pytest.approx(thresholds[1], rel=1e-4)
+
+
+def test_groups_are_counted_and_a_pattern_that_groups_nothing_is_refused(photos, weights, tmp_path):
+    report = fit(job(photos, weights, tmp_path / "grouped", groups=r"0(0[0-2]|0)"))
+    calibration = Artifact.open(report.artifact).manifest.calibration
+    assert (calibration.images, calibration.groups, calibration.folds) == (6, 4, 2)
+    request = job(photos, weights, tmp_path / "out", groups="(bolt)")
+    refused(DatasetError, r"--groups \(bolt\): .*not found in 000\.png", tmp_path, request)
 
 
 def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):

@@ -102,6 +102,7 @@ def _result(score, *, size=(80, 60), peak=3.0):
     values[24:40, 24:40] = peak
     return Result(
         score=score,
+        p_value=0.5,
         threshold=THRESHOLD,
         pixel_threshold=SCALE.threshold,
         anomaly_map=values,

@@ -64,6 +64,8 @@ def test_score_prints_one_json_line_per_picture(capsys, tiny_artifact, parts):
             "image": str(parts / name),
             "score": pytest.approx(result.score, rel=1e-6),
             "threshold": result.threshold,
+            "score_ratio": pytest.approx(result.score / result.threshold, rel=1e-6),
+            "p_value": pytest.approx(result.p_value, rel=1e-3),
             "is_anomalous": name == "c.PNG",
             "peak": list(result.peak),
         }
@@ -124,7 +126,8 @@ def test_the_table_holds_what_was_printed(capsys, tiny_artifact, parts, tmp_path
         assert row["error"] == printed.get("error", "")
         if "error" not in printed:
             assert float(row["score"]) == printed["score"]
-            assert float(row["threshold"]) == printed["threshold"]
+            for name in ("threshold", "score_ratio", "p_value"):
+                assert float(row[name]) == printed[name]
             assert row["is_anomalous"] == str(printed["is_anomalous"])
             assert [int(row["peak_y"]), int(row["peak_x"])] == printed["peak"]
 
@@ -322,3 +325,26 @@ def test_the_installed_command_is_this_one(tiny_artifact):
     command = [sys.executable, "-c", program, "info", str(tiny_artifact)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_two_kinds_of_threshold_at_once_are_wrong_usage(capsys, tiny_artifact, parts):
+    code, out, err = _run(
+        capsys, "score", tiny_artifact, parts, "--threshold", 1, "--target-fpr", 0.1
+    )
+    assert (code, out) == (2, "")
+    assert "not allowed with argument" in err
+
+
+def test_a_rate_out_of_reach_is_refused_in_one_line(capsys, tiny_artifact, parts):
+    code, out, err = _run(capsys, "score", tiny_artifact, parts, "--target-fpr", 1e-9)
+    assert (code, out) == (1, "")
+    assert err.startswith("patchcore-runtime: target false-alarm rate: expected ")
+    assert len(err.splitlines()) == 1
+
+
+def test_info_says_how_sure_the_thresholds_are(capsys, tiny_artifact):
+    code, out, _ = _run(capsys, "info", tiny_artifact)
+    assert code == 0
+    assert "image threshold:" in out
+    assert "(90 % sure: " in out
+    assert "aimed at 0.01 of good pictures, about 1 in 100" in out

@@ -9,11 +9,13 @@ from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config
 from patchcore_build.evaluate import evaluate
+from patchcore_build.features import FeatureStore, keep_pictures
 from patchcore_build.reindex import IndexJob, change_index
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.manifest import parse_manifest
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.region import Region
 from patchcore_runtime.selftest import run_selftest
 from patchcore_runtime.tiling import TileGrid, tiling_of
 from test_region import write_mask
@@ -80,6 +82,56 @@ def test_cutting_takes_windows_row_by_row():
     assert grid.corners_px[:5] == ((0, 0), (0, 48), (0, 96), (0, 128), (48, 0))
     for tile, (top, left) in zip(tiles, grid.corners_px, strict=True):
         assert np.array_equal(tile, pixels[top : top + 64, left : left + 64])
+
+
+def tiled_store(images, *, region=None):
+    """Random layers of pictures of 128 x 192 px in 3 x 4 tiles."""
+    rng = np.random.default_rng(2)
+    grid = grid_of(128, 192, 64, 16)
+    return FeatureStore(
+        layer2=rng.random((12 * images, 8, 8, 2), np.float32),
+        layer3=rng.random((12 * images, 4, 4, 3), np.float32),
+        upsampling="bilinear",
+        grid=grid,
+        region=region,
+    )
+
+
+def test_a_patch_of_the_input_is_found_in_the_tile_that_owns_it():
+    store = tiled_store(3)
+    places = np.arange(16 * 24)
+    rows = store.owned_rows(1, places)
+    assert store.images == 3
+    assert len(np.unique(rows)) == len(rows)
+    assert np.array_equal(store.origins(rows), [(1, *divmod(place, 24)) for place in places])
+    tiles, inside = np.divmod(rows - store.patches_per_image, 64)
+    for place, tile, number in zip(places, tiles, inside, strict=True):
+        y, x = divmod(place, 24)
+        top, left = np.array(store.grid.corners_px[tile]) // 8
+        assert (number // 8 + top, number % 8 + left) == (y, x)
+        assert store.grid.owned(tile).flat[number]
+
+
+def test_pictures_that_stay_keep_all_their_tiles():
+    before, after = tiled_store(4), keep_pictures(tiled_store(4), np.array([1, 3]))
+    assert after.images == 2
+    for kept, image in enumerate((1, 3)):
+        for layer, same in zip(
+            after.as_network_output(kept), before.as_network_output(image), strict=True
+        ):
+            assert np.array_equal(layer, same)
+
+
+def test_rows_that_count_are_those_of_the_region_in_every_tile_that_sees_them():
+    pixels = np.zeros((128, 192), np.bool_)
+    pixels[40:72, 40:104] = True
+    store = tiled_store(2, region=Region.of(pixels))
+    rows = store.rows_of(np.array([1]))
+    origins = store.origins(rows)
+    assert (origins[:, 0] == 1).all()
+    assert store.region.patches[origins[:, 1], origins[:, 2]].all()
+    seen = sum(int(store.grid.piece(store.region.patches, tile).sum()) for tile in range(12))
+    assert len(rows) == seen > store.region.patches.sum()
 
 
 def tiled_config(recipe="full-frame", **overrides):

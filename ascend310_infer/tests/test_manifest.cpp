@@ -115,7 +115,7 @@ TEST_CASE("A field of the wrong type or far out of range is named") {
       if (value.is_number_float() && wrong.is_number_unsigned()) {
         continue;  // a number may be as large as it likes where no range is given
       }
-      if (path.back() == "low" && wrong == -1) continue;  // a scale may begin below zero
+      if ((path.back() == "low" || path.back() == "level") && wrong == -1) continue;  // a scale may begin below zero
       CAPTURE(Dotted(path), wrong.dump());
       const std::string message = Refusal(With(Dotted(path), wrong));
       CHECK((Mentions(message, path.back()) || Mentions(message, path.front())));
@@ -152,10 +152,23 @@ TEST_CASE("A value out of its range is refused by name") {
       {"calibration.folds", 13},
       {"calibration.target_fpr", 0},
       {"calibration.target_fpr", 1},
-      {"calibration.image_threshold", -0.001},
+      {"calibration.groups", 0},
+      {"calibration.groups", 13},
+      {"calibration.image_threshold", 0},
+      {"calibration.image_interval", {1e-9, 1e-8}},
+      {"calibration.pixel_interval", {0.5}},
       {"calibration.pixel_threshold", 1e9},
-      {"calibration.quantile_levels", {0.5}},
-      {"calibration.quantile_levels", {0.1, "high"}},
+      {"calibration.ranks", json::array()},
+      {"calibration.ranks", {0, 12}},
+      {"calibration.ranks", {1, 1, 12}},
+      {"calibration.ranks", {1, 13}},
+      {"calibration.ranks", {1, "high"}},
+      {"calibration.image_scores.bias", 0.79},
+      {"calibration.image_scores.values", json::array({1.0})},
+      {"calibration.map_maxima.values", {2.0, 1.0}},
+      {"calibration.map_maxima.tail.share", 0},
+      {"calibration.map_maxima.tail.scale", 0},
+      {"calibration.map_maxima.tail.shape", 0.51},
       {"selftest.defect_box", {28, 28, 36}},
       {"selftest.defect_box", {28, 28, 36, 36, 60}},
       {"selftest.defect_box", {28, 28, 65, 36}},
@@ -184,7 +197,7 @@ TEST_CASE("A value at the edge of its range is taken") {
       {"memory_bank.rows", 2147483647},
       {"memory_bank.neighbours", 38},
       {"scoring.sigma_px", 1024},
-      {"calibration.image_threshold", 0},
+      {"calibration.map_maxima.tail.shape", -0.5},
       {"selftest.defect_box", {0, 0, 64, 64}},
       {"selftest.score_tolerance", 0.1},
       {"training.category", "Schraube Größe 4 ✓"},

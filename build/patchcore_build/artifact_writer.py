@@ -26,12 +26,12 @@ from patchcore_runtime.artifact import (
     file_digest,
     files_of,
 )
+from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.manifest import (
     FORMAT,
     FORMAT_VERSION,
     Bank,
-    Calibration,
     Index,
     Manifest,
     SelfTest,
@@ -101,12 +101,16 @@ def provenance(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Making:
-    """How an artifact came about: what the pictures show, all settings, `provenance`, its index."""
+    """How an artifact came about: what the pictures show, all settings, `provenance`, its index.
+
+    `dropped` has a line for each picture that was left out as suspicious.
+    """
 
     category: str
     config: Config
     provenance: dict[str, Any]
     index: Index = EXACT_INDEX
+    dropped: tuple[str, ...] = ()
 
 
 def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, making: Making) -> None:
@@ -149,6 +153,7 @@ def plan_manifest(
             category=making.category,
             images=inputs.names,
             skipped=inputs.skipped,
+            dropped=making.dropped,
             digest=digest_images(inputs),
         ),
         config=dataclasses.asdict(config),

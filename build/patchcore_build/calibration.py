@@ -1,138 +1,151 @@
 """Held-out scores of the training pictures -> thresholds and the heat-map scale.
 
 K-fold over pictures: a coreset of the other folds at the final ratio scores the pictures left
-out. In-sample scores are near zero for whatever is in the bank and would say nothing. The
-threshold is a conformal order statistic: of n held-out scores the ceil((n + 1)(1 - fpr))-th
-smallest bounds the false-alarm rate by `fpr` (Vovk et al. 2005), as far as n allows.
+out. In-sample scores are near zero for whatever is in the bank and would say nothing. A fold's
+bank is leaner than the final one, so held-out scores are a little too large: banks of half the
+pictures tell by how much. `thresholds` makes thresholds of them, `folds` keeps groups together.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.config import Config, describe_features, plan_grid, scoring_rule
-from patchcore_build.coreset import coreset_size, select_coreset
-from patchcore_build.coreset_checkpoint import checkpoint_in
-from patchcore_build.features import FeatureStore, make_bank
-from patchcore_build.index_graph import write_bank
-from patchcore_build.patch_cloud import PatchCloud
+from patchcore_build.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.config import Config
+from patchcore_build.folds import split_folds
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.manifest import Calibration, HeatmapRange, Preprocessing
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.patch_scorer import PatchScorer
-from patchcore_runtime.region import Region
+from patchcore_build.thresholds import (
+    describe_scores,
+    estimate_bias,
+    find_threshold,
+    stored_ranks,
+)
+from patchcore_runtime.calibration import Calibration, HeatmapRange
+from patchcore_runtime.thresholds import above_dark_end, check_rate
 
-QUANTILE_LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+# Where scores go, checkpoint, pictures learned from, pictures held out.
+_Turn = tuple[NDArray[np.float64], str, NDArray[np.int64], NDArray[np.int64]]
+_SMALLEST_THRESHOLD = 1e-12  # of pictures that are all equal
 _QUIET_SHARE = 0.9  # of a good picture's pixels lie below the heat map's dark end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutScores:
-    """One value per training picture, from a bank that never saw it."""
+    """Two values per training picture, from banks that never saw it or one of its group.
+
+    The `lean` ones come from banks of about half as many pictures: how much larger they are
+    tells how scores shrink with the number of pictures.
+    """
 
     image_scores: NDArray[np.float64]  # (N,)
     map_maxima: NDArray[np.float64]  # (N,)
     quiet_levels: NDArray[np.float64]  # (N,), the map's 90 % quantile
+    lean_image_scores: NDArray[np.float64]  # (N,)
+    lean_map_maxima: NDArray[np.float64]  # (N,)
+    folds: int
+    groups: int
+    share: float  # of all pictures, in a bank of the first three
+    lean_share: float  # in one of the lean ones
 
 
-def score_held_out(  # noqa: PLR0913 - a kept folder and a passing one are two things
-    store: FeatureStore,
-    projected: NDArray[np.float32] | PatchCloud,
-    config: Config,
-    size: Preprocessing,
-    *,
-    folder: Path,
-    checkpoints: Path | None = None,
-    progress: Progress = silent,
+def score_held_out(
+    pictures: Pictures, *, folder: Path, progress: Progress = silent
 ) -> HeldOutScores:
-    """Score every training picture with a bank of the other folds.
+    """Score every training picture with banks of others.
 
     Args:
-        store: Features of the N training pictures, N >= 2.
-        projected: Their random projection, (N·P, d), or a cloud of it, which all folds share.
-        config: Folds, seed, coreset ratio and scoring rule.
-        size: The input's geometry.
+        pictures: The N training pictures in at least two groups.
         folder: For the folds' banks; may be emptied afterwards.
-        checkpoints: Folder where unfinished coresets are kept, each in a file of its own.
-        progress: Told how many pictures are done.
+        progress: Told how many pictures are done, of twice their number.
     """
-    cloud = projected if isinstance(projected, PatchCloud) else PatchCloud.of(projected)
-    scores = np.empty((store.images, 3))
+    config, count = pictures.config, pictures.store.images
+    folds = list(split_folds(pictures.groups, config.folds, seed=config.seed))
+    others = [np.setdiff1d(np.arange(count), held_out) for held_out in folds]
+    # Banks of half the pictures, or of a third where the others have no more than half.
+    lean = list(split_folds(pictures.groups, 2 if len(folds) > 3 else 3, seed=config.seed))
+    lean_others = [*lean[1:], lean[0]]
+    full_scores, lean_scores = np.empty((2, count, 3))
+    region = pictures.store.region
+    inside = ... if region is None else region.pixels
     done = 0
-    folds = split_folds(store.images, config.folds, seed=config.seed)
-    for number, held_out in enumerate(folds, start=1):
-        rows = store.rows_of(np.setdiff1d(np.arange(store.images), held_out))
-        chosen = select_coreset(
-            cloud,
-            coreset_size(len(rows), config.coreset_ratio),
-            seed=config.seed,
-            rows=rows,
-            checkpoint=checkpoint_in(checkpoints, f"fold{number}"),
-        )
-        bank = make_bank(store, chosen, config.neighbours, precision=config.bank_precision)
-        scorer = _open_scorer(bank, config, size, store.region, folder)
+    for scores, name, learned, held_out in [
+        *_turns(full_scores, "fold", others, folds),
+        *_turns(lean_scores, "lean", lean, lean_others),
+    ]:
+        rows = choose_rows(pictures, learned, name=name)
+        scorer = open_scorer(pictures, bank_of(pictures, rows), folder)
         for image in held_out:
-            result = scorer.score(*store.as_network_output(int(image)))
-            inside = result.anomaly_map[... if store.region is None else store.region.pixels]
-            quiet = float(np.quantile(inside, _QUIET_SHARE))
+            result = scorer.score(*pictures.store.as_network_output(int(image)))
+            quiet = float(np.quantile(result.anomaly_map[inside], _QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
-            progress(done, store.images)
+            progress(done, 2 * count)
     return HeldOutScores(
-        image_scores=scores[:, 0], map_maxima=scores[:, 1], quiet_levels=scores[:, 2]
+        image_scores=full_scores[:, 0],
+        map_maxima=full_scores[:, 1],
+        quiet_levels=full_scores[:, 2],
+        lean_image_scores=lean_scores[:, 0],
+        lean_map_maxima=lean_scores[:, 1],
+        folds=len(folds),
+        groups=len(np.unique(pictures.groups)),
+        share=float(np.mean([len(learned) for learned in others])) / count,
+        lean_share=float(np.mean([len(learned) for learned in lean])) / count,
     )
 
 
-def split_folds(count: int, folds: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Picture numbers of each fold; a seeded shuffle, sizes differ by one at most."""
-    order = np.random.default_rng(seed).permutation(count)
-    yield from (np.sort(part) for part in np.array_split(order, min(folds, count)))
-
-
-def _open_scorer(
-    bank: MemoryBank, config: Config, size: Preprocessing, region: Region | None, folder: Path
-) -> PatchScorer:
-    features = describe_features(config, size, bank.channels)
-    index = ExactIndex(write_bank(folder, bank, features))
-    grid, rule = plan_grid(config, size), scoring_rule(config, size)
-    return PatchScorer(bank, index, features, rule, grid=grid, region=region)
+def _turns(
+    scores: NDArray[np.float64],
+    name: str,
+    learned: Sequence[NDArray[np.int64]],
+    held_out: Sequence[NDArray[np.int64]],
+) -> Iterator[_Turn]:
+    """One turn for each fold; checkpoints are numbered from 1 on."""
+    for number, pair in enumerate(zip(learned, held_out, strict=True), start=1):
+        yield scores, f"{name}{number}", *pair
 
 
 def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
     """Turn held-out scores into thresholds at the target false-alarm rate.
 
-    The pixel threshold is the same order statistic of the maps' maxima, so that in a share of
-    about `target_fpr` of good pictures any pixel lies above it. The heat map's dark end is the
+    The pixel threshold is made like the image threshold, of the maps' maxima, so that in a share
+    of about `target_fpr` of good pictures any pixel lies above it. The heat map's dark end is the
     level below which nine tenths of a good picture stay; the pixel threshold is its middle.
+
+    Raises:
+        ThresholdError: the rate is out of reach for so few pictures.
     """
-    images = len(scores.image_scores)
-    low = float(np.median(scores.quiet_levels))
-    pixel_threshold = conformal_threshold(scores.map_maxima, config.target_fpr)
-    pixel_threshold = max(pixel_threshold, low + 1e-6 * max(1.0, abs(low)))
+    count = len(scores.image_scores)
+    check_rate(count, config.target_fpr)
+    image_values, image_bias = _unbiased(scores, scores.image_scores, scores.lean_image_scores)
+    pixel_values, pixel_bias = _unbiased(scores, scores.map_maxima, scores.lean_map_maxima)
+    image = find_threshold(image_values, config.target_fpr, seed=config.seed)
+    pixel = find_threshold(pixel_values, config.target_fpr, seed=config.seed)
+    low = pixel_bias * float(np.median(scores.quiet_levels))
+    pixel_threshold = above_dark_end(pixel.value, low)
+    image_threshold = max(image.value, _SMALLEST_THRESHOLD)
     return Calibration(
-        method="held-out order statistic",
-        images=images,
-        folds=min(config.folds, images),
+        method=image.method,
+        images=count,
+        groups=scores.groups,
+        folds=scores.folds,
         target_fpr=config.target_fpr,
-        image_threshold=conformal_threshold(scores.image_scores, config.target_fpr),
+        image_threshold=image_threshold,
+        image_interval=(image.low, max(image.high, image_threshold)),
         pixel_threshold=pixel_threshold,
+        pixel_interval=(pixel.low, max(pixel.high, pixel_threshold)),
         heatmap=HeatmapRange(low=low, high=2 * pixel_threshold - low),
-        quantile_levels=QUANTILE_LEVELS,
-        image_score_quantiles=_quantiles(scores.image_scores),
-        map_maximum_quantiles=_quantiles(scores.map_maxima),
+        ranks=stored_ranks(count),
+        image_scores=describe_scores(image_values, image_bias),
+        map_maxima=describe_scores(pixel_values, pixel_bias),
     )
 
 
-def conformal_threshold(scores: NDArray[np.float64], target_fpr: float) -> float:
-    """The ceil((n + 1)(1 - fpr))-th smallest score; the largest where n is too small for it."""
-    rank = math.ceil((len(scores) + 1) * (1 - target_fpr) - 1e-9)
-    return float(np.sort(scores)[min(rank, len(scores)) - 1])
-
-
-def _quantiles(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(float(value) for value in np.quantile(values, QUANTILE_LEVELS))
+def _unbiased(
+    scores: HeldOutScores, full: NDArray[np.float64], lean: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Scores as the final bank of all pictures would give them, and the factor that was used."""
+    bias = estimate_bias(full, lean, share=scores.share, lean_share=scores.lean_share)
+    return full * bias, bias

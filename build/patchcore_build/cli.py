@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchcore_build import __version__
 from patchcore_build.cli_benchmark import add_benchmark_options
@@ -28,14 +28,20 @@ from patchcore_build.cli_options import (
 )
 from patchcore_build.config import BACKBONES
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
+from patchcore_runtime.thresholds import describe_calibration
+
+if TYPE_CHECKING:
+    from patchcore_build.fit import FitReport
 
 _LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"
-_EXAMPLES = """examples:
-  patchcore-build fit --dataset mvtec --category bottle --weights resnet18.pth \\
+_EXAMPLES = r"""examples:
+  patchcore-build fit --dataset mvtec --category bottle --weights resnet18.pth \
       --backbone resnet18 --output artifacts/bottle
   patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part
-  patchcore-build fit --dataset mvtec --category bottle --weights auto --quantize int8 \\
+  patchcore-build fit --dataset mvtec --category bottle --weights auto --quantize int8 \
       --output artifacts/bottle-int8
+  patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part \
+      --groups '(part\d+)_' --target-fpr 0.005 --review out/part --drop-suspects auto
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
@@ -91,6 +97,19 @@ def _add_fit(commands: Any) -> None:
     where.add_argument(
         "--skip-bad", action="store_true", help="leave out unreadable pictures and list them"
     )
+    where.add_argument(
+        "--groups", metavar="REGEX",
+        help="pictures whose names agree in the first group show one part and are held out "
+        r"together, for instance '(part\d+)_'",
+    )  # fmt: skip
+    where.add_argument(
+        "--review", type=Path, metavar="DIR",
+        help="write suspects.html there: the training pictures that look least like the others",
+    )  # fmt: skip
+    where.add_argument(
+        "--drop-suspects", type=_suspects, default=0, metavar="N|auto",
+        help="leave out the N most suspicious pictures, or those that stand out, and list them",
+    )  # fmt: skip
     add_network_options(fit)
     add_method_options(fit)
     fit.add_argument("--seed", type=int, metavar="N", help="of every random choice (default 0)")
@@ -130,6 +149,11 @@ def _add_demo_data(commands: Any) -> None:
     )
 
 
+def _suspects(text: str) -> int | str:
+    """An argparse type: how many pictures are dropped, or `auto`."""
+    return "auto" if text == "auto" else at_least(0)(text)
+
+
 def _gigabytes(text: str) -> float:
     """An argparse type: a size; infinity and NaN are none."""
     if not 0 <= float(text) < math.inf:
@@ -161,31 +185,40 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             checkpoints=arguments.checkpoint,
             test_set=_test_set(arguments.dataset, arguments.category),
             force=arguments.force,
+            groups=arguments.groups,
+            review=arguments.review,
+            drop_suspects=arguments.drop_suspects,
         )
     )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
     height, width = report.input_size
-    calibration = report.calibration
     for line in report.skipped:
         print(f"skipped: {line}")
+    for line in report.dropped:
+        print(f"dropped: {line}")
     strays = f", {report.strays} other files ignored" if report.strays else ""
     print(f"pictures: {report.images}{source}{strays}; input {height} x {width} px")
+    _print_view(report)
+    print(f"memory bank: {report.rows} rows")
+    for name, words in describe_calibration(report.calibration).items():
+        print(f"{name}: {words}")
+    if report.quantization is not None:
+        _print_quantization(report.quantization)
+    if arguments.review:
+        print(f"review: {arguments.review / 'suspects.html'}")
+    print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
+    print(f"artifact: {report.artifact}")
+    return 0
+
+
+def _print_view(report: "FitReport") -> None:
+    """What of the input is looked at, and how it is cut; nothing where it is all, and whole."""
     if report.tiles > 1:
         print(f"tiles: {report.tiles} of each picture")
     if report.region_share < 1:
         print(f"region of interest: {report.region_share:.1%} of the input")
-    print(f"memory bank: {report.rows} rows")
-    print(
-        f"thresholds: image {calibration.image_threshold:.4g}, pixel "
-        f"{calibration.pixel_threshold:.4g} (held out, {calibration.folds} folds)"
-    )
-    if report.quantization is not None:
-        _print_quantization(report.quantization)
-    print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
-    print(f"artifact: {report.artifact}")
-    return 0
 
 
 def _test_set(dataset: Path | None, category: str) -> Path | None:

@@ -7,7 +7,7 @@ done after a projection, or for picked rows only, and the store is half as large
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,12 @@ class FeatureStore:
         return self._tiles * self._patches_per_tile
 
     @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the whole input's patch grid."""
+        height, width = self.layer2.shape[1:3]
+        return (height, width) if self.grid is None else self.grid.cells
+
+    @property
     def _tiles(self) -> int:
         return 1 if self.grid is None else self.grid.tiles
 
@@ -67,6 +73,27 @@ class FeatureStore:
             patches = np.flatnonzero(inside if self.grid is None else self.grid.pieces(inside))
         rows: NDArray[np.int64] = (images[:, None] * self.patches_per_image + patches).ravel()
         return rows
+
+    def tiles_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the tiles of some pictures."""
+        tiles: NDArray[np.int64] = (images[:, None] * self._tiles + np.arange(self._tiles)).ravel()
+        return tiles
+
+    def owned_rows(self, image: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of some patches of one picture, by number on the grid of the whole input.
+
+        Of several tiles that see a patch, the one that owns it is meant.
+        """
+        start = image * self.patches_per_image
+        if self.grid is None:
+            return start + places
+        rows = np.empty(self.grid.cells, np.int64)
+        numbers = np.arange(self._patches_per_tile).reshape(self.layer2.shape[1:3])
+        for tile in range(self.grid.tiles):
+            owned = self.grid.owned(tile)
+            self.grid.piece(rows, tile)[owned] = tile * numbers.size + numbers[owned]
+        found: NDArray[np.int64] = start + rows.ravel()[places]
+        return found
 
     def as_network_output(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """One picture's layers as the network gives them: (T, C2, h, w), (T, C3, h/2, w/2)."""
@@ -127,6 +154,20 @@ class FeatureStore:
         tall = np.tensordot(rows, coarse, axes=1)  # (h, w/2, d)
         fine: NDArray[np.float32] = columns @ tall
         return fine
+
+
+def keep_pictures(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
+    """The features of some pictures only, moved up in place: the old store is spent.
+
+    Args:
+        store: Features of N pictures.
+        kept: Numbers of those to keep, ascending.
+    """
+    tiles = store.tiles_of(kept)
+    for place, tile in enumerate(tiles):
+        if place < tile:
+            store.layer2[place], store.layer3[place] = store.layer2[tile], store.layer3[tile]
+    return replace(store, layer2=store.layer2[: len(tiles)], layer3=store.layer3[: len(tiles)])
 
 
 class Storage:

@@ -24,24 +24,28 @@ from patchcore_build.progress import progress_bar
 from patchcore_build.roi import write_region
 from patchcore_build.training_inputs import Inputs
 from patchcore_runtime.artifact import FEATURES_ONNX, Artifact
+from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut, Tail
 from patchcore_runtime.detector import Detector
-from patchcore_runtime.manifest import Calibration, HeatmapRange
 from patchcore_runtime.memory_bank import MemoryBank
 
 LARGEST_LOSS = 0.005  # of image and of pixel AUROC, against float32
 NOT_MEASURED = "not measured: no test set"
 _COMPARED_IMAGES = 16
+_ONE_SCORE = HeldOut(bias=1.0, values=(1.0,), tail=Tail(level=1.0, share=1.0, scale=1.0, shape=0.0))
 _NO_CALIBRATION_YET = Calibration(
     method="none",
     images=1,
+    groups=1,
     folds=1,
     target_fpr=0.01,
-    image_threshold=0.0,
+    image_threshold=1.0,
+    image_interval=(1.0, 1.0),
     pixel_threshold=1.0,
+    pixel_interval=(1.0, 1.0),
     heatmap=HeatmapRange(low=0.0, high=2.0),
-    quantile_levels=(),
-    image_score_quantiles=(),
-    map_maximum_quantiles=(),
+    ranks=(1,),
+    image_scores=_ONE_SCORE,
+    map_maxima=_ONE_SCORE,
 )
 
 

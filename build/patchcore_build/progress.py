@@ -1,9 +1,11 @@
-"""Tell a person how far a long step is: a bar with an ETA on a terminal, silence elsewhere.
+"""How far a long step is, and how long each took.
 
-label, total -> callback(done, total), as the long functions of this package take it.
+label, total -> callback(done, total), as the long functions of this package take it; a bar with an
+ETA on a terminal, silence elsewhere. Stage names -> seconds.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,3 +29,17 @@ def progress_bar(label: str, unit: str = "it") -> Iterator[Progress]:
 
 def silent(done: int, total: int | None) -> None:
     """The callback of those who do not want to know."""
+
+
+class Stopwatch:
+    """Seconds per named stage; a stage may come several times."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

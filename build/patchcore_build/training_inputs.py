@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,17 @@ def load_inputs(
         grid=grid,
         region=region,
         roi=found,
+    )
+
+
+def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
+    """Some of the pictures only, by number, ascending; the geometry stays."""
+    tiles = inputs.grid.tiles
+    return replace(
+        inputs,
+        pixels=inputs.pixels[(kept[:, None] * tiles + np.arange(tiles)).ravel()],
+        names=tuple(inputs.names[image] for image in kept),
+        paths=tuple(inputs.paths[image] for image in kept),
     )
 
 

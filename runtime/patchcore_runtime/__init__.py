@@ -4,14 +4,20 @@
 
     detector = Detector.load("artifacts/bottle")
     result = detector.predict("shot_0042.png")  # path, PIL image or uint8 (H, W, 3) RGB
-    result.score, result.is_anomalous, result.anomaly_map
+    result.score, result.is_anomalous, result.p_value, result.anomaly_map
 
 Importing is light; onnxruntime is imported when a detector loads.
 """
 
 from patchcore_runtime.artifact import Artifact
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.errors import ArtifactError, ImageError, PatchCoreError, ProviderError
+from patchcore_runtime.errors import (
+    ArtifactError,
+    ImageError,
+    PatchCoreError,
+    ProviderError,
+    ThresholdError,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,4 +28,5 @@ __all__ = [
     "PatchCoreError",
     "ProviderError",
     "Result",
+    "ThresholdError",
 ]

@@ -20,10 +20,11 @@ from patchcore_runtime.artifact import Artifact
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.detector import Detector, Result, Search
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.manifest import Index
+from patchcore_runtime.manifest import Index, Training
 from patchcore_runtime.ordered_work import work_in_order, workers_for
 from patchcore_runtime.preprocess import SUFFIXES, read_image
 from patchcore_runtime.session import CPU, usable_cores
+from patchcore_runtime.thresholds import describe_calibration
 
 _EXAMPLES = """examples:
   patchcore-runtime check artifacts/bottle
@@ -31,6 +32,7 @@ _EXAMPLES = """examples:
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
   patchcore-runtime score artifacts/bottle photos/ --search exact
   patchcore-runtime score artifacts/bottle photos/ --roi mask.png
+  patchcore-runtime score artifacts/bottle photos/ --target-fpr 0.001
   patchcore-runtime info artifacts/bottle
 """
 
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--roi", metavar="MASK", type=Path,
         help="look only where this picture of a photograph is white, inside the artifact's region",
     )  # fmt: skip
+    _add_threshold_options(score)
     _add_session_options(score)
     check = _command(
         commands, "check", _check, "verify checksums and run the artifact's own self-test here"
@@ -90,6 +93,19 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_threshold_options(command: argparse.ArgumentParser) -> None:
+    either = command.add_mutually_exclusive_group()
+    either.add_argument(
+        "--threshold", type=float, metavar="X",
+        help="image threshold in place of the artifact's; in the unit of the score",
+    )  # fmt: skip
+    either.add_argument(
+        "--target-fpr", type=float, metavar="R",
+        help="share of good parts that may be flagged, in place of the one the artifact was "
+        "fitted for; image and pixel threshold follow from its held-out scores",
+    )  # fmt: skip
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -109,6 +125,8 @@ def _score(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         providers=arguments.providers.split(","),
         search=arguments.search,
         roi=arguments.roi,
+        threshold=arguments.threshold,
+        target_fpr=arguments.target_fpr,
     )
     rows: list[dict[str, Any]] = []
     score = partial(_score_one, detector, arguments.maps)
@@ -135,6 +153,8 @@ def _score_one(detector: Detector, maps: Path | None, picture: tuple[Path, str])
         "image": str(path),
         "score": result.score,
         "threshold": result.threshold,
+        "score_ratio": result.score_ratio,
+        "p_value": result.p_value,
         "is_anomalous": result.is_anomalous,
         "peak": list(result.peak),
     }
@@ -190,7 +210,10 @@ def _map_path(maps: Path, name: str) -> Path:
 
 
 def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
-    columns = ("image", "score", "threshold", "is_anomalous", "peak_y", "peak_x", "error")
+    columns = (
+        "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "peak_y", "peak_x",
+        "error",
+    )  # fmt: skip
     writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
     writer.writeheader()
     for row in rows:
@@ -243,7 +266,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     lines = {
         "category": manifest.training.category,
         "recipe": f"{config.get('recipe', '?')}, seed {config.get('seed', '?')}",
-        "trained on": f"{len(manifest.training.images)} pictures",
+        "trained on": _training(manifest.training),
         "backbone": manifest.features.backbone,
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
         "looks at": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
@@ -251,12 +274,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "memory bank": f"{bank.rows} rows of {channels}",
         "index": _index_line(manifest.index),
         "image score": manifest.scoring.image_score,
-        "image threshold": f"{calibration.image_threshold:.6g}",
-        "pixel threshold": f"{calibration.pixel_threshold:.6g}",
-        "calibration": (
-            f"{calibration.method}, {calibration.images} pictures in {calibration.folds} folds, "
-            f"target false-alarm rate {calibration.target_fpr:.3g}"
-        ),
+        **describe_calibration(calibration),
         "made with": made,
     }
     for name, value in lines.items():
@@ -271,3 +289,9 @@ def _index_line(index: Index) -> str:
         f"{index.kind}, effort {index.effort}, recall {index.recall:.4f}, "
         f"scores within {index.score_change:.2%} of the exact search's, as measured"
     )
+
+
+def _training(training: Training) -> str:
+    dropped = len(training.dropped)
+    left_out = f", {dropped} suspicious ones dropped" if dropped else ""
+    return f"{len(training.images)} pictures{left_out}"

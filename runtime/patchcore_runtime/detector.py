@@ -3,6 +3,7 @@
 preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et al. 2021.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
 from patchcore_runtime.region import Region, narrower, read_region
 from patchcore_runtime.session import CPU, open_session
+from patchcore_runtime.thresholds import p_value, with_thresholds
 from patchcore_runtime.tiling import TileGrid
 
 Search = Literal["auto", "exact", "int8"]
@@ -30,6 +32,7 @@ class Result:
     """What a detector says of one picture. Larger is stranger; scores are never clamped."""
 
     score: float
+    p_value: float  # share of good pictures at least as strange, from held-out scores
     threshold: float  # of `score`
     pixel_threshold: float  # of `anomaly_map`
     anomaly_map: NDArray[np.float32]  # (H, W), input geometry
@@ -41,6 +44,11 @@ class Result:
     def is_anomalous(self) -> bool:
         """Whether the score lies above its threshold."""
         return self.score > self.threshold
+
+    @property
+    def score_ratio(self) -> float:
+        """The score in units of its threshold: above 1 is anomalous, and never clamped."""
+        return self.score / self.threshold
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -106,7 +114,7 @@ class Detector:
         )
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - keywords, each about another thing
         cls,
         folder: str | Path,
         *,
@@ -115,6 +123,8 @@ class Detector:
         verify: bool = True,
         search: Search = "auto",
         roi: str | Path | None = None,
+        threshold: float | None = None,
+        target_fpr: float | None = None,
     ) -> "Detector":
         """Open an artifact folder.
 
@@ -128,18 +138,27 @@ class Detector:
                 products, faster where patches are long and the bank is large.
             roi: Mask picture of a photograph, white where to look, inside of the artifact's own
                 region; thresholds stay as they are.
+            threshold: Image threshold in place of the artifact's, above 0.
+            target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
+                threshold follow from the held-out scores that the artifact stores.
 
         Raises:
             ArtifactError: a file is missing, altered, or of an unknown version.
             ProviderError: a provider, or the library of the index, is not to be had here.
             ImageError: `roi` is no mask that fits the artifact.
+            ThresholdError: both of the last two, or one out of range.
         """
         artifact = Artifact.open(folder, verify=verify)
-        return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
+        manifest = artifact.manifest
+        calibration = with_thresholds(
+            manifest.calibration, threshold=threshold, target_fpr=target_fpr
+        )
+        asked = Artifact(artifact.folder, dataclasses.replace(manifest, calibration=calibration))
+        return cls(asked, threads=threads, providers=providers, search=search, roi=roi)
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
+        """What the artifact says of itself, with the thresholds asked for at load."""
         return self.artifact.manifest
 
     @property
@@ -183,6 +202,7 @@ class Detector:
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
+            p_value=p_value(calibration, calibration.image_scores, scores.score),
             threshold=calibration.image_threshold,
             pixel_threshold=calibration.pixel_threshold,
             anomaly_map=scores.anomaly_map,

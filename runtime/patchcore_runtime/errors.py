@@ -3,7 +3,8 @@
     PatchCoreError
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
     ├── ImageError       a picture cannot be read or does not fit the artifact
-    └── ProviderError    onnxruntime or an optional library cannot do here what was asked for
+    ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
+    └── ThresholdError   a threshold or false-alarm rate the artifact cannot give
 
 Messages are one line: where, what was expected, what came, what to do.
 `patchcore_build.errors` adds the errors of the workshop under the same root.
@@ -24,3 +25,7 @@ class ImageError(PatchCoreError):
 
 class ProviderError(PatchCoreError):
     """An execution provider of onnxruntime or an optional library is not to be had here."""
+
+
+class ThresholdError(PatchCoreError):
+    """A threshold or false-alarm rate the artifact cannot give."""

@@ -1,0 +1,148 @@
+"""JSON text -> frozen dataclasses, strictly: nothing missing, unknown, repeated or out of range.
+
+Two programs that read one file must not disagree about it, so whatever JSON readers treat in
+different ways is refused (RFC 8259, sections 4 and 6).
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+from patchcore_runtime.errors import ArtifactError
+
+__all__ = ["build", "check", "parse_json"]
+
+_T = TypeVar("_T")
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text says; numbers beyond float64, NaN and repeated names are refused.
+
+    Raises:
+        ValueError: it is no such text.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(
+        text,
+        parse_constant=_refuse_constant,
+        parse_float=_parse_float,
+        object_pairs_hook=_without_repeats,
+    )
+
+
+def build(cls: type[_T], data: object, where: str, path: str) -> _T:
+    """One dataclass from one JSON object: every field there, typed, in range, and none unknown.
+
+    Args:
+        cls: Its fields are numbers, texts, literals, tuples, dictionaries and such classes; it
+            refuses values by `check`.
+        data: What JSON gave.
+        where: The file, for the refusal.
+        path: Names above this object, with dots; empty at the top.
+
+    Raises:
+        ArtifactError: says which field and why.
+    """
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{where}: {path or 'top'}: expected an object, got {_name(data)}")
+    hints = typing.get_type_hints(cls)
+    dotted = f"{path}." if path else ""
+    for name in data:
+        if name not in hints:
+            raise ArtifactError(f"{where}: {dotted}{name}: unknown field; copy the folder again")
+    values = {}
+    for name, hint in hints.items():
+        if name not in data:
+            raise ArtifactError(f"{where}: {dotted}{name}: missing; copy the folder again")
+        values[name] = _convert(hint, data[name], where, dotted + name)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {dotted}{error}") from None
+
+
+def _convert(hint: Any, value: object, where: str, path: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where, path)  # type: ignore[arg-type]
+    if origin is Literal:
+        _expect(
+            value in typing.get_args(hint), where, path, f"one of {typing.get_args(hint)}", value
+        )
+        return value
+    if origin is tuple:
+        return _convert_tuple(hint, value, where, path)
+    if origin is dict:
+        _expect(isinstance(value, dict), where, path, "an object", value)
+        return value
+    if hint is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        _expect(is_number, where, path, "a number", value)
+        number = _finite(value)  # type: ignore[arg-type]
+        _expect(math.isfinite(number), where, path, "a finite number", value)
+        return number
+    same = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+    _expect(same, where, path, f"{hint.__name__}", value)
+    return value
+
+
+def _convert_tuple(hint: Any, value: object, where: str, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ArtifactError(f"{where}: {path}: expected a list, got {_name(value)}")
+    kinds = typing.get_args(hint)
+    if kinds[-1] is not Ellipsis:
+        _expect(len(value) == len(kinds), where, path, f"{len(kinds)} entries", len(value))
+    return tuple(_convert(kinds[0], item, where, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+def _finite(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _expect(holds: bool, where: str, path: str, expected: str, got: object) -> None:
+    if not holds:
+        shown = json.dumps(got) if isinstance(got, int | float | str) else _name(got)
+        raise ArtifactError(
+            f"{where}: {path}: expected {expected}, got {shown[:80]}; copy the folder again"
+        )
+
+
+def check(holds: bool, field: str, expected: str) -> None:
+    """Refuse a value inside of a class's `__post_init__`; `build` adds where it stands.
+
+    Raises:
+        ValueError: `holds` is false; names field and expectation.
+    """
+    if not holds:
+        raise ValueError(f"{field}: expected {expected}")
+
+
+def _name(value: object) -> str:
+    return "null" if isinstance(value, types.NoneType) else type(value).__name__
+
+
+def _refuse_constant(token: str) -> object:
+    raise ValueError(f"{token} is not a JSON number")
+
+
+def _parse_float(token: str) -> float:
+    value = float(token)
+    if not math.isfinite(value):
+        raise ValueError(f"{token} is larger than float64 can be")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a repeated name JSON readers take the first or the last: two programs would disagree."""
+    whole = dict(pairs)
+    if len(whole) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{repeated} is given twice")
+    return whole
