@@ -1,6 +1,7 @@
 """Laws of the region of interest: what lies outside counts nowhere; nothing comes in from it."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from patchcore_build.aupro import PixelScores
 from patchcore_build.evaluate import evaluate
 from patchcore_build.roi import fill_polygon, plan_region
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
+from patchcore_runtime.cli import main
 from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.region import Region, read_region
@@ -276,3 +278,16 @@ def test_an_evaluation_leaves_out_what_lies_outside(resolution, photos, mask, tm
     inside = Detector.load(artifact).predict(root / "test" / "spot" / "0.png")
     assert found.pixel_auroc > 0.9
     assert inside.score > max(image.score for image in found.images if not image.is_anomalous)
+
+
+def test_the_command_line_takes_a_mask_and_refuses_it_in_one_line(
+    tiny_artifact, photos, mask, tmp_path, capsys
+):
+    picture = photos / "000.png"
+    assert main(["score", str(tiny_artifact), str(picture), "--roi", str(mask)]) == 0
+    score = json.loads(capsys.readouterr().out)["score"]
+    assert score == Detector.load(tiny_artifact, roi=mask).predict(picture).score
+    assert score <= Detector.load(tiny_artifact).predict(picture).score
+    assert main(["score", str(tiny_artifact), str(picture), "--roi", str(tmp_path / "no.png")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"patchcore-runtime: {tmp_path / 'no.png'}: no such file\n")
