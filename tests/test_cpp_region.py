@@ -9,6 +9,7 @@ from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
 from patchcore_runtime import Detector, PatchCoreError
+from patchcore_runtime.cli import main
 from test_cpp_runner import BINARY, assert_same, rows_of, run
 from test_region import write_mask
 
@@ -33,29 +34,23 @@ def ragged_artifact(request, tmp_path_factory, photos, ragged_mask):
     return make_artifact(folder, photos, tiny_config(request.param), roi=ragged_mask)
 
 
-def pythons_rows(artifact, pictures, **options):
-    detector = Detector.load(artifact, threads=1, **options)
-    results = [detector.predict(picture) for picture in pictures]
-    return [
-        {
-            "image": str(picture),
-            "score": result.score,
-            "threshold": result.threshold,
-            "is_anomalous": result.is_anomalous,
-            "peak": list(result.peak),
-        }
-        for picture, result in zip(pictures, results, strict=True)
-    ]
+def pythons_rows(artifact, pictures, capsys, *options):
+    """What `patchcore-runtime score` prints."""
+    capsys.readouterr()
+    assert main(["score", str(artifact), *map(str, pictures), *map(str, options)]) == 0
+    return rows_of(capsys.readouterr().out)
 
 
-def test_a_region_gets_the_same_scores_peaks_and_zeros_in_both(ragged_artifact, photos, tmp_path):
+def test_a_region_gets_the_same_scores_peaks_and_zeros_in_both(
+    ragged_artifact, photos, tmp_path, capsys
+):
     pictures = sorted(photos.iterdir())
     code, stdout, stderr = run(ragged_artifact, *pictures, "--maps", tmp_path / "maps")
     assert code == 0, stderr
     rows = rows_of(stdout)
     for row in rows:
         row.pop("map")
-    assert_same(rows, pythons_rows(ragged_artifact, pictures))
+    assert_same(rows, pythons_rows(ragged_artifact, pictures, capsys))
     detector = Detector.load(ragged_artifact)
     unit = 4 * detector.manifest.calibration.heatmap.high / 65535
     for picture in pictures:
@@ -68,15 +63,15 @@ def test_a_region_gets_the_same_scores_peaks_and_zeros_in_both(ragged_artifact, 
 
 
 @pytest.mark.parametrize("size", [(80, 120), (160, 240), (53, 79), (41, 61)])
-def test_a_mask_at_load_is_taken_alike_in_both(size, cropped_artifact, photos, tmp_path):
+def test_a_mask_at_load_is_taken_alike_in_both(size, cropped_artifact, photos, tmp_path, capsys):
     rng = np.random.default_rng(sum(size))
     mask = np.kron(rng.random((6, 9)) < 0.5, np.ones((30, 30), bool))[: size[0], : size[1]]
     Image.fromarray(mask).save(tmp_path / "mask.png")
     pictures = sorted(photos.iterdir())
-    code, stdout, stderr = run(cropped_artifact, *pictures, "--roi", tmp_path / "mask.png")
+    options = ("--roi", tmp_path / "mask.png")
+    code, stdout, stderr = run(cropped_artifact, *pictures, *options)
     assert code == 0, stderr
-    roi = tmp_path / "mask.png"
-    assert_same(rows_of(stdout), pythons_rows(cropped_artifact, pictures, roi=roi))
+    assert_same(rows_of(stdout), pythons_rows(cropped_artifact, pictures, capsys, *options))
 
 
 def spoilt_files(path):

@@ -26,7 +26,7 @@ def tiled_artifact(request, tmp_path_factory, photos):
 
 @pytest.mark.parametrize("search", ["engine", "portable"])
 def test_tiles_give_the_same_scores_peaks_and_maps_in_both(
-    search, tiled_artifact, photos, tmp_path
+    search, tiled_artifact, photos, tmp_path, capsys
 ):
     spoilt = striped_photo(70)
     spoilt[30:50, 50:60] = 255  # lies on a border of tiles
@@ -38,7 +38,7 @@ def test_tiles_give_the_same_scores_peaks_and_maps_in_both(
     rows = rows_of(stdout)
     for row in rows:
         row.pop("map")
-    assert_same(rows, pythons_rows(tiled_artifact, pictures))
+    assert_same(rows, pythons_rows(tiled_artifact, pictures, capsys))
     detector = Detector.load(tiled_artifact)
     unit = 4 * detector.manifest.calibration.heatmap.high / 65535
     for picture in pictures:
