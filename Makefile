@@ -7,7 +7,7 @@ DEMO := out/demo
 # Where `make bench` looks for real pictures and weights; without them it uses the demo's.
 SHARED ?= ../shared
 
-.PHONY: demo cpp fuzz test check fix wheels lean bench bench-peers clean help
+.PHONY: demo cpp fuzz test check fix wheels lean bench bench-scaling bench-peers clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -86,8 +86,15 @@ lean: wheels ## Prove that the runtime wheel alone, in an empty environment, sco
 	out/lean/bin/patchcore-runtime score artifacts/tiny artifacts/tiny/selftest.png
 	out/lean/bin/python -m pip list --format=freeze
 
+# BENCH_OPTIONS="--only score,coldstart" measures some sections again, --quick only tries it.
+BENCH_OPTIONS ?=
 bench: $(READY) ## Measure on this machine; writes benchmarks/results.md and results.json
-	$(BIN)/python benchmarks/run.py --shared $(SHARED)
+	$(BIN)/python benchmarks/run.py --shared $(SHARED) $(BENCH_OPTIONS)
+
+# SCALING_OPTIONS="--only images --images 5000" adds a point.
+SCALING_OPTIONS ?=
+bench-scaling: $(READY) ## Measure how cost grows with pictures, coreset and resolution
+	$(BIN)/python benchmarks/scaling.py --shared $(SHARED) $(SCALING_OPTIONS)
 
 PEERS := out/peers-venv
 $(PEERS)/.ready: benchmarks/peers-requirements.txt

@@ -13,11 +13,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from patchcore_build.machine import describe_machine
 from patchcore_runtime.artifact import Artifact
+from tables import table
 
 RESULTS = Path(__file__).parent / "cpp_runner"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -117,24 +119,23 @@ def _markdown(results: dict[str, Any]) -> str:
         f"Whole processes with their start, taking turns; medians of {results['rounds']} rounds.",
         "The machine is shared: trust the ratios, taken round by round, before the times.",
     ]
+    head = ["program", "images/s", "speed / Python", "CPU ms a picture", "peak MiB", "to Python"]
     for case in results["cases"]:
-        lines += [
-            "",
-            _title(case),
-            "",
-            "| program | images/s | speed / Python | CPU ms a picture | peak MiB | to Python |",
-            "|---|--:|--:|--:|--:|--:|",
-        ]
-        python = case["median"]["Python runtime"]
-        for name, of in case["median"].items():
-            lines.append(
-                f"| {name} | {case['pictures'] / of['seconds']:.1f} "
-                f"| {case['median_speed_ratio'][name]:.2f} "
-                f"| {1e3 * of['cpu_seconds'] / case['pictures']:.1f} "
-                f"| {of['peak_memory_mib']:.0f} "
-                f"| {of['peak_memory_mib'] / python['peak_memory_mib']:.2f} |"
-            )
+        lines += ["", _title(case), "", *table(head, _rows(case))]
     return "\n".join(lines) + "\n"
+
+
+def _rows(case: dict[str, Any]) -> Iterator[list[str]]:
+    python = case["median"]["Python runtime"]
+    for name, of in case["median"].items():
+        yield [
+            name,
+            f"{case['pictures'] / of['seconds']:.1f}",
+            f"{case['median_speed_ratio'][name]:.2f}",
+            f"{1e3 * of['cpu_seconds'] / case['pictures']:.1f}",
+            f"{of['peak_memory_mib']:.0f}",
+            f"{of['peak_memory_mib'] / python['peak_memory_mib']:.2f}",
+        ]
 
 
 def _title(case: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Job = dict[str, Any]
@@ -37,7 +38,14 @@ def serve(tasks: Mapping[str, Callable[[Job], Step]]) -> None:
 
 
 def peak_mb(who: int = resource.RUSAGE_SELF) -> float:
-    """The most memory that was resident at any time, in MiB (Linux counts in KiB)."""
+    """The most memory that was resident at any time, in MiB (Linux counts in KiB).
+
+    Of this process, what it took since it began this program: getrusage's peak may be that of the
+    parent, from which it was forked.
+    """
+    status = Path("/proc/self/status")
+    if who == resource.RUSAGE_SELF and status.is_file():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
     return resource.getrusage(who).ru_maxrss / 1024
 
 

@@ -37,7 +37,7 @@ class Arena:
         for path in (self.category, self.resnet18):
             if not path.exists():
                 raise SystemExit(f"{path}: not there; point --shared to the folder that has it")
-        if not self.stable.peers_python.is_file():
+        if self.stable.peers_python is None or not self.stable.peers_python.is_file():
             raise SystemExit(f"{self.stable.peers_python}: not there; run `make bench-peers`")
 
     def training_pictures(self) -> list[str]:

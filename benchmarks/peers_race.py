@@ -6,7 +6,6 @@ meet no others; it may use as many cores as the race allows. Whoever is not runn
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from figures import spread
+
 HERE = Path(__file__).resolve().parent
+GUESTS = ("peer_anomalib.py", "peer_amazon.py", "peer_search.py")  # live in the peers' environment
 Contestant = tuple[str, dict[str, Any]]  # program beside this file, job
 Record = dict[str, Any]
 
@@ -22,7 +24,7 @@ Record = dict[str, Any]
 class Stable:
     """Where contestants live: the two environments, and the folder they work in."""
 
-    def __init__(self, *, peers_python: Path, folder: Path) -> None:
+    def __init__(self, *, folder: Path, peers_python: Path | None = None) -> None:
         self.folder = folder
         self.peers_python = peers_python
         self._log = folder / "log.txt"
@@ -30,12 +32,12 @@ class Stable:
     def start(self, contestant: Contestant, threads: int) -> "Worker":
         """Start one on `threads` cores; it loads while we wait for the first answer."""
         program, job = contestant
-        ours = program == "peer_ours.py"
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-        if not ours:  # their imports are theirs alone, and nobody reaches for a hub
+        python = sys.executable
+        if program in GUESTS:  # their imports are theirs alone, and nobody reaches for a hub
             environment = {n: v for n, v in environment.items() if n != "PYTHONPATH"}
             environment["HF_HUB_OFFLINE"] = "1"
-        python = sys.executable if ours else str(self.peers_python)
+            python = str(self.peers_python)
         with _cores(threads), self._log.open("a") as log:
             process = subprocess.Popen(
                 [python, str(HERE / program), json.dumps(job | {"threads": threads})],
@@ -97,8 +99,8 @@ def race(
 ) -> dict[str, Record]:
     """Let all take turns, `rounds` times `laps` runs each, after `warm_up` runs that do not count.
 
-    Returns for each: median and 95th percentile of the seconds, their number, peak memory, and
-    what the last run told.
+    Returns for each: median and percentiles of the seconds, their number, peak memory, and what
+    the last run told.
     """
     workers = {who: stable.start(job, threads) for who, job in contestants.items()}
     for worker in workers.values():
@@ -116,11 +118,8 @@ def race(
 
 def summary(seconds: list[float], answer: Record) -> Record:
     """The figures of one contestant."""
-    ordered = sorted(seconds)
     return {
-        "seconds": statistics.median(ordered),
-        "p95": ordered[round(0.95 * (len(ordered) - 1))] if len(ordered) > 1 else None,
-        "runs": len(ordered),
+        **spread(seconds),
         "peak_mb": answer["result"].get("peak_mb", answer["peak_mb"]),
         "result": answer["result"],
     }

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from peers_table import Target
+from headlines import Target
 
 SHARES = {"1 %": 0.01, "10 %": 0.1}
 WIDE = "wide_resnet50_2"

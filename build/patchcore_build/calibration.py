@@ -83,6 +83,7 @@ def score_held_out(
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
             progress(done, 2 * count)
+        del rows, scorer  # before the next ones are made
     return HeldOutScores(
         image_scores=full_scores[:, 0],
         map_maxima=full_scores[:, 1],

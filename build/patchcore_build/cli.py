@@ -115,7 +115,8 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("--seed", type=int, metavar="N", help="of every random choice (default 0)")
     fit.add_argument(
         "--memory-budget-gb", type=_gigabytes, default=8.0, metavar="N",
-        help="features beyond it go to files (default 8)",
+        help="of inputs, features, coreset and bank; what does not fit goes to files in TMPDIR. "
+        "MindSpore and the network come on top, about 1 GB (default 8)",
     )  # fmt: skip
     fit.add_argument(
         "--checkpoint", type=Path, metavar="DIR",

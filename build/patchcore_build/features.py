@@ -24,6 +24,9 @@ from patchcore_runtime.session import open_session
 from patchcore_runtime.tiling import CELL_PX, TileGrid
 
 BATCH = 8
+# How often a bank is in memory at most, while its index.mindir is written and loaded again.
+_BANK_COPIES = 5
+_PAIRS_AT_ONCE = 2**22  # of rows whose distance is taken
 Images = NDArray[np.uint8]
 Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -171,12 +174,19 @@ def keep_pictures(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
 
 
 class Storage:
-    """Where large arrays go: memory up to a budget, then files in a folder that is not kept."""
+    """Where large arrays go: memory up to a budget, then files in a folder that is not kept.
+
+    Pages of those files may be cached in memory; the kernel takes them back when it needs them.
+    """
 
     def __init__(self, folder: Path, *, budget_bytes: int) -> None:
         self._folder = folder
         self.left = budget_bytes  # what is not yet allocated in memory
         self._files = 0
+
+    def set_aside(self, size: int) -> None:
+        """Keep bytes of the budget for what others will allocate; all that is left at most."""
+        self.left = max(0, self.left - size)
 
     def allocate(self, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
         """An uninitialised array; memory-mapped where what is left of the budget is too small.
@@ -237,6 +247,7 @@ def extract_features(
     *,
     upsampling: Upsampling,
     storage: Storage,
+    bank_rows: int = 0,
     progress: Progress = silent,
 ) -> FeatureStore:
     """Run the network over all pictures, in batches, into preallocated arrays.
@@ -248,6 +259,7 @@ def extract_features(
         inputs: Preprocessed pictures or their tiles, uint8 (N·T, H, W, 3), N >= 1.
         upsampling: How layer3 will be brought to layer2's grid.
         storage: Where the arrays are put.
+        bank_rows: Rows of the bank that will be made of them; its share of the budget is set aside.
         progress: Told how many pictures are done.
     """
     count = len(inputs)
@@ -255,6 +267,8 @@ def extract_features(
     for start in range(0, count, BATCH):
         layers = [layer.transpose(0, 2, 3, 1) for layer in network(inputs[start : start + BATCH])]
         if not stores:
+            row_bytes = 4 * sum(layer.shape[3] for layer in layers)
+            storage.set_aside(_BANK_COPIES * bank_rows * row_bytes)
             stores = [storage.allocate((count, *layer.shape[1:])) for layer in layers]
         for store, layer in zip(stores, layers, strict=True):
             store[start : start + BATCH] = layer
@@ -290,7 +304,7 @@ def _nearest_rows(
 ) -> NDArray[np.int32]:
     """The `count` nearest rows of each row, itself first, then by distance, then by number."""
     nearest = np.empty((len(bank), count), np.int32)
-    step = 512
+    step = max(1, min(512, _PAIRS_AT_ONCE // len(bank)))  # about 20 bytes a pair
     for start in range(0, len(bank), step):
         block = slice(start, min(len(bank), start + step))
         squares = norms - 2 * (bank[block] @ bank.T)

@@ -56,8 +56,12 @@ class Frame:
 
     def rows(self, vectors: NDArray[np.float32]) -> NDArray[np.float16]:
         """Bank rows (M, D) -> the other factor before its transpose, (M, D + 4)."""
-        rounded, halves = self._rounded(vectors)
-        return np.concatenate([rounded, np.ones_like(halves), halves], axis=1).astype(np.float16)
+        factor = np.empty((len(vectors), vectors.shape[1] + 4), np.float16)
+        for start in range(0, len(vectors), BLOCK_ROWS):  # float64 takes ten times their bytes
+            part = slice(start, start + BLOCK_ROWS)
+            rounded, halves = self._rounded(vectors[part])
+            factor[part] = np.concatenate([rounded, np.ones_like(halves), halves], axis=1)
+        return factor
 
     def _rounded(
         self, vectors: NDArray[np.float32]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from patchcore_build.banks import Pictures, bank_of, choose_rows, open_scorer
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config
-from patchcore_build.coreset import projection_size, random_projection
+from patchcore_build.coreset import coreset_size, projection_size, random_projection
 from patchcore_build.coreset_checkpoint import make_folder
 from patchcore_build.device import Device
 from patchcore_build.features import (
@@ -54,12 +54,14 @@ class Learner:
 
     def features(self, network: Network, inputs: Inputs) -> FeatureStore:
         """Both layers of every picture."""
+        patches = inputs.pixels[..., 0].size // 64
         with self.clock.stage("features"), progress_bar("features", "image") as progress:
             store = extract_features(
                 network,
                 inputs.pixels,
                 upsampling=self.config.layer3_upsampling,
                 storage=self.storage,
+                bank_rows=coreset_size(patches, self.config.coreset_ratio),
                 progress=progress,
             )
         return replace(store, grid=inputs.grid, region=inputs.roi)
@@ -154,7 +156,10 @@ class Learner:
             product = DeviceProduct()
         # A sorted copy saves a fifth of the coreset's time: not worth more than some of the budget.
         budget = self.storage.left // _COPY_SHARE
-        return PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
+        cloud = PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
+        if cloud.loaded:
+            self.storage.set_aside(projected.nbytes)
+        return cloud
 
 
 def without(

@@ -5,6 +5,7 @@ folder's.
 """
 
 import hashlib
+import math
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from patchcore_build.config import Config, plan_grid, plan_preprocessing
 from patchcore_build.errors import DatasetError
 from patchcore_build.features import Storage
 from patchcore_build.image_folder import ImageFolder
+from patchcore_build.patch_cloud import ROW_BYTES
 from patchcore_build.progress import Progress, silent
 from patchcore_build.roi import plan_region
 from patchcore_runtime.artifact import file_digest
@@ -77,7 +79,10 @@ def load_inputs(
     except ValueError as error:
         raise DatasetError(f"{folder.root}: no input fits these pictures ({error})") from None
     region, found = plan_region(roi, settings, sizes)
-    pixels = storage.allocate((len(good) * grid.tiles, *grid.tile_px, 3), np.uint8)
+    shape = (len(good) * grid.tiles, *grid.tile_px, 3)
+    # First of all, what the coreset will hold of every patch of 8 x 8 pixels.
+    storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // 64)
+    pixels = storage.allocate(shape, np.uint8)
     paths: list[Path] = []
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         for done, (path, read) in enumerate(_ahead(pool, good, settings), start=1):
