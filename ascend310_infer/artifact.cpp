@@ -128,7 +128,11 @@ std::vector<std::string_view> Artifact::Files() const {
                                       kSelftestPicture, kSelftestInput, kSelftestMap};
   if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
   if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
-  if (manifest_.index.kind == IndexKind::kHnsw) files.push_back(kIndexHnsw);
+  if (manifest_.index.kind == IndexKind::kHnsw) {
+    files.push_back(kIndexHnsw);
+  } else if (manifest_.index.kind != IndexKind::kExact) {
+    files.push_back(kIndexFaiss);
+  }
   if (manifest_.region.kind == RegionKind::kMask) files.push_back(kRoiFile);
   return files;
 }

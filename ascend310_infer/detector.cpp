@@ -47,6 +47,7 @@ Tensor Slice(const Tensor& batch, std::size_t picture) {
 Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search,
                    const std::string& roi)
     : artifact_(artifact),
+      search_(search),
       backend_(MakeBackend(artifact, ForSearch(options, artifact, search))),
       scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring,
               TileGrid(artifact.manifest().tiling, artifact.manifest().preprocess),
@@ -58,6 +59,14 @@ Detector::Detector(const Artifact& artifact, const BackendOptions& options, Sear
     index_ = std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features,
                                              threads);
   }
+}
+
+std::string Detector::KindNote() const {
+  const IndexKind kind = manifest().index.kind;
+  const bool served = kind == IndexKind::kExact || kind == IndexKind::kHnsw;
+  if (served || search_ != Search::kAuto) return {};
+  return "index.faiss is not read by this program: all rows of memory_bank.bin are searched "
+         "exactly, so map and score may differ from the self-test's by as much as that index's do";
 }
 
 Result Detector::Predict(const Input& input) {

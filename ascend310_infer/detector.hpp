@@ -61,7 +61,8 @@ struct Result {
 class Detector {
  public:
   // Takes index.hnsw where the artifact has one and `search` is kAuto; else the exact search that
-  // `search` names; else, where the engine has none of its own, the portable one.
+  // `search` names; else, where the engine has none of its own, the portable one. index.faiss is
+  // never read: such an artifact is searched exactly, and KindNote() says so.
   //   roi        path of a mask inside of the artifact's own region; empty: that region
   // Throws ArtifactError, BackendError as MakeBackend does; ImageError as OpenRegion does.
   Detector(const Artifact& artifact, const BackendOptions& options, Search search,
@@ -80,6 +81,8 @@ class Detector {
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
   std::string SearchNote() const { return backend_->SearchNote(); }
+  // One line where the artifact's own kind of index is not what searches here; else empty.
+  std::string KindNote() const;
 
  private:
   // A tile of one of the pictures that are scored together.
@@ -97,6 +100,7 @@ class Detector {
   std::unique_lock<std::mutex> EngineTurn();
 
   Artifact artifact_;
+  Search search_;
   std::unique_ptr<Backend> backend_;
   std::mutex engine_turn_;  // held while an engine runs that cannot run twice at once
   std::unique_ptr<PortableIndex> index_;  // none where the engine or hnsw_ searches

@@ -116,6 +116,12 @@ Report ScoreBatch(const Options& options, Detector& detector, const PictureBatch
   return report;
 }
 
+void NoteKind(const Options& options, const Detector& detector) {
+  if (const std::string note = detector.KindNote(); !note.empty()) {
+    Complain(options.artifact + ": note: " + note);
+  }
+}
+
 int ScorePictures(Options options) {
   const std::vector<Picture> pictures = patchcore::ListPictures(options.sources);
   if (!options.maps.empty()) RefuseSharedMaps(options, pictures);
@@ -124,6 +130,7 @@ int ScorePictures(Options options) {
   options.backend.workers = workers;
   Detector detector(patchcore::Artifact::Open(options.artifact).With(options.wanted),
                     options.backend, options.search, options.roi);
+  NoteKind(options, detector);
   const auto start = std::chrono::steady_clock::now();
   patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,
                                   !options.maps.empty());
@@ -146,6 +153,7 @@ int CheckHere(const Options& options) {
   const auto artifact = patchcore::Artifact::Open(options.artifact, false);
   artifact.Verify();
   Detector detector(artifact, options.backend, options.search);
+  NoteKind(options, detector);
   const auto steps = patchcore::RunSelfTest(artifact, detector);
   std::printf("checksums: %zu files as listed\n", artifact.Files().size());
   std::string broken;

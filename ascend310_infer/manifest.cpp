@@ -95,10 +95,15 @@ Bank ReadBank(const Fields& fields) {
 Index ReadIndex(const Fields& fields) {
   Index index;
   index.kind = fields.OneOf<IndexKind>(
-      "kind", {{"exact", IndexKind::kExact}, {"hnsw", IndexKind::kHnsw}});
+      "kind", {{"exact", IndexKind::kExact},
+               {"hnsw", IndexKind::kHnsw},
+               {"faiss-flat", IndexKind::kFaissFlat},
+               {"faiss-hnsw", IndexKind::kFaissHnsw},
+               {"faiss-ivfpq", IndexKind::kFaissIvfpq}});
   const bool exact = index.kind == IndexKind::kExact;
-  index.effort = exact ? fields.Size("effort", 0, 0, "0 for exact")
-                       : fields.Size("effort", 1, 65536, "1 to 65536");
+  const bool all_rows = exact || index.kind == IndexKind::kFaissFlat;
+  index.effort = all_rows ? fields.Size("effort", 0, 0, "0 for exact, faiss-flat")
+                          : fields.Size("effort", 1, 65536, "1 to 65536");
   index.recall = fields.Number("recall");
   fields.Check(exact ? index.recall == 1 : index.recall > 0 && index.recall <= 1, "recall",
                "in (0, 1]; 1 for exact");

@@ -15,7 +15,7 @@ namespace patchcore {
 enum class Resize { kStretch, kShorterSide };
 enum class ResampleFilter { kBilinear, kBicubic, kLanczos };
 enum class Upsampling { kBilinear, kNearest };
-enum class IndexKind { kExact, kHnsw };
+enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissHnsw, kFaissIvfpq };
 enum class FeaturePrecision { kFloat32, kInt8 };
 enum class BankPrecision { kFloat32, kFloat16 };
 enum class RegionKind { kWhole, kMask };
@@ -72,7 +72,7 @@ struct Bank {
 // Which index serves the artifact, and what it costs against the exact search, as measured.
 struct Index {
   IndexKind kind = IndexKind::kExact;
-  std::size_t effort = 0;  // candidates looked at per patch; 0 for kExact
+  std::size_t effort = 0;  // candidates or cells looked at per patch; 0: all rows
   double recall = 1;
   double score_change = 0;
   std::size_t mindir_candidates = 0;  // rows that index.mindir gives per patch; 0: no such file

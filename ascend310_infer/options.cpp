@@ -154,7 +154,8 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
                       four pictures are in work at once
   --batch N           pictures that go through the network together (default: 1); a converted
                       model's fixed batch is filled up where pictures are missing
-  --search KIND       auto (default): the artifact's own kind of index, exact or hnsw;
+  --search KIND       auto (default): the artifact's own kind of index, exact or hnsw; the
+                      faiss kinds are searched exactly, which is noted on stderr;
                       exact: the faster of the two exact ones below, on a CPU the portable one;
                       engine: the engine's own exact search where it has one, with MindSpore a
                       shortlist by the device that the host ranks and proves;

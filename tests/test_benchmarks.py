@@ -29,6 +29,7 @@ def benchmark_module(name):
 
 figures = benchmark_module("figures")
 headlines = benchmark_module("headlines")
+index_kinds = benchmark_module("index_kinds")
 peers_table = benchmark_module("peers_table")
 run_page = benchmark_module("run_page")
 scaling_page = benchmark_module("scaling_page")
@@ -226,3 +227,33 @@ def test_varied_pictures_differ_are_seeded_and_keep_those_that_are_there(
     assert len(set(pictures)) == 5
     linked = scaling_pictures.link_first(folder, tmp_path / "first", 2)
     assert sorted(path.name for path in linked.iterdir()) == ["000000.jpg", "000001.jpg"]
+
+
+def kind_record(index, *, flat=1.0, exact=1.0, change=0.0, effort=0):
+    return {
+        "index": index, "effort": effort, "rows": 100, "megabytes": 1.0, "built_s": 1.0,
+        "search_ms": 5.0, "times_exact": exact, "times_flat": flat, "auroc": 0.9 + change,
+        "auroc_change": change, "largest_score_change": 0.1, "mean_score_change": 0.01,
+        "recall": 0.99,
+    }  # fmt: skip
+
+
+def test_the_verdict_on_graphs_takes_the_fastest_that_keeps_auroc(index_kinds):
+    exact = kind_record("exact", flat=2.0)
+    fast = kind_record("hnsw", flat=9.0, exact=4.5, change=-0.0021, effort=16)
+    near = kind_record("hnsw", flat=3.1, exact=1.5, change=-0.002, effort=64)
+    slow = kind_record("hnsw", flat=1.6, exact=0.8, effort=128)
+    assert "0.002: reached, 3.10 at ef 64;" in index_kinds.verdict([exact, fast, near, slow])
+    losing = index_kinds.verdict([exact, fast, slow])
+    assert "not reached, 1.60 at ef 128; the exact search is 2.00 times as fast" in losing
+    assert losing.endswith("0.80 times as fast as exact; exact wins.")
+    assert index_kinds.verdict([exact, fast]).startswith("Every hnsw changes AUROC")
+
+
+def test_every_kind_stands_on_the_page_with_as_many_cells_as_the_head(index_kinds):
+    records = [kind_record(kind) for kind in ("exact", "faiss-flat", "hnsw")]
+    case = {"case": "c", "training_pictures": 2, "test_pictures": 3, "records": records}
+    text = index_kinds.page({"command": "x", "machine": {"date": "today"}, "tables": [case]})
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 5
+    assert {row.count("|") for row in rows} == {len(index_kinds.HEAD) + 1}

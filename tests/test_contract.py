@@ -16,7 +16,15 @@ from PIL import Image
 
 import patchcore_build
 import patchcore_runtime
-from patchcore_runtime import artifact, hnsw_file, manifest, memory_bank, preprocess
+from patchcore_runtime import (
+    artifact,
+    faiss_file,
+    faiss_index,
+    hnsw_file,
+    manifest,
+    memory_bank,
+    preprocess,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = (ROOT / "artifacts" / "FORMAT.md").read_text(encoding="utf-8")
@@ -138,6 +146,21 @@ def test_the_header_of_the_graph_is_the_struct():
     limits = {_bare(row[2]): row[3] for row in rows}
     assert limits["M"] == "m, {} to {}".format(*hnsw_file.LINKS)
     assert limits["ef_construction"] == "{} to {}".format(*hnsw_file.EF_CONSTRUCTION)
+
+
+def test_the_kinds_of_faiss_are_those_of_the_code():
+    rows = _tables("index.faiss")[0]
+    described = {_bare(row[0]): row[1].rpartition(", ")[2].strip("`").encode() for row in rows}
+    assert described == faiss_file.FOURCC
+    kinds = {kind for kind, file in artifact.INDEX_FILES.items() if file == artifact.INDEX_FAISS}
+    assert set(described) == set(faiss_index.RANKED) == kinds
+    searched = {_bare(row[0]): row[2] for row in rows}
+    ranked = faiss_index.RANKED["faiss-ivfpq"]
+    assert searched["faiss-ivfpq"].endswith(f"; the {ranked} nearest by code")
+    text = _section("index.faiss")
+    assert "m {} to {})".format(*faiss_file.LINKS) in text
+    assert f"{2**faiss_file.CODE_BITS}·D finite float32" in text
+    assert set(typing.get_args(manifest.IndexKind)) == {"exact", *artifact.INDEX_FILES}
 
 
 @pytest.mark.parametrize(

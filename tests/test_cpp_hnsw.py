@@ -8,6 +8,7 @@ import pytest
 from artifact_factory import make_artifact, tiny_config, write_sums
 from cpp_dump import DUMP
 from hnsw_cases import hostile_files, needs_hnswlib
+from patchcore_build.index_settings import IndexSettings
 from patchcore_build.reindex import IndexJob, change_index
 from patchcore_runtime import Artifact, Detector
 from test_cpp_runner import BINARY, assert_same, run, scores_of_both, write_noise
@@ -23,8 +24,9 @@ pytestmark = [
 ]
 
 
-def with_hnsw(artifact, target, **settings):
-    change_index(IndexJob(artifact=artifact, output=target, kind="hnsw", **settings))
+def with_hnsw(artifact, target, *, force=False, **settings):
+    chosen = IndexSettings(kind="hnsw", **settings)
+    change_index(IndexJob(artifact=artifact, output=target, settings=chosen, force=force))
     return target
 
 

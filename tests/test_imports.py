@@ -69,7 +69,9 @@ def test_loading_a_detector_is_what_imports_onnxruntime(tiny_artifact):
     assert _loaded(statement, "onnxruntime", "mindspore", "onnx") == ["onnxruntime"]
 
 
-@pytest.mark.parametrize("command", [[], ["fit"], ["evaluate"], ["index"], ["convert-weights"]])
+@pytest.mark.parametrize(
+    "command", [[], ["fit"], ["evaluate"], ["index"], ["advise"], ["convert-weights"]]
+)
 def test_the_help_of_the_workshop_does_not_wait_for_mindspore(command):
     if not (BUILD / "cli.py").exists():
         pytest.skip("build/patchcore_build/cli.py is not there; add it to run this")
@@ -83,7 +85,10 @@ def test_the_help_of_the_workshop_does_not_wait_for_mindspore(command):
 
 def test_the_runtime_imports_what_its_wheel_declares_and_nothing_else():
     allowed = {"patchcore_runtime", "numpy", "PIL", "onnxruntime", *sys.stdlib_module_names}
-    extras = {"hnsw_index.py": {"hnswlib"}}  # imported only by who needs them
+    extras = {
+        "hnsw_index.py": {"hnswlib"},
+        "faiss_index.py": {"faiss"},
+    }  # imported only by who needs them
     for path in RUNTIME.rglob("*.py"):
         assert _top_level(path) <= allowed | extras.get(path.name, set()), path.name
 

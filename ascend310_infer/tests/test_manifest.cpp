@@ -208,6 +208,24 @@ TEST_CASE("A value at the edge of its range is taken") {
   }
 }
 
+TEST_CASE("Every kind of index is known, with the effort that belongs to it") {
+  using patchcore::IndexKind;
+  const std::vector<std::pair<std::string, IndexKind>> kinds = {
+      {"exact", IndexKind::kExact},          {"hnsw", IndexKind::kHnsw},
+      {"faiss-flat", IndexKind::kFaissFlat}, {"faiss-hnsw", IndexKind::kFaissHnsw},
+      {"faiss-ivfpq", IndexKind::kFaissIvfpq}};
+  for (const auto& [name, kind] : kinds) {
+    CAPTURE(name);
+    const bool all_rows = kind == IndexKind::kExact || kind == IndexKind::kFaissFlat;
+    json document = Document();
+    document["index"]["kind"] = name;
+    document["index"]["effort"] = all_rows ? 0 : 8;
+    CHECK(ParseManifest(document.dump(), "here").index.kind == kind);
+    document["index"]["effort"] = all_rows ? 8 : 0;
+    CHECK(Mentions(Refusal(document.dump()), "index.effort: expected "));
+  }
+}
+
 TEST_CASE("One resized side decides when the shorter side is meant") {
   json document = Document();
   document["preprocess"]["resize"] = "shorter_side";

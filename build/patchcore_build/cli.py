@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchcore_build import __version__
+from patchcore_build.cli_advise import add_advise_options
+from patchcore_build.cli_advise import run as run_advise
 from patchcore_build.cli_benchmark import add_benchmark_options
 from patchcore_build.cli_benchmark import run as run_benchmark_command
 from patchcore_build.cli_evaluate import add_evaluate_options
@@ -44,6 +46,7 @@ _EXAMPLES = r"""examples:
       --groups '(part\d+)_' --target-fpr 0.005 --review out/part --drop-suspects auto
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
+  patchcore-build advise artifacts/bottle --target-ms 50 --images held_out/
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
   patchcore-build convert-weights resnet18.pth resnet18.ckpt --backbone resnet18
   patchcore-build demo-data out/demo
@@ -66,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
     summary = "the same artifact with another kind of index, measured"
     add_index_options(_command(commands, "index", run_index, summary))
+    summary = "which index and bank size serve an artifact best on this machine"
+    add_advise_options(_command(commands, "advise", run_advise, summary))
     _add_convert_weights(commands)
     _add_demo_data(commands)
     return parser

@@ -295,11 +295,11 @@ def make_bank(
         layer3=layer3,
         norms=norms,
         origins=store.origins(rows),
-        neighbours=_nearest_rows(whole, norms, min(neighbours, len(rows))),
+        neighbours=nearest_rows(whole, norms, min(neighbours, len(rows))),
     )
 
 
-def _nearest_rows(
+def nearest_rows(
     bank: NDArray[np.float32], norms: NDArray[np.float32], count: int
 ) -> NDArray[np.int32]:
     """The `count` nearest rows of each row, itself first, then by distance, then by number."""

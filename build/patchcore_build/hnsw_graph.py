@@ -7,7 +7,6 @@ that nothing of the graph depends on the run. Malkov & Yashunin 2018 (arXiv:1603
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.hnsw_file import check_hnsw_file
@@ -46,12 +45,7 @@ def write_hnsw(
     )
     for start in range(0, bank.rows, _BLOCK_ROWS):
         block = slice(start, min(start + _BLOCK_ROWS, bank.rows))
-        graph.add_items(_whole_rows(bank, block), np.arange(block.start, block.stop), num_threads=1)
+        graph.add_items(bank.whole_rows(block), np.arange(block.start, block.stop), num_threads=1)
         progress(block.stop, bank.rows)
     graph.save_index(str(path))
     check_hnsw_file(path, bank)  # what readers will ask for
-
-
-def _whole_rows(bank: MemoryBank, block: slice) -> NDArray[np.float32]:
-    rows = np.concatenate([bank.layer2[block], bank.layer3[block]], axis=1)
-    return rows.astype(np.float32, copy=False)

@@ -1,71 +1,66 @@
 """The same detector with another index: artifact folder -> new artifact folder, without a fit.
 
-Bank, network and thresholds stay as they are; index.hnsw is built and measured, or left out, and
-the self-test's map and score are made anew by the index that will serve them.
+Bank, network and thresholds stay as they are; index.hnsw or index.faiss is built and measured, or
+left out, and the self-test's map and score are made anew by the index that will serve them.
 """
 
 import dataclasses
-import importlib.metadata
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from patchcore_build.artifact_writer import EXACT_INDEX, new_folder, seal
 from patchcore_build.errors import SearchError
-from patchcore_build.hnsw_graph import RANDOM_SEED, write_hnsw
 from patchcore_build.image_folder import list_images
-from patchcore_build.index_quality import Quality, made_pictures, measure_index
+from patchcore_build.index_quality import Contestant, Quality, pictures_for, run_trial
+from patchcore_build.index_settings import (
+    IndexSettings,
+    effort_of,
+    made_with,
+    resolve,
+    write_index_file,
+)
 from patchcore_build.progress import progress_bar
 from patchcore_build.selftest import rescore_selftest
-from patchcore_runtime.artifact import (
-    INDEX_HNSW,
-    INDEX_ONNX,
-    MANIFEST,
-    SELFTEST_INPUT,
-    SELFTEST_MAP,
-    Artifact,
-)
+from patchcore_runtime.artifact import INDEX_FILES, INDEX_ONNX, MANIFEST, SELFTEST_MAP, Artifact
 from patchcore_runtime.detector import Detector
-from patchcore_runtime.hnsw_index import HnswIndex
 from patchcore_runtime.index import ExactIndex
+from patchcore_runtime.index_file import open_index_file
 from patchcore_runtime.manifest import Index, IndexKind, Manifest
-from patchcore_runtime.preprocess import preprocess, read_image
 
-_REMADE = (MANIFEST, SELFTEST_MAP, INDEX_HNSW)
-_SEED = 0  # of the pictures made to measure on
+_REMADE = (MANIFEST, SELFTEST_MAP, *INDEX_FILES.values())
+_MENDED_BY = {
+    "hnsw": "--ef or --m",
+    "faiss-hnsw": "--ef or --m",
+    "faiss-ivfpq": "--nprobe or --pq-m",
+}
+MAX_SCORE_CHANGE = 0.01  # of an image score, relative; beyond it an index is refused
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexJob:
     """Which artifact gets which index, where to, and how much its scores may move.
 
-    `links`, `ef_construction` and `effort` are hnswlib's M, ef_construction and ef, and mean
-    nothing for `exact`. `images` is a folder of pictures to measure on, best held-out ones.
+    `images` is a folder of pictures to measure on, best held-out ones.
     """
 
     artifact: Path
     output: Path
-    kind: IndexKind
-    links: int = 16
-    ef_construction: int = 200
-    effort: int = 128  # with 64, one of bottle's 83 test pictures scored twice as much (10 %)
+    settings: IndexSettings
     images: Path | None = None
-    max_score_change: float = 0.01
+    max_score_change: float = MAX_SCORE_CHANGE
     force: bool = False
     threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """What was made; the last three are of an approximate index."""
+    """What was made; the last four are of an index with a file of its own."""
 
     artifact: Path
     kind: IndexKind
     rows: int
+    file: str = ""
     index_bytes: int = 0
     measured_on: str = ""
     quality: Quality | None = None
@@ -76,8 +71,9 @@ def change_index(job: IndexJob) -> IndexReport:
 
     Raises:
         ArtifactError: the artifact is damaged.
-        ProviderError: hnswlib is not installed.
-        SearchError: scores move by more than allowed and `force` is off; nothing is left behind.
+        ProviderError: the library of the index is not installed.
+        SearchError: the bank does not fit the settings, or scores move by more than allowed and
+            `force` is off; nothing is left behind.
         OutputError: the output exists or cannot be written.
     """
     source = Artifact.open(job.artifact, verify=False)
@@ -86,8 +82,8 @@ def change_index(job: IndexJob) -> IndexReport:
         for name in source.files:
             if name not in _REMADE:
                 shutil.copyfile(source.path(name), staging / name)
-        if job.kind == "hnsw":
-            manifest, report = _with_hnsw(job, source, staging)
+        if job.settings.kind in INDEX_FILES:
+            manifest, report = _with_file(job, source, staging)
         else:
             manifest = _with_index(source.manifest, EXACT_INDEX)
             report = IndexReport(artifact=job.output, kind="exact", rows=manifest.memory_bank.rows)
@@ -108,21 +104,17 @@ def _with_index(manifest: Manifest, index: Index, **made: object) -> Manifest:
     )
 
 
-def _with_hnsw(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest, IndexReport]:
-    path, bank = staging / INDEX_HNSW, source.memory_bank
-    with progress_bar("graph", "row") as progress:
-        write_hnsw(
-            path, bank, links=job.links, ef_construction=job.ef_construction, progress=progress
-        )
-    features = source.manifest.features
-    graph = HnswIndex(path, bank, features, effort=job.effort, threads=job.threads)
-    exact = ExactIndex(source.path(INDEX_ONNX), threads=job.threads)
-    pictures, measured_on = _pictures(job, source)
-    quality = measure_index(source, exact, graph, pictures, threads=job.threads)
+def _with_file(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest, IndexReport]:
+    bank, kind = source.memory_bank, job.settings.kind
+    settings = resolve(job.settings, bank)
+    path = staging / INDEX_FILES[kind]
+    with progress_bar(kind, "row") as progress:
+        write_index_file(path, bank, settings, progress=progress)
+    quality, measured_on = _measure(job, source, path, effort_of(settings))
     _refuse_moved_scores(job, quality)
     index = Index(
-        kind="hnsw",
-        effort=job.effort,
+        kind=kind,
+        effort=effort_of(settings),
         recall=quality.recall,
         score_change=quality.largest_score_change,
         mindir_candidates=0,
@@ -130,16 +122,16 @@ def _with_hnsw(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest
     manifest = _with_index(
         source.manifest,
         index,
-        hnswlib=importlib.metadata.version("hnswlib"),
-        m=job.links,
-        ef_construction=job.ef_construction,
-        random_seed=RANDOM_SEED,
+        **made_with(settings),
         measured_on=measured_on,
+        patches=quality.patches,
+        mean_score_change=quality.mean_score_change,
     )
     report = IndexReport(
         artifact=job.output,
-        kind="hnsw",
+        kind=kind,
         rows=bank.rows,
+        file=path.name,
         index_bytes=path.stat().st_size,
         measured_on=measured_on,
         quality=quality,
@@ -147,28 +139,27 @@ def _with_hnsw(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest
     return manifest, report
 
 
-def _pictures(job: IndexJob, source: Artifact) -> tuple[Iterator[NDArray[np.uint8]], str]:
-    """Inputs to measure on, and words for them."""
-    manifest = source.manifest
-    own = np.asarray(read_image(source.path(SELFTEST_INPUT)))
-    made = made_pictures(own, manifest.selftest.defect_box, seed=_SEED)
-    if job.images is None:
-        return made, "the self-test picture and 32 pictures made of it"
-    given = list_images(job.images).images
-    settings = manifest.preprocess
-
-    def each() -> Iterator[NDArray[np.uint8]]:
-        yield own
-        yield from (preprocess(path, settings)[0] for path in given)
-
-    return each(), f"the self-test picture and {len(given)} given ones"
+def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[Quality, str]:
+    """The staged index beside the exact search, and words for the pictures."""
+    manifest, bank, kind = source.manifest, source.memory_bank, job.settings.kind
+    exact = ExactIndex(source.path(INDEX_ONNX), threads=job.threads)
+    own = open_index_file(
+        path, bank, manifest.features, kind=kind, effort=effort, threads=job.threads
+    )
+    reference, contestant = (Contestant(bank, index, source) for index in (exact, own))
+    given = list_images(job.images).images if job.images else ()
+    pictures, measured_on = pictures_for(source, [str(path) for path in given])
+    run_trial(source, pictures, [reference, contestant], threads=job.threads)
+    return contestant.quality(reference), measured_on
 
 
 def _refuse_moved_scores(job: IndexJob, quality: Quality) -> None:
     change, allowed = quality.largest_score_change, job.max_score_change
     if quality.recall > 0 and change <= (1.0 if job.force else allowed):
         return
-    advice = "raise --ef or --m, or stay with --kind exact"
+    advice = (
+        f"raise {_MENDED_BY.get(job.settings.kind, '--max-score-change')}, or take --kind exact"
+    )
     storable = quality.recall > 0 and change <= 1
     advice += "; --force takes it as it is" if storable else "; a change beyond 1 is never stored"
     raise SearchError(

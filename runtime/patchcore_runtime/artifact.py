@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.manifest import Manifest, parse_manifest
+from patchcore_runtime.manifest import IndexKind, Manifest, parse_manifest
 from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.region import Region, stored_region
 
@@ -20,6 +20,7 @@ FEATURES_MINDIR = "features.mindir"
 INDEX_ONNX = "index.onnx"
 INDEX_MINDIR = "index.mindir"
 INDEX_HNSW = "index.hnsw"
+INDEX_FAISS = "index.faiss"
 ROI = "roi.png"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
@@ -29,13 +30,16 @@ SHA256SUMS = "SHA256SUMS"
 
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
-OPTIONAL_FILES = (
-    FEATURES_MINDIR,
-    INDEX_MINDIR,
-    INDEX_HNSW,
-    ROI,
-)  # the manifest says which are there
+# The manifest says which of them are there.
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS, ROI)
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
+# What a kind of index has beside index.onnx; `exact` has nothing.
+INDEX_FILES: dict[IndexKind, str] = {
+    "hnsw": INDEX_HNSW,
+    "faiss-flat": INDEX_FAISS,
+    "faiss-hnsw": INDEX_FAISS,
+    "faiss-ivfpq": INDEX_FAISS,
+}
 
 _MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
 _HASH_BLOCK = 2**20
@@ -76,11 +80,9 @@ class Artifact:
     @property
     def scoring_files(self) -> tuple[str, ...]:
         """The files that scoring with onnxruntime uses."""
-        used = {
-            INDEX_HNSW: self.manifest.index.kind == "hnsw",
-            ROI: self.manifest.region.kind == "mask",
-        }
-        return (*RUNTIME_FILES, *(name for name in used if used[name]))
+        own = INDEX_FILES.get(self.manifest.index.kind)
+        masked = self.manifest.region.kind == "mask"
+        return (*RUNTIME_FILES, *([own] if own else []), *([ROI] if masked else []))
 
     def path(self, name: str) -> Path:
         """Where one of the files stands."""
@@ -156,7 +158,8 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
     optional = {
         FEATURES_MINDIR: manifest.features.precision == "float32",
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
-        INDEX_HNSW: manifest.index.kind == "hnsw",
+        INDEX_HNSW: INDEX_FILES.get(manifest.index.kind) == INDEX_HNSW,
+        INDEX_FAISS: INDEX_FILES.get(manifest.index.kind) == INDEX_FAISS,
         ROI: manifest.region.kind == "mask",
     }
     there = (name for name in OPTIONAL_FILES if optional[name])

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_HNSW, INDEX_ONNX, Artifact
+from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, Artifact
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex, NearestIndex
+from patchcore_runtime.index_file import open_index_file
 from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
@@ -232,7 +233,7 @@ def _open_index(
         from patchcore_runtime.int8_index import Int8Index
 
         return Int8Index(bank, features, exact, threads=threads)
-    from patchcore_runtime.hnsw_index import HnswIndex
-
-    path = artifact.path(INDEX_HNSW)
-    return HnswIndex(path, bank, features, effort=kind.effort, threads=threads)
+    path = artifact.path(INDEX_FILES[kind.kind])
+    return open_index_file(
+        path, bank, features, kind=kind.kind, effort=kind.effort, threads=threads
+    )

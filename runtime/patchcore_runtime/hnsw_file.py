@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.file_checks import expect, expect_all, refuse
 from patchcore_runtime.memory_bank import MemoryBank
 
 # FIELDS, each by the name that hnswlib gives it.
@@ -40,12 +41,12 @@ def check_hnsw_file(path: Path, bank: MemoryBank) -> None:
             start = file.read(HEADER.size)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
-    _expect(len(start) == HEADER.size, path, "size", f"{HEADER.size} bytes or more", size)
+    expect(len(start) == HEADER.size, path, "size", f"{HEADER.size} bytes or more", size)
     header = dict(zip(FIELDS, HEADER.unpack(start), strict=True))
     _check_header(path, header, bank)
     body = HEADER.size + bank.rows * header["size_data_per_element"]
     least = body + 4 * bank.rows  # an element of level 0 still says that it has no upper links
-    _expect(size >= least and size % 4 == 0, path, "size", f"{least} bytes or more", size)
+    expect(size >= least and size % 4 == 0, path, "size", f"{least} bytes or more", size)
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     elements = whole[HEADER.size : body].view(_element_type(header["M"], sum(bank.channels)))
     _check_elements(path, elements, bank)
@@ -55,7 +56,7 @@ def check_hnsw_file(path: Path, bank: MemoryBank) -> None:
 def _check_header(path: Path, header: dict[str, int], bank: MemoryBank) -> None:
     links, rows, size = header["M"], bank.rows, sum(bank.channels)
     lowest, highest = LINKS
-    _expect(lowest <= links <= highest, path, "M", f"{lowest} to {highest}", links)
+    expect(lowest <= links <= highest, path, "M", f"{lowest} to {highest}", links)
     vectors = 4 + 8 * links  # after the number of links and 2 m of them
     expected = {
         "offsetLevel0": 0,
@@ -68,14 +69,14 @@ def _check_header(path: Path, header: dict[str, int], bank: MemoryBank) -> None:
         "maxM0": 2 * links,
     }
     for field, value in expected.items():
-        _expect(header[field] == value, path, field, value, header[field])
+        expect(header[field] == value, path, field, value, header[field])
     entry, level, mult = header["enterpoint_node"], header["maxlevel"], header["mult"]
-    _expect(level >= 0, path, "maxlevel", "0 or more", level)
-    _expect(entry < rows, path, "enterpoint_node", f"0 to {rows - 1}", entry)
-    _expect(abs(mult * math.log(links) - 1) <= 1e-9, path, "mult", 1 / math.log(links), mult)
+    expect(level >= 0, path, "maxlevel", "0 or more", level)
+    expect(entry < rows, path, "enterpoint_node", f"0 to {rows - 1}", entry)
+    expect(abs(mult * math.log(links) - 1) <= 1e-9, path, "mult", 1 / math.log(links), mult)
     lowest, highest = EF_CONSTRUCTION
     effort = header["ef_construction"]
-    _expect(lowest <= effort <= highest, path, "ef_construction", f"{lowest} to {highest}", effort)
+    expect(lowest <= effort <= highest, path, "ef_construction", f"{lowest} to {highest}", effort)
 
 
 def _element_type(links: int, size: int) -> np.dtype[np.void]:
@@ -95,14 +96,14 @@ def _check_elements(path: Path, elements: NDArray[np.void], bank: MemoryBank) ->
         block = elements[start : start + _BLOCK_ROWS]
         part = slice(start, start + len(block))
         # The upper half of a count holds a mark of deletion; no row may be deleted.
-        _expect_all(block["count"] <= most, path, f"links of level 0: count up to {most}", start)
-        _expect_all(block["links"] < rows, path, f"links of level 0 to 0..{rows - 1}", start)
+        expect_all(block["count"] <= most, path, f"links of level 0: count up to {most}", start)
+        expect_all(block["links"] < rows, path, f"links of level 0 to 0..{rows - 1}", start)
         own = np.arange(start, part.stop, dtype=np.uint64)
-        _expect_all(block["label"] == own, path, "its own number as label", start)
+        expect_all(block["label"] == own, path, "its own number as label", start)
         same2 = block["vector"][:, :split] == bank.layer2[part]
         same3 = block["vector"][:, split:] == bank.layer3[part]
-        _expect_all(same2, path, "layer2 of that row of memory_bank.bin", start)
-        _expect_all(same3, path, "layer3 of that row of memory_bank.bin", start)
+        expect_all(same2, path, "layer2 of that row of memory_bank.bin", start)
+        expect_all(same3, path, "layer3 of that row of memory_bank.bin", start)
 
 
 def _check_upper_links(
@@ -112,19 +113,19 @@ def _check_upper_links(
     top = header["maxlevel"]
     levels, starts = _walk(path, words, width, rows)
     highest = int(levels.max())
-    _expect(highest == top, path, "maxlevel", f"{highest}, the highest of all elements", top)
+    expect(highest == top, path, "maxlevel", f"{highest}, the highest of all elements", top)
     entry = header["enterpoint_node"]
     level = int(levels[entry])
-    _expect(level == top, path, "enterpoint_node", f"an element of level {top}", level)
+    expect(level == top, path, "enterpoint_node", f"an element of level {top}", level)
     for level in range(1, top + 1):
         present = np.flatnonzero(levels >= level)
         lists = words[starts[present, None] + (level - 1) * width + np.arange(width)]
         counts, links = lists[:, :1], lists[:, 1:]
         what = f"links of level {level}"
-        _expect_all(counts < width, path, f"{what}: count up to {width - 1}", present)
+        expect_all(counts < width, path, f"{what}: count up to {width - 1}", present)
         used = np.arange(width - 1) < counts
-        _expect_all(links < rows, path, f"{what} to 0..{rows - 1}", present)
-        _expect_all(~used | (levels[links] >= level), path, f"{what} to its elements", present)
+        expect_all(links < rows, path, f"{what} to 0..{rows - 1}", present)
+        expect_all(~used | (levels[links] >= level), path, f"{what} to its elements", present)
 
 
 def _walk(
@@ -135,37 +136,14 @@ def _walk(
     place = 0
     for element in range(rows):
         if place >= len(words):
-            _refuse(path, f"element {element}", "its upper links", "the end of the file")
+            refuse(path, f"element {element}", "its upper links", "the end of the file")
         level, rest = divmod(int(words[place]), 4 * width)
-        _expect(
+        expect(
             rest == 0 and level * width < len(words) - place,
             path, f"element {element}", f"upper links of {4 * width} bytes a level",
             f"{words[place]} bytes",
         )  # fmt: skip
         levels[element], starts[element] = level, place + 1
         place += 1 + level * width
-    _expect(place == len(words), path, "size", f"{len(words) - place} words less", "more")
+    expect(place == len(words), path, "size", f"{len(words) - place} words less", "more")
     return levels, starts
-
-
-def _expect_all(
-    holds: NDArray[np.bool_], path: Path, expected: str, elements: int | NDArray[np.int64]
-) -> None:
-    """Refuse the first element of a block for which something does not hold.
-
-    `elements` is the number of the block's first element, or all their numbers.
-    """
-    if holds.all():
-        return
-    first = int(np.flatnonzero(~holds.reshape(len(holds), -1).all(axis=1))[0])
-    element = elements + first if isinstance(elements, int) else elements[first]
-    _refuse(path, f"element {element}", expected, "another")
-
-
-def _expect(holds: bool, path: Path, field: str, expected: object, got: object) -> None:
-    if not holds:
-        _refuse(path, field, expected, got)
-
-
-def _refuse(path: Path, field: str, expected: object, got: object) -> None:
-    raise ArtifactError(f"{path}: {field}: expected {expected}, got {got}; copy the folder again")

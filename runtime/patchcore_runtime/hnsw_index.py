@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_runtime.candidate_ranking import CandidateRanking
 from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.hnsw_file import check_hnsw_file
 from patchcore_runtime.manifest import Features
 from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.scoring import upsampling_matrix, whole_patches
 from patchcore_runtime.session import usable_cores
 
 
@@ -32,7 +32,6 @@ class HnswIndex:
     ) -> None:
         library = import_hnswlib(path)
         check_hnsw_file(path, bank)
-        self._bank = bank
         self._graph = library.Index(space="l2", dim=sum(bank.channels))
         try:
             self._graph.load_index(str(path), max_elements=bank.rows)
@@ -40,9 +39,7 @@ class HnswIndex:
             raise ArtifactError(f"{path}: hnswlib cannot load it ({error})") from None
         self._graph.set_ef(effort)
         self._threads = threads or usable_cores()
-        layer2, layer3, mode = features.layer2, features.layer3, features.layer3_upsampling
-        self._up_rows = upsampling_matrix(layer2.height, layer3.height, mode)
-        self._up_columns = upsampling_matrix(layer2.width, layer3.width, mode)
+        self._ranking = CandidateRanking(bank, features)
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
@@ -58,16 +55,12 @@ class HnswIndex:
         Returns:
             Euclidean distances (B, h, w), recomputed from the differences, and rows (B, h, w).
         """
-        count, split, height, width = layer2.shape
-        patches = whole_patches(layer2, layer3, self._up_rows, self._up_columns)
+        return self._ranking.nearest(layer2, layer3, self._propose)
+
+    def _propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
         labels, _ = self._graph.knn_query(patches, k=1, num_threads=self._threads)
-        rows = labels[:, 0].astype(np.int64)
-        difference2 = patches[:, :split] - self._bank.layer2[rows]
-        difference3 = patches[:, split:] - self._bank.layer3[rows]
-        squares: NDArray[np.float32] = np.einsum("pd,pd->p", difference2, difference2)
-        squares += np.einsum("pd,pd->p", difference3, difference3)
-        shape = (count, height, width)
-        return np.sqrt(squares).reshape(shape), rows.reshape(shape)
+        rows: NDArray[np.int64] = labels.astype(np.int64)
+        return rows
 
 
 def import_hnswlib(needed_for: Path) -> Any:

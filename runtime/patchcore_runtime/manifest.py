@@ -21,7 +21,7 @@ ResampleFilter = Literal["bilinear", "bicubic", "lanczos"]
 Resize = Literal["stretch", "shorter_side"]
 Upsampling = Literal["bilinear", "nearest"]
 ImageScore = Literal["max", "paper", "modelzoo"]
-IndexKind = Literal["exact", "hnsw"]
+IndexKind = Literal["exact", "hnsw", "faiss-flat", "faiss-hnsw", "faiss-ivfpq"]
 FeaturePrecision = Literal["float32", "int8"]
 BankPrecision = Literal["float32", "float16"]
 RegionKind = Literal["whole", "mask"]
@@ -108,14 +108,17 @@ class Index:
     """
 
     kind: IndexKind
-    effort: int  # candidates looked at per patch; hnsw's ef
+    effort: int  # candidates per patch (ef) of a graph, cells per patch (nprobe) of faiss-ivfpq
     recall: float
     score_change: float
     mindir_candidates: int  # rows that index.mindir gives per patch
 
     def __post_init__(self) -> None:
         exact = self.kind == "exact"
-        low, high, words = (0, 0, "0 for exact") if exact else (1, 2**16, "1 to 65536")
+        all_rows = self.kind in ("exact", "faiss-flat")
+        low, high, words = (
+            (0, 0, "0 for exact, faiss-flat") if all_rows else (1, 2**16, "1 to 65536")
+        )
         check(low <= self.effort <= high, "effort", words)
         check(
             self.recall == 1 if exact else 0 < self.recall <= 1, "recall", "in (0, 1]; 1 for exact"

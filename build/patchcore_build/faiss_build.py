@@ -1,0 +1,121 @@
+"""index.faiss: the memory bank as faiss keeps it, in three kinds; the same bytes every time.
+
+bank -> file that plain faiss reads. Everything random has a fixed seed and everything runs in one
+thread: with more, k-means adds in another order and graphs get other links.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from patchcore_build.errors import SearchError
+from patchcore_build.progress import Progress, silent
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.faiss_file import CODE_BITS, check_faiss_file
+from patchcore_runtime.faiss_index import import_faiss
+from patchcore_runtime.manifest import IndexKind
+from patchcore_runtime.memory_bank import MemoryBank
+
+RANDOM_SEED = 100
+_BLOCK_ROWS = 4096  # between two calls of `progress`; a graph is not the same for every size
+
+
+def write_faiss_flat(path: Path, bank: MemoryBank) -> None:
+    """Write the whole rows as an IndexFlatL2, the original PatchCore's own file.
+
+    Raises:
+        ProviderError: faiss is not installed.
+    """
+    faiss = import_faiss(path)
+    index = faiss.IndexFlatL2(sum(bank.channels))
+    index.add(bank.whole_rows(slice(None)))
+    _write(path, index, "faiss-flat", bank)
+
+
+def write_faiss_hnsw(
+    path: Path,
+    bank: MemoryBank,
+    *,
+    links: int,
+    ef_construction: int,
+    effort: int,
+    progress: Progress = silent,
+) -> None:
+    """Build a graph over the whole rows, an IndexHNSWFlat.
+
+    Args:
+        path: The file to write.
+        bank: The rows.
+        links: faiss's M: links of a row on each upper level, twice as many on the lowest.
+        ef_construction: Candidates kept while a row looks for its links.
+        effort: efSearch, for who opens the file with plain faiss.
+        progress: Told how many rows are in.
+
+    Raises:
+        ProviderError: faiss is not installed.
+    """
+    faiss = import_faiss(path)
+    index = faiss.IndexHNSWFlat(sum(bank.channels), links)
+    index.hnsw.efConstruction = ef_construction
+    index.hnsw.efSearch = effort
+    index.hnsw.rng = faiss.RandomGenerator(RANDOM_SEED)
+    with threadpool_limits(1):
+        for start in range(0, bank.rows, _BLOCK_ROWS):
+            block = slice(start, min(start + _BLOCK_ROWS, bank.rows))
+            index.add(bank.whole_rows(block))
+            progress(block.stop, bank.rows)
+    _write(path, index, "faiss-hnsw", bank)
+
+
+def write_faiss_ivfpq(
+    path: Path, bank: MemoryBank, *, cells: int, probes: int, code_parts: int
+) -> None:
+    """Sort the rows into cells and compress what is left to codes, an IndexIVFPQ.
+
+    Both k-means are trained on all rows. A row takes `code_parts` + 8 bytes.
+
+    Args:
+        path: The file to write.
+        bank: The rows, 256 or more.
+        cells: faiss's nlist.
+        probes: nprobe, for who opens the file with plain faiss.
+        code_parts: The parts that a row is cut into, faiss's M; a divisor of D.
+
+    Raises:
+        ProviderError: faiss is not installed.
+        SearchError: most cells stay empty, because rows are equal.
+    """
+    faiss = import_faiss(path)
+    size = sum(bank.channels)
+    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(size), size, cells, code_parts, CODE_BITS)
+    index.nprobe = probes
+    for clustering in (index.cp, index.pq.cp):
+        clustering.seed = RANDOM_SEED
+        clustering.min_points_per_centroid = 1  # it would only print a warning
+        clustering.max_points_per_centroid = bank.rows
+    rows = bank.whole_rows(slice(None))
+    with threadpool_limits(1):
+        index.train(rows)
+        index.add(rows)
+    _refuse_empty_cells(index, cells)
+    _write(path, index, "faiss-ivfpq", bank)
+
+
+def _refuse_empty_cells(index: Any, cells: int) -> None:
+    """Where half of the lists are empty faiss writes them in another way."""
+    used = int(np.count_nonzero([index.invlists.list_size(cell) for cell in range(cells)]))
+    if 2 * used <= cells:
+        raise SearchError(
+            f"index: --nlist: expected rows in most of the {cells} cells, got {used} cells with "
+            "rows; lower --nlist"
+        )
+
+
+def _write(path: Path, index: Any, kind: IndexKind, bank: MemoryBank) -> None:
+    import_faiss(path).write_index(index, str(path))
+    try:
+        check_faiss_file(path, kind, bank)  # what readers will ask for
+    except ArtifactError as error:
+        raise SearchError(f"index: this version of faiss writes another format: {error}") from None

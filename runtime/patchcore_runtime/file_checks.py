@@ -1,0 +1,86 @@
+"""What the checks of index files share: a strict reader of numbers and arrays, and its refusals.
+
+path -> numbers and views, each checked against the bytes that are really there, by division, so
+that no size from a file is ever trusted; whatever does not hold is an ArtifactError.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.errors import ArtifactError
+
+
+class FileCursor:
+    """A file, mapped into memory and read from its first byte to its last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            size = path.stat().st_size
+            # An empty file cannot be mapped.
+            self._bytes = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
+        except OSError as error:
+            raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+        self._place = 0
+
+    def array(self, field: str, dtype: str, count: int) -> NDArray[Any]:
+        """A view of the next `count` numbers; nothing is copied."""
+        left = len(self._bytes) - self._place
+        width = np.dtype(dtype).itemsize
+        expect(count <= left // width, self.path, field, f"{count * width} bytes", f"{left} left")
+        end = self._place + count * width
+        view = self._bytes[self._place : end].view(dtype)
+        self._place = end
+        return view
+
+    def number(self, field: str, dtype: str) -> Any:
+        """The next number."""
+        return self.array(field, dtype, 1)[0].item()
+
+    def expect(self, field: str, dtype: str, value: object) -> None:
+        """Refuse the file unless the next number is this one."""
+        got = self.number(field, dtype)
+        expect(got == value, self.path, field, value, got)
+
+    def ranged(self, field: str, dtype: str, lowest: int, highest: int) -> int:
+        """The next number, refused outside of a range that includes its ends."""
+        got: int = self.number(field, dtype)
+        expect(lowest <= got <= highest, self.path, field, f"{lowest} to {highest}", got)
+        return got
+
+    def end(self) -> None:
+        """Refuse what stands after the end."""
+        left = len(self._bytes) - self._place
+        expect(left == 0, self.path, "size", f"{self._place} bytes", len(self._bytes))
+
+
+def expect_all(
+    holds: NDArray[np.bool_], path: Path, expected: str, elements: int | NDArray[np.int64]
+) -> None:
+    """Refuse the first element of a block for which something does not hold.
+
+    `elements` is the number of the block's first element, or all their numbers.
+    """
+    if holds.all():
+        return
+    first = int(np.flatnonzero(~holds.reshape(len(holds), -1).all(axis=1))[0])
+    element = elements + first if isinstance(elements, int) else elements[first]
+    refuse(path, f"element {element}", expected, "another")
+
+
+def expect(holds: bool, path: Path, field: str, expected: object, got: object) -> None:
+    """Refuse the file unless something holds."""
+    if not holds:
+        refuse(path, field, expected, got)
+
+
+def refuse(path: Path, field: str, expected: object, got: object) -> None:
+    """Say what of a file is not as it has to be.
+
+    Raises:
+        ArtifactError: always.
+    """
+    raise ArtifactError(f"{path}: {field}: expected {expected}, got {got}; copy the folder again")
