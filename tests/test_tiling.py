@@ -10,6 +10,7 @@ from PIL import Image
 from artifact_factory import make_artifact, striped_photo, tiny_config
 from patchcore_build.evaluate import evaluate
 from patchcore_build.features import FeatureStore, keep_pictures
+from patchcore_build.index_settings import IndexSettings
 from patchcore_build.reindex import IndexJob, change_index
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.manifest import parse_manifest
@@ -219,7 +220,13 @@ def test_the_self_test_the_evaluation_and_another_index_take_tiles(
     found = evaluate(Detector.load(tiled_artifact), root.parent, "stripes")
     assert found.image_auroc == 1
     assert found.pixel_auroc > 0.9
-    change_index(IndexJob(artifact=tiled_artifact, output=tmp_path / "again", kind="exact"))
+    change_index(
+        IndexJob(
+            artifact=tiled_artifact,
+            output=tmp_path / "again",
+            settings=IndexSettings(kind="exact"),
+        )
+    )
     photo = photos / "000.png"
     again, before = (Detector.load(f).predict(photo) for f in (tmp_path / "again", tiled_artifact))
     assert again.score == before.score
