@@ -7,7 +7,7 @@ DEMO := out/demo
 # Where `make bench` looks for real pictures and weights; without them it uses the demo's.
 SHARED ?= ../shared
 
-.PHONY: demo cpp fuzz test check fix wheels lean bench bench-scaling bench-peers clean help
+.PHONY: demo cpp fuzz test check fix wheels lean bench bench-scaling bench-peers trust clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -48,15 +48,26 @@ cpp: $(READY) ## Build the C++ runner and run its tests; installs what it needs 
 	ctest --test-dir out/host --output-on-failure
 
 FUZZ_SECONDS ?= 300
-fuzz: $(READY) ## Fuzz what the C++ runner reads (needs clang), FUZZ_SECONDS each; stops at a finding
+FUZZ_VENV := out/fuzz-venv
+FUZZ_CPP := manifest memory_bank hnsw onnx picture exif
+FUZZ_PYTHON := manifest memory_bank hnsw onnx picture
+# Coverage guides Python's fuzzing where atheris can be installed; without it the walk is blind.
+$(FUZZ_VENV)/.ready:
+	$(PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/python -m pip install --quiet numpy pillow
+	-$(FUZZ_VENV)/bin/python -m pip install --quiet atheris
+	@touch $@
+
+fuzz: $(READY) $(FUZZ_VENV)/.ready ## Fuzz what both programs read (clang), FUZZ_SECONDS each; stops at a finding
 	sh ascend310_infer/install_dependencies.sh --fuzz
 	cd ascend310_infer && cmake --preset fuzz && cmake --build --preset fuzz
-	mkdir -p out/corpus/manifest out/corpus/memory_bank out/corpus/picture out/corpus/exif
-	cp artifacts/tiny/manifest.json out/corpus/manifest/
-	cp artifacts/tiny/memory_bank.bin out/corpus/memory_bank/
-	cp artifacts/tiny/selftest.png docs/demo.png out/corpus/picture/
-	for kind in manifest memory_bank picture exif; do out/fuzz/fuzz/fuzz_$$kind \
-	  -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -rss_limit_mb=3000 out/corpus/$$kind || exit 1; done
+	$(BIN)/python tests/make_fuzz_corpus.py out/corpus
+	for kind in $(FUZZ_CPP); do echo "C++: $$kind"; out/fuzz/fuzz/fuzz_$$kind \
+	  -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -rss_limit_mb=3000 \
+	  -artifact_prefix=out/corpus/finding-cpp-$$kind- out/corpus/$$kind || exit 1; done
+	for kind in $(FUZZ_PYTHON); do echo "Python: $$kind"; PYTHONPATH=runtime \
+	  $(FUZZ_VENV)/bin/python -W ignore tests/fuzz_python.py $$kind out/corpus/$$kind \
+	  --seconds $(FUZZ_SECONDS) || exit 1; done
 
 # WITH_CPP=no leaves the C++ runner out, where its libraries are not to be had.
 WITH_CPP ?= yes
@@ -95,6 +106,11 @@ bench: $(READY) ## Measure on this machine; writes benchmarks/results.md and res
 SCALING_OPTIONS ?=
 bench-scaling: $(READY) ## Measure how cost grows with pictures, coreset and resolution
 	$(BIN)/python benchmarks/scaling.py --shared $(SHARED) $(SCALING_OPTIONS)
+
+# TRUST=faults,use runs some sections again; `make fuzz` builds what the section fuzz runs.
+TRUST ?= artifacts,pictures,faults,use,fuzz
+trust: $(READY) $(WITH_CPP_$(WITH_CPP)) ## Try to break both programs; writes benchmarks/trust.md
+	$(BIN)/python benchmarks/trust.py --only $(TRUST) $(TRUST_OPTIONS)
 
 PEERS := out/peers-venv
 $(PEERS)/.ready: benchmarks/peers-requirements.txt

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "errors.hpp"
+#include "signature.hpp"
 #include "strict_json.hpp"
 
 namespace patchcore {
@@ -55,9 +56,13 @@ std::string ReadText(const fs::path& path) {
 }
 
 // File name -> digest, from the lines of SHA256SUMS.
-std::map<std::string, std::string, std::less<>> ReadSums(const fs::path& path) {
+// With a key from the very bytes whose signature was checked.
+std::map<std::string, std::string, std::less<>> ReadSums(const fs::path& path,
+                                                         const fs::path& public_key) {
   std::map<std::string, std::string, std::less<>> sums;
-  std::istringstream lines(ReadText(path));
+  const std::string text = ReadText(path);
+  if (!public_key.empty()) CheckSignature(text, path, public_key);
+  std::istringstream lines(text);
   std::size_t number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
@@ -94,23 +99,34 @@ void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::str
   }
 }
 
+// Refuses a file that is a link to a place outside of the folder.
+void RefuseLinkOut(const fs::path& folder, std::string_view name) {
+  std::error_code error;
+  const fs::path target = fs::canonical(folder / name, error);
+  if (error || target.parent_path() == fs::canonical(folder, error)) return;  // missing: found later
+  throw ArtifactError((folder / name).string() + ": expected a file of the folder, got a link to " +
+                      target.string() + "; copy the folder with what it links to (cp -L)");
+}
+
 }  // namespace
 
-Artifact Artifact::Open(const fs::path& folder, bool verify) {
+Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& public_key) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) {
     throw ArtifactError(folder.string() + ": no such folder; expected a PatchCore artifact");
   }
   Artifact artifact;
   artifact.folder_ = folder;
+  artifact.public_key_ = public_key;
+  // Nothing is parsed that nobody signed.
+  if (!public_key.empty()) artifact.Verify({kManifestFile});
   const fs::path manifest = artifact.Path(kManifestFile);
   artifact.manifest_ = ParseManifest(ReadText(manifest), manifest.string());
-  if (verify) {
-    std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
-    if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
-    if (artifact.manifest_.region.kind == RegionKind::kMask) used.push_back(kRoiFile);
-    artifact.Verify(used);
-  }
+  std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
+  if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
+  if (artifact.manifest_.region.kind == RegionKind::kMask) used.push_back(kRoiFile);
+  for (const std::string_view name : used) RefuseLinkOut(folder, name);
+  if (verify || !public_key.empty()) artifact.Verify(used);
   const fs::path bank = artifact.Path(kMemoryBankFile);
   artifact.bank_ = ReadMemoryBank(bank);
   CheckShape(artifact.bank_, artifact.manifest_, bank.string());
@@ -141,7 +157,7 @@ void Artifact::Verify() const { Verify(Files()); }
 
 void Artifact::Verify(const std::vector<std::string_view>& names) const {
   const fs::path path = Path(kSha256Sums);
-  const auto sums = ReadSums(path);
+  const auto sums = ReadSums(path, public_key_);
   for (const std::string_view name : names) {
     const auto line = sums.find(name);
     if (line == sums.end()) {

@@ -32,9 +32,12 @@ inline constexpr std::string_view kSha256Sums = "SHA256SUMS";
 class Artifact {
  public:
   // Reads the manifest, checks the files that scoring uses against SHA256SUMS (unless `verify` is
-  // false), maps the bank and compares its shape with the manifest.
-  // Throws ArtifactError: a file is missing, altered, or of an unknown version.
-  static Artifact Open(const std::filesystem::path& folder, bool verify = true);
+  // false), maps the bank and compares its shape with the manifest. With a public key (the path of
+  // a PEM file) files are always checked, and sums count only as signed by it.
+  // Throws ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
+  // SignatureError, not signed by that key.
+  static Artifact Open(const std::filesystem::path& folder, bool verify = true,
+                       const std::filesystem::path& public_key = {});
 
   // The same artifact with other thresholds, from the held-out scores that it stores.
   // Throws ThresholdError: one is out of range.
@@ -59,6 +62,7 @@ class Artifact {
   Artifact() = default;
 
   std::filesystem::path folder_;
+  std::filesystem::path public_key_;  // empty: none
   Manifest manifest_;
   MemoryBank bank_;
 };

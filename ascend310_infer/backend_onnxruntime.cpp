@@ -6,6 +6,7 @@
 
 #include "backend.hpp"
 #include "errors.hpp"
+#include "onnx_references.hpp"
 
 namespace patchcore {
 namespace {
@@ -37,11 +38,11 @@ std::size_t OwnThreads(const BackendOptions& options) {
 
 // Checks that an output has the type and shape it must have, and gives its numbers.
 template <typename T>
-const T* Values(const Ort::Value& output, const char* name, const std::vector<std::int64_t>& shape,
-                ONNXTensorElementDataType type) {
+const T* Values(const Ort::Value& output, const std::string& name,
+                const std::vector<std::int64_t>& shape, ONNXTensorElementDataType type) {
   const Ort::TensorTypeAndShapeInfo got = output.GetTensorTypeAndShapeInfo();
   if (got.GetElementType() != type || got.GetShape() != shape) {
-    throw BackendError(std::string("onnxruntime: ") + name + ": expected " + ShapeText(shape) +
+    throw BackendError(name + ": expected " + ShapeText(shape) +
                        " as manifest.json says, got " + ShapeText(got.GetShape()) +
                        "; the files belong to different artifacts, copy the folder again");
   }
@@ -54,9 +55,13 @@ class OnnxRuntimeBackend : public Backend {
       : tile_(artifact.manifest().tiling),
         features_(artifact.manifest().features),
         rows_(static_cast<std::int64_t>(artifact.bank().rows)),
-        feature_session_(OpenSession(env_, artifact.Path(kFeaturesOnnx), OwnThreads(options))) {
+        features_path_(artifact.Path(kFeaturesOnnx)),
+        index_path_(artifact.Path(kIndexOnnx)) {
+    CheckNoReferences(features_path_);
+    feature_session_ = OpenSession(env_, features_path_, OwnThreads(options));
     if (options.search) {
-      index_session_ = OpenSession(env_, artifact.Path(kIndexOnnx), OwnThreads(options));
+      CheckReferences(index_path_, kMemoryBankFile, artifact.bank());
+      index_session_ = OpenSession(env_, index_path_, OwnThreads(options));
     }
   }
 
@@ -68,9 +73,11 @@ class OnnxRuntimeBackend : public Backend {
     const Ort::Value input = Ort::Value::CreateTensor(
         memory_, const_cast<std::uint8_t*>(images), count * tile_.tile_height * tile_.tile_width * 3,
         shape.data(), shape.size());
-    const auto outputs = Run(feature_session_, kImages.data(), &input, kImages.size(), kLayers);
-    return {Layer(outputs[0], kLayers[0], BatchShape(features_.layer2, count)),
-            Layer(outputs[1], kLayers[1], BatchShape(features_.layer3, count))};
+    const std::string where = features_path_.string();
+    const auto outputs =
+        Run(where, feature_session_, kImages.data(), &input, kImages.size(), kLayers);
+    return {Layer(outputs[0], where + ": layer2", BatchShape(features_.layer2, count)),
+            Layer(outputs[1], where + ": layer3", BatchShape(features_.layer3, count))};
   }
 
   bool RunsConcurrently() const override { return true; }
@@ -78,21 +85,24 @@ class OnnxRuntimeBackend : public Backend {
   bool HasSearch() const override { return static_cast<bool>(index_session_); }
 
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) override {
+    const std::string where = index_path_.string();
     const std::array<Ort::Value, 2> inputs{Borrowed(layer2), Borrowed(layer3)};
     const auto outputs =
-        Run(index_session_, kLayers.data(), inputs.data(), inputs.size(), kNearest);
+        Run(where, index_session_, kLayers.data(), inputs.data(), inputs.size(), kNearest);
     const auto height = static_cast<std::int64_t>(features_.layer2.height);
     const auto width = static_cast<std::int64_t>(features_.layer2.width);
     const std::vector<std::int64_t> shape{layer2.shape.at(0), height, width};
     const float* distances =
-        Values<float>(outputs[0], kNearest[0], shape, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+        Values<float>(outputs[0], where + ": distances", shape,
+                      ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     const std::int64_t* rows =
-        Values<std::int64_t>(outputs[1], kNearest[1], shape, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
+        Values<std::int64_t>(outputs[1], where + ": rows", shape,
+                             ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
     const std::int64_t patches = shape[0] * height * width;
     NearestRows nearest{{distances, distances + patches}, {rows, rows + patches}};
     for (const std::int64_t row : nearest.rows) {
       if (row >= 0 && row < rows_) continue;
-      throw BackendError("onnxruntime: rows: expected rows 0 to " + std::to_string(rows_ - 1) +
+      throw BackendError(where + ": rows: expected rows 0 to " + std::to_string(rows_ - 1) +
                          ", got " + std::to_string(row) + "; copy the folder again");
     }
     return nearest;
@@ -106,21 +116,22 @@ class OnnxRuntimeBackend : public Backend {
                                     tensor.values.size(), tensor.shape.data(), tensor.shape.size());
   }
 
-  static Tensor Layer(const Ort::Value& output, const char* name,
+  static Tensor Layer(const Ort::Value& output, const std::string& name,
                       const std::vector<std::int64_t>& shape) {
     const float* values = Values<float>(output, name, shape, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     const std::size_t count = output.GetTensorTypeAndShapeInfo().GetElementCount();
     return {shape, {values, values + count}};
   }
 
-  static std::vector<Ort::Value> Run(Ort::Session& session, const char* const* input_names,
+  static std::vector<Ort::Value> Run(const std::string& where, Ort::Session& session,
+                                     const char* const* input_names,
                                      const Ort::Value* inputs, std::size_t input_count,
                                      const std::array<const char*, 2>& output_names) {
     try {
       return session.Run(Ort::RunOptions{nullptr}, input_names, inputs, input_count,
                          output_names.data(), output_names.size());
     } catch (const Ort::Exception& error) {
-      throw BackendError("onnxruntime: cannot run the graph (" + OneLine(error.what()) +
+      throw BackendError(where + ": onnxruntime cannot run the graph (" + OneLine(error.what()) +
                          "); copy the artifact again");
     }
   }
@@ -130,7 +141,9 @@ class OnnxRuntimeBackend : public Backend {
   std::int64_t rows_;
   Ort::Env env_{ORT_LOGGING_LEVEL_FATAL, "patchcore"};  // failures come as exceptions
   Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-  Ort::Session feature_session_;
+  std::filesystem::path features_path_;
+  std::filesystem::path index_path_;
+  Ort::Session feature_session_{nullptr};
   Ort::Session index_session_{nullptr};
 };
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "decoders.hpp"
+#include "errors.hpp"
 #include "exif.hpp"
 
 namespace patchcore {
@@ -17,6 +18,8 @@ constexpr int kApp1 = JPEG_APP0 + 1;
 constexpr unsigned int kWholeMarker = 0xFFFF;
 constexpr std::string_view kExif("Exif\0\0", 6);
 constexpr std::string_view kXmp("http://ns.adobe.com/xap/1.0/\0", 29);
+
+constexpr std::size_t kMostScans = 100;  // encoders write one to about twenty
 
 // libjpeg reports errors by a function that must not return: it jumps back to Guarded().
 struct ErrorHandler {
@@ -148,9 +151,34 @@ class Decoder {
   std::vector<std::uint8_t> row_;
 };
 
+// Counts SOS markers up to the end of the image (ITU T.81, annex B), as jpeg_scans.py does: each
+// scan, of ten bytes, costs a pass over all coefficients.
+bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
+  std::size_t scans = 0;
+  for (std::size_t at = 2; at + 1 < bytes.size();) {
+    const std::uint8_t kind = bytes[at + 1];
+    // A stuffed zero, a restart and a fill byte stand inside of a scan's data.
+    if (bytes[at] != 0xFF || kind == 0 || (kind >= 0xD0 && kind <= 0xD7) || kind == 0xFF) {
+      ++at;
+      continue;
+    }
+    at += 2;
+    if (kind == 0xD9) break;  // the end
+    if (kind == 0xDA && ++scans > kMostScans) return true;
+    if (kind == 0x01 || kind == 0xD8) continue;  // without a length
+    if (at + 1 >= bytes.size()) break;
+    at += std::size_t{bytes[at]} << 8 | bytes[at + 1];
+  }
+  return false;
+}
+
 }  // namespace
 
 StoredImage DecodeJpeg(const std::vector<std::uint8_t>& bytes, const std::string& where) {
+  if (HasTooManyScans(bytes)) {
+    throw ImageError(where + ": expected at most " + std::to_string(kMostScans) +
+                     " scans in a JPEG, got more; save it as baseline");
+  }
   return Decoder(bytes, where).Decode();
 }
 

@@ -42,6 +42,12 @@ Tensor Slice(const Tensor& batch, std::size_t picture) {
   return slice;
 }
 
+// Adds one tile's layer to those before it, along the first axis.
+void Append(const Tensor& tile, Tensor& layers) {
+  layers.values.insert(layers.values.end(), tile.values.begin(), tile.values.end());
+  layers.shape.front() += tile.shape.front();
+}
+
 }  // namespace
 
 Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search,
@@ -120,6 +126,16 @@ void Detector::Finish(const PictureInWork& work, const Placement& placement, Res
   result.is_anomalous = result.score > result.threshold;
   result.anomaly_map = std::move(scores.anomaly_map);
   result.peak = Peak(result.anomaly_map, manifest().preprocess.width, placement);
+}
+
+std::pair<Tensor, Tensor> Detector::Features(const Input& input) {
+  std::pair<Tensor, Tensor> layers = Features({&input}, {{0, 0}});
+  for (std::size_t tile = 1; tile < scorer_.grid().tiles(); ++tile) {
+    const auto [layer2, layer3] = Features({&input}, {{0, tile}});
+    Append(layer2, layers.first);
+    Append(layer3, layers.second);
+  }
+  return layers;
 }
 
 std::pair<Tensor, Tensor> Detector::Features(const std::vector<const Input*>& inputs,

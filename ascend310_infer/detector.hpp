@@ -78,6 +78,10 @@ class Detector {
   //   inputs     any number, not owned
   std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
 
+  // layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of one input's T tiles, which go through the
+  // network one by one; throws as Predict.
+  std::pair<Tensor, Tensor> Features(const Input& input);
+
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
   std::string SearchNote() const { return backend_->SearchNote(); }

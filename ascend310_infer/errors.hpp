@@ -2,6 +2,7 @@
 //
 //   Error
 //   ├── ArtifactError    a file of the artifact is missing, altered or of another version
+//   │   └── SignatureError   it is not signed by the key that was given, or that is no key
 //   ├── ImageError       a picture cannot be read or does not fit the artifact
 //   └── BackendError     the engine or the device cannot run what was asked for here
 //
@@ -21,6 +22,11 @@ class Error : public std::runtime_error {
 class ArtifactError : public Error {
  public:
   using Error::Error;
+};
+
+class SignatureError : public ArtifactError {
+ public:
+  using ArtifactError::ArtifactError;
 };
 
 class ImageError : public Error {

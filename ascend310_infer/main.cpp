@@ -128,8 +128,8 @@ int ScorePictures(Options options) {
   const std::size_t workers = patchcore::WorkersFor(
       options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
-  Detector detector(patchcore::Artifact::Open(options.artifact).With(options.wanted),
-                    options.backend, options.search, options.roi);
+  const auto artifact = patchcore::Artifact::Open(options.artifact, true, options.public_key);
+  Detector detector(artifact.With(options.wanted), options.backend, options.search, options.roi);
   NoteKind(options, detector);
   const auto start = std::chrono::steady_clock::now();
   patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,
@@ -150,12 +150,13 @@ int ScorePictures(Options options) {
 }
 
 int CheckHere(const Options& options) {
-  const auto artifact = patchcore::Artifact::Open(options.artifact, false);
+  const auto artifact = patchcore::Artifact::Open(options.artifact, false, options.public_key);
   artifact.Verify();
   Detector detector(artifact, options.backend, options.search);
   NoteKind(options, detector);
   const auto steps = patchcore::RunSelfTest(artifact, detector);
-  std::printf("checksums: %zu files as listed\n", artifact.Files().size());
+  const std::string signer = options.public_key.empty() ? "" : ", signed by " + options.public_key;
+  std::printf("checksums: %zu files as listed%s\n", artifact.Files().size(), signer.c_str());
   std::string broken;
   for (const patchcore::SelfTestStep& step : steps) {
     std::printf("%s: %s, differs by %.3g of %.3g\n", step.name.c_str(),

@@ -194,14 +194,45 @@ Calibration ReadCalibration(const Fields& fields) {
   return result;
 }
 
+void CheckGroups(const Fields& fields) {
+  const std::vector<double> means = fields.Numbers("means");
+  const std::vector<double> spreads = fields.Numbers("spreads");
+  fields.Check(!means.empty() && means.size() == spreads.size() && means.size() <= 16, "spreads",
+               "as many entries as means, 1 to 16");
+  fields.Check(*std::min_element(spreads.begin(), spreads.end()) > 0, "spreads", "above 0");
+}
+
+// No program in C++ watches a line, but all refuse the same files.
+void CheckMonitoring(const Fields& fields) {
+  fields.Size("images", 2, kMaxInt32, "2 to 2^31 - 1");
+  const std::size_t cells = fields.Numbers("thumbnail").size();
+  fields.Check(cells == 256, "thumbnail", "256 values");
+  CheckGroups(fields.Object("layer2", {"means", "spreads"}));
+  CheckGroups(fields.Object("layer3", {"means", "spreads"}));
+  const std::initializer_list<const char*> statistics = {
+      "brightness",   "contrast", "warmth", "sharpness", "row_shift",
+      "column_shift", "likeness", "layer2", "layer3"};
+  const Fields quantiles = fields.Object("quantiles", statistics);
+  for (const char* name : statistics) {
+    const std::vector<double> values = quantiles.Numbers(name);
+    quantiles.Check(values.size() == 33 && std::is_sorted(values.begin(), values.end()), name,
+                    "33 values in ascending order");
+  }
+}
+
 SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
   SelfTest selftest;
   selftest.score = fields.Number("score");
+  const std::vector<double> magnitudes = fields.Numbers("layer_magnitudes");
+  fields.Expect(magnitudes.size() == 4, "layer_magnitudes", "4 entries", json(magnitudes.size()));
   const std::vector<std::int64_t> box = fields.Integers("defect_box");
   fields.Expect(box.size() == 4, "defect_box", "4 entries", json(box.size()));
   selftest.score_tolerance = fields.Number("score_tolerance");
   selftest.map_tolerance = fields.Number("map_tolerance");
   fields.Check(selftest.score >= 0, "score", "0 or more");
+  const double smallest = *std::min_element(magnitudes.begin(), magnitudes.end());
+  fields.Check(smallest >= 0, "layer_magnitudes", "0 or more, each");
+  std::copy(magnitudes.begin(), magnitudes.end(), selftest.layer_magnitudes.begin());
   // A wide tolerance would pass any machine.
   const auto narrow = [](double tolerance) { return tolerance > 0 && tolerance <= 0.1; };
   fields.Check(narrow(selftest.score_tolerance), "score_tolerance", "in (0, 0.1]");
@@ -271,7 +302,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   CheckVersion(document, where);
   const Fields top(document, where, "",
                    {"format", "format_version", "preprocess", "region", "tiling", "features",
-                    "memory_bank", "index", "scoring", "calibration", "selftest", "training", "config", "provenance"});
+                    "memory_bank", "index", "scoring", "calibration", "monitoring", "selftest",
+                    "training", "config", "provenance"});
   Manifest manifest;
   manifest.preprocess = ReadPreprocessing(top.Object(
       "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"}));
@@ -289,8 +321,11 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
       "calibration", {"method", "images", "groups", "folds", "target_fpr", "image_threshold",
                       "image_interval", "pixel_threshold", "pixel_interval", "heatmap", "ranks",
                       "image_scores", "map_maxima"}));
+  CheckMonitoring(
+      top.Object("monitoring", {"images", "thumbnail", "layer2", "layer3", "quantiles"}));
   manifest.selftest = ReadSelfTest(
-      top.Object("selftest", {"score", "defect_box", "score_tolerance", "map_tolerance"}),
+      top.Object("selftest", {"score", "layer_magnitudes", "defect_box", "score_tolerance",
+                              "map_tolerance"}),
       manifest.preprocess);
   manifest.training =
       ReadTraining(

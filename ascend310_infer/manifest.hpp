@@ -123,6 +123,7 @@ struct Calibration {
 // What selftest.png must give; tolerances are relative.
 struct SelfTest {
   double score = 0;
+  std::array<double, 4> layer_magnitudes{};  // mean and largest |value| of layer2, then layer3
   std::array<std::size_t, 4> defect_box{};  // top, left, bottom, right in input pixels
   double score_tolerance = 0;
   double map_tolerance = 0;
@@ -137,7 +138,8 @@ struct Training {
   std::string digest;
 };
 
-// The whole of manifest.json except `config` and `provenance`, by which no reader may decide.
+// The whole of manifest.json except `config` and `provenance`, by which no reader may decide, and
+// `monitoring`, which is checked and not needed here.
 struct Manifest {
   Preprocessing preprocess;
   RegionOfInterest region;

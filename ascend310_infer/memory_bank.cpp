@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -54,8 +55,8 @@ struct Header {
   std::uint32_t bits;  // of a number of the layers
 };
 
-// Byte offsets of the five sections, each at a multiple of 64.
-using Offsets = std::array<std::uint64_t, 5>;
+// The five sections, each at a multiple of 64.
+using Sections = std::array<MemoryBank::Section, 5>;
 
 template <typename Value>
 Value ReadAt(const unsigned char* bytes, std::size_t offset) {
@@ -66,22 +67,22 @@ Value ReadAt(const unsigned char* bytes, std::size_t offset) {
 
 // Where the sections stand, or nothing when they do not fill `size` bytes exactly. Only divides by
 // what the header says, so that no header can overflow it.
-std::optional<Offsets> Place(const Header& header, std::uint64_t size) {
+std::optional<Sections> Place(const Header& header, std::uint64_t size) {
   const std::array<std::uint64_t, 5> widths = {header.channels2, header.channels3, 1, 3,
                                                header.neighbours};
   const std::uint64_t layer_bytes = header.bits / 8;
   const std::array<std::uint64_t, 5> bytes = {layer_bytes, layer_bytes, 4, 4, 4};
-  Offsets offsets{};
+  Sections sections{};
   std::uint64_t end = kAlignment;
   for (std::size_t section = 0; section < widths.size(); ++section) {
     const std::uint64_t left = end > size ? 0 : size - end;
     if (header.rows > left / bytes[section] / widths[section]) return std::nullopt;
-    offsets[section] = end;
-    end += header.rows * widths[section] * bytes[section];
+    sections[section] = {end, header.rows * widths[section] * bytes[section]};
+    end += sections[section].size;
     end += (kAlignment - end % kAlignment) % kAlignment;
   }
   if (end != size) return std::nullopt;
-  return offsets;
+  return sections;
 }
 
 [[noreturn]] void RefuseSystem(const std::string& where, int code) {
@@ -130,6 +131,17 @@ void Widen(const void* layer2, const void* layer3, MemoryBank& bank) {
   bank.widened = std::move(floats);
 }
 
+// Such a row is nearest to nothing: the patches it stands for would count as defects.
+void RefuseNotFinite(const float* values, std::size_t rows, std::size_t columns,
+                     const std::string& where) {
+  for (std::size_t i = 0; i < rows * columns; ++i) {
+    if (std::isfinite(values[i])) continue;
+    const char* got = std::isnan(values[i]) ? "nan" : values[i] < 0 ? "-inf" : "inf";
+    throw ArtifactError(where + ": row " + std::to_string(i / columns) +
+                        ": expected finite numbers, got " + got + "; copy the folder again");
+  }
+}
+
 }  // namespace
 
 MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
@@ -145,8 +157,8 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
   const auto size = static_cast<std::uint64_t>(status.st_size);
   const bool filled = header.rows > 0 && header.channels2 > 0 && header.channels3 > 0 &&
                       header.neighbours > 0 && header.neighbours <= header.rows;
-  const std::optional<Offsets> offsets = filled ? Place(header, size) : std::nullopt;
-  if (!offsets) {
+  const std::optional<Sections> sections = filled ? Place(header, size) : std::nullopt;
+  if (!sections) {
     throw ArtifactError(where + ": header says " + std::to_string(header.rows) + " rows of " +
                         std::to_string(header.channels2) + " + " +
                         std::to_string(header.channels3) + " floats of " +
@@ -156,12 +168,13 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
   MemoryBank bank;
   bank.mapping = Map(file, static_cast<std::size_t>(size), where);
   const auto* start = static_cast<const unsigned char*>(bank.mapping.get());
-  const auto at = [&](std::size_t section) -> const void* { return start + (*offsets)[section]; };
+  const auto at = [&](std::size_t section) -> const void* { return start + (*sections)[section].offset; };
   bank.layer2 = static_cast<const float*>(at(0));
   bank.layer3 = static_cast<const float*>(at(1));
   bank.norms = static_cast<const float*>(at(2));
   bank.origins = static_cast<const std::int32_t*>(at(3));
   bank.neighbours = static_cast<const std::int32_t*>(at(4));
+  bank.sections = *sections;
   bank.rows = static_cast<std::size_t>(header.rows);
   bank.channels2 = header.channels2;
   bank.channels3 = header.channels3;
@@ -170,6 +183,9 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
     Widen(at(0), at(1), bank);
   }
   bank.neighbour_count = header.neighbours;
+  RefuseNotFinite(bank.layer2, bank.rows, bank.channels2, where + ": layer2");
+  RefuseNotFinite(bank.layer3, bank.rows, bank.channels3, where + ": layer3");
+  RefuseNotFinite(bank.norms, bank.rows, 1, where + ": norms");
   const std::size_t listed = bank.rows * bank.neighbour_count;
   const auto [lowest, highest] = std::minmax_element(bank.neighbours, bank.neighbours + listed);
   if (*lowest < 0 || static_cast<std::uint64_t>(*highest) >= header.rows) {

@@ -62,6 +62,9 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--roi") {
     if (value.empty()) RefuseChoice(name, value, "a mask picture");
     options.roi = value;
+  } else if (name == "--public-key") {
+    if (value.empty()) RefuseChoice(name, value, "a file");
+    options.public_key = value;
   } else if (name == "--mindir") {
     if (value.empty()) RefuseChoice(name, value, "a file");
     options.backend.mindir = value;
@@ -85,7 +88,7 @@ bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
          name == "--batch" || name == "--search" || name == "--maps" || name == "--roi" ||
          name == "--mindir" || name == "--index-mindir" || name == "--threshold" ||
-         name == "--target-fpr";
+         name == "--target-fpr" || name == "--public-key";
 }
 
 }  // namespace
@@ -121,6 +124,11 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   if (options.wanted.threshold && options.wanted.target_fpr) {
     throw UsageError("argument --target-fpr: not allowed with argument --threshold");
   }
+  const std::string converted = options.backend.mindir + options.backend.index_mindir;
+  if (!options.public_key.empty() && !converted.empty()) {
+    throw UsageError("argument --public-key: goes with neither --mindir nor --index-mindir, whose "
+                     "files nobody signed");
+  }
   if (!options.sources.empty() && options.selftest) {
     throw UsageError("argument --selftest: takes the artifact's own picture, no others");
   }
@@ -135,7 +143,7 @@ std::string Usage() {
          "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
          "                       [--threads N] [--batch N] [--search auto|exact|engine|portable]\n"
          "                       [--roi MASK] [--maps DIR] [--timings]\n"
-         "                       [--threshold X | --target-fpr R]\n"
+         "                       [--threshold X | --target-fpr R] [--public-key PEM]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -169,6 +177,7 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
   --target-fpr R      share of good parts that may be flagged, in place of the one the artifact
                       was fitted for; both thresholds follow from its held-out scores, and
                       heatmap.high (see --maps) follows the pixel threshold
+  --public-key PEM    refuse an artifact that this ed25519 key has not signed
   --timings           say on stderr how long each stage took
   --version           print the version
 

@@ -21,6 +21,7 @@ class UsageError : public std::runtime_error {
 struct Options {
   std::string artifact;
   std::vector<std::string> sources;  // pictures and folders
+  std::string public_key;            // PEM; empty: signatures are not looked at
   std::string maps;                  // folder for maps; empty: none are written
   std::string roi;                   // a mask of what counts; empty: as the artifact says
   BackendOptions backend;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <limits>
 
 #include "errors.hpp"
 
@@ -51,8 +52,38 @@ template <typename T>
 double Gap(const std::vector<T>& left, const std::vector<T>& right) {
   double gap = 0;
   for (std::size_t i = 0; i < left.size(); ++i) {
-    gap = std::max(gap, std::abs(static_cast<double>(left[i]) - static_cast<double>(right[i])));
+    const double here = std::abs(static_cast<double>(left[i]) - static_cast<double>(right[i]));
+    if (std::isnan(here)) return std::numeric_limits<double>::infinity();  // a maximum would hide it
+    gap = std::max(gap, here);
   }
+  return gap;
+}
+
+double RelativeGap(double got, double stored) {
+  const double gap = std::abs(got - stored) / std::max(std::abs(stored), 1e-12);
+  return std::isnan(gap) ? std::numeric_limits<double>::infinity() : gap;
+}
+
+// Mean and largest absolute value of layer2, then of layer3; sums in float64.
+std::array<double, 4> LayerMagnitudes(const std::pair<Tensor, Tensor>& layers) {
+  std::array<double, 4> magnitudes{};
+  auto place = magnitudes.begin();
+  for (const std::vector<float>& values : {layers.first.values, layers.second.values}) {
+    double sum = 0, largest = 0;
+    for (const float value : values) {
+      const double magnitude = std::abs(static_cast<double>(value));
+      sum += magnitude;
+      largest = std::max(largest, magnitude);
+    }
+    *place++ = sum / static_cast<double>(values.size());
+    *place++ = largest;
+  }
+  return magnitudes;
+}
+
+double LargestRelativeGap(const std::array<double, 4>& got, const std::array<double, 4>& stored) {
+  double gap = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) gap = std::max(gap, RelativeGap(got[i], stored[i]));
   return gap;
 }
 
@@ -81,11 +112,13 @@ std::vector<SelfTestStep> RunSelfTest(const Artifact& artifact, Detector& detect
   const Result result = detector.Predict(input);
   const SelfTest& expected = manifest.selftest;
   const double peak = Gap(stored_map, std::vector<float>(stored_map.size(), 0.0F));
+  const std::array<double, 4> magnitudes = LayerMagnitudes(detector.Features(input));
   return {
       {"input", Gap(input.pixels, stored_input.pixels), 0.0},
+      {"features", LargestRelativeGap(magnitudes, expected.layer_magnitudes),
+       expected.map_tolerance},
       {"map", Gap(result.anomaly_map, stored_map) / std::max(peak, 1e-12), expected.map_tolerance},
-      {"score", std::abs(result.score - expected.score) / std::max(expected.score, 1e-12),
-       expected.score_tolerance},
+      {"score", RelativeGap(result.score, expected.score), expected.score_tolerance},
   };
 }
 

@@ -22,6 +22,7 @@ from patchcore_build.dataset import list_images
 from patchcore_build.features import Storage, extract_features
 from patchcore_build.folds import every_picture_alone
 from patchcore_build.index_graph import write_bank
+from patchcore_build.normal_pictures import describe_normal
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.training_inputs import load_inputs
 from patchcore_runtime.artifact import (
@@ -127,6 +128,7 @@ def make_artifact(target: Path, photos: Path, config: Config, *, roi=None) -> Pa
             Making(
                 category="stripes",
                 config=config,
+                monitoring=describe_normal(inputs.pixels, store),
                 provenance={"packages": {"patchcore-build": "tests"}, "device": "cpu"},
             ),
         )

@@ -30,3 +30,20 @@ def cropped_artifact(tmp_path_factory, photos):
 def own_artifact(tmp_path, tiny_artifact):
     """A copy of `tiny_artifact` to damage."""
     return shutil.copytree(tiny_artifact, tmp_path / "stripes")
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """A folder of signing keys; only for reading."""
+    from signing_keys import write_keys
+
+    return write_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def signed(own_artifact, keys):
+    """A copy of `tiny_artifact`, signed by private.pem, to damage."""
+    from patchcore_build.signing import sign_artifact
+
+    sign_artifact(own_artifact, keys / "private.pem")
+    return own_artifact

@@ -15,7 +15,7 @@ from artifact_factory import striped_photo
 from patchcore_build import __version__
 from patchcore_build.cli import _parser, main
 
-COMMANDS = ("fit", "evaluate", "benchmark", "index", "convert-weights", "demo-data")
+COMMANDS = ("fit", "evaluate", "benchmark", "index", "sign", "convert-weights", "demo-data")
 
 
 def subparsers():

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME = ROOT / "runtime" / "patchcore_runtime"
 BUILD = ROOT / "build" / "patchcore_build"
-HEAVY = ("onnxruntime", "mindspore", "torch", "onnx", "sklearn", "faiss", "hnswlib")
+HEAVY = ("onnxruntime", "mindspore", "torch", "onnx", "sklearn", "faiss", "hnswlib", "cryptography")
 
 
 def _loaded(statement, *names):
@@ -88,6 +88,7 @@ def test_the_runtime_imports_what_its_wheel_declares_and_nothing_else():
     extras = {
         "hnsw_index.py": {"hnswlib"},
         "faiss_index.py": {"faiss"},
+        "signature.py": {"cryptography"},
     }  # imported only by who needs them
     for path in RUNTIME.rglob("*.py"):
         assert _top_level(path) <= allowed | extras.get(path.name, set()), path.name

@@ -185,7 +185,8 @@ def test_check_passes_where_the_artifact_was_made(capsys, tiny_artifact):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "checksums: 8 files as listed"
-    assert [line.split(",")[0] for line in lines[1:]] == ["input: ok", "map: ok", "score: ok"]
+    steps = [f"{name}: ok" for name in ("input", "features", "map", "score")]
+    assert [line.split(",")[0] for line in lines[1:]] == steps
 
 
 def test_check_as_json_holds_every_step(capsys, tiny_artifact):
@@ -194,7 +195,7 @@ def test_check_as_json_holds_every_step(capsys, tiny_artifact):
     (report,) = _lines(out)
     assert report["artifact"] == str(tiny_artifact)
     assert report["passed"] is True
-    assert [step["name"] for step in report["steps"]] == ["input", "map", "score"]
+    assert [step["name"] for step in report["steps"]] == ["input", "features", "map", "score"]
     for step in report["steps"]:
         assert set(step) == {"name", "difference", "tolerance", "passed"}
 
@@ -203,6 +204,7 @@ def test_check_as_json_holds_every_step(capsys, tiny_artifact):
     ("path", "value", "broken"),
     [
         (("selftest", "score"), 99.0, "score"),
+        (("selftest", "layer_magnitudes"), [1.0, 1.0, 1.0, 1.0], "features"),
         (("selftest", "map_tolerance"), 1e-300, None),
         (("scoring", "sigma_px"), 9.0, "map"),
         (("preprocess", "filter"), "lanczos", "input"),

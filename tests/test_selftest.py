@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from artifact_factory import write_network
 from patchcore_build.errors import PatchCoreError
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
-from patchcore_runtime.selftest import run_selftest
+from patchcore_runtime.selftest import layer_magnitudes, run_selftest
 
 
 def _steps(folder, **selftest):
@@ -23,9 +24,10 @@ def _steps(folder, **selftest):
 def test_an_artifact_passes_where_it_was_made(tiny_artifact, cropped_artifact):
     for folder in (tiny_artifact, cropped_artifact):
         steps = _steps(folder)
-        assert list(steps) == ["input", "map", "score"]
+        assert list(steps) == ["input", "features", "map", "score"]
         assert all(step.passed for step in steps.values())
         assert steps["input"].tolerance == 0
+        assert steps["features"].difference < 1e-6
         assert steps["map"].difference < 1e-5
         assert steps["score"].difference < 1e-5
 
@@ -52,6 +54,28 @@ def test_a_score_beyond_the_tolerance_fails_alone(tiny_artifact, factor):
     assert not steps["score"].passed
     assert steps["input"].passed
     assert steps["map"].passed
+
+
+def test_a_network_that_computes_otherwise_breaks_the_features_first(own_artifact):
+    write_network(own_artifact / "features.onnx", height=64, width=96, seed=1)
+    steps = _steps(own_artifact)
+    assert steps["input"].passed
+    assert not steps["features"].passed
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("factor", [1.002, 0.998, 0.0])
+def test_each_of_the_layers_magnitudes_counts(tiny_artifact, place, factor):
+    stored = list(Artifact.open(tiny_artifact).manifest.selftest.layer_magnitudes)
+    stored[place] *= factor
+    steps = _steps(tiny_artifact, layer_magnitudes=tuple(stored))
+    assert [name for name, step in steps.items() if not step.passed] == ["features"]
+
+
+def test_magnitudes_are_mean_and_largest_of_each_layer_and_show_what_is_not_finite():
+    layer2, layer3 = np.float32([[1, -3], [0, 0]]), np.float32([2, -2])
+    assert layer_magnitudes(layer2, layer3) == (1, 3, 2, 2)
+    assert np.isnan(layer_magnitudes(layer2, np.float32([np.nan, 1]))[2])
 
 
 def test_one_grey_level_in_one_pixel_of_the_input_fails(own_artifact):

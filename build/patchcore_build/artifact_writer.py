@@ -5,8 +5,6 @@ staging folder with graphs and bank -> complete artifact. artifacts/FORMAT.md de
 
 import dataclasses
 import importlib.metadata
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,12 +14,15 @@ from patchcore_build.config import Config, describe_features, plan_tiling, scori
 from patchcore_build.errors import OutputError
 from patchcore_build.roi import write_region
 from patchcore_build.selftest import write_selftest
+from patchcore_build.signing import Signer
+from patchcore_build.staging import staging_folder
 from patchcore_build.training_inputs import Inputs, digest_images
 from patchcore_runtime.artifact import (
     FEATURES_MINDIR,
     MANIFEST,
     MEMORY_BANK,
     SHA256SUMS,
+    SIGNATURE,
     Artifact,
     file_digest,
     files_of,
@@ -38,40 +39,51 @@ from patchcore_runtime.manifest import (
     Training,
 )
 from patchcore_runtime.memory_bank import read_memory_bank
+from patchcore_runtime.monitoring import Monitoring
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
 EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir_candidates=0)
 _NO_SELFTEST_YET = SelfTest(
-    score=0.0, defect_box=(0, 0, 0, 0), score_tolerance=1e-3, map_tolerance=1e-3
+    score=0.0,
+    layer_magnitudes=(0.0, 0.0, 0.0, 0.0),
+    defect_box=(0, 0, 0, 0),
+    score_tolerance=1e-3,
+    map_tolerance=1e-3,
 )
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, *, sign: Path | None = None) -> Iterator[Path]:
     """A staging folder beside `target`, renamed to it when the block ends well.
 
+    Args:
+        target: The folder to make.
+        sign: PEM of the private key that signs what the block has sealed; read before it begins.
+
     Raises:
+        SignatureError: that key is none.
         OutputError: the target exists, cannot be written, or the disk is full; the staging folder
             and parents made for it are removed whatever happens in the block.
     """
+    signer = Signer(sign) if sign is not None else None
     missing: list[Path] = []
-    staging = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
     try:
         if target.exists():
             raise OutputError(
                 f"{target}: exists already; choose another --output, or remove it first"
             )
         missing = [folder for folder in target.parents if not folder.exists()]
-        staging.mkdir(parents=True)
-        yield staging
-        staging.rename(target)
+        with staging_folder(target) as staging:
+            yield staging
+            if signer is not None:
+                (staging / SIGNATURE).write_bytes(signer.signature_of(staging))
+            staging.rename(target)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
         reason = error.strerror or type(error).__name__
         raise OutputError(f"{target}: cannot be written ({reason}); nothing was kept") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         for folder in missing:
             with suppress(OSError):  # not empty: the target is in it
                 folder.rmdir()
@@ -108,6 +120,7 @@ class Making:
 
     category: str
     config: Config
+    monitoring: Monitoring
     provenance: dict[str, Any]
     index: Index = EXACT_INDEX
     dropped: tuple[str, ...] = ()
@@ -148,6 +161,7 @@ def plan_manifest(
         index=making.index,
         scoring=scoring_rule(config, inputs.preprocessing),
         calibration=calibration,
+        monitoring=making.monitoring,
         selftest=_NO_SELFTEST_YET,
         training=Training(
             category=making.category,

@@ -1,4 +1,4 @@
-"""The command `patchcore-build`: build, evaluate, convert weights, make the demo's pictures.
+"""The command `patchcore-build`: build, evaluate, sign, convert weights, make demo pictures.
 
 argv -> progress on stderr, results on stdout, exit code 0 done, 1 refused, 2 usage.
 Options of the MindSpore Models PatchCore are accepted under their old spelling, too.
@@ -25,9 +25,12 @@ from patchcore_build.cli_index import run as run_index
 from patchcore_build.cli_options import (
     add_method_options,
     add_network_options,
+    add_signing_option,
     at_least,
     config_from,
 )
+from patchcore_build.cli_sign import add_sign_options
+from patchcore_build.cli_sign import run as run_sign
 from patchcore_build.config import BACKBONES
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.thresholds import describe_calibration
@@ -47,6 +50,7 @@ _EXAMPLES = r"""examples:
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build advise artifacts/bottle --target-ms 50 --images held_out/
+  patchcore-build sign artifacts/bottle --key vendor_private.pem
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
   patchcore-build convert-weights resnet18.pth resnet18.ckpt --backbone resnet18
   patchcore-build demo-data out/demo
@@ -71,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add_index_options(_command(commands, "index", run_index, summary))
     summary = "which index and bank size serve an artifact best on this machine"
     add_advise_options(_command(commands, "advise", run_advise, summary))
+    add_sign_options(_command(commands, "sign", run_sign, "sign an artifact that is finished"))
     _add_convert_weights(commands)
     _add_demo_data(commands)
     return parser
@@ -117,6 +122,7 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     add_network_options(fit)
     add_method_options(fit)
+    add_signing_option(fit)
     fit.add_argument("--seed", type=int, metavar="N", help="of every random choice (default 0)")
     fit.add_argument(
         "--memory-budget-gb", type=_gigabytes, default=8.0, metavar="N",
@@ -194,6 +200,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             groups=arguments.groups,
             review=arguments.review,
             drop_suspects=arguments.drop_suspects,
+            sign=arguments.sign,
         )
     )
     if arguments.json:

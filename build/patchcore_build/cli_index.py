@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from patchcore_build.cli_options import at_least
+from patchcore_build.cli_options import add_signing_option, at_least
 from patchcore_runtime.manifest import IndexKind
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def add_index_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
     )
+    add_signing_option(command)
 
 
 def _add_graph_options(graph: argparse._ArgumentGroup) -> None:
@@ -120,6 +121,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             settings=IndexSettings(kind=arguments.kind, **settings),
             force=arguments.force,
             threads=arguments.threads,
+            sign=arguments.sign,
             **{name: given[name] for name in _MEASURING if name in given},
         )
     )

@@ -5,6 +5,7 @@ parser -> the same parser with groups of options; parsed arguments -> Config.
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
 from patchcore_runtime.manifest import FeaturePrecision
@@ -84,6 +85,14 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--bank-precision", choices=("float32", "float16"),
         help="of the stored rows; float16 halves the file (default float32)",
+    )  # fmt: skip
+
+
+def add_signing_option(command: argparse.ArgumentParser) -> None:
+    """--sign."""
+    command.add_argument(
+        "--sign", type=Path, metavar="PEM",
+        help="sign the artifact with this ed25519 private key (needs the extra `sign`)",
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from patchcore_build.float32_twin import Float32Twin
 from patchcore_build.folds import group_pictures
 from patchcore_build.index_graph import write_bank
 from patchcore_build.learning import Learner, without
+from patchcore_build.normal_pictures import describe_normal
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.calibration import Calibration
@@ -58,6 +59,7 @@ class FitJob:
     interrupted takes them up again; emptied of them in the end. Where
     `config.feature_precision` is int8, the category of the data set `test_set` is scored before
     and after quantization, and a loss of AUROC above `LARGEST_LOSS` is refused unless `force`.
+    `sign` is the PEM of an ed25519 private key that signs the artifact.
     """
 
     images: Path | ImageFolder
@@ -76,6 +78,7 @@ class FitJob:
     groups: str | None = None
     review: Path | None = None
     drop_suspects: int | Literal["auto"] = 0
+    sign: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
     """
     clock = Stopwatch()
     with (
-        new_folder(job.output) as staging,
+        new_folder(job.output, sign=job.sign) as staging,
         tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
     ):
         report = _build(job, choose_network or _named_network, staging, Path(scratch), clock)
@@ -153,6 +156,8 @@ def _build(
         with clock.stage("float32 against int8"):
             twin.compare(job.category, job.test_set, force=job.force)
     calibration = learner.calibrate(lesson.pictures)
+    with clock.stage("calibration"):
+        monitoring = describe_normal(lesson.inputs.pixels, lesson.pictures.store)
     quantization = twin.facts if twin is not None else None
     with clock.stage("write"):
         made = provenance(
@@ -162,6 +167,7 @@ def _build(
             category=job.category,
             dropped=lesson.dropped,
             config=config,
+            monitoring=monitoring,
             provenance=made,
             index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
         )

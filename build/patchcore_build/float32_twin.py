@@ -7,7 +7,7 @@ layers on good pictures stands in the manifest, and nothing is refused by it.
 """
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,13 @@ from patchcore_runtime.artifact import FEATURES_ONNX, Artifact
 from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut, Tail
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.monitoring import (
+    LEVELS,
+    THUMBNAIL_SIDE,
+    ChannelGroups,
+    Monitoring,
+    Quantiles,
+)
 
 LARGEST_LOSS = 0.005  # of image and of pixel AUROC, against float32
 NOT_MEASURED = "not measured: no test set"
@@ -46,6 +53,14 @@ _NO_CALIBRATION_YET = Calibration(
     ranks=(1,),
     image_scores=_ONE_SCORE,
     map_maxima=_ONE_SCORE,
+)
+_ALL_EQUAL = ChannelGroups(means=(0.0,), spreads=(1.0,))
+_NO_MONITORING_YET = Monitoring(
+    images=2,
+    thumbnail=(0.0,) * THUMBNAIL_SIDE**2,
+    layer2=_ALL_EQUAL,
+    layer3=_ALL_EQUAL,
+    quantiles=Quantiles(**{field.name: (0.0,) * LEVELS for field in fields(Quantiles)}),
 )
 
 
@@ -107,7 +122,9 @@ class Float32Twin:
             require_small_loss(float32, int8, where=f"{test_set}: {category}")
 
     def _measure(self, folder: Path, config: Config, category: str, test_set: Path) -> Auroc:
-        making = Making(category=category, config=config, provenance={})
+        making = Making(
+            category=category, config=config, monitoring=_NO_MONITORING_YET, provenance={}
+        )
         write_region(folder, self._inputs.roi)
         manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, making)
         detector = Detector(Artifact(folder, manifest))

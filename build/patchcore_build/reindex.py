@@ -41,7 +41,9 @@ MAX_SCORE_CHANGE = 0.01  # of an image score, relative; beyond it an index is re
 class IndexJob:
     """Which artifact gets which index, where to, and how much its scores may move.
 
-    `images` is a folder of pictures to measure on, best held-out ones.
+    `images` is a folder of pictures to measure on, best held-out ones. `sign` is the PEM of a
+    private key; without one the new artifact is unsigned, whatever the old one was, because its
+    sums are others.
     """
 
     artifact: Path
@@ -51,6 +53,7 @@ class IndexJob:
     max_score_change: float = MAX_SCORE_CHANGE
     force: bool = False
     threads: int | None = None
+    sign: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ def change_index(job: IndexJob) -> IndexReport:
     """
     source = Artifact.open(job.artifact, verify=False)
     source.verify()
-    with new_folder(job.output) as staging:
+    with new_folder(job.output, sign=job.sign) as staging:
         for name in source.files:
             if name not in _REMADE:
                 shutil.copyfile(source.path(name), staging / name)

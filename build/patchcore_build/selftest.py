@@ -15,6 +15,7 @@ from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.manifest import FeaturePrecision, Preprocessing, SelfTest
 from patchcore_runtime.preprocess import fit_to_input, read_image
 from patchcore_runtime.region import Region
+from patchcore_runtime.selftest import layer_magnitudes
 
 # Relative; other CPUs round differently, other faults are far larger. An activation that rounds to
 # the next of its 256 levels moves more than float32 ever does: the same int8 file with its layers
@@ -52,6 +53,7 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
     tolerance = TOLERANCES[detector.manifest.features.precision]
     return SelfTest(
         score=result.score,
+        layer_magnitudes=layer_magnitudes(*detector.features(pixels)),
         defect_box=box,
         score_tolerance=tolerance,
         map_tolerance=tolerance,

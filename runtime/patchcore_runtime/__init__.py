@@ -14,10 +14,13 @@ from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import (
     ArtifactError,
     ImageError,
+    MonitorError,
     PatchCoreError,
     ProviderError,
+    SignatureError,
     ThresholdError,
 )
+from patchcore_runtime.monitor import Monitor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,8 +28,11 @@ __all__ = [
     "ArtifactError",
     "Detector",
     "ImageError",
+    "Monitor",
+    "MonitorError",
     "PatchCoreError",
     "ProviderError",
     "Result",
+    "SignatureError",
     "ThresholdError",
 ]

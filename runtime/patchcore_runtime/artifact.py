@@ -4,6 +4,7 @@ folder -> Artifact, or ArtifactError naming the file. Read-only; artifacts/FORMA
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest import IndexKind, Manifest, parse_manifest
 from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.region import Region, stored_region
+from patchcore_runtime.regular_file import open_regular
+from patchcore_runtime.signature import check_signature
 
 MANIFEST = "manifest.json"
 FEATURES_ONNX = "features.onnx"
@@ -27,6 +30,7 @@ SELFTEST_PICTURE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
 SELFTEST_MAP = "selftest_map.npy"
 SHA256SUMS = "SHA256SUMS"
+SIGNATURE = "SHA256SUMS.sig"  # optional, of SHA256SUMS
 
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
@@ -47,27 +51,40 @@ _HASH_BLOCK = 2**20
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder on disk, opened for reading."""
+    """A folder on disk, opened for reading; with a key, sums count only as signed by it."""
 
     folder: Path
     manifest: Manifest
+    public_key: Path | None = None
 
     @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = True) -> "Artifact":
+    def open(
+        cls, folder: str | Path, *, verify: bool = True, public_key: str | Path | None = None
+    ) -> "Artifact":
         """Read the manifest, and check the files that scoring uses against SHA256SUMS.
 
         Args:
             folder: The artifact.
             verify: Compare checksums; `False` saves reading every byte once.
+            public_key: PEM file of an ed25519 key that must have signed SHA256SUMS.
 
         Raises:
-            ArtifactError: a file is missing, altered, or of an unknown version.
+            ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
+                SignatureError, not signed by that key.
+            ProviderError: the extra `sign` is not installed, and there is a key.
+            ValueError: a key, and `verify` is off.
         """
+        if public_key is not None and not verify:
+            raise ValueError("verify: expected True with a public_key, which signs the checksums")
         folder = Path(folder)
         if not folder.is_dir():
             raise ArtifactError(f"{folder}: no such folder; expected a PatchCore artifact")
         path = folder / MANIFEST
-        artifact = cls(folder, parse_manifest(_read_text(path), str(path)))
+        key = None if public_key is None else Path(public_key)
+        if key is not None:
+            _verify(folder, (MANIFEST,), key)  # nothing is parsed that nobody signed
+        artifact = cls(folder, parse_manifest(_read_text(path), str(path)), key)
+        refuse_links_out(folder, artifact.scoring_files)
         if verify:
             artifact.verify(artifact.scoring_files)
         return artifact
@@ -129,28 +146,53 @@ class Artifact:
         """Compare files with SHA256SUMS; all of the artifact's where none are named.
 
         Raises:
-            ArtifactError: a file is missing or altered, or SHA256SUMS does not list it.
+            ArtifactError: a file is missing or altered, or SHA256SUMS does not list it, or is not
+                signed by the key the artifact was opened with.
         """
-        sums = self._sums()
-        for name in self.files if names is None else names:
-            if name not in sums:
-                raise ArtifactError(f"{self.path(SHA256SUMS)}: {name} is not listed; copy it again")
-            got = file_digest(self.path(name))
-            if got != sums[name]:
-                raise ArtifactError(
-                    f"{self.path(name)}: altered: SHA256SUMS says {sums[name][:12]}…, "
-                    f"the file has {got[:12]}…; copy the folder again"
-                )
+        _verify(self.folder, self.files if names is None else names, self.public_key)
 
-    def _sums(self) -> dict[str, str]:
-        path = self.path(SHA256SUMS)
-        sums = {}
-        for number, line in enumerate(_read_text(path).splitlines(), start=1):
-            digest, separator, name = line.partition("  ")
-            if separator != "  " or len(digest) != 64:
-                raise ArtifactError(f"{path}: line {number}: expected `sha256  file name`")
-            sums[name] = digest
-        return sums
+
+def _verify(folder: Path, names: Sequence[str], public_key: Path | None) -> None:
+    sums = _sums(folder / SHA256SUMS, public_key)
+    for name in names:
+        if name not in sums:
+            raise ArtifactError(f"{folder / SHA256SUMS}: {name} is not listed; copy it again")
+        got = file_digest(folder / name)
+        if got != sums[name]:
+            raise ArtifactError(
+                f"{folder / name}: altered: SHA256SUMS says {sums[name][:12]}…, "
+                f"the file has {got[:12]}…; copy the folder again"
+            )
+
+
+def _sums(path: Path, public_key: Path | None) -> dict[str, str]:
+    """File name -> digest; with a key from the very bytes whose signature was checked."""
+    content = _read_bytes(path)
+    if public_key is not None:
+        check_signature(content, path, public_key)
+    sums = {}
+    for number, line in enumerate(_decode(path, content).splitlines(), start=1):
+        digest, separator, name = line.partition("  ")
+        if separator != "  " or len(digest) != 64:
+            raise ArtifactError(f"{path}: line {number}: expected `sha256  file name`")
+        sums[name] = digest
+    return sums
+
+
+def refuse_links_out(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files that are links to places outside of the folder.
+
+    Raises:
+        ArtifactError: one of them is.
+    """
+    real = os.path.realpath(folder)
+    for name in names:
+        target = os.path.realpath(folder / name)
+        if os.path.dirname(target) != real:  # noqa: PTH120 Path.resolve() fails on circles of links
+            raise ArtifactError(
+                f"{folder / name}: expected a file of the folder, got a link to {target}; "
+                "copy the folder with what it links to (cp -L)"
+            )
 
 
 def files_of(manifest: Manifest) -> tuple[str, ...]:
@@ -181,18 +223,29 @@ def file_digest(path: Path) -> str:
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hex, as sha256sum prints it; whatever fails is an OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
 
 def _read_text(path: Path) -> str:
+    return _decode(path, _read_bytes(path))
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _MAX_TEXT_BYTES:
-            raise ArtifactError(f"{path}: larger than {_MAX_TEXT_BYTES} bytes; copy it again")
-        return path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            content = file.read(_MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+    if len(content) > _MAX_TEXT_BYTES:
+        raise ArtifactError(f"{path}: larger than {_MAX_TEXT_BYTES} bytes; copy it again")
+    return content
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path}: not UTF-8 ({error.reason}); copy it again") from None

@@ -4,7 +4,7 @@ preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, Artifact
+from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.index_file import open_index_file
 from patchcore_runtime.manifest import Manifest
-from patchcore_runtime.patch_scorer import PatchScorer
+from patchcore_runtime.memory_bank import bank_sections
+from patchcore_runtime.onnx_references import check_no_references, check_references
+from patchcore_runtime.patch_scorer import Layers, PatchScorer
+from patchcore_runtime.picture_statistics import Measured, measure_picture
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
 from patchcore_runtime.region import Region, narrower, read_region
-from patchcore_runtime.session import CPU, open_session
+from patchcore_runtime.session import CPU, check_shapes, open_session
 from patchcore_runtime.thresholds import p_value, with_thresholds
 from patchcore_runtime.tiling import TileGrid
 
@@ -40,6 +43,7 @@ class Result:
     patch_distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside of the region
     nearest_rows: NDArray[np.int64]  # (h, w), rows of the memory bank
     placement: Placement
+    measured: Measured | None = None  # the picture as a whole, where it was asked for
 
     @property
     def is_anomalous(self) -> bool:
@@ -99,14 +103,18 @@ class Detector:
         roi: str | Path | None = None,
     ) -> None:
         self.artifact = artifact
+        bank = artifact.memory_bank  # refused before the large files are opened
         self.region = _open_region(artifact, roi)
-        size = artifact.manifest.preprocess
-        self._grid = TileGrid(artifact.manifest.tiling, size.height, size.width)
-        self._features = open_session(
-            artifact.path(FEATURES_ONNX), threads=threads, providers=providers
-        )
+        size, tile = artifact.manifest.preprocess, artifact.manifest.tiling
+        self._grid = TileGrid(tile, size.height, size.width)
+        network = artifact.path(FEATURES_ONNX)
+        check_no_references(network)
+        self._features = open_session(network, threads=threads, providers=providers)
+        images = {"images": (tile.tile_height, tile.tile_width, 3)}
+        check_shapes(network, self._features.get_inputs(), images)
+        check_shapes(network, self._features.get_outputs(), artifact.manifest.features.shapes)
         self._scorer = PatchScorer(
-            artifact.memory_bank,
+            bank,
             _open_index(artifact, search, threads, providers),
             artifact.manifest.features,
             artifact.manifest.scoring,
@@ -126,6 +134,7 @@ class Detector:
         roi: str | Path | None = None,
         threshold: float | None = None,
         target_fpr: float | None = None,
+        public_key: str | Path | None = None,
     ) -> "Detector":
         """Open an artifact folder.
 
@@ -142,20 +151,24 @@ class Detector:
             threshold: Image threshold in place of the artifact's, above 0.
             target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
                 threshold follow from the held-out scores that the artifact stores.
+            public_key: PEM file of the ed25519 key that must have signed the checksums; goes
+                with `verify` only. Needs `patchcore-runtime[sign]`.
 
         Raises:
-            ArtifactError: a file is missing, altered, or of an unknown version.
-            ProviderError: a provider, or the library of the index, is not to be had here.
+            ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
+                SignatureError, not signed by that key.
+            ProviderError: a provider, or an optional library, is not to be had here.
             ImageError: `roi` is no mask that fits the artifact.
-            ThresholdError: both of the last two, or one out of range.
+            ThresholdError: threshold and rate both, or one out of range.
         """
-        artifact = Artifact.open(folder, verify=verify)
+        artifact = Artifact.open(folder, verify=verify, public_key=public_key)
         manifest = artifact.manifest
         calibration = with_thresholds(
             manifest.calibration, threshold=threshold, target_fpr=target_fpr
         )
-        asked = Artifact(artifact.folder, dataclasses.replace(manifest, calibration=calibration))
-        return cls(asked, threads=threads, providers=providers, search=search, roi=roi)
+        asked = dataclasses.replace(manifest, calibration=calibration)
+        artifact = dataclasses.replace(artifact, manifest=asked)
+        return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
 
     @property
     def manifest(self) -> Manifest:
@@ -172,16 +185,18 @@ class Detector:
             high=calibration.heatmap.high,
         )
 
-    def predict(self, image: ImageSource) -> Result:
+    def predict(self, image: ImageSource, *, measure: bool = False) -> Result:
         """Score one picture.
 
         Args:
             image: Path, PIL image or uint8 (H', W', 3) RGB.
+            measure: Measure the picture as a whole, too, for a `Monitor`; about a millisecond.
 
         Raises:
             ImageError: the picture cannot be read or has a refused size.
         """
-        return self.predict_input(*preprocess(image, self.manifest.preprocess))
+        pixels, placement = preprocess(image, self.manifest.preprocess)
+        return self.predict_input(pixels, placement, measure=measure)
 
     def predict_batch(self, images: Iterable[ImageSource]) -> list[Result]:
         """Score pictures; exactly what `predict` gives for each, in order.
@@ -191,15 +206,36 @@ class Detector:
         """
         return [self.predict(image) for image in images]
 
-    def predict_input(self, pixels: NDArray[np.uint8], placement: Placement) -> Result:
+    def features(
+        self, pixels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of an input's tiles.
+
+        Args:
+            pixels: uint8 (H, W, 3); T is 1 where it is not cut.
+        """
+        layers2, layers3 = zip(*self._tile_features(pixels), strict=True)
+        return np.concatenate(layers2), np.concatenate(layers3)
+
+    def _tile_features(self, pixels: NDArray[np.uint8]) -> Iterator[Layers]:
+        for tile in self._grid.cut(pixels):
+            yield self._features.run(["layer2", "layer3"], {"images": tile[None]})
+
+    def predict_input(
+        self, pixels: NDArray[np.uint8], placement: Placement, *, measure: bool = False
+    ) -> Result:
         """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing.
 
-        Tiles go through one by one: besides the maps, memory is that of one.
+        Tiles go through one by one: besides the maps, memory is that of one. To `measure` keeps
+        the layers of all of them.
         """
-        scores = self._scorer.score_tiles(
-            self._features.run(["layer2", "layer3"], {"images": tile[None]})
-            for tile in self._grid.cut(pixels)
-        )
+        measured = None
+        if measure:
+            layer2, layer3 = self.features(pixels)
+            scores = self._scorer.score(layer2, layer3)
+            measured = measure_picture(pixels, layer2, layer3)
+        else:
+            scores = self._scorer.score_tiles(self._tile_features(pixels))
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
@@ -210,6 +246,7 @@ class Detector:
             patch_distances=scores.distances,
             nearest_rows=scores.rows,
             placement=placement,
+            measured=measured,
         )
 
 
@@ -227,7 +264,10 @@ def _open_index(
     kind = artifact.manifest.index
     bank, features = artifact.memory_bank, artifact.manifest.features
     if kind.kind == "exact" or search != "auto":
-        exact = ExactIndex(artifact.path(INDEX_ONNX), threads=threads, providers=providers)
+        graph = artifact.path(INDEX_ONNX)
+        check_references(graph, MEMORY_BANK, bank_sections(bank))
+        exact = ExactIndex(graph, threads=threads, providers=providers)
+        exact.check_shapes(features)
         if search != "int8":
             return exact
         from patchcore_runtime.int8_index import Int8Index

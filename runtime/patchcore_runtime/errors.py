@@ -2,9 +2,11 @@
 
     PatchCoreError
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
+    │   └── SignatureError   it is not signed by the key that was given, or that is no key
     ├── ImageError       a picture cannot be read or does not fit the artifact
     ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
-    └── ThresholdError   a threshold or false-alarm rate the artifact cannot give
+    ├── ThresholdError   a threshold or false-alarm rate the artifact cannot give
+    └── MonitorError     a monitor's settings or state file, or an artifact of too few pictures
 
 Messages are one line: where, what was expected, what came, what to do.
 `patchcore_build.errors` adds the errors of the workshop under the same root.
@@ -19,6 +21,10 @@ class ArtifactError(PatchCoreError):
     """A file of the artifact is missing, altered or of another version."""
 
 
+class SignatureError(ArtifactError):
+    """The artifact is not signed by the key that was given, or what was given is no key."""
+
+
 class ImageError(PatchCoreError):
     """A picture cannot be read or does not fit the artifact."""
 
@@ -29,3 +35,7 @@ class ProviderError(PatchCoreError):
 
 class ThresholdError(PatchCoreError):
     """A threshold or false-alarm rate the artifact cannot give."""
+
+
+class MonitorError(PatchCoreError):
+    """A monitor's settings or state file, or an artifact of too few pictures for one."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.file_checks import expect, expect_all, refuse
 from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.regular_file import open_regular
 
 # FIELDS, each by the name that hnswlib gives it.
 HEADER = struct.Struct("<QQQQQQiIQQQdQ")
@@ -37,7 +38,7 @@ def check_hnsw_file(path: Path, bank: MemoryBank) -> None:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(HEADER.size)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None

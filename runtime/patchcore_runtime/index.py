@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.session import CPU, open_session
+from patchcore_runtime.manifest import Features
+from patchcore_runtime.session import CPU, check_shapes, open_session
 
 
 class NearestIndex(Protocol):
@@ -31,7 +32,15 @@ class ExactIndex:
     def __init__(
         self, path: Path, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
     ) -> None:
+        self._path = path
         self._session = open_session(path, threads=threads, providers=providers, repack=False)
+
+    def check_shapes(self, features: Features) -> None:
+        """Refuse the graph of another artifact; raises ArtifactError."""
+        grid = features.layer2.height, features.layer2.width
+        check_shapes(self._path, self._session.get_inputs(), features.shapes)
+        nearest = {"distances": grid, "rows": grid}
+        check_shapes(self._path, self._session.get_outputs(), nearest)
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]

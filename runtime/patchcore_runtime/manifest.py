@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.monitoring import Monitoring
 from patchcore_runtime.strict_json import build, check, parse_json
 from patchcore_runtime.tiling import STEP_PX, Tiling, tiles_along
 
@@ -86,6 +87,12 @@ class Features:
     layer3: LayerShape
     layer3_upsampling: Upsampling
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """(C, h, w) of each output of features.onnx, by name."""
+        layers = {"layer2": self.layer2, "layer3": self.layer3}
+        return {name: (of.channels, of.height, of.width) for name, of in layers.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
@@ -144,12 +151,14 @@ class SelfTest:
     """What the stored picture must give: score, place of the defect, tolerances (relative)."""
 
     score: float
+    layer_magnitudes: tuple[float, float, float, float]
     defect_box: tuple[int, int, int, int]  # top, left, bottom, right in input pixels
     score_tolerance: float
     map_tolerance: float
 
     def __post_init__(self) -> None:
         check(self.score >= 0, "score", "0 or more")
+        check(min(self.layer_magnitudes) >= 0, "layer_magnitudes", "0 or more, each")
         # A wide tolerance would pass any machine.
         check(0 < self.score_tolerance <= 0.1, "score_tolerance", "in (0, 0.1]")
         check(0 < self.map_tolerance <= 0.1, "map_tolerance", "in (0, 0.1]")
@@ -180,6 +189,7 @@ class Manifest:
     index: Index
     scoring: Scoring
     calibration: Calibration
+    monitoring: Monitoring
     selftest: SelfTest
     training: Training
     config: dict[str, Any]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest import BankPrecision
+from patchcore_runtime.regular_file import open_regular
 
 MAGIC = b"PCMEMBNK"
 VERSION = 2
@@ -139,15 +140,15 @@ def write_memory_bank(path: Path, bank: MemoryBank) -> None:
 
 
 def read_memory_bank(path: Path) -> MemoryBank:
-    """Map the file into memory; nothing is copied.
+    """Map the file into memory; every number is looked at, nothing is copied.
 
     Raises:
         ArtifactError: no such file, another version, a header that does not fit the file's size,
-            or neighbours that are no rows.
+            numbers that are not finite, or neighbours that are no rows.
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = file.read(_HEADER.size)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
@@ -172,7 +173,21 @@ def read_memory_bank(path: Path) -> MemoryBank:
     arrays = {
         s.name: whole[s.offset : s.offset + s.size].view(s.dtype).reshape(s.shape) for s in placed
     }
+    for name in ("layer2", "layer3", "norms"):
+        _refuse_not_finite(path, name, arrays[name])
     listed = arrays["neighbours"]
     if listed.min() < 0 or listed.max() >= rows:
         raise ArtifactError(f"{path}: neighbours: expected rows 0 to {rows - 1}; copy it again")
     return MemoryBank(**arrays)
+
+
+def _refuse_not_finite(path: Path, name: str, values: NDArray[np.floating]) -> None:
+    """Such a row is nearest to nothing: the patches it stands for would count as defects."""
+    lowest, highest = values.min(), values.max()  # both NaN where one value is; no copy
+    if np.isfinite(lowest) and np.isfinite(highest):
+        return
+    row = next(row for row in range(len(values)) if not np.isfinite(values[row]).all())
+    worst = lowest if not np.isfinite(lowest) else highest
+    raise ArtifactError(
+        f"{path}: {name}: row {row}: expected finite numbers, got {worst}; copy the folder again"
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.index import NearestIndex
 from patchcore_runtime.manifest import Features, Scoring
 from patchcore_runtime.memory_bank import MemoryBank
@@ -87,7 +88,11 @@ class PatchScorer:
             self._map_weights = self._blurred(region.patches.astype(np.float32))
 
     def score(self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> PatchScores:
-        """Score one picture's features: (T, C2, h, w) and (T, C3, h/2, w/2), all its tiles."""
+        """Score one picture's features: (T, C2, h, w) and (T, C3, h/2, w/2), all its tiles.
+
+        Raises:
+            ArtifactError: as `score_tiles`.
+        """
         return self.score_tiles(zip(layer2[:, None], layer3[:, None], strict=True))
 
     def score_tiles(self, tiles: Iterable[Layers]) -> PatchScores:
@@ -95,10 +100,14 @@ class PatchScorer:
 
         Args:
             tiles: The layers of each tile, in the order of the grid.
+
+        Raises:
+            ArtifactError: the index gave distances that are not finite, or rows of no bank.
         """
         blend, peak = self._grid.blend(), _NOWHERE
         for tile, (layer2, layer3) in enumerate(tiles):
             distances, rows = (batch[0] for batch in self._index.nearest(layer2, layer3))
+            _check_nearest(distances, rows, self._bank.rows)
             blend.add(tile, distances, rows)
             peak = self._higher(peak, tile, (layer2[0], layer3[0]), (distances, rows))
         distances, rows = blend.whole()
@@ -167,3 +176,17 @@ class PatchScorer:
 def _one_tile(features: Features) -> TileGrid:
     height, width = CELL_PX * features.layer2.height, CELL_PX * features.layer2.width
     return TileGrid(tiling_of(height, width, height, width, 0), height, width)
+
+
+def _check_nearest(distances: NDArray[np.float32], rows: NDArray[np.int64], bank_rows: int) -> None:
+    """A score of NaN lies above no threshold: the picture would pass as good."""
+    if not np.isfinite(distances).all():
+        got, expected = "distances that are not finite", "finite distances"
+    elif rows.min() < 0 or rows.max() >= bank_rows:
+        got, expected = f"rows {rows.min()} to {rows.max()}", f"rows 0 to {bank_rows - 1}"
+    else:
+        return
+    raise ArtifactError(
+        f"search: expected {expected}, got {got}; a graph belongs to another artifact, or this "
+        "provider cannot compute it: run `patchcore-runtime check`"
+    )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from patchcore_runtime.errors import ImageError
+from patchcore_runtime.jpeg_scans import MOST_SCANS, has_too_many_scans
 from patchcore_runtime.manifest import Preprocessing
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
@@ -175,6 +177,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
     # into memory, and takes rows for columns there when the orientation swaps the sides (13.0).
     with file:
         try:
+            _refuse_endless_jpeg(file, path)
             image = Image.open(file, formats=FORMATS)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageError(_too_large(str(path))) from None
@@ -183,6 +186,15 @@ def _open(path: Path) -> Iterator[Image.Image]:
         with image:
             _check_size(str(path), *image.size)
             yield image
+
+
+def _refuse_endless_jpeg(file: BinaryIO, path: Path) -> None:
+    start = file.read(2)
+    if start == b"\xff\xd8" and has_too_many_scans(start + file.read()):
+        raise ImageError(
+            f"{path}: expected at most {MOST_SCANS} scans in a JPEG, got more; save it as baseline"
+        )
+    file.seek(0)
 
 
 def _decode(image: Image.Image, where: str) -> Image.Image:

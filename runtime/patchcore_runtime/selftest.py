@@ -1,9 +1,10 @@
 """Run an artifact's own self-test here: stored picture -> the stored input, map and score?
 
 Artifact -> list of steps with the largest difference of each. Preprocessing must agree to the
-byte; map and score within the manifest's relative tolerances.
+byte; features, map and score within the manifest's relative tolerances.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PI
 from patchcore_runtime.detector import Detector, Search
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.preprocess import preprocess, read_image
+from patchcore_runtime.regular_file import open_regular
 from patchcore_runtime.session import CPU
 
 
@@ -23,7 +25,7 @@ class SelfTestStep:
     """One stage compared with what the artifact stores."""
 
     name: str
-    difference: float  # of `input` in grey levels, else relative to the stored maximum
+    difference: float  # of `input` in grey levels, else relative to what is stored
     tolerance: float
 
     @property
@@ -45,7 +47,7 @@ def run_selftest(
     may differ by as much as the manifest's `index.score_change`.
 
     Returns:
-        The steps `input`, `map` and `score`, in the order of the pipeline.
+        The steps `input`, `features`, `map` and `score`, in the order of the pipeline.
 
     Raises:
         ArtifactError: a self-test file is missing, unreadable or of the wrong shape.
@@ -63,8 +65,14 @@ def run_selftest(
     pixels, placement = preprocess(artifact.path(SELFTEST_PICTURE), manifest.preprocess)
     result = detector.predict_input(pixels, placement)
     expected = manifest.selftest
+    magnitudes = layer_magnitudes(*detector.features(pixels))
     return [
         SelfTestStep(name="input", difference=_gap(pixels, stored_input), tolerance=0.0),
+        SelfTestStep(
+            name="features",
+            difference=max(map(_relative_gap, magnitudes, expected.layer_magnitudes)),
+            tolerance=expected.map_tolerance,
+        ),
         SelfTestStep(
             name="map",
             difference=_gap(result.anomaly_map, stored_map) / max(_peak(stored_map), 1e-12),
@@ -72,15 +80,24 @@ def run_selftest(
         ),
         SelfTestStep(
             name="score",
-            difference=abs(result.score - expected.score) / max(abs(expected.score), 1e-12),
+            difference=_relative_gap(result.score, expected.score),
             tolerance=expected.score_tolerance,
         ),
     ]
 
 
+def layer_magnitudes(
+    layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+) -> tuple[float, float, float, float]:
+    """Mean and largest absolute value of layer2, then of layer3; sums in float64."""
+    levels = [np.abs(layer).astype(np.float64) for layer in (layer2, layer3)]
+    (mean2, most2), (mean3, most3) = ((float(level.mean()), float(level.max())) for level in levels)
+    return mean2, most2, mean3, most3
+
+
 def _read_map(path: Path) -> NDArray[np.float32]:
     try:
-        with path.open("rb") as file:  # and not np.load, which would open a zip archive, too
+        with open_regular(path) as file:  # and not np.load, which would open a zip archive, too
             stored: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         reason = " ".join(str(error).split())[:120]
@@ -90,6 +107,11 @@ def _read_map(path: Path) -> NDArray[np.float32]:
     if stored.dtype != np.float32 or stored.ndim != 2:
         raise ArtifactError(f"{path}: expected float32 (H, W), got {stored.dtype} {stored.shape}")
     return stored
+
+
+def _relative_gap(got: float, stored: float) -> float:
+    gap = abs(got - stored) / max(abs(stored), 1e-12)
+    return float("inf") if math.isnan(gap) else gap  # NaN would hide in a maximum
 
 
 def _gap(left: NDArray[np.generic], right: NDArray[np.generic]) -> float:

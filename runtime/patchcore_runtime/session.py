@@ -4,14 +4,14 @@ path of an .onnx file -> InferenceSession on the chosen execution providers and 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_runtime.errors import ArtifactError, ProviderError
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, NodeArg
 
 CPU = "CPUExecutionProvider"
 
@@ -73,6 +73,29 @@ def open_session(
     if providers[0] not in started:
         raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
     return session
+
+
+def check_shapes(
+    path: Path, values: Iterable["NodeArg"], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse a graph of another artifact.
+
+    Args:
+        path: The .onnx file, for messages.
+        values: Inputs or outputs of its session.
+        shapes: What must be among them, by name, each as (B, *shape).
+
+    Raises:
+        ArtifactError: one is missing or has another shape.
+    """
+    got = {value.name: tuple(value.shape[1:]) for value in values}
+    for name, shape in shapes.items():
+        if got.get(name) != shape:
+            raise ArtifactError(
+                f"{path}: {name}: expected (B, {', '.join(map(str, shape))}) as manifest.json "
+                f"says, got {got.get(name, 'none')!s:.80}; the files belong to different "
+                "artifacts, copy the folder again"
+            )
 
 
 def usable_cores() -> int:

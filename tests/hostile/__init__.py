@@ -1,6 +1,8 @@
 """Damaged artifacts and pictures that every program has to refuse, in one shared list.
 
 One entry is what is damaged and what the refusal has to name: file and, where there is one, field.
+`graphs` has the damages of ONNX files and links, `swaps` files of other artifacts, `odd_pictures`
+pictures that are strange and good, `trial` runs all of them in programs that are watched.
 """
 
 import dataclasses
@@ -16,6 +18,7 @@ from PIL import Image
 
 from artifact_factory import write_sums
 from patchcore_runtime.artifact import RUNTIME_FILES
+from patchcore_runtime.memory_bank import sections
 
 FREE = ("config", "provenance")  # objects whose inside no program decides by
 BANK_HEADER = struct.Struct("<8sIIQIIII")
@@ -32,6 +35,7 @@ class Damage:
     do: Callable[[Path], None]
     named: tuple[str, ...]
     sums: bool = True  # write SHA256SUMS anew, as somebody would who means it
+    by_check: bool = False  # every file is sound by itself: it takes the self-test to find it
 
 
 OUT_OF_RANGE = [
@@ -101,6 +105,16 @@ OUT_OF_RANGE = [
     ("calibration.map_maxima.tail.scale", 0),
     ("calibration.map_maxima.tail.shape", -0.51),
     ("calibration.map_maxima.tail.shape", 0.51),
+    ("selftest.layer_magnitudes", [1, 1, 1]),
+    ("selftest.layer_magnitudes", [1, 1, 1, -1]),
+    ("selftest.layer_magnitudes", [1, 1, 1, "1"]),
+    ("monitoring.images", 1),
+    ("monitoring.thumbnail", [1.0]),
+    ("monitoring.layer2.spreads", []),
+    ("monitoring.layer2.spreads", [1.0] * 5 + [0.0]),
+    ("monitoring.layer3.spreads", [1.0] * 17),
+    ("monitoring.quantiles.warmth", [0.0, 1.0]),
+    ("monitoring.quantiles.layer2", [1.0] * 32 + [0.0]),
     ("selftest.defect_box", [28, 44, 36]),
     ("selftest.defect_box", [28, 44, 36, 52, 60]),
     ("selftest.defect_box", [28, 44, 65, 52]),
@@ -184,10 +198,17 @@ def bank_damages(folder: Path) -> list[Damage]:
     bad.append(("longer", content + bytes(64)))
     neighbours = -(-(fields["rows"] * fields["neighbours"] * 4) // 64) * 64
     bad += [
+        (f"{name} holds {value}", _with_float(content, fields, name, value))
+        for name in ("layer2", "layer3", "norms")
+        for value in (float("nan"), float("inf"), float("-inf"))
+    ]
+    bad += [
         (f"neighbour {row}", _with_int(content, len(content) - neighbours, row))
         for row in (-1, fields["rows"], 2**31 - 1, -(2**31))
     ]
-    return [_bytes(f"memory_bank.bin {name}", "memory_bank.bin", spoilt) for name, spoilt in bad]
+    return [
+        with_bytes(f"memory_bank.bin {name}", "memory_bank.bin", spoilt) for name, spoilt in bad
+    ]
 
 
 def file_damages(folder: Path) -> list[Damage]:
@@ -196,13 +217,13 @@ def file_damages(folder: Path) -> list[Damage]:
     for name in RUNTIME_FILES:
         content = bytearray((folder / name).read_bytes())
         content[len(content) // 2] ^= 1
-        damages.append(_bytes(f"{name} altered", name, bytes(content), sums=False))
-        damages.append(_bytes(f"{name} empty", name, b"", sums=False))
+        damages.append(with_bytes(f"{name} altered", name, bytes(content), sums=False))
+        damages.append(with_bytes(f"{name} empty", name, b"", sums=False))
         damages.append(_folder(name))
         damages.append(_unlisted(folder, name))
     damages += [_gone(name) for name in (*RUNTIME_FILES, "SHA256SUMS")]
     damages += [
-        _bytes(f"sums {text[:9]!r}", "SHA256SUMS", text, sums=False)
+        with_bytes(f"sums {text[:9]!r}", "SHA256SUMS", text, sums=False)
         for text in (
             b"nonsense\n",
             b"abc  manifest.json\n",
@@ -212,7 +233,8 @@ def file_damages(folder: Path) -> list[Damage]:
         )
     ]
     damages += [
-        _bytes(f"features.onnx {text!r}", "features.onnx", text) for text in (b"", b"not a graph")
+        with_bytes(f"features.onnx {text!r}", "features.onnx", text)
+        for text in (b"", b"not a graph")
     ]
     return damages
 
@@ -270,7 +292,7 @@ def apply(damage: Damage, folder: Path) -> None:
         write_sums(folder)
 
 
-def _bytes(name, file, content, *, named=(), sums=True):
+def with_bytes(name, file, content, *, named=(), sums=True):
     return Damage(
         name=name,
         do=lambda folder: (folder / file).write_bytes(content),
@@ -281,7 +303,7 @@ def _bytes(name, file, content, *, named=(), sums=True):
 
 def _text(name, text, *named):
     content = text if isinstance(text, bytes) else text.encode()
-    return _bytes(f"manifest {name}", "manifest.json", content, named=named)
+    return with_bytes(f"manifest {name}", "manifest.json", content, named=named)
 
 
 def _manifest(name, document, *named):
@@ -305,7 +327,15 @@ def _folder(name):
 def _unlisted(folder, name):
     lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines(keepends=True)
     kept = "".join(line for line in lines if not line.endswith(f"  {name}\n")).encode()
-    return _bytes(f"{name} unlisted", "SHA256SUMS", kept, named=(name,), sums=False)
+    return with_bytes(f"{name} unlisted", "SHA256SUMS", kept, named=(name,), sums=False)
+
+
+def _with_float(content, fields, name, value):
+    """The last number of a section replaced."""
+    shape = (fields[key] for key in ("rows", "channels2", "channels3", "neighbours"))
+    (section,) = (part for part in sections(*shape) if part.name == name)
+    end = section.offset + section.size
+    return content[: end - 4] + struct.pack("<f", value) + content[end:]
 
 
 def _with_int(content, offset, value):

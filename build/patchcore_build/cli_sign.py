@@ -1,0 +1,27 @@
+"""`patchcore-build sign`: add a signature to a finished artifact.
+
+parsed arguments -> SHA256SUMS.sig in the artifact folder, its path on stdout. The key may so live
+on another machine than the pictures.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_sign_options(command: argparse.ArgumentParser) -> None:
+    """Which artifact, by which key."""
+    command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
+    command.add_argument(
+        "--key", type=Path, metavar="PEM", required=True,
+        help="ed25519 private key; `openssl genpkey -algorithm ed25519 -out PEM` makes one",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Check every file, sign, and say where the signature is."""
+    from patchcore_build.signing import sign_artifact
+
+    path = sign_artifact(arguments.artifact, arguments.key)
+    print(json.dumps({"signature": str(path)}) if arguments.json else f"signature: {path}")
+    return 0

@@ -1,0 +1,75 @@
+"""Sign an artifact: ed25519 over the bytes of SHA256SUMS, kept in SHA256SUMS.sig.
+
+private key (PEM) + artifact folder -> SHA256SUMS.sig in it. The same key and sums give the same
+bytes (RFC 8032). artifacts/FORMAT.md, section Signature, says what it proves.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchcore_build.errors import OutputError
+from patchcore_build.whole_file import write_whole
+from patchcore_runtime.artifact import SHA256SUMS, SIGNATURE, Artifact
+from patchcore_runtime.errors import SignatureError
+from patchcore_runtime.signature import import_cryptography, key_refusals, read_key_file
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+class Signer:
+    """A private key, read before any work begins."""
+
+    def __init__(self, key: Path) -> None:
+        """Read a key.
+
+        Args:
+            key: PEM file (PKCS #8) of an ed25519 private key without a passphrase, as
+                `openssl genpkey -algorithm ed25519` writes it.
+
+        Raises:
+            SignatureError: the file is missing or holds something else.
+            ProviderError: the extra `sign` is not installed here.
+        """
+        self._key = _read_private_key(key)
+
+    def signature_of(self, folder: Path) -> bytes:
+        """What SHA256SUMS.sig must hold beside the SHA256SUMS that is there."""
+        return self._key.sign((folder / SHA256SUMS).read_bytes())
+
+
+def sign_artifact(folder: Path, key: Path) -> Path:
+    """Add a signature to an artifact that has none, once every file is as its sums say.
+
+    Returns:
+        The new file.
+
+    Raises:
+        ArtifactError: the artifact is damaged.
+        SignatureError: see `Signer`.
+        OutputError: it is signed already, or cannot be written.
+    """
+    signer = Signer(key)
+    Artifact.open(folder, verify=False).verify()
+    path = folder / SIGNATURE
+    if path.exists():
+        raise OutputError(f"{path}: exists already; remove it first to sign with another key")
+    write_whole(path, signer.signature_of(folder))
+    return path
+
+
+def _read_private_key(path: Path) -> "Ed25519PrivateKey":
+    serialization = import_cryptography(path)
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    try:
+        key = serialization.load_pem_private_key(read_key_file(path), password=None)
+    except key_refusals():
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SignatureError(
+            f"{path}: expected an ed25519 private key in PEM without a passphrase, got "
+            f"{'another kind of key' if key is not None else 'another file'}; "
+            "`openssl genpkey -algorithm ed25519` makes one"
+        )
+    return key

@@ -1,0 +1,65 @@
+"""Statistics that changed -> what probably happened, with the evidence.
+
+Alarms of charts + recent values -> candidates, the best supported first. A picture that is unlike
+the normal ones cannot be laid on them, so its shift, light and sharpness say nothing of a cause.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal["camera moved", "light changed", "focus changed", "batch changed"]
+
+_CAUSES: dict[Cause, tuple[str, ...]] = {
+    "camera moved": ("row_shift", "column_shift"),
+    "light changed": ("brightness", "contrast", "warmth"),
+    "focus changed": ("sharpness",),
+}
+_UNLIKE = 0.5  # of the usual likeness
+_WEAK = 1 / 3  # of the strongest evidence: side effects
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One statistic that changed."""
+
+    statistic: str
+    test: str  # `ewma` or `kolmogorov-smirnov`, or both
+    recent: float  # mean of the last values
+    normal: tuple[float, float, float]  # 5 %, 50 % and 95 % of good pictures
+    deviations: float  # (recent - median) over a robust standard deviation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A cause that would explain what changed."""
+
+    cause: Cause
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def strength(self) -> float:
+        """The largest deviation, in standard deviations of good pictures."""
+        return max(abs(item.deviations) for item in self.evidence)
+
+
+def find_causes(changed: Sequence[Evidence]) -> tuple[Candidate, ...]:
+    """Candidates for what the statistics in alarm have in common; none where none is.
+
+    Where nothing but score, features or likeness changed, the parts did. Causes with less than
+    a third of the strongest one's evidence are taken for its side effects.
+    """
+    if not changed:
+        return ()
+    whole = Candidate(cause="batch changed", evidence=tuple(changed))
+    named = {item.statistic: item for item in changed}
+    if "likeness" in named and named["likeness"].recent < _UNLIKE * named["likeness"].normal[1]:
+        return (whole,)
+    found = [
+        Candidate(cause=cause, evidence=tuple(named[name] for name in names if name in named))
+        for cause, names in _CAUSES.items()
+        if any(name in named for name in names)
+    ]
+    strongest = max((candidate.strength for candidate in found), default=0.0)
+    kept = [candidate for candidate in found if candidate.strength >= _WEAK * strongest]
+    return tuple(sorted(kept, key=lambda candidate: -candidate.strength)) or (whole,)

@@ -1,0 +1,130 @@
+"""A stream of one statistic -> has its distribution changed? With a stated false-alarm rate.
+
+Values become normal scores by their rank among the calibration's values, so that no distribution is
+assumed. Two tests watch each statistic: an exponentially weighted moving average (EWMA, Roberts
+1959), quick with what is large, and the two-sample Kolmogorov-Smirnov distance of the last 50
+values, which also sees a change of spread. Each gets an equal share of the allowed rate.
+"""
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+
+WEIGHT = 0.1  # of the newest value in the EWMA
+WINDOW = 50  # values of a Kolmogorov-Smirnov distance
+STEP = 10  # values from one such distance to the next
+_ENDS_AT = 0.5  # an alarm ends where the average is back within this share of its limit
+_STATES = 51  # of the Markov chain, odd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Where each test of one chart raises its alarm."""
+
+    average: float  # of the EWMA of normal scores, on both sides
+    distance: float  # Kolmogorov-Smirnov
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """Values of a statistic over `count` normal pictures: ascending, with their ranks from 0 on."""
+
+    values: Sequence[float]
+    ranks: Sequence[float]
+    count: int
+
+    def share_below(self, value: float) -> float:
+        """The value's place among the normal ones, inside of (0, 1); interpolated."""
+        low = bisect.bisect_left(self.values, value)
+        high = bisect.bisect_right(self.values, value)
+        if high > low:
+            rank = (self.ranks[low] + self.ranks[high - 1]) / 2
+        elif low == 0:
+            rank = self.ranks[0] - 0.5
+        elif low == len(self.values):
+            rank = self.ranks[-1] + 0.5
+        else:
+            before, after = self.values[low - 1], self.values[low]
+            inside = (value - before) / (after - before)
+            rank = self.ranks[low - 1] + inside * (self.ranks[low] - self.ranks[low - 1])
+        return (rank + 1) / (self.count + 1)
+
+
+@dataclass(kw_only=True)
+class Chart:
+    """What a chart remembers of its stream."""
+
+    normal: Normal
+    limits: Limits
+    average: float = 0.0
+    upward: bool = False  # whether only a rise is an alarm
+    window: list[float]  # the last values, at most 50, as they came
+    far: bool = False  # the EWMA's alarm
+    unlike: bool = False  # the Kolmogorov-Smirnov distance's
+
+    def add(self, value: float, *, number: int) -> None:
+        """Take the stream's next value; `number` counts them from 1 on."""
+        score = NormalDist().inv_cdf(self.normal.share_below(value))
+        self.average += WEIGHT * (score - self.average)
+        average = self.average if self.upward else abs(self.average)
+        self.far = average > self.limits.average * (_ENDS_AT if self.far else 1.0)
+        self.window.append(value)
+        del self.window[:-WINDOW]
+        if len(self.window) == WINDOW and number % STEP == 0:
+            self.unlike = self.distance() > self.limits.distance
+
+    def distance(self) -> float:
+        """Kolmogorov-Smirnov distance of the window from the normal values, or above them."""
+        places = np.sort([self.normal.share_below(value) for value in self.window])
+        steps = np.arange(len(places) + 1) / len(places)
+        above = float((places - steps[:-1]).max())
+        return above if self.upward else max(above, float((steps[1:] - places).max()))
+
+
+def limits_for(rate: float, count: int) -> Limits:
+    """Limits that both tests of a chart together exceed in a share of `rate` of good pictures.
+
+    Because the normal values are a sample themselves, a stream that never changes hovers around
+    a wrong place; both limits are widened by that.
+
+    Args:
+        rate: Alarms per picture, in (0, 0.05].
+        count: Normal pictures.
+    """
+    spread = math.sqrt(WEIGHT / (2 - WEIGHT) + 1 / count)
+    tail = min(1.0, rate / 2 * STEP)  # a distance is looked at once in so many pictures
+    critical = math.sqrt(-math.log(tail / 2) / 2)  # of Kolmogorov's distribution, from above
+    return Limits(
+        average=_ewma_limit(rate / 2) * spread,
+        distance=critical * math.sqrt(1 / WINDOW + 1 / count),
+    )
+
+
+@lru_cache
+def _ewma_limit(rate: float) -> float:
+    """The limit, in standard deviations of the average, that is reached once in 1/rate values."""
+    low, high = 0.5, 7.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _run_length(middle) < 1 / rate else (low, middle)
+    return high
+
+
+def _run_length(limit: float) -> float:
+    """Mean number of values until an EWMA of normal scores is beyond a limit.
+
+    A Markov chain over cells of the average (Brook & Evans 1972, Lucas & Saccucci 1990).
+    """
+    reach = limit * math.sqrt(WEIGHT / (2 - WEIGHT))
+    edges = np.linspace(-reach, reach, _STATES + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    scores = (edges[None, :] - (1 - WEIGHT) * centres[:, None]) / WEIGHT
+    below = np.vectorize(NormalDist().cdf)(scores)
+    stay = np.diff(below, axis=1)
+    lengths = np.linalg.solve(np.eye(_STATES) - stay, np.ones(_STATES))
+    return float(lengths[_STATES // 2])

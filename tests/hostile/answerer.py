@@ -1,0 +1,55 @@
+"""The child of PythonTrial: a line of JSON in, what the runtime made of that case out.
+
+Imports nothing but the runtime, so that nothing else's memory is measured.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from patchcore_runtime import Artifact, Detector, PatchCoreError
+from patchcore_runtime.selftest import run_selftest
+
+
+def _answer(request):
+    """Score the picture of one case, or run the artifact's self-test where it names none."""
+    before, start = _peak_mib(reset=True), time.perf_counter()
+    refusal = crash = ""
+    try:
+        if request["picture"] is not None:
+            Detector.load(request["artifact"], threads=1).predict(request["picture"])
+        else:
+            artifact = Artifact.open(request["artifact"])
+            artifact.verify()
+            steps = run_selftest(artifact, threads=1)
+            broken = [step.name for step in steps if not step.passed]
+            refusal = f"the self-test breaks at `{broken[0]}`" if broken else ""
+    except PatchCoreError as error:
+        refusal = str(error)
+    except BaseException as error:  # whatever else comes is what we look for
+        crash = f"{type(error).__name__}: {error!s:.200}"
+    seconds = time.perf_counter() - start
+    grown = max(0.0, _peak_mib() - before)
+    return {"refusal": refusal, "crash": crash, "seconds": seconds, "grown_mib": grown}
+
+
+def _peak_mib(*, reset=False):
+    """The most memory since the last reset (Linux), else since the start of the process."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def _serve() -> None:
+    for line in sys.stdin:
+        print(json.dumps(_answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

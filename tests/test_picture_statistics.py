@@ -1,0 +1,134 @@
+"""Laws of picture statistics: each tells one kind of change, and the others leave it alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from patchcore_build.features import FeatureStore
+from patchcore_build.normal_pictures import describe_normal
+from patchcore_runtime.monitoring import GROUPS, LEVELS, Quantiles
+from patchcore_runtime.picture_statistics import Reference, compare, measure_picture
+
+SIZE = (96, 128)
+
+
+def scene(seed=0, *, down=0.0, right=0.0, gain=1.0, offset=0.0, tint=1.0):
+    """A bright disc with a texture on a dark ground, uint8 (96, 128, 3)."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]].astype(float)
+    y, x = y - down, x - right
+    disc = 1 / (1 + np.exp((np.hypot(y - 48, x - 64) - 30) / 4))
+    texture = 0.1 * np.sin(y) * np.sin(x)
+    noise = np.random.default_rng(seed).normal(0, 1.5, (*SIZE, 3))
+    light = (60 + 100 * (disc + texture))[..., None] * np.array([tint, 1, 1])
+    return np.clip(np.rint(gain * light + offset + noise), 0, 255).astype(np.uint8)
+
+
+def layers(seed, *, channels=(24, 7), shift=0.0):
+    rng = np.random.default_rng(seed)
+    layer2 = shift + rng.standard_normal((1, channels[0], 12, 16))
+    layer3 = rng.standard_normal((1, channels[1], 6, 8))
+    return layer2.astype(np.float32), layer3.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Twenty scenes' mean."""
+    return Reference.of(normal(20))
+
+
+def normal(count):
+    made = [layers(seed) for seed in range(count)]
+    store = FeatureStore(
+        layer2=np.concatenate([layer2.transpose(0, 2, 3, 1) for layer2, _ in made]),
+        layer3=np.concatenate([layer3.transpose(0, 2, 3, 1) for _, layer3 in made]),
+        upsampling="bilinear",
+    )
+    return describe_normal(np.stack([scene(seed) for seed in range(count)]), store)
+
+
+def found(reference, picture, **options):
+    return compare(measure_picture(picture, *layers(99, **options)), reference)
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (3, 0), (-2, 0), (0, 4), (2.5, -3)])
+def test_a_shift_is_measured_in_pixels(reference, down, right):
+    values = found(reference, scene(50, down=down, right=right))
+    assert values["row_shift"] == pytest.approx(down, abs=0.6)
+    assert values["column_shift"] == pytest.approx(right, abs=0.6)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.15, 0), (0.7, 0), (1, 20), (0.8, 30)])
+def test_light_moves_brightness_and_neither_position_nor_likeness(reference, gain, offset):
+    plain = found(reference, scene(50))
+    lit = found(reference, scene(50, gain=gain, offset=offset))
+    assert lit["brightness"] == pytest.approx(gain * plain["brightness"] + offset, rel=0.01)
+    assert lit["contrast"] == pytest.approx(gain * plain["contrast"], rel=0.01)
+    for name in ("row_shift", "column_shift"):
+        assert lit[name] == pytest.approx(plain[name], abs=0.1)
+    assert lit["likeness"] == pytest.approx(plain["likeness"], abs=0.01)
+    assert plain["likeness"] > 0.99
+
+
+def test_blur_is_seen_by_sharpness_alone(reference):
+    plain = scene(50)
+    soft = np.asarray(Image.fromarray(plain).filter(ImageFilter.GaussianBlur(2)))
+    before, after = found(reference, plain), found(reference, soft)
+    assert after["sharpness"] < 0.7 * before["sharpness"]
+    assert after["row_shift"] == pytest.approx(before["row_shift"], abs=0.1)
+    assert after["likeness"] > 0.99
+
+
+def test_warmth_is_red_over_blue(reference):
+    values = found(reference, scene(50, tint=1.2))
+    assert values["warmth"] - found(reference, scene(50))["warmth"] == pytest.approx(
+        np.log(1.2), abs=0.01
+    )
+
+
+@pytest.mark.parametrize("picture", [255 - scene(50), np.full((*SIZE, 3), 77, np.uint8)])
+def test_what_is_nothing_like_it_has_no_position(reference, picture):
+    values = found(reference, picture)
+    assert values["likeness"] == values["row_shift"] == values["column_shift"] == 0
+
+
+def test_another_picture_is_unlike(reference):
+    other = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    assert found(reference, other)["likeness"] < 0.2
+
+
+def test_features_elsewhere_are_far(reference):
+    assert found(reference, scene(50), shift=0.5)["layer2"] > 5
+    assert found(reference, scene(50))["layer2"] < 2.5
+
+
+def test_each_normal_picture_is_compared_with_the_others():
+    count = 7
+    monitoring = normal(count)
+    expected = []
+    for left in range(count):
+        kept = [seed for seed in range(count) if seed != left]
+        parts = [np.array_split(layers(seed)[0].mean(axis=(1, 2)), GROUPS) for seed in kept]
+        means = np.array([[part.mean() for part in one] for one in parts])
+        own = [part.mean() for part in np.array_split(layers(left)[0].mean(axis=(1, 2)), GROUPS)]
+        expected.append(np.sqrt(np.mean(((own - means.mean(0)) / means.std(0)) ** 2)))
+    quantiles = np.quantile(expected, np.linspace(0, 1, LEVELS))
+    np.testing.assert_allclose(monitoring.quantiles.layer2, quantiles, rtol=1e-4)
+    assert monitoring.images == count
+    assert len(monitoring.layer2.means) == GROUPS
+    assert len(monitoring.layer3.means) == 7  # as many as channels
+
+
+def test_pictures_that_are_all_equal_are_described():
+    store = FeatureStore(
+        layer2=np.ones((3, 12, 16, 4), np.float32),
+        layer3=np.ones((3, 6, 8, 4), np.float32),
+        upsampling="bilinear",
+    )
+    monitoring = describe_normal(np.stack([scene(0)] * 3), store)
+    assert min(monitoring.layer2.spreads) > 0
+    assert max(monitoring.quantiles.layer2) == 0
+    assert [field.name for field in dataclasses.fields(Quantiles)] == list(
+        compare(measure_picture(scene(0), *layers(0, channels=(4, 4))), Reference.of(monitoring))
+    )
