@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from artifact_factory import write_sums
-from patchcore_runtime import Detector, SignatureError
+from patchcore_runtime import Detector
 from patchcore_runtime.cli import main
+from patchcore_runtime.errors import SignatureError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # `make cpp` builds the first; another build is named by the variable.

@@ -12,9 +12,10 @@ import patchcore_runtime
 from artifact_factory import striped_photo, write_sums
 from patchcore_build.artifact_writer import new_folder
 from patchcore_build.cli import main as build_main
-from patchcore_runtime import Artifact, Detector, SignatureError
+from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact import RUNTIME_FILES
 from patchcore_runtime.cli import main
+from patchcore_runtime.errors import SignatureError
 
 SITE = [str(Path(package.__file__).parents[1]) for package in (patchcore_build, patchcore_runtime)]
 
