@@ -34,7 +34,8 @@ def group_pictures(names: Sequence[str], pattern: str) -> NDArray[np.int64]:
         DatasetError: no regular expression, none with a group, a name it is not found in, or
             fewer than two groups.
     """
-    keys = [_key(_compile(pattern), name, pattern) for name in names]
+    compiled = _compile(pattern)
+    keys = [_key(compiled, name, pattern) for name in names]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     if len(numbers) < 2:
         raise DatasetError(

@@ -1,11 +1,37 @@
-"""Pieces of report.html that its sections share: a figure with its exact value, a table."""
+"""What our HTML pages share: the page around them, a figure with its exact value, a table."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 
 from patchcore_build.report_facts import four_digits
 
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _ALIGNED = ' class="number"'
 _NUMBER_HEADS = ("Value", "Flagged", "Passed", "Pictures", "Median score")
+
+
+def document(title: str, body: str) -> str:
+    """One file that needs no other: no scripts, nothing from elsewhere.
+
+    Args:
+        title: Escaped already.
+        body: What stands between the tags of the body, each line with its end.
+    """
+    style = files("patchcore_build").joinpath("report.css").read_text(encoding="utf-8")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}</body>
+</html>
+"""
 
 
 def number(value: float, field: str, shown: str = "") -> str:

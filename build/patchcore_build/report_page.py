@@ -5,18 +5,15 @@ with the exact value of report.json and, in `data-field`, its place there.
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
 
 from patchcore_build.evaluate import Evaluation
 from patchcore_build.gallery import Shot
 from patchcore_build.report_facts import ArtifactFacts, KindFacts
 from patchcore_build.report_figures import figures_section
-from patchcore_build.report_html import number, table
+from patchcore_build.report_html import document, number, table
 from patchcore_build.report_pictures import html_text, pictures_section
 from patchcore_build.score_histogram import bin_scores, histogram_svg
 from patchcore_runtime.heatmap import HeatmapScale
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def render_page(
@@ -36,19 +33,7 @@ def render_page(
         scale: Of the heat maps.
     """
     title = f"{html_text(evaluation.category)}: test report"
-    style = files("patchcore_build").joinpath("report.css").read_text(encoding="utf-8")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<a class="skip" href="#figures">Skip to the figures</a>
+    body = f"""<a class="skip" href="#figures">Skip to the figures</a>
 <header>
 <h1>{title}</h1>
 {_artifact(evaluation, artifact)}
@@ -67,9 +52,8 @@ def render_page(
 {_problems(evaluation.problems)}
 {pictures_section(shots, scale)}
 </main>
-</body>
-</html>
 """
+    return document(title, body)
 
 
 def _artifact(evaluation: Evaluation, artifact: ArtifactFacts) -> str:

@@ -6,7 +6,6 @@ strangest first. One file that needs no other, in the style of report.html.
 
 import base64
 import io
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image
 from patchcore_build.banks import Pictures
 from patchcore_build.config import scoring_rule
 from patchcore_build.report_facts import four_digits
+from patchcore_build.report_html import document
 from patchcore_build.report_pictures import html_text
 from patchcore_build.suspects import LeftOut, Suspect
 from patchcore_build.training_inputs import Inputs
@@ -25,7 +25,6 @@ from patchcore_runtime.scoring import anomaly_map, map_matrix
 
 REVIEW_PAGE = "suspects.html"
 SHOWN = 40  # pictures on the page: about 2 MB
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_review(
@@ -95,19 +94,7 @@ def _view(pixels: NDArray[np.uint8], caption: str, name: str) -> str:
 
 
 def _page(shots: str, shown: int, count: int, dropped: int) -> str:
-    style = files("patchcore_build").joinpath("report.css").read_text(encoding="utf-8")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>Suspicious training pictures</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header><h1>Suspicious training pictures</h1></header>
+    body = f"""<header><h1>Suspicious training pictures</h1></header>
 <main>
 <p>{shown} of {count} training pictures, those least like the others first: each is scored by
 what the others taught. Dropped: {dropped}. Look through them: a defect among the good
@@ -115,6 +102,5 @@ pictures teaches that it is normal.</p>
 <ol class="shots">
 {shots}</ol>
 </main>
-</body>
-</html>
 """
+    return document("Suspicious training pictures", body)

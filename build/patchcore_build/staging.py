@@ -4,6 +4,7 @@ target -> a new staging folder. What a killed process left behind has nobody's l
 by the next that makes the same target: the system frees a lock with its process, however it ends.
 """
 
+import glob
 import os
 import shutil
 import uuid
@@ -47,7 +48,7 @@ def _new_folder(target: Path) -> tuple[Path, int]:
 def _remove_abandoned(target: Path) -> None:
     if fcntl is None:
         return
-    for folder in target.parent.glob(f".{_literal(target.name)}.partial-*"):
+    for folder in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
         except OSError:  # gone meanwhile, or no folder of ours
@@ -63,8 +64,3 @@ def _lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _literal(name: str) -> str:
-    """The name as a pattern that matches nothing else."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 
@@ -69,6 +68,8 @@ class Chart:
 
     def add(self, value: float, *, number: int) -> None:
         """Take the stream's next value; `number` counts them from 1 on."""
+        from statistics import NormalDist  # slow to import, and `score` never needs it
+
         score = NormalDist().inv_cdf(self.normal.share_below(value))
         self.average += WEIGHT * (score - self.average)
         average = self.average if self.upward else abs(self.average)
@@ -120,6 +121,8 @@ def _run_length(limit: float) -> float:
 
     A Markov chain over cells of the average (Brook & Evans 1972, Lucas & Saccucci 1990).
     """
+    from statistics import NormalDist
+
     reach = limit * math.sqrt(WEIGHT / (2 - WEIGHT))
     edges = np.linspace(-reach, reach, _STATES + 1)
     centres = (edges[1:] + edges[:-1]) / 2

@@ -16,7 +16,6 @@ from PIL import Image
 from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex, NearestIndex
-from patchcore_runtime.index_file import open_index_file
 from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.memory_bank import bank_sections
 from patchcore_runtime.onnx_references import check_no_references, check_references
@@ -206,6 +205,15 @@ class Detector:
     ) -> Result:
         """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing."""
         layer2, layer3 = self.features(pixels)
+        result = self.score_features(layer2, layer3, placement)
+        if not measure:
+            return result
+        return dataclasses.replace(result, measured=measure_picture(pixels, layer2[0], layer3[0]))
+
+    def score_features(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32], placement: Placement
+    ) -> Result:
+        """Score one picture's `features`; the part of `predict` after the network."""
         scores = self._scorer.score(layer2, layer3)
         calibration = self.manifest.calibration
         return Result(
@@ -217,7 +225,6 @@ class Detector:
             patch_distances=scores.distances,
             nearest_rows=scores.rows,
             placement=placement,
-            measured=measure_picture(pixels, layer2[0], layer3[0]) if measure else None,
         )
 
 
@@ -236,6 +243,8 @@ def _open_index(
         from patchcore_runtime.int8_index import Int8Index
 
         return Int8Index(bank, features, exact, threads=threads)
+    from patchcore_runtime.index_file import open_index_file
+
     path = artifact.path(INDEX_FILES[kind.kind])
     return open_index_file(
         path, bank, features, kind=kind.kind, effort=kind.effort, threads=threads

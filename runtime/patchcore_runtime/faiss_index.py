@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.candidate_ranking import CandidateRanking
+from patchcore_runtime.candidate_ranking import RankedIndex
 from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.faiss_file import check_faiss_file
 from patchcore_runtime.manifest import Features, IndexKind
@@ -22,7 +22,7 @@ from patchcore_runtime.session import usable_cores
 RANKED = {"faiss-flat": 1, "faiss-hnsw": 1, "faiss-ivfpq": 32}
 
 
-class FaissIndex:
+class FaissIndex(RankedIndex):
     """The index of one artifact, in memory; safe to share between threads."""
 
     def __init__(
@@ -35,6 +35,7 @@ class FaissIndex:
         effort: int,
         threads: int | None = None,
     ) -> None:
+        super().__init__(bank, features)
         self._faiss = import_faiss(path)
         check_faiss_file(path, kind, bank)
         try:
@@ -48,23 +49,9 @@ class FaissIndex:
             self._index.nprobe = effort
         self._ranked = min(RANKED[kind], bank.rows)
         self._threads = threads or usable_cores()
-        self._ranking = CandidateRanking(bank, features)
 
-    def nearest(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find a near row of every patch, nearly always the nearest.
-
-        Args:
-            layer2: (B, C2, h, w).
-            layer3: (B, C3, h/2, w/2).
-
-        Returns:
-            Euclidean distances (B, h, w), recomputed from the differences, and rows (B, h, w).
-        """
-        return self._ranking.nearest(layer2, layer3, self._propose)
-
-    def _propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
+    def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The rows that faiss ranks highest, (P, S); -1 where it has fewer."""
         self._faiss.omp_set_num_threads(self._threads)  # of the calling thread's work alone
         rows: NDArray[np.int64] = self._index.search(patches, self._ranked)[1]
         return rows

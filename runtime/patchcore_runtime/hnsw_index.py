@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.candidate_ranking import CandidateRanking
+from patchcore_runtime.candidate_ranking import RankedIndex
 from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.hnsw_file import check_hnsw_file
 from patchcore_runtime.manifest import Features
@@ -18,7 +18,7 @@ from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.session import usable_cores
 
 
-class HnswIndex:
+class HnswIndex(RankedIndex):
     """The graph of one artifact, ready to be walked; safe to share between threads."""
 
     def __init__(
@@ -30,6 +30,7 @@ class HnswIndex:
         effort: int,
         threads: int | None = None,
     ) -> None:
+        super().__init__(bank, features)
         library = import_hnswlib(path)
         check_hnsw_file(path, bank)
         self._graph = library.Index(space="l2", dim=sum(bank.channels))
@@ -39,25 +40,9 @@ class HnswIndex:
             raise ArtifactError(f"{path}: hnswlib cannot load it ({error})") from None
         self._graph.set_ef(effort)
         self._threads = threads or usable_cores()
-        self._ranking = CandidateRanking(bank, features)
 
-    def nearest(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find a near row of every patch, nearly always the nearest.
-
-        The number of threads changes no bit: each patch is walked by itself.
-
-        Args:
-            layer2: (B, C2, h, w).
-            layer3: (B, C3, h/2, w/2).
-
-        Returns:
-            Euclidean distances (B, h, w), recomputed from the differences, and rows (B, h, w).
-        """
-        return self._ranking.nearest(layer2, layer3, self._propose)
-
-    def _propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
+    def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The row at which each walk ends, (P, 1)."""
         labels, _ = self._graph.knn_query(patches, k=1, num_threads=self._threads)
         rows: NDArray[np.int64] = labels.astype(np.int64)
         return rows

@@ -63,9 +63,10 @@ def run_selftest(
             )
     detector = Detector(artifact, threads=threads, providers=providers, search=search)
     pixels, placement = preprocess(artifact.path(SELFTEST_PICTURE), manifest.preprocess)
-    result = detector.predict_input(pixels, placement)
+    layers = detector.features(pixels)
+    result = detector.score_features(*layers, placement)
     expected = manifest.selftest
-    magnitudes = layer_magnitudes(*detector.features(pixels))
+    magnitudes = layer_magnitudes(*layers)
     return [
         SelfTestStep(name="input", difference=_gap(pixels, stored_input), tolerance=0.0),
         SelfTestStep(
