@@ -3,16 +3,15 @@
 import pytest
 
 from artifact_factory import make_artifact, tiny_config, write_sums
+from cpp_binary import needs_binary
 from faiss_cases import FAISS_KINDS, needs_faiss
 from patchcore_build.index_settings import IndexSettings
 from patchcore_build.reindex import IndexJob, change_index
-from test_cpp_runner import BINARY, assert_same, run, scores_of_both
+from test_cpp_runner import assert_same, run, scores_of_both
 
 pytestmark = [
     needs_faiss,
-    pytest.mark.skipif(
-        not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-    ),
+    needs_binary,
 ]
 
 

@@ -1,7 +1,6 @@
 """Both programs refuse the same pictures, self-tests and folders; see test_hostile.py, too."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -10,18 +9,11 @@ from PIL import Image
 
 import hostile
 from artifact_factory import striped_photo
+from cpp_binary import BINARY, needs_binary
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
 from patchcore_runtime.artifact import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-# `make cpp` builds the first; another build is named by the variable.
-BINARY = Path(
-    os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
-).resolve()
-
-pytestmark = pytest.mark.skipif(
-    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-)
+pytestmark = needs_binary
 
 
 def _cpp(*arguments):

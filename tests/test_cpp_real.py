@@ -1,13 +1,13 @@
 """Both programs give the same scores on artifacts fitted to real pictures, batch by batch."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cpp_binary import BINARY, needs_binary
 from cpp_dump import dump, needs_dump
 from patchcore_build.config import make_config
 from patchcore_build.fit import FitJob, fit
@@ -17,10 +17,6 @@ from patchcore_runtime.preprocess import preprocess
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"
-# `make cpp` builds the first; another build is named by the variable.
-BINARY = Path(
-    os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
-).resolve()
 LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
 # Category folder, recipe, training pictures, test pictures (all, or that many spread evenly).
 CASES = {
@@ -29,9 +25,7 @@ CASES = {
 }
 
 pytestmark = [
-    pytest.mark.skipif(
-        not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-    ),
+    needs_binary,
     pytest.mark.skipif(
         not WEIGHTS.is_file(), reason="../shared with real photographs and weights is absent"
     ),

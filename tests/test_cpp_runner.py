@@ -19,6 +19,7 @@ from artifact_factory import (
     write_photos,
     write_sums,
 )
+from cpp_binary import BINARY, needs_binary
 from patchcore_build.evaluate import evaluate
 from patchcore_runtime import Detector
 from patchcore_runtime.artifact import Artifact
@@ -29,16 +30,10 @@ from patchcore_runtime.preprocess import read_image
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = REPOSITORY / "artifacts" / "tiny"
 SHARED = REPOSITORY.parent / "shared"
-# `make cpp` builds the first; another build is named by the variable.
-BINARY = Path(
-    os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
-).resolve()
 LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
 FOR_BOTH = ("--threshold", "--target-fpr")  # options that Python knows, too
 
-pytestmark = pytest.mark.skipif(
-    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-)
+pytestmark = needs_binary
 
 
 def run(*arguments, cwd=None):

@@ -1,25 +1,16 @@
 """The C++ program takes and refuses signed artifacts as the Python runtime does, in its words."""
 
-import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from artifact_factory import write_sums
+from cpp_binary import BINARY, needs_binary
 from patchcore_runtime import Detector
 from patchcore_runtime.cli import main
 from patchcore_runtime.errors import SignatureError
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-# `make cpp` builds the first; another build is named by the variable.
-BINARY = Path(
-    os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
-).resolve()
-
-pytestmark = pytest.mark.skipif(
-    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-)
+pytestmark = needs_binary
 
 
 def _cpp(*arguments):

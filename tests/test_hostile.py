@@ -3,15 +3,14 @@
 The list is in the package `hostile`; `make trust` runs all of it, with the times.
 """
 
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from artifact_factory import striped_photo
+from cpp_binary import BINARY, NOT_BUILT
 from cpp_dump import dump, needs_dump
 from hostile import pictures
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, wrong
@@ -20,11 +19,6 @@ from hostile.trial import SLACK_MIB, CppTrial, PythonTrial
 from patchcore_runtime.jpeg_scans import has_too_many_scans
 from patchcore_runtime.preprocess import read_image
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-# `make cpp` builds the first; another build is named by the variable.
-BINARY = Path(
-    os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
-).resolve()
 ODD = {name: (content, rgb) for name, content, rgb in odd_pictures()}
 
 
@@ -32,7 +26,7 @@ ODD = {name: (content, rgb) for name, content, rgb in odd_pictures()}
 def trial(request, tiny_artifact):
     """A program to try, which scores a good picture first."""
     if request.param == "C++" and not BINARY.is_file():
-        pytest.skip(f"{BINARY.name} is not built; `make cpp` builds it")
+        pytest.skip(NOT_BUILT)
     program = PythonTrial() if request.param == "Python" else CppTrial(BINARY)
     good = {"artifact": tiny_artifact, "picture": tiny_artifact / "selftest.png"}
     program.measure_good_run(**good)

@@ -6,30 +6,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string>
-#include <vector>
 
 #include "errors.hpp"
 #include "hnsw_file.hpp"
+#include "tests/small_bank.hpp"
 
 namespace {
-
-constexpr std::size_t kRows = 7, kChannels2 = 2, kChannels3 = 3;  // as tests/make_fuzz_corpus.py
-
-// The bank of the corpus: layer2 counts up, layer3 down.
-struct SmallBank {
-  SmallBank() : layer2(kRows * kChannels2), layer3(kRows * kChannels3) {
-    for (std::size_t i = 0; i < layer2.size(); ++i) layer2[i] = static_cast<float>(i);
-    for (std::size_t i = 0; i < layer3.size(); ++i) layer3[i] = -static_cast<float>(i);
-    bank.layer2 = layer2.data();
-    bank.layer3 = layer3.data();
-    bank.rows = kRows;
-    bank.channels2 = kChannels2;
-    bank.channels3 = kChannels3;
-  }
-
-  std::vector<float> layer2, layer3;
-  patchcore::MemoryBank bank;
-};
 
 // Counts and links of the lowest level once more, by hand: what hnswlib would follow.
 void Follow(const std::uint8_t* data, std::size_t size) {

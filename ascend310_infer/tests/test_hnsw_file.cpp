@@ -9,14 +9,14 @@
 #include "errors.hpp"
 #include "files.hpp"
 #include "scratch.hpp"
+#include "small_bank.hpp"
 
 namespace {
 
 using patchcore::ArtifactError;
 using patchcore::CheckHnswFile;
-using patchcore::MemoryBank;
 
-constexpr std::size_t kRows = 7, kChannels2 = 2, kChannels3 = 3, kLinks = 2;
+constexpr std::size_t kLinks = 2;
 constexpr std::size_t kElement = 4 + 8 * kLinks + 4 * (kChannels2 + kChannels3) + 8;
 constexpr std::size_t kBody = 96 + kRows * kElement;  // where the upper lists begin
 constexpr std::size_t kTop = 4;                       // the entry, on levels 1 and 2
@@ -32,17 +32,7 @@ std::string With(std::string content, std::size_t offset, Value value) {
   return content.replace(offset, bytes.size(), bytes);
 }
 
-struct Case {
-  Case() : layer2(kRows * kChannels2), layer3(kRows * kChannels3) {
-    for (std::size_t i = 0; i < layer2.size(); ++i) layer2[i] = static_cast<float>(i);
-    for (std::size_t i = 0; i < layer3.size(); ++i) layer3[i] = -static_cast<float>(i);
-    bank.layer2 = layer2.data();
-    bank.layer3 = layer3.data();
-    bank.rows = kRows;
-    bank.channels2 = kChannels2;
-    bank.channels3 = kChannels3;
-  }
-
+struct Case : SmallBank {
   // A ring on the lowest level; element 4 is on levels 1 and 2, element 5 on level 1.
   std::string Content() const {
     std::string content;
@@ -82,9 +72,6 @@ struct Case {
     WriteFile(path, content);
     return Refusal<ArtifactError>([&] { CheckHnswFile(path, bank); });
   }
-
-  std::vector<float> layer2, layer3;
-  MemoryBank bank;
 };
 
 TEST_CASE("A graph over the bank is accepted") { CHECK(Case().Refused(Case().Content()).empty()); }
