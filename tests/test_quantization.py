@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from artifact_factory import striped_photo
+from cpp_binary import BINARY, needs_binary
 from patchcore_build import FitJob, fit, make_config
 from patchcore_build.cli import main
 from patchcore_build.errors import AccuracyError, ExportError
@@ -36,8 +35,6 @@ from patchcore_runtime.selftest import run_selftest
 from patchcore_runtime.session import open_session
 
 LAYERS = ["layer2", "layer3"]
-BINARY = Path(__file__).resolve().parents[1] / "out" / "host" / "patchcore_infer"
-BINARY = Path(os.environ.get("PATCHCORE_INFER", BINARY)).resolve()
 
 
 def value(name, kind, shape):
@@ -415,9 +412,7 @@ def test_the_runtime_checks_scores_and_describes_an_int8_artifact(int8_fit, phot
     assert json.loads(capsys.readouterr().out)["features"]["precision"] == "int8"
 
 
-@pytest.mark.skipif(
-    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-)
+@needs_binary
 def test_the_cpp_runner_checks_an_int8_artifact_and_scores_as_python_does(int8_fit, photos):
     folder = str(int8_fit.artifact)
     subprocess.run([BINARY, folder, "--selftest"], capture_output=True, check=True)
