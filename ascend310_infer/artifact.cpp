@@ -124,6 +124,7 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
   artifact.manifest_ = ParseManifest(ReadText(manifest), manifest.string());
   std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
   if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
+  if (artifact.manifest_.region.kind == RegionKind::kMask) used.push_back(kRoiFile);
   for (const std::string_view name : used) RefuseLinkOut(folder, name);
   if (verify || !public_key.empty()) artifact.Verify(used);
   const fs::path bank = artifact.Path(kMemoryBankFile);
@@ -148,6 +149,7 @@ std::vector<std::string_view> Artifact::Files() const {
   } else if (manifest_.index.kind != IndexKind::kExact) {
     files.push_back(kIndexFaiss);
   }
+  if (manifest_.region.kind == RegionKind::kMask) files.push_back(kRoiFile);
   return files;
 }
 

@@ -217,7 +217,7 @@ std::string ModelPath(const Artifact& artifact, std::string_view file,
 class MindSporeBackend : public Backend {
  public:
   MindSporeBackend(const Artifact& artifact, const BackendOptions& options)
-      : input_(artifact.manifest().preprocess), features_(artifact.manifest().features) {
+      : tile_(artifact.manifest().tiling), features_(artifact.manifest().features) {
     if (features_.precision == FeaturePrecision::kInt8) {
       throw ArtifactError(artifact.Path(kManifestFile).string() +
                           ": features.precision: expected float32 for MindSpore, got int8, whose "
@@ -241,10 +241,10 @@ class MindSporeBackend : public Backend {
   // last one is filled up with copies of its last picture.
   std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
     const ms::MSTensor described = network_->Described(
-        {static_cast<std::int64_t>(count), static_cast<std::int64_t>(input_.height),
-         static_cast<std::int64_t>(input_.width), 3});
+        {static_cast<std::int64_t>(count), static_cast<std::int64_t>(tile_.tile_height),
+         static_cast<std::int64_t>(tile_.tile_width), 3});
     const auto batch = static_cast<std::size_t>(described.Shape().front());
-    const std::size_t picture = input_.height * input_.width * 3;
+    const std::size_t picture = tile_.tile_height * tile_.tile_width * 3;
     Tensor layer2{BatchShape(features_.layer2, count), {}};
     Tensor layer3{BatchShape(features_.layer3, count), {}};
     for (std::size_t first = 0; first < count; first += batch) {
@@ -289,7 +289,7 @@ class MindSporeBackend : public Backend {
   }
 
  private:
-  Preprocessing input_;
+  Tiling tile_;
   patchcore::Features features_;
   std::unique_ptr<Graph> network_, search_;
   std::unique_ptr<Shortlist> shortlist_;  // none where the host searches alone

@@ -52,7 +52,7 @@ const T* Values(const Ort::Value& output, const std::string& name,
 class OnnxRuntimeBackend : public Backend {
  public:
   OnnxRuntimeBackend(const Artifact& artifact, const BackendOptions& options)
-      : input_(artifact.manifest().preprocess),
+      : tile_(artifact.manifest().tiling),
         features_(artifact.manifest().features),
         rows_(static_cast<std::int64_t>(artifact.bank().rows)),
         features_path_(artifact.Path(kFeaturesOnnx)),
@@ -67,11 +67,11 @@ class OnnxRuntimeBackend : public Backend {
 
   std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
     const std::array<std::int64_t, 4> shape{static_cast<std::int64_t>(count),
-                                            static_cast<std::int64_t>(input_.height),
-                                            static_cast<std::int64_t>(input_.width), 3};
+                                            static_cast<std::int64_t>(tile_.tile_height),
+                                            static_cast<std::int64_t>(tile_.tile_width), 3};
     // ONNX Runtime takes inputs by pointers that are not const, and does not write through them.
     const Ort::Value input = Ort::Value::CreateTensor(
-        memory_, const_cast<std::uint8_t*>(images), count * input_.height * input_.width * 3,
+        memory_, const_cast<std::uint8_t*>(images), count * tile_.tile_height * tile_.tile_width * 3,
         shape.data(), shape.size());
     const std::string where = features_path_.string();
     const auto outputs =
@@ -136,7 +136,7 @@ class OnnxRuntimeBackend : public Backend {
     }
   }
 
-  Preprocessing input_;
+  Tiling tile_;
   patchcore::Features features_;
   std::int64_t rows_;
   Ort::Env env_{ORT_LOGGING_LEVEL_FATAL, "patchcore"};  // failures come as exceptions

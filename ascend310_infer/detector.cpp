@@ -1,7 +1,6 @@
 #include "detector.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "errors.hpp"
@@ -9,21 +8,6 @@
 
 namespace patchcore {
 namespace {
-
-// Milliseconds since the last call, or since it was made.
-class Stopwatch {
- public:
-  double Lap() {
-    const Clock::time_point now = Clock::now();
-    const double lap_ms = std::chrono::duration<double, std::milli>(now - last_).count();
-    last_ = now;
-    return lap_ms;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Clock::time_point last_ = Clock::now();
-};
 
 bool UsesHnsw(const Artifact& artifact, Search search) {
   return search == Search::kAuto && artifact.manifest().index.kind == IndexKind::kHnsw;
@@ -58,13 +42,22 @@ Tensor Slice(const Tensor& batch, std::size_t picture) {
   return slice;
 }
 
+// Adds one tile's layer to those before it, along the first axis.
+void Append(const Tensor& tile, Tensor& layers) {
+  layers.values.insert(layers.values.end(), tile.values.begin(), tile.values.end());
+  layers.shape.front() += tile.shape.front();
+}
+
 }  // namespace
 
-Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search)
+Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search,
+                   const std::string& roi)
     : artifact_(artifact),
       search_(search),
       backend_(MakeBackend(artifact, ForSearch(options, artifact, search))),
-      scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring) {
+      scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring,
+              TileGrid(artifact.manifest().tiling, artifact.manifest().preprocess),
+              OpenRegion(artifact, roi)) {
   const std::size_t threads = std::max<std::size_t>(1, options.threads / options.workers);
   if (UsesHnsw(artifact, search)) {
     hnsw_ = OpenHnswIndex(artifact, threads);
@@ -87,39 +80,74 @@ Result Detector::Predict(const Input& input) {
 }
 
 std::vector<Result> Detector::PredictBatch(const std::vector<const Input*>& inputs) {
-  if (inputs.empty()) return {};
   Stopwatch watch;
-  const Calibration& calibration = manifest().calibration;
   std::vector<Result> results(inputs.size());
-  const auto [all2, all3] = Features(inputs);
-  const double features_ms = watch.Lap() / static_cast<double>(inputs.size());
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    Result& result = results[i];
-    const Tensor layer2 = Slice(all2, i);
-    const Tensor layer3 = Slice(all3, i);
-    const NearestRows nearest = Nearest(layer2, layer3);
-    result.timings.features_ms = features_ms;
-    result.timings.search_ms = watch.Lap();
-    PatchScores scores = scorer_.Score(layer2, layer3, nearest);
-    result.score = scores.score;
-    result.p_value = PValue(calibration, calibration.image_scores, result.score);
-    result.threshold = calibration.image_threshold;
-    result.is_anomalous = result.score > result.threshold;
-    result.anomaly_map = std::move(scores.anomaly_map);
-    result.peak = Peak(result.anomaly_map, manifest().preprocess.width, inputs[i]->placement);
-    result.timings.score_ms = watch.Lap();
+  std::vector<PictureInWork> works(inputs.size(), scorer_.Begin());
+  std::vector<Piece> pieces;
+  for (std::size_t picture = 0; picture < inputs.size(); ++picture) {
+    for (std::size_t tile = 0; tile < scorer_.grid().tiles(); ++tile) {
+      pieces.push_back({picture, tile});
+      const bool last = picture + 1 == inputs.size() && tile + 1 == scorer_.grid().tiles();
+      if (pieces.size() < inputs.size() && !last) continue;
+      ScoreTiles(inputs, pieces, works, results, watch);
+      pieces.clear();
+    }
   }
   return results;
 }
 
-std::pair<Tensor, Tensor> Detector::Features(const std::vector<const Input*>& inputs) {
-  std::vector<std::uint8_t> images;  // (count, H, W, 3)
-  images.reserve(inputs.size() * inputs.front()->pixels.size());
-  for (const Input* input : inputs) {
-    images.insert(images.end(), input->pixels.begin(), input->pixels.end());
+void Detector::ScoreTiles(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces,
+                          std::vector<PictureInWork>& works, std::vector<Result>& results,
+                          Stopwatch& watch) {
+  const auto [all2, all3] = Features(inputs, pieces);
+  const double features_ms = watch.Lap() / static_cast<double>(pieces.size());
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const auto [picture, tile] = pieces[i];
+    Result& result = results[picture];
+    const Tensor layer2 = Slice(all2, i);
+    const Tensor layer3 = Slice(all3, i);
+    const NearestRows nearest = Nearest(layer2, layer3);
+    result.timings.features_ms += features_ms;
+    result.timings.search_ms += watch.Lap();
+    scorer_.Add(tile, layer2, layer3, nearest, works[picture]);
+    if (tile + 1 == scorer_.grid().tiles()) {
+      Finish(works[picture], inputs[picture]->placement, result);
+    }
+    result.timings.score_ms += watch.Lap();
+  }
+}
+
+void Detector::Finish(const PictureInWork& work, const Placement& placement, Result& result) const {
+  PatchScores scores = scorer_.Finish(work);
+  const Calibration& calibration = manifest().calibration;
+  result.score = scores.score;
+  result.p_value = PValue(calibration, calibration.image_scores, result.score);
+  result.threshold = calibration.image_threshold;
+  result.is_anomalous = result.score > result.threshold;
+  result.anomaly_map = std::move(scores.anomaly_map);
+  result.peak = Peak(result.anomaly_map, manifest().preprocess.width, placement);
+}
+
+std::pair<Tensor, Tensor> Detector::Features(const Input& input) {
+  std::pair<Tensor, Tensor> layers = Features({&input}, {{0, 0}});
+  for (std::size_t tile = 1; tile < scorer_.grid().tiles(); ++tile) {
+    const auto [layer2, layer3] = Features({&input}, {{0, tile}});
+    Append(layer2, layers.first);
+    Append(layer3, layers.second);
+  }
+  return layers;
+}
+
+std::pair<Tensor, Tensor> Detector::Features(const std::vector<const Input*>& inputs,
+                                             const std::vector<Piece>& pieces) {
+  std::vector<std::uint8_t> images;  // (count, tile_height, tile_width, 3)
+  const Tiling& tiling = manifest().tiling;
+  images.reserve(pieces.size() * tiling.tile_height * tiling.tile_width * 3);
+  for (const Piece& piece : pieces) {
+    scorer_.grid().Cut(inputs[piece.picture]->pixels, piece.tile, images);
   }
   const auto turn = EngineTurn();
-  return backend_->Features(images.data(), inputs.size());
+  return backend_->Features(images.data(), pieces.size());
 }
 
 std::unique_lock<std::mutex> Detector::EngineTurn() {

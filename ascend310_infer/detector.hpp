@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -29,6 +30,21 @@ struct Timings {
   double score_ms = 0;
 };
 
+// Milliseconds since the last call, or since it was made.
+class Stopwatch {
+ public:
+  double Lap() {
+    const Clock::time_point now = Clock::now();
+    const double lap_ms = std::chrono::duration<double, std::milli>(now - last_).count();
+    last_ = now;
+    return lap_ms;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last_ = Clock::now();
+};
+
 // What a detector says of one picture. Larger is stranger; scores are never clamped.
 struct Result {
   double score = 0;
@@ -47,20 +63,24 @@ class Detector {
   // Takes index.hnsw where the artifact has one and `search` is kAuto; else the exact search that
   // `search` names; else, where the engine has none of its own, the portable one. index.faiss is
   // never read: such an artifact is searched exactly, and KindNote() says so.
-  // Throws ArtifactError, BackendError as MakeBackend does.
-  Detector(const Artifact& artifact, const BackendOptions& options, Search search);
+  //   roi        path of a mask inside of the artifact's own region; empty: that region
+  // Throws ArtifactError, BackendError as MakeBackend does; ImageError as OpenRegion does.
+  Detector(const Artifact& artifact, const BackendOptions& options, Search search,
+           const std::string& roi = "");
 
   // Scores one preprocessed picture.
   // Throws BackendError: the engine failed, or gave numbers that are not finite.
   Result Predict(const Input& input);
 
   // Scores some pictures, which go through the network together; what each gives alone, within
-  // the rounding of the engine. Throws as Predict.
+  // the rounding of the engine. Of pictures in tiles, as many tiles go through together as there are
+  // pictures, so that memory does not grow with the tiles. Throws as Predict.
   //   inputs     any number, not owned
   std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
 
-  // layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2) of one or more inputs; throws as Predict.
-  std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs);
+  // layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of one input's T tiles, which go through the
+  // network one by one; throws as Predict.
+  std::pair<Tensor, Tensor> Features(const Input& input);
 
   const Manifest& manifest() const { return artifact_.manifest(); }
   std::string EngineName() const { return backend_->Name(); }
@@ -69,6 +89,17 @@ class Detector {
   std::string KindNote() const;
 
  private:
+  // A tile of one of the pictures that are scored together.
+  struct Piece {
+    std::size_t picture, tile;
+  };
+
+  std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs,
+                                     const std::vector<Piece>& pieces);
+  void ScoreTiles(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces,
+                  std::vector<PictureInWork>& works, std::vector<Result>& results,
+                  Stopwatch& watch);
+  void Finish(const PictureInWork& work, const Placement& placement, Result& result) const;
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
   std::unique_lock<std::mutex> EngineTurn();
 

@@ -129,7 +129,7 @@ int ScorePictures(Options options) {
       options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
   const auto artifact = patchcore::Artifact::Open(options.artifact, true, options.public_key);
-  Detector detector(artifact.With(options.wanted), options.backend, options.search);
+  Detector detector(artifact.With(options.wanted), options.backend, options.search, options.roi);
   NoteKind(options, detector);
   const auto start = std::chrono::steady_clock::now();
   patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,

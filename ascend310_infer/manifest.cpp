@@ -10,6 +10,7 @@
 #include "errors.hpp"
 #include "json_fields.hpp"
 #include "strict_json.hpp"
+#include "tiling.hpp"
 
 namespace patchcore {
 namespace {
@@ -38,6 +39,27 @@ Preprocessing ReadPreprocessing(const Fields& fields) {
   fields.Check(settings.resize == Resize::kStretch || resize_height == resize_width,
                "resize_width", "equal to resize_height for shorter_side");
   return settings;
+}
+
+RegionOfInterest ReadRegionOfInterest(const Fields& fields) {
+  constexpr std::int64_t kLongest = std::int64_t{1} << 23;
+  const auto kind = fields.OneOf<RegionKind>(
+      "kind", {{"whole", RegionKind::kWhole}, {"mask", RegionKind::kMask}});
+  return {kind, fields.Size("photo_height", 8, kLongest, "8 to 2^23"),
+          fields.Size("photo_width", 8, kLongest, "8 to 2^23")};
+}
+
+Tiling ReadTiling(const Fields& fields) {
+  Tiling tiling;
+  tiling.tile_height = fields.Size("tile_height", 1, 65536, "1 to 65536");
+  tiling.tile_width = fields.Size("tile_width", 1, 65536, "1 to 65536");
+  tiling.overlap = fields.Size("overlap", 0, 65536, "0 or more");
+  const std::size_t most = std::min(tiling.tile_height, tiling.tile_width) / 2;
+  fields.Check(tiling.overlap <= most && tiling.overlap % 16 == 0, "overlap",
+               "a multiple of 16, 0 to half of the tile's shorter side");
+  tiling.rows = fields.Size("rows", 1, 65536, "1 or more");
+  tiling.columns = fields.Size("columns", 1, 65536, "1 or more");
+  return tiling;
 }
 
 LayerShape ReadLayerShape(const Fields& fields) {
@@ -229,11 +251,25 @@ Training ReadTraining(const Fields& fields) {
           fields.Texts("dropped"), fields.Text("digest")};
 }
 
-void CheckGrids(const Fields& top, const Features& features, const Preprocessing& input) {
+void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& input) {
+  top.Check(input.height % 16 == 0, "preprocess.height", "a multiple of 16");
+  top.Check(input.width % 16 == 0, "preprocess.width", "a multiple of 16");
+  top.Check(tiling.tile_height <= input.height, "tiling.tile_height", "up to preprocess.height");
+  top.Check(tiling.tile_width <= input.width, "tiling.tile_width", "up to preprocess.width");
+  const auto covers = [&](std::size_t count, std::size_t length, std::size_t tile) {
+    return count == TilesAlong(length, tile, tiling.overlap);
+  };
+  top.Check(covers(tiling.rows, input.height, tiling.tile_height), "tiling.rows",
+            "as many as cover the input");
+  top.Check(covers(tiling.columns, input.width, tiling.tile_width), "tiling.columns",
+            "as many as cover the input");
+}
+
+void CheckGrids(const Fields& top, const Features& features, const Tiling& tiling) {
   const LayerShape& layer2 = features.layer2;
   const LayerShape& layer3 = features.layer3;
-  top.Check(layer2.height * 8 == input.height && layer2.width * 8 == input.width,
-            "features.layer2", "an eighth of preprocess.height and width");
+  top.Check(layer2.height * 8 == tiling.tile_height && layer2.width * 8 == tiling.tile_width,
+            "features.layer2", "an eighth of tiling.tile_height and tile_width");
   top.Check(layer3.height * 2 == layer2.height && layer3.width * 2 == layer2.width,
             "features.layer3", "half of features.layer2's height and width");
 }
@@ -265,12 +301,16 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   }
   CheckVersion(document, where);
   const Fields top(document, where, "",
-                   {"format", "format_version", "preprocess", "features", "memory_bank", "index",
-                    "scoring", "calibration", "monitoring", "selftest", "training", "config",
-                    "provenance"});
+                   {"format", "format_version", "preprocess", "region", "tiling", "features",
+                    "memory_bank", "index", "scoring", "calibration", "monitoring", "selftest",
+                    "training", "config", "provenance"});
   Manifest manifest;
   manifest.preprocess = ReadPreprocessing(top.Object(
       "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"}));
+  manifest.region =
+      ReadRegionOfInterest(top.Object("region", {"kind", "photo_height", "photo_width"}));
+  manifest.tiling = ReadTiling(
+      top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
   manifest.features =
       ReadFeatures(top.Object("features", {"backbone", "precision", "layer2", "layer3", "layer3_upsampling"}));
   manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
@@ -292,7 +332,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
           top.Object("training", {"category", "images", "skipped", "dropped", "digest"}));
   top.FreeObject("config");
   top.FreeObject("provenance");
-  CheckGrids(top, manifest.features, manifest.preprocess);
+  CheckTiling(top, manifest.tiling, manifest.preprocess);
+  CheckGrids(top, manifest.features, manifest.tiling);
   top.Check(manifest.features.precision == FeaturePrecision::kFloat32 ||
                 manifest.index.mindir_candidates == 0,
             "index.mindir_candidates", "0 where features.precision is int8");

@@ -18,6 +18,7 @@ enum class Upsampling { kBilinear, kNearest };
 enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissHnsw, kFaissIvfpq };
 enum class FeaturePrecision { kFloat32, kInt8 };
 enum class BankPrecision { kFloat32, kFloat16 };
+enum class RegionKind { kWhole, kMask };
 enum class ImageScore { kMax, kPaper, kModelzoo };
 
 // Picture -> input: resize, then keep the central (height, width).
@@ -30,7 +31,23 @@ struct Preprocessing {
   std::size_t width = 0;   // W, 32 to resize_width
 };
 
-// One output of the feature network: (B, channels, height, width), each side 1 to 65536.
+// What of the input counts, and the size of the photographs, on which masks are drawn.
+struct RegionOfInterest {
+  RegionKind kind = RegionKind::kWhole;  // kMask: roi.png says
+  std::size_t photo_height = 0;          // each side 8 to 2^23
+  std::size_t photo_width = 0;
+};
+
+// How the input is cut for the feature network; into one tile where it is not. In pixels.
+struct Tiling {
+  std::size_t tile_height = 0;  // up to preprocess.height
+  std::size_t tile_width = 0;
+  std::size_t overlap = 0;  // a multiple of 16, up to half of the shorter side
+  std::size_t rows = 0;     // as many as cover the input
+  std::size_t columns = 0;
+};
+
+// One output of the feature network for a tile: (B, channels, height, width), each side 1 to 65536.
 struct LayerShape {
   std::size_t channels = 0;
   std::size_t height = 0;
@@ -40,8 +57,8 @@ struct LayerShape {
 struct Features {
   std::string backbone;
   FeaturePrecision precision = FeaturePrecision::kFloat32;  // of features.onnx
-  LayerShape layer2;  // (C2, H/8, W/8)
-  LayerShape layer3;  // (C3, H/16, W/16)
+  LayerShape layer2;  // (C2, tile_height/8, tile_width/8)
+  LayerShape layer3;  // (C3, tile_height/16, tile_width/16)
   Upsampling layer3_upsampling = Upsampling::kBilinear;
 };
 
@@ -125,6 +142,8 @@ struct Training {
 // `monitoring`, which is checked and not needed here.
 struct Manifest {
   Preprocessing preprocess;
+  RegionOfInterest region;
+  Tiling tiling;
   Features features;
   Bank memory_bank;
   Index index;

@@ -59,6 +59,9 @@ void SetValue(Options& options, const std::string& name, const std::string& valu
   } else if (name == "--maps") {
     if (value.empty()) RefuseChoice(name, value, "a folder");
     options.maps = value;
+  } else if (name == "--roi") {
+    if (value.empty()) RefuseChoice(name, value, "a mask picture");
+    options.roi = value;
   } else if (name == "--public-key") {
     if (value.empty()) RefuseChoice(name, value, "a file");
     options.public_key = value;
@@ -83,9 +86,9 @@ bool SetFlag(Options& options, const std::string& name) {
 
 bool TakesValue(const std::string& name) {
   return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--batch" || name == "--search" || name == "--maps" || name == "--mindir" ||
-         name == "--index-mindir" || name == "--threshold" || name == "--target-fpr" ||
-         name == "--public-key";
+         name == "--batch" || name == "--search" || name == "--maps" || name == "--roi" ||
+         name == "--mindir" || name == "--index-mindir" || name == "--threshold" ||
+         name == "--target-fpr" || name == "--public-key";
 }
 
 }  // namespace
@@ -129,6 +132,9 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   if (!options.sources.empty() && options.selftest) {
     throw UsageError("argument --selftest: takes the artifact's own picture, no others");
   }
+  if (!options.roi.empty() && options.selftest) {
+    throw UsageError("argument --roi: not allowed with --selftest, which takes the artifact's own");
+  }
   return options;
 }
 
@@ -136,8 +142,8 @@ std::string Usage() {
   return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
          "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
          "                       [--threads N] [--batch N] [--search auto|exact|engine|portable]\n"
-         "                       [--maps DIR] [--timings] [--threshold X | --target-fpr R]\n"
-         "                       [--public-key PEM]\n"
+         "                       [--roi MASK] [--maps DIR] [--timings]\n"
+         "                       [--threshold X | --target-fpr R] [--public-key PEM]\n"
          "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
 }
 
@@ -162,6 +168,8 @@ Score pictures with a PatchCore artifact: one JSON line each, with the keys of
                       engine: the engine's own exact search where it has one, with MindSpore a
                       shortlist by the device that the host ranks and proves;
                       portable: the built-in exact one, the reference
+  --roi MASK          look only where this picture of a photograph is white, inside of the
+                      artifact's own region
   --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
                       NAME.map.png (16-bit map in input geometry: value = grey * 4 *
                       calibration.heatmap.high / 65535)

@@ -23,6 +23,7 @@ struct Options {
   std::vector<std::string> sources;  // pictures and folders
   std::string public_key;            // PEM; empty: signatures are not looked at
   std::string maps;                  // folder for maps; empty: none are written
+  std::string roi;                   // a mask of what counts; empty: as the artifact says
   BackendOptions backend;
   Wanted wanted;  // thresholds in place of the artifact's
   Search search = Search::kAuto;

@@ -165,18 +165,18 @@ std::vector<std::uint8_t> Cut(const Image& image, std::size_t top, std::size_t r
   return window;
 }
 
-// (height, width) after the resize; the longer side is rounded down.
-std::pair<std::size_t, std::size_t> ResizedSize(const Image& image, const Preprocessing& settings) {
-  if (settings.resize == Resize::kStretch) return {settings.resize_height, settings.resize_width};
-  const std::size_t side = settings.resize_height;
-  if (image.height <= image.width) return {side, side * image.width / image.height};
-  return {side * image.height / image.width, side};
-}
-
 }  // namespace
 
+std::pair<std::size_t, std::size_t> ResizedSize(std::size_t height, std::size_t width,
+                                                const Preprocessing& settings) {
+  if (settings.resize == Resize::kStretch) return {settings.resize_height, settings.resize_width};
+  const std::size_t side = settings.resize_height;
+  if (height <= width) return {side, side * width / height};
+  return {side * height / width, side};
+}
+
 Input FitToInput(const Image& image, const Preprocessing& settings) {
-  const auto [resized_height, resized_width] = ResizedSize(image, settings);
+  const auto [resized_height, resized_width] = ResizedSize(image.height, image.width, settings);
   if (std::max(resized_height, resized_width) > kMaxResizedSide) {
     throw ImageError("image: " + std::to_string(image.width) + " x " +
                      std::to_string(image.height) + " px is too elongated to resize");

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "decode.hpp"
@@ -28,6 +29,11 @@ struct Input {
   std::vector<std::uint8_t> pixels;  // row-major (H, W, 3) of the manifest
   Placement placement;
 };
+
+// (height, width) of a photograph after the resize and before the crop; the longer side is rounded
+// down.
+std::pair<std::size_t, std::size_t> ResizedSize(std::size_t height, std::size_t width,
+                                                const Preprocessing& settings);
 
 // Resizes and crops a decoded picture. Only the pixels inside the crop are computed.
 // Throws ImageError: the picture is too elongated to resize.

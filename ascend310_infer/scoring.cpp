@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace patchcore {
 namespace {
@@ -138,43 +139,96 @@ double ModelzooScore(const std::vector<float>& squared_distances) {
 }
 
 PatchScorer::PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring)
+    : PatchScorer(bank, features, scoring, TileGrid(features.layer2), std::nullopt) {}
+
+PatchScorer::PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring,
+                         TileGrid grid, std::optional<Region> region)
     : bank_(bank),
       kind_(scoring.image_score),
       height_(features.layer2.height),
       width_(features.layer2.width),
-      map_rows_(MapMatrix(8 * height_, height_, scoring.sigma_px)),
-      map_columns_(MapMatrix(8 * width_, width_, scoring.sigma_px)),
+      grid_(std::move(grid)),
+      map_rows_(MapMatrix(8 * grid_.height(), grid_.height(), scoring.sigma_px)),
+      map_columns_(MapMatrix(8 * grid_.width(), grid_.width(), scoring.sigma_px)),
       up_rows_(UpsamplingMatrix(height_, height_ / 2, features.layer3_upsampling)),
-      up_columns_(UpsamplingMatrix(width_, width_ / 2, features.layer3_upsampling)) {}
+      up_columns_(UpsamplingMatrix(width_, width_ / 2, features.layer3_upsampling)),
+      region_(std::move(region)) {
+  if (!region_) return;
+  const std::vector<float> inside(region_->patches.begin(), region_->patches.end());
+  map_weights_ = AnomalyMap(inside.data(), map_rows_, map_columns_);
+}
 
-PatchScores PatchScorer::Score(const Tensor& layer2, const Tensor& layer3,
-                               const NearestRows& nearest) const {
-  std::vector<float> levels = nearest.distances;
+PictureInWork PatchScorer::Begin() const {
+  PictureInWork picture;
+  picture.sums.assign(grid_.height() * grid_.width(), 0.0);
+  return picture;
+}
+
+void PatchScorer::Add(std::size_t tile, const Tensor& layer2, const Tensor& layer3,
+                      const NearestRows& nearest, PictureInWork& picture) const {
+  grid_.Add(tile, nearest.distances, picture.sums);
+  const std::size_t none = nearest.distances.size();
+  std::size_t highest = none;
+  for (std::size_t patch = 0; patch < none; ++patch) {
+    const std::size_t place = grid_.Patch(tile, patch / width_, patch % width_);
+    // At the edge of a tile a network sees less than the picture has: such a patch is another's.
+    if (!grid_.Owns(tile, place) || (region_ && region_->patches[place] == 0)) continue;
+    if (nearest.distances[patch] <= picture.distance) continue;
+    picture.distance = nearest.distances[patch];
+    highest = patch;
+  }
+  if (highest == none) return;
+  picture.row = nearest.rows[highest];
+  picture.patch = PatchVector(layer2, layer3, highest);
+}
+
+PatchScores PatchScorer::Finish(const PictureInWork& picture) const {
+  std::vector<float> levels = grid_.Mean(picture.sums);
   // The MindSpore Models evaluation never takes the root of faiss's squared distances.
   if (kind_ == ImageScore::kModelzoo) {
     for (float& level : levels) level *= level;
   }
-  return {WholeScore(layer2, layer3, nearest), AnomalyMap(levels.data(), map_rows_, map_columns_)};
+  return {WholeScore(picture), Map(levels)};
 }
 
-double PatchScorer::WholeScore(const Tensor& layer2, const Tensor& layer3,
+PatchScores PatchScorer::Score(const Tensor& layer2, const Tensor& layer3,
                                const NearestRows& nearest) const {
-  const auto peak = std::max_element(nearest.distances.begin(), nearest.distances.end());
-  const double largest = *peak;  // s* in eq. 6
+  PictureInWork picture = Begin();
+  Add(0, layer2, layer3, nearest, picture);
+  return Finish(picture);
+}
+
+// A mean over the patches that count alone: nothing comes in from outside, and towards the region's
+// edge nothing is lost to it.
+std::vector<float> PatchScorer::Map(const std::vector<float>& levels) const {
+  if (!region_) return AnomalyMap(levels.data(), map_rows_, map_columns_);
+  std::vector<float> inside(levels.size());
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    inside[i] = region_->patches[i] != 0 ? levels[i] : 0.0F;
+  }
+  std::vector<float> map = AnomalyMap(inside.data(), map_rows_, map_columns_);
+  for (std::size_t i = 0; i < map.size(); ++i) {
+    map[i] = region_->pixels[i] != 0 ? map[i] / map_weights_[i] : 0.0F;
+  }
+  return map;
+}
+
+double PatchScorer::WholeScore(const PictureInWork& picture) const {
+  const double largest = picture.distance;  // s* in eq. 6
   if (kind_ == ImageScore::kMax) return largest;
-  const auto place = static_cast<std::size_t>(peak - nearest.distances.begin());  // p*
-  const std::vector<float> patch = PatchVector(layer2, layer3, place);
   std::vector<float> squares;
   if (kind_ == ImageScore::kPaper) {
-    const auto row = static_cast<std::size_t>(nearest.rows[place]);  // m*
-    for (std::size_t k = 0; k < bank_.neighbour_count; ++k) {        // N_b(m*)
+    const auto row = static_cast<std::size_t>(picture.row);   // m*
+    for (std::size_t k = 0; k < bank_.neighbour_count; ++k) {  // N_b(m*)
       const auto neighbour =
           static_cast<std::size_t>(bank_.neighbours[row * bank_.neighbour_count + k]);
-      squares.push_back(std::sqrt(SquaredDistance(patch, neighbour)));
+      squares.push_back(std::sqrt(SquaredDistance(picture.patch, neighbour)));
     }
     return PaperScore(largest, squares);
   }
-  for (std::size_t row = 0; row < bank_.rows; ++row) squares.push_back(SquaredDistance(patch, row));
+  for (std::size_t row = 0; row < bank_.rows; ++row) {
+    squares.push_back(SquaredDistance(picture.patch, row));
+  }
   const auto last = squares.begin() + static_cast<std::ptrdiff_t>(bank_.neighbour_count);
   std::partial_sort(squares.begin(), last, squares.end());
   squares.erase(last, squares.end());

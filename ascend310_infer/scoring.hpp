@@ -7,11 +7,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "artifact.hpp"
 #include "index.hpp"
+#include "region.hpp"
 #include "tensor.hpp"
+#include "tiling.hpp"
 
 namespace patchcore {
 
@@ -45,33 +49,64 @@ double PaperScore(double distance, const std::vector<float>& neighbour_distances
 //   squared_distances     from p* to its K nearest rows, ascending, (K,), K >= 1
 double ModelzooScore(const std::vector<float>& squared_distances);
 
+// One picture whose tiles come one by one: distances on their way to one grid, and the patch with
+// the largest distance so far, p* in eq. 6.
+struct PictureInWork {
+  std::vector<double> sums;      // (h, w), weighed
+  float distance = -1;           // s*; -1 while no patch that counts has come
+  std::int64_t row = 0;          // m*
+  std::vector<float> patch;      // (D,)
+};
+
 // What the patches of one picture give.
 struct PatchScores {
   double score = 0;
   std::vector<float> anomaly_map;  // (H, W), row-major
 };
 
-// A bank and the scoring rule of one artifact; safe to share between threads.
+// A bank, the scoring rule and what counts of one artifact; safe to share between threads.
 class PatchScorer {
  public:
   // The bank's sections stay where they are and must outlive this object.
+  //   grid       the tiles of an input
+  //   region     none: every patch counts
+  PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring,
+              TileGrid grid, std::optional<Region> region);
+  // Of an input that is one tile, every patch of which counts.
   PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring);
 
-  // Score and map of one picture.
+  const TileGrid& grid() const { return grid_; }
+
+  // A picture none of whose tiles was added yet.
+  PictureInWork Begin() const;
+
+  // Takes the layers of one tile and what the search found for them.
+  //   tile             0, 1, … in this order
   //   layer2, layer3   (1, C2, h, w) and (1, C3, h/2, w/2) as `features` says
   //   nearest          (h, w) distances and rows of these layers
+  void Add(std::size_t tile, const Tensor& layer2, const Tensor& layer3, const NearestRows& nearest,
+           PictureInWork& picture) const;
+
+  // Score and map, when every tile was added.
+  PatchScores Finish(const PictureInWork& picture) const;
+
+  // All three for a picture of one tile.
   PatchScores Score(const Tensor& layer2, const Tensor& layer3, const NearestRows& nearest) const;
 
  private:
-  double WholeScore(const Tensor& layer2, const Tensor& layer3, const NearestRows& nearest) const;
+  std::vector<float> Map(const std::vector<float>& levels) const;
+  double WholeScore(const PictureInWork& picture) const;
   std::vector<float> PatchVector(const Tensor& layer2, const Tensor& layer3,
                                  std::size_t patch) const;
   float SquaredDistance(const std::vector<float>& patch, std::size_t row) const;
 
   MemoryBank bank_;
   ImageScore kind_;
-  std::size_t height_, width_;  // h, w
+  std::size_t height_, width_;  // h, w of a tile
+  TileGrid grid_;
   Matrix map_rows_, map_columns_, up_rows_, up_columns_;
+  std::optional<Region> region_;
+  std::vector<float> map_weights_;  // (H, W), of the patches that count; empty where all do
 };
 
 }  // namespace patchcore

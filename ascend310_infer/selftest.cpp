@@ -112,7 +112,7 @@ std::vector<SelfTestStep> RunSelfTest(const Artifact& artifact, Detector& detect
   const Result result = detector.Predict(input);
   const SelfTest& expected = manifest.selftest;
   const double peak = Gap(stored_map, std::vector<float>(stored_map.size(), 0.0F));
-  const std::array<double, 4> magnitudes = LayerMagnitudes(detector.Features({&input}));
+  const std::array<double, 4> magnitudes = LayerMagnitudes(detector.Features(input));
   return {
       {"input", Gap(input.pixels, stored_input.pixels), 0.0},
       {"features", LargestRelativeGap(magnitudes, expected.layer_magnitudes),

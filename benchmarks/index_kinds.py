@@ -157,7 +157,7 @@ def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]
     built_s = time.perf_counter() - start
     runners = [
         Runner(
-            name=EXACT, effort=0, rows=bank.rows, contestant=Contestant(bank, exact, manifest),
+            name=EXACT, effort=0, rows=bank.rows, contestant=Contestant(bank, exact, artifact),
             megabytes=0.0, built_s=built_s,
         )
     ]  # fmt: skip
@@ -179,7 +179,7 @@ def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]
                     name=kind,
                     effort=effort,
                     rows=bank.rows,
-                    contestant=Contestant(bank, index, manifest),
+                    contestant=Contestant(bank, index, artifact),
                     megabytes=path.stat().st_size / 1e6,
                     built_s=built_s,
                 )

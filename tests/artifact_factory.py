@@ -5,6 +5,7 @@ calibration, memory bank, index, self-test, manifest and checksums are made by t
 only features.onnx (two convolutions) and features.mindir (a few bytes) are stand-ins.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -88,15 +89,16 @@ def write_network(path: Path, *, height: int, width: int, seed: int = 0) -> None
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def make_artifact(target: Path, photos: Path, config: Config) -> Path:
+def make_artifact(target: Path, photos: Path, config: Config, *, roi=None) -> Path:
     """Everything `fit` does, in its order, with the tiny network."""
     scratch = target.parent / f"{target.name}-scratch"
     scratch.mkdir()
     storage = Storage(scratch, budget_bytes=2**28)
     with new_folder(target) as staging:
-        inputs = load_inputs(list_images(photos), config, storage)
+        inputs = load_inputs(list_images(photos), config, storage, roi=roi)
         size = inputs.preprocessing
-        write_network(staging / FEATURES_ONNX, height=size.height, width=size.width)
+        height, width = inputs.grid.tile_px
+        write_network(staging / FEATURES_ONNX, height=height, width=width)
         (staging / FEATURES_MINDIR).write_bytes(b"stand-in: no MindSpore was here")
         session = open_session(staging / FEATURES_ONNX, threads=1)
         store = extract_features(
@@ -105,6 +107,7 @@ def make_artifact(target: Path, photos: Path, config: Config) -> Path:
             upsampling=config.layer3_upsampling,
             storage=storage,
         )
+        store = dataclasses.replace(store, grid=inputs.grid, region=inputs.roi)
         patches = store.images * store.patches_per_image
         projected = storage.allocate((patches, 16))
         store.project(random_projection(sum(CHANNELS), 16, seed=config.seed), projected)

@@ -44,7 +44,7 @@ class TinyBody(nn.Cell):
 
 def choose_tiny(_job: FitJob, inputs: Inputs) -> tuple[Any, dict[str, str]]:
     """A network maker for `fit`."""
-    height, width = inputs.preprocessing.height, inputs.preprocessing.width
+    height, width = inputs.grid.tile_px
 
     def make() -> Any:
         cell = FeatureExtractor(

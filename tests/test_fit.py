@@ -21,6 +21,7 @@ from patchcore_runtime import Artifact, Detector, ImageError
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
 from patchcore_runtime.selftest import run_selftest
 from patchcore_runtime.session import open_session
+from patchcore_runtime.tiling import TileGrid
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SETTINGS = {"backbone": "resnet18", "resize_px": 64, "coreset_ratio": 0.05, "folds": 2}
@@ -321,3 +322,30 @@ def test_on_real_photographs_defects_are_told_from_good_parts(tmp_path):
     assert result.image_auroc >= 0.95
     assert result.pixel_auroc >= 0.97
     assert result.image_confusion.true_positives >= 7
+
+
+def test_a_fit_with_tiles_a_region_and_suspects_dropped_checks_itself(photos, weights, tmp_path):
+    """A real network: tiles are exported, learned, searched, calibrated and reviewed."""
+    settings = {"resize_px": 128, "tile_px": 64, "tile_overlap_px": 32}
+    request = job(
+        photos, weights, tmp_path / "artifact", settings=settings,
+        roi="0.1,0.1 0.9,0.1 0.9,0.9 0.1,0.9", review=tmp_path / "review", drop_suspects=1,
+    )  # fmt: skip
+    report = fit(request)
+    artifact = Artifact.open(report.artifact)
+    artifact.verify()
+    tiling = artifact.manifest.tiling
+    assert report.tiles == tiling.rows * tiling.columns > 4
+    assert report.region_share == artifact.region.share < 0.7
+    assert (report.images, len(report.dropped)) == (5, 1)
+    inside = artifact.region.patches
+    assert inside[tuple(artifact.memory_bank.origins[:, 1:].T)].all()
+    seen = sum(
+        int(inside[top // 8 :, left // 8 :][:8, :8].sum())
+        for top, left in TileGrid(
+            tiling, artifact.manifest.preprocess.height, artifact.manifest.preprocess.width
+        ).corners_px
+    )
+    assert report.rows == round(0.05 * 5 * seen)
+    assert all(step.passed for step in run_selftest(artifact, threads=1))
+    assert (tmp_path / "review" / "suspects.html").is_file()

@@ -27,8 +27,9 @@ def scene(seed=0, *, down=0.0, right=0.0, gain=1.0, offset=0.0, tint=1.0):
 
 def layers(seed, *, channels=(24, 7), shift=0.0):
     rng = np.random.default_rng(seed)
-    layer2 = shift + rng.standard_normal((channels[0], 12, 16))
-    return layer2.astype(np.float32), rng.standard_normal((channels[1], 6, 8)).astype(np.float32)
+    layer2 = shift + rng.standard_normal((1, channels[0], 12, 16))
+    layer3 = rng.standard_normal((1, channels[1], 6, 8))
+    return layer2.astype(np.float32), layer3.astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,8 @@ def reference():
 def normal(count):
     made = [layers(seed) for seed in range(count)]
     store = FeatureStore(
-        layer2=np.stack([layer2.transpose(1, 2, 0) for layer2, _ in made]),
-        layer3=np.stack([layer3.transpose(1, 2, 0) for _, layer3 in made]),
+        layer2=np.concatenate([layer2.transpose(0, 2, 3, 1) for layer2, _ in made]),
+        layer3=np.concatenate([layer3.transpose(0, 2, 3, 1) for _, layer3 in made]),
         upsampling="bilinear",
     )
     return describe_normal(np.stack([scene(seed) for seed in range(count)]), store)

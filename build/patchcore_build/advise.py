@@ -84,7 +84,7 @@ def advise(job: AdviceJob) -> Advice:
     with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:
         entries, left_out = list_entries(source, Path(scratch), job.threads)
         pictures, measured_on = pictures_for(source, given)
-        contestants = [Contestant(e.bank, e.index, source.manifest) for e in entries]
+        contestants = [Contestant(e.bank, e.index, source) for e in entries]
         network_ms = run_trial(source, pictures, contestants, threads=job.threads)
     before_ms = settled_median(network_ms) + _preprocess_ms(source, given)
     options = tuple(

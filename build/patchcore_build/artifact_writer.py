@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from patchcore_build.config import Config, describe_features, scoring_rule
+from patchcore_build.config import Config, describe_features, plan_tiling, scoring_rule
 from patchcore_build.errors import OutputError
+from patchcore_build.roi import write_region
 from patchcore_build.selftest import write_selftest
 from patchcore_build.signing import Signer
 from patchcore_build.staging import staging_folder
@@ -126,7 +127,7 @@ class Making:
 
 
 def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, making: Making) -> None:
-    """Run the self-test on the staged files, then write manifest.json and SHA256SUMS.
+    """Write roi.png, run the self-test on the staged files, write manifest.json and SHA256SUMS.
 
     Args:
         staging: Holds graphs, bank and index already.
@@ -134,6 +135,7 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
         calibration: Thresholds.
         making: Everything else that the manifest says.
     """
+    write_region(staging, inputs.roi)
     manifest = plan_manifest(staging, inputs, calibration, making)
     detector = Detector(Artifact(staging, manifest))
     selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
@@ -150,6 +152,8 @@ def plan_manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         preprocess=inputs.preprocessing,
+        region=inputs.region,
+        tiling=plan_tiling(config, inputs.preprocessing),
         features=describe_features(config, inputs.preprocessing, bank.channels),
         memory_bank=Bank(
             rows=bank.rows, neighbours=bank.neighbours.shape[1], precision=bank.precision

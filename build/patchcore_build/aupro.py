@@ -59,15 +59,24 @@ class PixelScores:
         self._shares: list[NDArray[np.float64]] = []
         self._regions = 0
 
-    def add(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        values: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        inside: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Take one picture's map.
 
         Args:
             values: The map, (H, W), finite; any size, as long as the capacity lasts.
             mask: True on the defect, (H, W); a picture with nothing marked counts as good.
+            inside: True where pixels count, (H, W); the others are left out, and regions of a
+                defect end there. None: all count.
         """
-        normal = values[~mask]
-        if len(normal) == values.size:
+        if inside is not None:
+            mask = mask & inside
+        normal = values[~mask if inside is None else inside & ~mask]
+        if not mask.any():
             self._normal[self._good : self._good + len(normal)] = normal
             self._good += len(normal)
             return

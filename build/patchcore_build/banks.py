@@ -49,9 +49,12 @@ def choose_rows(
         name: Of the bank's checkpoint; another one for every choice of pictures.
         progress: Told how many rows are picked.
     """
-    patches, config = pictures.store.patches_per_image, pictures.config
-    rows = None if images is None else (images[:, None] * patches + np.arange(patches)).ravel()
-    count = pictures.store.images * patches if rows is None else len(rows)
+    store, config = pictures.store, pictures.config
+    everything = images is None and store.region is None
+    rows = None
+    if not everything:
+        rows = store.rows_of(np.arange(store.images) if images is None else images)
+    count = store.images * store.patches_per_image if rows is None else len(rows)
     return select_coreset(
         pictures.cloud,
         coreset_size(count, config.coreset_ratio),
@@ -73,4 +76,5 @@ def open_scorer(pictures: Pictures, bank: MemoryBank, folder: Path) -> PatchScor
     config, size = pictures.config, pictures.size
     features = describe_features(config, size, bank.channels)
     index = ExactIndex(write_bank(folder, bank, features))
-    return PatchScorer(bank, index, features, scoring_rule(config, size))
+    rule, region = scoring_rule(config, size), pictures.store.region
+    return PatchScorer(bank, index, features, rule, grid=pictures.store.grid, region=region)

@@ -68,6 +68,8 @@ def score_held_out(
     lean = list(split_folds(pictures.groups, 2 if len(folds) > 3 else 3, seed=config.seed))
     lean_others = [*lean[1:], lean[0]]
     full_scores, lean_scores = np.empty((2, count, 3))
+    region = pictures.store.region
+    inside = ... if region is None else region.pixels
     done = 0
     for scores, name, learned, held_out in [
         *_turns(full_scores, "fold", others, folds),
@@ -77,7 +79,7 @@ def score_held_out(
         scorer = open_scorer(pictures, bank_of(pictures, rows), folder)
         for image in held_out:
             result = scorer.score(*pictures.store.as_network_output(int(image)))
-            quiet = float(np.quantile(result.anomaly_map, _QUIET_SHARE))
+            quiet = float(np.quantile(result.anomaly_map[inside], _QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
             progress(done, 2 * count)

@@ -42,15 +42,15 @@ def export_features(
     """
     from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
 
-    size = inputs.preprocessing
+    height, width = inputs.grid.tile_px
     pixels = np.ascontiguousarray(inputs.pixels[:2])
     expected = mindspore_network(make_cell())(pixels)
     onnx_path, mindir_path = staging / FEATURES_ONNX, staging / FEATURES_MINDIR
-    export_onnx(make_cell, onnx_path, height=size.height, width=size.width)
+    export_onnx(make_cell, onnx_path, height=height, width=width)
     gap = compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE)
     if config.feature_precision == "int8":
         return {FEATURES_ONNX: gap}
-    export_mindir(make_cell, mindir_path, height=size.height, width=size.width)
+    export_mindir(make_cell, mindir_path, height=height, width=width)
     return {
         FEATURES_ONNX: gap,
         FEATURES_MINDIR: compare_mindir(mindir_path, pixels, expected, tolerance=EXPORT_TOLERANCE),

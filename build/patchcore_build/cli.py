@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchcore_build import __version__
 from patchcore_build.cli_advise import add_advise_options
@@ -34,6 +34,9 @@ from patchcore_build.cli_sign import run as run_sign
 from patchcore_build.config import BACKBONES
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.thresholds import describe_calibration
+
+if TYPE_CHECKING:
+    from patchcore_build.fit import FitReport
 
 _LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"
 _EXAMPLES = r"""examples:
@@ -93,6 +96,11 @@ def _add_fit(commands: Any) -> None:
     )  # fmt: skip
     where.add_argument("--category", metavar="NAME", help="whose good pictures are learned")
     where.add_argument("--normal", type=Path, metavar="DIR", help="or: any folder of good pictures")
+    where.add_argument(
+        "--roi", metavar="MASK|POLYGON",
+        help="learn and look only there: a black picture of a photograph, white where to look, or "
+        'corners "x,y x,y x,y" in fractions of its width and height',
+    )  # fmt: skip
     where.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
     )
@@ -185,6 +193,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             device_id=arguments.device_id,
             skip_bad=arguments.skip_bad,
             memory_budget_gb=arguments.memory_budget_gb,
+            roi=arguments.roi,
             checkpoints=arguments.checkpoint,
             test_set=_test_set(arguments.dataset, arguments.category),
             force=arguments.force,
@@ -204,6 +213,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(f"dropped: {line}")
     strays = f", {report.strays} other files ignored" if report.strays else ""
     print(f"pictures: {report.images}{source}{strays}; input {height} x {width} px")
+    _print_view(report)
     print(f"memory bank: {report.rows} rows")
     for name, words in describe_calibration(report.calibration).items():
         print(f"{name}: {words}")
@@ -214,6 +224,14 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
     print(f"artifact: {report.artifact}")
     return 0
+
+
+def _print_view(report: "FitReport") -> None:
+    """What of the input is looked at, and how it is cut; nothing where it is all, and whole."""
+    if report.tiles > 1:
+        print(f"tiles: {report.tiles} of each picture")
+    if report.region_share < 1:
+        print(f"region of interest: {report.region_share:.1%} of the input")
 
 
 def _test_set(dataset: Path | None, category: str) -> Path | None:

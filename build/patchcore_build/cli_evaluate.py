@@ -31,6 +31,10 @@ def add_evaluate_options(command: argparse.ArgumentParser, layouts: str) -> None
         "the map is 0 where a crop hides it (default input)",
     )  # fmt: skip
     command.add_argument(
+        "--roi", type=Path, metavar="MASK",
+        help="look only where this picture of a photograph is white, inside the artifact's region",
+    )  # fmt: skip
+    command.add_argument(
         "--output", type=Path, metavar="DIR",
         help="write report.json, report.html, sheet.png, sample/ and CATEGORY_{train,test}.json",
     )  # fmt: skip
@@ -44,7 +48,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_build.dataset import open_dataset
     from patchcore_runtime.detector import Detector
 
-    detector = Detector.load(arguments.artifact, threads=arguments.threads)
+    detector = Detector.load(arguments.artifact, threads=arguments.threads, roi=arguments.roi)
     category = arguments.category or detector.manifest.training.category
     if arguments.output is None:
         result = _score(arguments, detector, category)
@@ -110,6 +114,8 @@ def _print_figures(result: "Evaluation", layout: str) -> None:
     for problem in result.problems:
         print(f"note: {problem}")
     print(f"category: {result.category} ({layout} layout), {len(result.images)} pictures")
+    if result.region_share < 1:
+        print(f"region of interest: {result.region_share:.1%} of the pixels; others are left out")
     print(
         f"image AUROC: {_figure(result.image_auroc)}, "
         f"average precision {_figure(result.image_average_precision)}"

@@ -12,7 +12,7 @@ from patchcore_runtime.manifest import FeaturePrecision
 
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
-    "pooling_border", "bank_precision",
+    "pooling_border", "bank_precision", "tile_px", "tile_overlap_px",
 )  # fmt: skip
 _FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
@@ -68,6 +68,14 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--resize-px", type=int, metavar="N", help="side before the crop, or of the frame's area"
     )
+    method.add_argument(
+        "--tile", dest="tile_px", type=int, metavar="N",
+        help="cut inputs larger than it into overlapping tiles of N px, for high resolution",
+    )  # fmt: skip
+    method.add_argument(
+        "--overlap", dest="tile_overlap_px", type=int, metavar="N",
+        help="of neighbouring tiles in px, a multiple of 16 (default 64)",
+    )  # fmt: skip
     method.add_argument(
         "--image-score", choices=("max", "paper", "modelzoo"), help="instead of the recipe's"
     )

@@ -21,6 +21,7 @@ from patchcore_runtime.manifest import (
     Scoring,
     Upsampling,
 )
+from patchcore_runtime.tiling import STEP_PX, TileGrid, Tiling, tiling_of
 
 BACKBONES = (
     "resnet18",
@@ -45,7 +46,8 @@ class Config:
     data set, area about `resize_px` squared), `shorter_side_crop` and `stretch_crop` resize to
     `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of the map's
     Gaussian for a 224-pixel side and scales with the side. `precision` is that of the network in
-    MindSpore, `feature_precision` that of features.onnx, `bank_precision` that of stored rows.
+    MindSpore, `feature_precision` that of features.onnx, `bank_precision` that of stored rows. An
+    input that is larger than `tile_px` is cut into tiles; 0 cuts none.
     """
 
     recipe: str
@@ -66,6 +68,8 @@ class Config:
     precision: Literal["fp32", "fp16"] = "fp32"
     feature_precision: FeaturePrecision = "float32"
     bank_precision: BankPrecision = "float32"
+    tile_px: int = 0
+    tile_overlap_px: int = 64
 
     def __post_init__(self) -> None:
         _require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
@@ -78,6 +82,14 @@ class Config:
         _require(
             0 < self.sigma_px_at_224 <= 64, "sigma_px_at_224", "in (0, 64]", self.sigma_px_at_224
         )
+        if self.tile_px:
+            fits = self.tile_px % SIDE_MULTIPLE == 0 and 64 <= self.tile_px <= 4096
+            want = f"0, or a multiple of {SIDE_MULTIPLE} from 64 to 4096"
+            _require(fits, "tile_px", want, self.tile_px)
+        overlap, most = self.tile_overlap_px, (self.tile_px or 4096) // 2
+        fits = 0 <= overlap <= most and overlap % STEP_PX == 0
+        want = f"a multiple of {STEP_PX} up to half of tile_px ({most})"
+        _require(fits, "tile_overlap_px", want, overlap)
         _require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
         _require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
         _require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
@@ -175,9 +187,22 @@ def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Prep
     )
 
 
-def describe_features(config: Config, size: Preprocessing, channels: tuple[int, int]) -> Features:
-    """The manifest's words for layers of (C2, C3) channels on an input of that size."""
+def plan_tiling(config: Config, size: Preprocessing) -> Tiling:
+    """How an input of that size is cut; into one tile where it is not."""
     height, width = size.height, size.width
+    side = config.tile_px or max(height, width)
+    return tiling_of(height, width, side, side, config.tile_overlap_px if config.tile_px else 0)
+
+
+def plan_grid(config: Config, size: Preprocessing) -> TileGrid:
+    """Where the tiles of an input of that size lie."""
+    return TileGrid(plan_tiling(config, size), size.height, size.width)
+
+
+def describe_features(config: Config, size: Preprocessing, channels: tuple[int, int]) -> Features:
+    """The manifest's words for layers of (C2, C3) channels on a tile of an input of that size."""
+    tiling = plan_tiling(config, size)
+    height, width = tiling.tile_height, tiling.tile_width
     return Features(
         backbone=config.backbone,
         precision=config.feature_precision,

@@ -1,7 +1,8 @@
 """An artifact and a test set -> metrics, scored through the runtime.
 
 What is measured is what ships. Pixel metrics are taken at input resolution, on what the input
-shows of the photograph, or at original resolution, on the map laid on the whole photograph.
+shows of the photograph, or at original resolution, on the map laid on the whole photograph. Pixels
+outside of the artifact's region of interest are left out of them.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from patchcore_build.progress import Progress, silent
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.preprocess import picture_size
+from patchcore_runtime.region import Region
 
 __all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
 
@@ -72,9 +74,9 @@ def evaluate(
         mask: NDArray[np.bool_] | None = None
         try:
             mask = _read_own_mask(image, result, masks)
-            pixels.add(*_compared(image, result, mask, resolution))
-            if image.is_anomalous and not mask.any():
-                problems += _hidden(image, result, resolution)
+            pixels.add(*_compared(image, result, mask, resolution, detector.region))
+            if image.is_anomalous and not _seen(mask, detector.region).any():
+                problems += _hidden(image, result, mask, resolution)
         except DatasetError as error:
             problems.append(str(error))
         scored.append(_scored(image, result))
@@ -88,7 +90,8 @@ def evaluate(
     measured = pixels.measure(calibration.pixel_threshold)
     found = summarize(category, scored, measured, problems, calibration)
     seconds["metrics"] += time.perf_counter() - start
-    return dataclasses.replace(found, resolution=resolution, seconds=seconds)
+    share = 1.0 if detector.region is None else detector.region.share
+    return dataclasses.replace(found, resolution=resolution, region_share=share, seconds=seconds)
 
 
 def _twins(listed: Sequence[TestImage]) -> Iterator[str]:
@@ -128,22 +131,35 @@ def _read_own_mask(image: TestImage, result: Result, masks: Counter[Path]) -> ND
 
 
 def _compared(
-    image: TestImage, result: Result, mask: NDArray[np.bool_], resolution: Resolution
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Map and mask at the resolution where pixels are counted."""
+    image: TestImage,
+    result: Result,
+    mask: NDArray[np.bool_],
+    resolution: Resolution,
+    region: Region | None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Map, mask and what counts, at the resolution where pixels are counted."""
     if resolution == "input":
-        return result.anomaly_map, mask
+        return result.anomaly_map, mask, None if region is None else region.pixels
     place = result.placement
     shape = (place.photo_height, place.photo_width)
     whole = dataclasses.replace(
         place, resized_height=shape[0], resized_width=shape[1], top=0, left=0
     )
     photo = np.broadcast_to(np.uint8(0), (*shape, 3))  # only its size matters
-    return result.map_on(photo), read_mask(image, whole, shape)
+    inside = None if region is None else region.on_photograph(place)
+    return result.map_on(photo), read_mask(image, whole, shape), inside
 
 
-def _hidden(image: TestImage, result: Result, resolution: Resolution) -> list[str]:
-    """Words on a defect of which the input shows nothing, where that bears on the figures."""
+def _seen(mask: NDArray[np.bool_], region: Region | None) -> NDArray[np.bool_]:
+    return mask if region is None else mask & region.pixels
+
+
+def _hidden(
+    image: TestImage, result: Result, mask: NDArray[np.bool_], resolution: Resolution
+) -> list[str]:
+    """Words on a defect of which nothing is looked at, where that bears on the figures."""
+    if mask.any():
+        return [f"{image.mask}: the whole defect lies outside of the region of interest"]
     place = result.placement
     if (place.resized_height, place.resized_width) != result.anomaly_map.shape:
         return [f"{image.mask}: the crop hides the whole defect"]

@@ -53,6 +53,7 @@ class Evaluation:
     pixel_share_flagged_good: float | None
     problems: tuple[str, ...]  # masks that could not be used, pictures without pixel metrics
     resolution: Resolution = "input"  # of the pixel metrics
+    region_share: float = 1.0  # of the input's pixels; those outside count nowhere
     image_average_precision: float | None = None
     image_rates: Rates | None = None
     image_roc: Curve | None = None

@@ -7,7 +7,7 @@ done after a projection, or for picked rows only, and the store is half as large
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from patchcore_build.errors import OutputError
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest import BankPrecision, Upsampling
 from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.region import Region
 from patchcore_runtime.scoring import upsampling_matrix
 from patchcore_runtime.session import open_session
+from patchcore_runtime.tiling import CELL_PX, TileGrid
 
 BATCH = 8
 # How often a bank is in memory at most, while its index.mindir is written and loaded again.
@@ -31,25 +33,75 @@ Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureStore:
-    """Features of N pictures; row (n, y, x) of the patch grid has number (n·h + y)·w + x."""
+    """Features of N pictures of T tiles; patch (n, t, y, x) has row ((n·T + t)·h + y)·w + x.
 
-    layer2: NDArray[np.float32]  # (N, h, w, C2)
-    layer3: NDArray[np.float32]  # (N, h/2, w/2, C3)
+    h and w are those of a tile here; an input that is not cut is one tile.
+    """
+
+    layer2: NDArray[np.float32]  # (N·T, h, w, C2)
+    layer3: NDArray[np.float32]  # (N·T, h/2, w/2, C3)
     upsampling: Upsampling
+    grid: TileGrid | None = None  # None: one tile
+    region: Region | None = None  # None: every patch counts
 
     @property
     def images(self) -> int:
         """N."""
-        return len(self.layer2)
+        return len(self.layer2) // self._tiles
 
     @property
     def patches_per_image(self) -> int:
-        """P = h·w."""
+        """Of all its tiles, T·h·w."""
+        return self._tiles * self._patches_per_tile
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the whole input's patch grid."""
+        height, width = self.layer2.shape[1:3]
+        return (height, width) if self.grid is None else self.grid.cells
+
+    @property
+    def _tiles(self) -> int:
+        return 1 if self.grid is None else self.grid.tiles
+
+    @property
+    def _patches_per_tile(self) -> int:
         return int(self.layer2.shape[1] * self.layer2.shape[2])
 
+    def rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the patches of some pictures that count, in the order of the pictures."""
+        patches = np.arange(self.patches_per_image)
+        if self.region is not None:
+            inside = self.region.patches
+            patches = np.flatnonzero(inside if self.grid is None else self.grid.pieces(inside))
+        rows: NDArray[np.int64] = (images[:, None] * self.patches_per_image + patches).ravel()
+        return rows
+
+    def tiles_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the tiles of some pictures."""
+        tiles: NDArray[np.int64] = (images[:, None] * self._tiles + np.arange(self._tiles)).ravel()
+        return tiles
+
+    def owned_rows(self, image: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of some patches of one picture, by number on the grid of the whole input.
+
+        Of several tiles that see a patch, the one that owns it is meant.
+        """
+        start = image * self.patches_per_image
+        if self.grid is None:
+            return start + places
+        rows = np.empty(self.grid.cells, np.int64)
+        numbers = np.arange(self._patches_per_tile).reshape(self.layer2.shape[1:3])
+        for tile in range(self.grid.tiles):
+            owned = self.grid.owned(tile)
+            self.grid.piece(rows, tile)[owned] = tile * numbers.size + numbers[owned]
+        found: NDArray[np.int64] = start + rows.ravel()[places]
+        return found
+
     def as_network_output(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One picture's layers as the network gives them: (1, C2, h, w), (1, C3, h/2, w/2)."""
-        layer2, layer3 = self.layer2[image, None], self.layer3[image, None]
+        """One picture's layers as the network gives them: (T, C2, h, w), (T, C3, h/2, w/2)."""
+        tiles = slice(image * self._tiles, (image + 1) * self._tiles)
+        layer2, layer3 = self.layer2[tiles], self.layer3[tiles]
         return (
             np.ascontiguousarray(layer2.transpose(0, 3, 1, 2)),
             np.ascontiguousarray(layer3.transpose(0, 3, 1, 2)),
@@ -62,35 +114,39 @@ class FeatureStore:
 
         Args:
             matrix: (C2 + C3, d).
-            target: Where the result goes, (N·P, d), in row order.
-            progress: Told how many pictures are done.
+            target: Where the result goes, (rows, d), in row order.
+            progress: Told how many tiles are done.
         """
         channels2 = self.layer2.shape[3]
-        patches = self.patches_per_image
-        for image in range(self.images):
-            block = target[image * patches : (image + 1) * patches]
-            np.matmul(self.layer2[image].reshape(patches, -1), matrix[:channels2], out=block)
-            height, width, channels3 = self.layer3[image].shape
-            coarse = self.layer3[image].reshape(-1, channels3) @ matrix[channels2:]
+        patches, tiles = self._patches_per_tile, len(self.layer2)
+        for tile in range(tiles):
+            block = target[tile * patches : (tile + 1) * patches]
+            np.matmul(self.layer2[tile].reshape(patches, -1), matrix[:channels2], out=block)
+            height, width, channels3 = self.layer3[tile].shape
+            coarse = self.layer3[tile].reshape(-1, channels3) @ matrix[channels2:]
             block += self._upsample(coarse.reshape(height, width, -1)).reshape(patches, -1)
-            progress(image + 1, self.images)
+            progress(tile + 1, tiles)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Some patch vectors: layer2 (M, C2) and layer3 (M, C3), in the order of `rows`."""
-        patches = self.patches_per_image
+        patches = self._patches_per_tile
         layer2 = self.layer2.reshape(-1, self.layer2.shape[3])[rows]
         layer3 = np.empty((len(rows), self.layer3.shape[3]), np.float32)
-        images, places = np.divmod(rows, patches)
-        for image in np.unique(images):
-            fine = self._upsample(self.layer3[image]).reshape(patches, -1)
-            wanted = images == image
+        tiles, places = np.divmod(rows, patches)
+        for tile in np.unique(tiles):
+            fine = self._upsample(self.layer3[tile]).reshape(patches, -1)
+            wanted = tiles == tile
             layer3[wanted] = fine[places[wanted]]
         return layer2, layer3
 
     def origins(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """(image number, y, x) of some rows, (M, 3)."""
-        images, places = np.divmod(rows, self.patches_per_image)
+        """(image number, y, x on the grid of the whole input) of some rows, (M, 3)."""
+        tiles, places = np.divmod(rows, self._patches_per_tile)
+        images, tiles = np.divmod(tiles, self._tiles)
         y, x = np.divmod(places, self.layer2.shape[2])
+        if self.grid is not None:
+            corners = np.array(self.grid.corners_px)[tiles] // CELL_PX
+            y, x = y + corners[:, 0], x + corners[:, 1]
         return np.stack([images, y, x], axis=1).astype(np.int32)
 
     def _upsample(self, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -110,14 +166,11 @@ def keep_pictures(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
         store: Features of N pictures.
         kept: Numbers of those to keep, ascending.
     """
-    for place, image in enumerate(kept):
-        if place < image:
-            store.layer2[place], store.layer3[place] = store.layer2[image], store.layer3[image]
-    return FeatureStore(
-        layer2=store.layer2[: len(kept)],
-        layer3=store.layer3[: len(kept)],
-        upsampling=store.upsampling,
-    )
+    tiles = store.tiles_of(kept)
+    for place, tile in enumerate(tiles):
+        if place < tile:
+            store.layer2[place], store.layer3[place] = store.layer2[tile], store.layer3[tile]
+    return replace(store, layer2=store.layer2[: len(tiles)], layer3=store.layer3[: len(tiles)])
 
 
 class Storage:
@@ -199,9 +252,11 @@ def extract_features(
 ) -> FeatureStore:
     """Run the network over all pictures, in batches, into preallocated arrays.
 
+    Where pictures are cut, or not all of them counts, the caller adds grid and region.
+
     Args:
         network: uint8 (B, H, W, 3) -> layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2).
-        inputs: Preprocessed pictures, uint8 (N, H, W, 3), N >= 1.
+        inputs: Preprocessed pictures or their tiles, uint8 (N·T, H, W, 3), N >= 1.
         upsampling: How layer3 will be brought to layer2's grid.
         storage: Where the arrays are put.
         bank_rows: Rows of the bank that will be made of them; its share of the budget is set aside.

@@ -54,6 +54,7 @@ class FitJob:
     `drop_suspects` leaves out so many of them, or those that `auto` finds.
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
     or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
+    `roi` is a mask picture or a polygon of what counts, see `roi.plan_region`.
     `checkpoints` is a folder where unfinished coresets are kept, so that a fit that was
     interrupted takes them up again; emptied of them in the end. Where
     `config.feature_precision` is int8, the category of the data set `test_set` is scored before
@@ -70,6 +71,7 @@ class FitJob:
     device_id: int = 0
     skip_bad: bool = False
     memory_budget_gb: float = 8.0
+    roi: str | Path | None = None
     checkpoints: Path | None = None
     test_set: Path | None = None
     force: bool = False
@@ -89,6 +91,8 @@ class FitReport:
     dropped: tuple[str, ...]
     strays: int
     input_size: tuple[int, int]
+    tiles: int  # of a picture
+    region_share: float  # of the input's pixels, those that count
     rows: int
     calibration: Calibration
     export_difference: dict[str, float]
@@ -175,6 +179,8 @@ def _build(
         dropped=lesson.dropped,
         strays=folder.strays,
         input_size=(inputs.preprocessing.height, inputs.preprocessing.width),
+        tiles=inputs.grid.tiles,
+        region_share=1.0 if inputs.roi is None else inputs.roi.share,
         rows=bank.rows,
         calibration=calibration,
         export_difference=difference,
@@ -184,7 +190,9 @@ def _build(
 
 def _read(folder: ImageFolder, job: FitJob, storage: Storage, clock: Stopwatch) -> Inputs:
     with clock.stage("read pictures"), progress_bar("pictures", "image") as progress:
-        inputs = load_inputs(folder, job.config, storage, skip_bad=job.skip_bad, progress=progress)
+        inputs = load_inputs(
+            folder, job.config, storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
+        )
     if job.groups:
         group_pictures(inputs.names, job.groups)  # refuse before the long steps
     return inputs

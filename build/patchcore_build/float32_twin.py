@@ -21,6 +21,7 @@ from patchcore_build.evaluate import evaluate
 from patchcore_build.features import BATCH, Network, onnx_network
 from patchcore_build.index_graph import write_bank
 from patchcore_build.progress import progress_bar
+from patchcore_build.roi import write_region
 from patchcore_build.training_inputs import Inputs
 from patchcore_runtime.artifact import FEATURES_ONNX, Artifact
 from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut, Tail
@@ -124,6 +125,7 @@ class Float32Twin:
         making = Making(
             category=category, config=config, monitoring=_NO_MONITORING_YET, provenance={}
         )
+        write_region(folder, self._inputs.roi)
         manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, making)
         detector = Detector(Artifact(folder, manifest))
         with progress_bar(f"{config.feature_precision}: scoring", "image") as progress:

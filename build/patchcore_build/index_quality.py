@@ -20,6 +20,7 @@ from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import preprocess, read_image
 from patchcore_runtime.session import open_session
+from patchcore_runtime.tiling import TileGrid
 
 _TIE = 1e-6  # relative; of two rows as near as that either is the nearest
 _SEED = 0  # of the pictures made and the defects drawn
@@ -45,9 +46,18 @@ class Contestant:
     `bank` is the index's own: the reference's, or its first rows.
     """
 
-    def __init__(self, bank: MemoryBank, index: NearestIndex, manifest: Manifest) -> None:
+    def __init__(self, bank: MemoryBank, index: NearestIndex, artifact: Artifact) -> None:
+        manifest = artifact.manifest
         self._index = index
-        self._scorer = PatchScorer(bank, self, manifest.features, manifest.scoring)
+        self._scorer = PatchScorer(
+            bank,
+            self,
+            manifest.features,
+            manifest.scoring,
+            grid=_grid_of(manifest),
+            region=artifact.region,
+        )
+        self._searched_ms = 0.0  # of the picture at hand
         self.scores: list[float] = []
         self.search_ms: list[float] = []
         self.scoring_ms: list[float] = []
@@ -59,16 +69,18 @@ class Contestant:
         """The index's answer, timed."""
         start = time.perf_counter()
         answer = self._index.nearest(layer2, layer3)
-        self.search_ms.append(1e3 * (time.perf_counter() - start))
+        self._searched_ms += 1e3 * (time.perf_counter() - start)
         return answer
 
     def score(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Score one picture; its distances and rows, (h, w)."""
+        """Score one picture; distances and rows of the whole input's patches."""
+        self._searched_ms = 0.0
         start = time.perf_counter()
         result = self._scorer.score(layer2, layer3)
         self.scoring_ms.append(1e3 * (time.perf_counter() - start))
+        self.search_ms.append(self._searched_ms)
         self.scores.append(result.score)
         return result.distances, result.rows
 
@@ -109,20 +121,30 @@ def run_trial(
         Milliseconds of the network for each picture.
     """
     network = open_session(artifact.path(FEATURES_ONNX), threads=threads)
+    grid, region = _grid_of(artifact.manifest), artifact.region
+    counts = ... if region is None else region.patches
     network_ms = []
     for number, pixels in enumerate(pictures):
         start = time.perf_counter()
-        layers = network.run(["layer2", "layer3"], {"images": pixels[None]})
+        tiles = [
+            network.run(["layer2", "layer3"], {"images": tile[None]}) for tile in grid.cut(pixels)
+        ]
+        layers = [np.concatenate(layer) for layer in zip(*tiles, strict=True)]
         network_ms.append(1e3 * (time.perf_counter() - start))
         first = number % len(contestants)
         turn = [*contestants[first:], *contestants[:first]]
         found = {contestant: contestant.score(*layers) for contestant in turn}
         nearest, rows = found[contestants[0]]
         for contestant, (distances, own) in found.items():
-            near = (own == rows) | (distances <= nearest * (1 + _TIE))
+            near = ((own == rows) | (distances <= nearest * (1 + _TIE)))[counts]
             contestant.found += int(near.sum())
             contestant.patches += near.size
     return network_ms
+
+
+def _grid_of(manifest: Manifest) -> TileGrid:
+    size = manifest.preprocess
+    return TileGrid(manifest.tiling, size.height, size.width)
 
 
 def settled_median(times: Sequence[float]) -> float:

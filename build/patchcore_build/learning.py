@@ -5,7 +5,7 @@ share (settings, storage, clock) is the learner's; each may come twice, when pic
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +56,7 @@ class Learner:
         """Both layers of every picture."""
         patches = inputs.pixels[..., 0].size // 64
         with self.clock.stage("features"), progress_bar("features", "image") as progress:
-            return extract_features(
+            store = extract_features(
                 network,
                 inputs.pixels,
                 upsampling=self.config.layer3_upsampling,
@@ -64,6 +64,7 @@ class Learner:
                 bank_rows=coreset_size(patches, self.config.coreset_ratio),
                 progress=progress,
             )
+        return replace(store, grid=inputs.grid, region=inputs.roi)
 
     def prepare(self, store: FeatureStore, inputs: Inputs) -> Pictures:
         """Project the patches, and sort them once for the bank and for every fold."""

@@ -26,10 +26,10 @@ def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitorin
         pixels: The inputs, (N, H, W, 3), N >= 2.
         store: Their features.
     """
-    measured = []
-    for image in range(store.images):
-        layer2, layer3 = store.as_network_output(image)
-        measured.append(measure_picture(pixels[image], layer2[0], layer3[0]))
+    measured = [
+        measure_picture(pixels[image], *store.as_network_output(image))
+        for image in range(store.images)
+    ]
     thumbnails, _ = _without_each(np.stack([one.thumbnail for one in measured]))
     layers2 = np.stack([one.layer2 for one in measured])
     layers3 = np.stack([one.layer3 for one in measured])

@@ -41,8 +41,8 @@ def make_network(
     make = partial(
         make_extractor,
         config.backbone,
-        height=inputs.preprocessing.height,
-        width=inputs.preprocessing.width,
+        height=inputs.grid.tile_px[0],
+        width=inputs.grid.tile_px[1],
         border=config.pooling_border,
         half=config.precision == "fp16",
     )

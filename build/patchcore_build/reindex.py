@@ -149,7 +149,7 @@ def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[
     own = open_index_file(
         path, bank, manifest.features, kind=kind, effort=effort, threads=job.threads
     )
-    reference, contestant = (Contestant(bank, index, manifest) for index in (exact, own))
+    reference, contestant = (Contestant(bank, index, source) for index in (exact, own))
     given = list_images(job.images).images if job.images else ()
     pictures, measured_on = pictures_for(source, [str(path) for path in given])
     run_trial(source, pictures, [reference, contestant], threads=job.threads)

@@ -28,6 +28,8 @@ def figures_section(evaluation: Evaluation) -> str:
 
 def _metric_rows(evaluation: Evaluation) -> str:
     where = f"at {evaluation.resolution} resolution"
+    if evaluation.region_share < 1:
+        where += f", in the region of interest ({evaluation.region_share:.1%} of the input)"
     own = "at the artifact's own threshold"
     rows = (
         ("Image AUROC", "image_auroc", "of image scores"),

@@ -21,6 +21,7 @@ from patchcore_build.suspects import LeftOut, Suspect
 from patchcore_build.training_inputs import Inputs
 from patchcore_build.whole_file import write_whole
 from patchcore_runtime.heatmap import HeatmapScale, overlay
+from patchcore_runtime.preprocess import preprocess
 from patchcore_runtime.scoring import anomaly_map, map_matrix
 
 REVIEW_PAGE = "suspects.html"
@@ -52,7 +53,7 @@ def write_review(
     for image, heat in zip(order.tolist(), maps, strict=True):
         score = float(found.scores[image])
         verdict = '<span class="outcome wrong">dropped</span>, ' if image in dropped else ""
-        pixels = inputs.pixels[image]
+        pixels, _ = preprocess(inputs.paths[image], inputs.preprocessing)
         shots.append(
             f"<li><h3><bdi>{html_text(inputs.names[image])}</bdi></h3>\n<p>{verdict}score "
             f'<data value="{score!r}">{four_digits(score)}</data>, '

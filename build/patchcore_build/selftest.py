@@ -12,8 +12,9 @@ from PIL import Image
 
 from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PICTURE
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.manifest import FeaturePrecision, SelfTest
+from patchcore_runtime.manifest import FeaturePrecision, Preprocessing, SelfTest
 from patchcore_runtime.preprocess import fit_to_input, read_image
+from patchcore_runtime.region import Region
 from patchcore_runtime.selftest import layer_magnitudes
 
 # Relative; other CPUs round differently, other faults are far larger. An activation that rounds to
@@ -27,16 +28,20 @@ _CONTRASTS = (0.35, 0.6, 1.0)
 def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTest:
     """Mark a defect on a photograph, score it, and store picture, input, map and score.
 
-    The defect is a dark and a bright bar across an eighth of the input around its centre; its
-    contrast grows until the detector raises an alarm, or ends at full contrast.
+    The defect is a dark and a bright bar across an eighth of the input around its centre, or where
+    most of it lies in the region of interest; its contrast grows until the detector raises an
+    alarm, or ends at full contrast.
 
     Args:
         folder: The artifact being written.
         detector: Loaded from the same files.
-        photograph: One of the training pictures; scaled down beyond 1,024 px.
+        photograph: One of the training pictures; scaled down beyond 1,024 px, or the input.
     """
     image = read_image(photograph)
-    image.thumbnail((_LARGEST_SIDE_PX, _LARGEST_SIDE_PX))
+    size = detector.manifest.preprocess
+    # A picture smaller than the input would be blurred, which is a defect of its own.
+    largest = max(_LARGEST_SIDE_PX, size.resize_height, size.resize_width)
+    image.thumbnail((largest, largest))
     for contrast in _CONTRASTS:
         marked, result, box = _score_marked(image, detector, contrast)
         if result.is_anomalous:
@@ -73,7 +78,7 @@ def _score_marked(
     settings = detector.manifest.preprocess
     _, place = fit_to_input(image, settings)
     side = min(settings.height, settings.width) // 8
-    top, left = (settings.height - side) // 2, (settings.width - side) // 2
+    top, left = _corner(settings, detector.region, side)
     box = (top, left, top + side, left + side)
     vertical = place.photo_height / place.resized_height
     horizontal = place.photo_width / place.resized_width
@@ -90,3 +95,15 @@ def _score_marked(
         mixed = np.rint(patch + contrast * (target - patch)).astype(np.uint8)
         marked.paste(Image.fromarray(mixed), corners[:2])
     return marked, detector.predict(marked), box
+
+
+def _corner(settings: Preprocessing, region: Region | None, side: int) -> tuple[int, int]:
+    """Of a square: around the centre, or of those with most of the region the nearest to there."""
+    top, left = (settings.height - side) // 2, (settings.width - side) // 2
+    if region is None:
+        return top, left
+    sums = np.pad(region.pixels.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    y, x = np.nonzero(inside == inside.max())
+    nearest = int(((y - top) ** 2 + (x - left) ** 2).argmin())
+    return int(y[nearest]), int(x[nearest])

@@ -43,15 +43,16 @@ def leave_one_out(
         progress: Told how many pictures are done.
     """
     store = pictures.store
-    distances = np.empty((store.images, *store.layer2.shape[1:3]), np.float32)
+    distances = np.empty((store.images, *store.cells), np.float32)
     group_of_row = pictures.groups[bank.origins[:, 0]]
     for image in range(store.images):
         found = scorer.score(*store.as_network_output(image))
         distances[image] = found.distances
         own = group_of_row == pictures.groups[image]
-        places = np.flatnonzero(own[found.rows].ravel())
+        counts = True if store.region is None else store.region.patches
+        places = np.flatnonzero(own[found.rows] & counts)
         if len(places) and not own.all():
-            patches = store.take(image * store.patches_per_image + places)
+            patches = store.take(store.owned_rows(image, places))
             distances[image].flat[places] = _nearest(np.hstack(patches), bank, ~own)
         progress(image + 1, store.images)
     return LeftOut(scores=distances.max(axis=(1, 2)).astype(np.float64), distances=distances)

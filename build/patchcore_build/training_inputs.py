@@ -1,10 +1,11 @@
-"""A folder's pictures -> the network's inputs (N, H, W, 3) in memory, and their digest.
+"""A folder's pictures -> the network's inputs in memory, T tiles of each, and their digest.
 
 Pictures are decoded in other threads, a few ahead of the one that is needed; the order is the
 folder's.
 """
 
 import hashlib
+import math
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -15,17 +16,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.config import Config, plan_preprocessing
+from patchcore_build.config import Config, plan_grid, plan_preprocessing
 from patchcore_build.errors import DatasetError
 from patchcore_build.features import Storage
 from patchcore_build.image_folder import ImageFolder
 from patchcore_build.patch_cloud import ROW_BYTES
 from patchcore_build.progress import Progress, silent
+from patchcore_build.roi import plan_region
 from patchcore_runtime.artifact import file_digest
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.manifest import Preprocessing
+from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
 from patchcore_runtime.preprocess import Placement, picture_size, preprocess
+from patchcore_runtime.region import Region
 from patchcore_runtime.session import usable_cores
+from patchcore_runtime.tiling import TileGrid
 
 _READ_AHEAD = 16  # pictures decoded before they are needed
 MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
@@ -35,11 +39,14 @@ MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
 class Inputs:
     """Preprocessed training pictures, and the ones that could not be read."""
 
-    pixels: NDArray[np.uint8]  # (N, H, W, 3)
+    pixels: NDArray[np.uint8]  # (N·T, tile_height, tile_width, 3), a picture's tiles together
     names: tuple[str, ...]  # of the N pictures, below the folder
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]  # one reason each
     preprocessing: Preprocessing
+    grid: TileGrid
+    region: RegionOfInterest
+    roi: Region | None  # None: the whole input counts
 
 
 def load_inputs(
@@ -48,6 +55,7 @@ def load_inputs(
     storage: Storage,
     *,
     skip_bad: bool = False,
+    roi: str | Path | None = None,
     progress: Progress = silent,
 ) -> Inputs:
     """Decode, resize and crop the training pictures.
@@ -57,25 +65,30 @@ def load_inputs(
         config: Decides the input geometry, together with the pictures' sizes.
         storage: Where the inputs are put.
         skip_bad: Leave out unreadable pictures and list them, instead of refusing.
+        roi: Mask picture or polygon of what counts; see `roi.plan_region`.
         progress: Told how many pictures are done.
 
     Raises:
-        ImageError: a picture is unreadable and `skip_bad` is off; names it.
+        ImageError: a picture is unreadable and `skip_bad` is off, or `roi` is; names it.
         DatasetError: fewer than two pictures are left.
     """
     good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
     try:
         settings = plan_preprocessing(config, sizes)
+        grid = plan_grid(config, settings)
     except ValueError as error:
         raise DatasetError(f"{folder.root}: no input fits these pictures ({error})") from None
+    region, found = plan_region(roi, settings, sizes)
+    shape = (len(good) * grid.tiles, *grid.tile_px, 3)
     # First of all, what the coreset will hold of every patch of 8 x 8 pixels.
-    storage.set_aside(ROW_BYTES * len(good) * settings.height * settings.width // 64)
-    pixels = storage.allocate((len(good), settings.height, settings.width, 3), np.uint8)
+    storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // 64)
+    pixels = storage.allocate(shape, np.uint8)
     paths: list[Path] = []
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         for done, (path, read) in enumerate(_ahead(pool, good, settings), start=1):
             try:
-                pixels[len(paths)] = read.result()[0]
+                tiles = list(grid.cut(read.result()[0]))
+                pixels[len(paths) * grid.tiles : (len(paths) + 1) * grid.tiles] = tiles
                 paths.append(path)
             except ImageError as error:
                 if not skip_bad:
@@ -84,19 +97,23 @@ def load_inputs(
             progress(done, len(good))
     _require_enough(folder.root, len(paths))
     return Inputs(
-        pixels=pixels[: len(paths)],
+        pixels=pixels[: len(paths) * grid.tiles],
         names=tuple(folder.name(path) for path in paths),
         paths=tuple(paths),
         skipped=tuple(skipped),
         preprocessing=settings,
+        grid=grid,
+        region=region,
+        roi=found,
     )
 
 
 def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
     """Some of the pictures only, by number, ascending; the geometry stays."""
+    tiles = inputs.grid.tiles
     return replace(
         inputs,
-        pixels=inputs.pixels[kept],
+        pixels=inputs.pixels[(kept[:, None] * tiles + np.arange(tiles)).ravel()],
         names=tuple(inputs.names[image] for image in kept),
         paths=tuple(inputs.paths[image] for image in kept),
     )

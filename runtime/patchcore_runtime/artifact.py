@@ -13,6 +13,7 @@ from pathlib import Path
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest import IndexKind, Manifest, parse_manifest
 from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
+from patchcore_runtime.region import Region, stored_region
 from patchcore_runtime.regular_file import open_regular
 from patchcore_runtime.signature import check_signature
 
@@ -23,6 +24,7 @@ INDEX_ONNX = "index.onnx"
 INDEX_MINDIR = "index.mindir"
 INDEX_HNSW = "index.hnsw"
 INDEX_FAISS = "index.faiss"
+ROI = "roi.png"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
@@ -33,7 +35,7 @@ SIGNATURE = "SHA256SUMS.sig"  # optional, of SHA256SUMS
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
 # The manifest says which of them are there.
-OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS)
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS, ROI)
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
 # What a kind of index has beside index.onnx; `exact` has nothing.
 INDEX_FILES: dict[IndexKind, str] = {
@@ -96,7 +98,8 @@ class Artifact:
     def scoring_files(self) -> tuple[str, ...]:
         """The files that scoring with onnxruntime uses."""
         own = INDEX_FILES.get(self.manifest.index.kind)
-        return (*RUNTIME_FILES, own) if own else RUNTIME_FILES
+        masked = self.manifest.region.kind == "mask"
+        return (*RUNTIME_FILES, *([own] if own else []), *([ROI] if masked else []))
 
     def path(self, name: str) -> Path:
         """Where one of the files stands."""
@@ -127,6 +130,17 @@ class Artifact:
                 "the files belong to different artifacts, copy the folder again"
             )
         return bank
+
+    @cached_property
+    def region(self) -> Region | None:
+        """What of the input counts; None where all of it does.
+
+        Raises:
+            ArtifactError: roi.png is damaged.
+        """
+        if self.manifest.region.kind == "whole":
+            return None
+        return stored_region(self.path(ROI), self.manifest.preprocess)
 
     def verify(self, names: Sequence[str] | None = None) -> None:
         """Compare files with SHA256SUMS; all of the artifact's where none are named.
@@ -188,6 +202,7 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
         INDEX_HNSW: INDEX_FILES.get(manifest.index.kind) == INDEX_HNSW,
         INDEX_FAISS: INDEX_FILES.get(manifest.index.kind) == INDEX_FAISS,
+        ROI: manifest.region.kind == "mask",
     }
     there = (name for name in OPTIONAL_FILES if optional[name])
     return (*RUNTIME_FILES, *SELFTEST_FILES, *there)

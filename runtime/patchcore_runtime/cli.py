@@ -26,6 +26,7 @@ _EXAMPLES = """examples:
   patchcore-runtime score artifacts/bottle photo.png more_photos/
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
   patchcore-runtime score artifacts/bottle photos/ --search exact
+  patchcore-runtime score artifacts/bottle photos/ --roi mask.png
   patchcore-runtime score artifacts/bottle photos/ --target-fpr 0.001
   patchcore-runtime check artifacts/bottle --public-key vendor.pem
   patchcore-runtime monitor artifacts/bottle photos/ --state bottle.monitor
@@ -137,6 +138,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         print(manifest.to_json(), end="")
         return 0
     calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
+    tiles = manifest.tiling
     channels = manifest.features.layer2.channels + manifest.features.layer3.channels
     # Nothing is decided by these two objects, so nothing in them has to be there.
     config, packages = manifest.config, manifest.provenance.get("packages")
@@ -148,6 +150,8 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "trained on": _training(manifest.training),
         "backbone": manifest.features.backbone,
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
+        "looks at": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
+        "tiles": f"{tiles.rows} x {tiles.columns} of {tiles.tile_height} x {tiles.tile_width} px",
         "memory bank": f"{bank.rows} rows of {channels}",
         "index": _index_line(manifest.index),
         "image score": manifest.scoring.image_score,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from patchcore_runtime.cli_score import (
-    add_threshold_options,
+    add_verdict_options,
     list_pictures,
     open_detector,
     print_row,
@@ -31,7 +31,7 @@ def add_monitor_options(command: argparse.ArgumentParser) -> None:
         "--false-alarm-rate", metavar="R", type=float, default=1000 * DEFAULT_RATE,
         help="false alarms among 1,000 good pictures (default: %(default)g)",
     )  # fmt: skip
-    add_threshold_options(command)
+    add_verdict_options(command)
 
 
 def monitor(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:

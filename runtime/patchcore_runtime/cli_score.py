@@ -31,11 +31,15 @@ def add_score_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--csv", metavar="FILE", type=Path, help="write the scores as a table, too"
     )
-    add_threshold_options(command)
+    add_verdict_options(command)
 
 
-def add_threshold_options(command: argparse.ArgumentParser) -> None:
-    """Declare thresholds in place of the artifact's."""
+def add_verdict_options(command: argparse.ArgumentParser) -> None:
+    """Declare a region and thresholds in place of the artifact's."""
+    command.add_argument(
+        "--roi", metavar="MASK", type=Path,
+        help="look only where this picture of a photograph is white, inside the artifact's region",
+    )  # fmt: skip
     either = command.add_mutually_exclusive_group()
     either.add_argument(
         "--threshold", type=float, metavar="X",
@@ -74,6 +78,7 @@ def open_detector(arguments: argparse.Namespace, pictures: int) -> tuple[Detecto
         threads=threads // workers,
         providers=arguments.providers.split(","),
         search=arguments.search,
+        roi=arguments.roi,
         threshold=arguments.threshold,
         target_fpr=arguments.target_fpr,
         public_key=arguments.public_key,

@@ -4,7 +4,7 @@ preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,11 +19,13 @@ from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.memory_bank import bank_sections
 from patchcore_runtime.onnx_references import check_no_references, check_references
-from patchcore_runtime.patch_scorer import PatchScorer
+from patchcore_runtime.patch_scorer import Layers, PatchScorer, PatchScores
 from patchcore_runtime.picture_statistics import Measured, measure_picture
 from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
+from patchcore_runtime.region import Region, narrower, read_region
 from patchcore_runtime.session import CPU, check_shapes, open_session
 from patchcore_runtime.thresholds import p_value, with_thresholds
+from patchcore_runtime.tiling import TileGrid
 
 Search = Literal["auto", "exact", "int8"]
 
@@ -37,7 +39,7 @@ class Result:
     threshold: float  # of `score`
     pixel_threshold: float  # of `anomaly_map`
     anomaly_map: NDArray[np.float32]  # (H, W), input geometry
-    patch_distances: NDArray[np.float32]  # (h, w), Euclidean
+    patch_distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside of the region
     nearest_rows: NDArray[np.int64]  # (h, w), rows of the memory bank
     placement: Placement
     measured: Measured | None = None  # the picture as a whole, where it was asked for
@@ -97,20 +99,26 @@ class Detector:
         threads: int | None = None,
         providers: Sequence[str] = (CPU,),
         search: Search = "auto",
+        roi: str | Path | None = None,
     ) -> None:
         self.artifact = artifact
         bank = artifact.memory_bank  # refused before the large files are opened
+        self.region = _open_region(artifact, roi)
+        size, tile = artifact.manifest.preprocess, artifact.manifest.tiling
+        self._grid = TileGrid(tile, size.height, size.width)
         network = artifact.path(FEATURES_ONNX)
         check_no_references(network)
         self._features = open_session(network, threads=threads, providers=providers)
-        size = artifact.manifest.preprocess
-        check_shapes(network, self._features.get_inputs(), {"images": (size.height, size.width, 3)})
+        images = {"images": (tile.tile_height, tile.tile_width, 3)}
+        check_shapes(network, self._features.get_inputs(), images)
         check_shapes(network, self._features.get_outputs(), artifact.manifest.features.shapes)
         self._scorer = PatchScorer(
             bank,
             _open_index(artifact, search, threads, providers),
             artifact.manifest.features,
             artifact.manifest.scoring,
+            grid=self._grid,
+            region=self.region,
         )
 
     @classmethod
@@ -122,6 +130,7 @@ class Detector:
         providers: Sequence[str] = (CPU,),
         verify: bool = True,
         search: Search = "auto",
+        roi: str | Path | None = None,
         threshold: float | None = None,
         target_fpr: float | None = None,
         public_key: str | Path | None = None,
@@ -136,6 +145,8 @@ class Detector:
             search: `auto` takes the kind of index that the manifest names; `exact` takes
                 index.onnx, which every artifact has; `int8` finds the same rows by way of int8
                 products, faster where patches are long and the bank is large.
+            roi: Mask picture of a photograph, white where to look, inside of the artifact's own
+                region; thresholds stay as they are.
             threshold: Image threshold in place of the artifact's, above 0.
             target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
                 threshold follow from the held-out scores that the artifact stores.
@@ -146,6 +157,7 @@ class Detector:
             ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
                 SignatureError, not signed by that key.
             ProviderError: a provider, or an optional library, is not to be had here.
+            ImageError: `roi` is no mask that fits the artifact.
             ThresholdError: threshold and rate both, or one out of range.
         """
         artifact = Artifact.open(folder, verify=verify, public_key=public_key)
@@ -155,7 +167,7 @@ class Detector:
         )
         asked = dataclasses.replace(manifest, calibration=calibration)
         artifact = dataclasses.replace(artifact, manifest=asked)
-        return cls(artifact, threads=threads, providers=providers, search=search)
+        return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
 
     @property
     def manifest(self) -> Manifest:
@@ -196,25 +208,39 @@ class Detector:
     def features(
         self, pixels: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """layer2 (1, C2, h, w) and layer3 (1, C3, h/2, w/2) of an input, uint8 (H, W, 3)."""
-        layer2, layer3 = self._features.run(["layer2", "layer3"], {"images": pixels[None]})
-        return layer2, layer3
+        """layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of an input's tiles.
+
+        Args:
+            pixels: uint8 (H, W, 3); T is 1 where it is not cut.
+        """
+        layers2, layers3 = zip(*self._tile_features(pixels), strict=True)
+        return np.concatenate(layers2), np.concatenate(layers3)
+
+    def _tile_features(self, pixels: NDArray[np.uint8]) -> Iterator[Layers]:
+        for tile in self._grid.cut(pixels):
+            yield self._features.run(["layer2", "layer3"], {"images": tile[None]})
 
     def predict_input(
         self, pixels: NDArray[np.uint8], placement: Placement, *, measure: bool = False
     ) -> Result:
-        """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing."""
+        """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing.
+
+        Tiles go through one by one: besides the maps, memory is that of one. To `measure` keeps
+        the layers of all of them.
+        """
+        if not measure:
+            return self._result(self._scorer.score_tiles(self._tile_features(pixels)), placement)
         layer2, layer3 = self.features(pixels)
         result = self.score_features(layer2, layer3, placement)
-        if not measure:
-            return result
-        return dataclasses.replace(result, measured=measure_picture(pixels, layer2[0], layer3[0]))
+        return dataclasses.replace(result, measured=measure_picture(pixels, layer2, layer3))
 
     def score_features(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32], placement: Placement
     ) -> Result:
         """Score one picture's `features`; the part of `predict` after the network."""
-        scores = self._scorer.score(layer2, layer3)
+        return self._result(self._scorer.score(layer2, layer3), placement)
+
+    def _result(self, scores: PatchScores, placement: Placement) -> Result:
         calibration = self.manifest.calibration
         return Result(
             score=scores.score,
@@ -226,6 +252,14 @@ class Detector:
             nearest_rows=scores.rows,
             placement=placement,
         )
+
+
+def _open_region(artifact: Artifact, roi: str | Path | None) -> Region | None:
+    learned = artifact.region
+    if roi is None:
+        return learned
+    manifest = artifact.manifest
+    return narrower(roi, read_region(roi, manifest.preprocess, manifest.region), learned)
 
 
 def _open_index(

@@ -13,6 +13,7 @@ from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.monitoring import Monitoring
 from patchcore_runtime.strict_json import build, check, parse_json
+from patchcore_runtime.tiling import STEP_PX, Tiling, tiles_along
 
 FORMAT = "patchcore-artifact"
 FORMAT_VERSION = 2
@@ -24,6 +25,7 @@ ImageScore = Literal["max", "paper", "modelzoo"]
 IndexKind = Literal["exact", "hnsw", "faiss-flat", "faiss-hnsw", "faiss-ivfpq"]
 FeaturePrecision = Literal["float32", "int8"]
 BankPrecision = Literal["float32", "float16"]
+RegionKind = Literal["whole", "mask"]
 
 MAX_SIDE_PX = 8192
 
@@ -50,6 +52,19 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegionOfInterest:
+    """What of the input counts, and the size of the photographs, on which masks are drawn."""
+
+    kind: RegionKind  # `mask`: roi.png says
+    photo_height: int
+    photo_width: int
+
+    def __post_init__(self) -> None:
+        for field in ("photo_height", "photo_width"):
+            check(8 <= getattr(self, field) <= 2**23, field, "8 to 2^23")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerShape:
     """One output of features.onnx: (B, channels, height, width)."""
 
@@ -64,7 +79,7 @@ class LayerShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """The feature network and how its two layers make one patch vector."""
+    """The feature network, its layers of one tile, and how they make one patch vector."""
 
     backbone: str
     precision: FeaturePrecision
@@ -167,6 +182,8 @@ class Manifest:
     format: str
     format_version: int
     preprocess: Preprocessing
+    region: RegionOfInterest
+    tiling: Tiling
     features: Features
     memory_bank: Bank
     index: Index
@@ -179,12 +196,23 @@ class Manifest:
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
-        size = self.preprocess
+        size, tiles = self.preprocess, self.tiling
+        for side in ("height", "width"):
+            length, tile = getattr(size, side), getattr(tiles, f"tile_{side}")
+            check(length % STEP_PX == 0, f"preprocess.{side}", "a multiple of 16")
+            check(tile <= length, f"tiling.tile_{side}", f"up to preprocess.{side}")
+        for count, side in (("rows", "height"), ("columns", "width")):
+            covering = tiles_along(
+                getattr(size, side), getattr(tiles, f"tile_{side}"), tiles.overlap
+            )
+            check(
+                getattr(tiles, count) == covering, f"tiling.{count}", "as many as cover the input"
+            )
         layer2, layer3 = self.features.layer2, self.features.layer3
         check(
-            (layer2.height * 8, layer2.width * 8) == (size.height, size.width),
+            (layer2.height * 8, layer2.width * 8) == (tiles.tile_height, tiles.tile_width),
             "features.layer2",
-            "an eighth of preprocess.height and width",
+            "an eighth of tiling.tile_height and tile_width",
         )
         check(
             (layer3.height * 2, layer3.width * 2) == (layer2.height, layer2.width),

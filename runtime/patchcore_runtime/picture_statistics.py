@@ -59,8 +59,8 @@ def measure_picture(
 
     Args:
         pixels: The input, (H, W, 3), H and W multiples of 16.
-        layer2: Its features, (C2, h, w).
-        layer3: (C3, h/2, w/2).
+        layer2: Its features, (T, C2, h, w), of all T tiles; a region of interest plays no part.
+        layer3: (T, C3, h/2, w/2).
     """
     height, width = pixels.shape[0] // THUMBNAIL_SIDE, pixels.shape[1] // THUMBNAIL_SIDE
     cells = pixels.reshape(THUMBNAIL_SIDE, height, THUMBNAIL_SIDE, width, 3)
@@ -86,7 +86,7 @@ def _sharpness(green: NDArray[np.int16]) -> float:
 
 def _group_means(layer: NDArray[np.float32]) -> Array:
     """Means of up to 16 groups of neighbouring channels, of sizes that differ by one at most."""
-    channels = layer.mean(axis=(1, 2), dtype=np.float64)
+    channels = layer.mean(axis=(0, 2, 3), dtype=np.float64)
     return np.array([part.mean() for part in np.array_split(channels, min(GROUPS, len(channels)))])
 
 

@@ -132,7 +132,7 @@ def fit_to_input(
 ) -> tuple[NDArray[np.uint8], Placement]:
     """Resize and crop a decoded RGB picture; the second half of `preprocess`."""
     width, height = image.size
-    resized_height, resized_width = _resized(height, width, settings)
+    resized_height, resized_width = resized_size(height, width, settings)
     if max(resized_height, resized_width) ** 2 > MAX_PIXELS * 4:
         raise ImageError(f"image: {width} x {height} px is too elongated to resize")
     top = (resized_height - settings.height) // 2
@@ -154,7 +154,8 @@ def fit_to_input(
     return np.ascontiguousarray(pixels), placement
 
 
-def _resized(height: int, width: int, settings: Preprocessing) -> tuple[int, int]:
+def resized_size(height: int, width: int, settings: Preprocessing) -> tuple[int, int]:
+    """(height, width) of a photograph after the resize and before the crop."""
     if settings.resize == "stretch":
         return settings.resize_height, settings.resize_width
     side = settings.resize_height  # of the shorter side; the longer one is rounded down

@@ -48,6 +48,17 @@ OUT_OF_RANGE = [
     ("preprocess.resize_height", 8193),
     ("preprocess.resize_width", 8193),
     ("preprocess.resize_width", 2**40),
+    ("region.kind", "circle"),
+    ("region.photo_height", 7),
+    ("region.photo_width", 2**23 + 1),
+    ("tiling.tile_height", 80),
+    ("tiling.tile_height", 48),
+    ("tiling.tile_width", 0),
+    ("tiling.overlap", 8),
+    ("tiling.overlap", 48),
+    ("tiling.rows", 2),
+    ("tiling.columns", 0),
+    ("tiling.columns", 2**40),
     ("features.layer2.channels", 0),
     ("features.layer2.channels", 2**16 + 1),
     ("features.layer2.height", 9),
@@ -120,6 +131,7 @@ OUT_OF_RANGE = [
 VERSIONS = (0, 99, -1, "1", True, None, 1.5, [1], 10**30)
 # A refusal may name what the field has to fit to.
 ALSO_NAMED = {
+    "tiling.tile_height": "tiling",  # then other rows cover the input
     "preprocess.resize_height": "resize_height",
     "features.layer2.height": "features.layer2",
     "features.layer2.width": "features.layer2",

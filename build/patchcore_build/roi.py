@@ -1,0 +1,94 @@
+"""`--roi` of `fit`: a mask picture, or a polygon on the photograph -> the region that counts.
+
+Corners of a polygon are fractions of the photograph's width and height, 0 to 1, so that they hold
+for photographs of any size. artifacts/FORMAT.md, section Region of interest, says what follows.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchcore_runtime.artifact import ROI
+from patchcore_runtime.errors import ImageError
+from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
+from patchcore_runtime.preprocess import resized_size
+from patchcore_runtime.region import Region, read_region
+
+_NUMBER = r"[-+]?[0-9]*\.?[0-9]+"
+_POLYGON = re.compile(rf"\s*{_NUMBER},{_NUMBER}(\s+{_NUMBER},{_NUMBER})*\s*")
+_FEWEST_CORNERS = 3
+
+Corners = NDArray[np.float64]  # (n, 2), x and y
+
+
+def plan_region(
+    roi: str | Path | None, settings: Preprocessing, sizes: Sequence[tuple[int, int]]
+) -> tuple[RegionOfInterest, Region | None]:
+    """The manifest's entry and the region itself, None where the whole input counts.
+
+    Args:
+        roi: Path of a mask picture, or `x,y x,y x,y`: a polygon, which no path looks like.
+        settings: The input geometry.
+        sizes: (height, width) of the training pictures; masks are held to the one with the
+            median aspect ratio.
+
+    Raises:
+        ImageError: the mask or the polygon marks nothing, or is none.
+    """
+    ordered = sorted(sizes, key=lambda size: (size[1] / size[0], size))
+    height, width = ordered[len(ordered) // 2]
+    kind: RegionOfInterest = RegionOfInterest(
+        kind="whole" if roi is None else "mask", photo_height=height, photo_width=width
+    )
+    if roi is None:
+        return kind, None
+    if isinstance(roi, str) and _POLYGON.fullmatch(roi):
+        return kind, _polygon_region(roi, settings, (height, width))
+    return kind, read_region(roi, settings, kind)
+
+
+def write_region(folder: Path, region: Region | None) -> None:
+    """Write roi.png, where there is a region."""
+    if region is not None:
+        Image.fromarray(region.pixels.astype(np.uint8) * 255).save(folder / ROI)
+
+
+def _polygon_region(text: str, settings: Preprocessing, photo: tuple[int, int]) -> Region:
+    corners = np.array([[float(side) for side in pair.split(",")] for pair in text.split()])
+    if len(corners) < _FEWEST_CORNERS or corners.min() < 0 or corners.max() > 1:
+        raise ImageError(
+            f"--roi {text!r}: expected three or more corners `x,y` in fractions of the "
+            "photograph's width and height, 0 to 1, or the path of a mask"
+        )
+    rows, columns = resized_size(*photo, settings)
+    top, left = (rows - settings.height) // 2, (columns - settings.width) // 2
+    y = (top + np.arange(settings.height) + 0.5) / rows
+    x = (left + np.arange(settings.width) + 0.5) / columns
+    try:
+        return Region.of(fill_polygon(corners, y[:, None], x))
+    except ValueError as error:
+        raise ImageError(f"--roi {text!r}: {error}") from None
+
+
+def fill_polygon(corners: Corners, y: Corners, x: Corners) -> NDArray[np.bool_]:
+    """Which places lie inside a polygon, by the even-odd rule.
+
+    Args:
+        corners: x and y of each corner, (n, 2); the last joins the first.
+        y: Of the places, (H, 1).
+        x: Of the places, (W,).
+
+    Returns:
+        bool (H, W).
+    """
+    inside = np.zeros((len(y), len(x)), np.bool_)
+    for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y1 == y2:
+            continue
+        crossed = (y1 > y) != (y2 > y)
+        inside ^= crossed & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return inside

@@ -1,0 +1,157 @@
+"""An input cut into overlapping tiles of one size, and what the tiles give put together again.
+
+uint8 (H, W, 3) -> T tiles (tile_height, tile_width, 3); T pieces of the patch grid -> (h, w).
+artifacts/FORMAT.md, section Tiles, defines it. Tiles begin at multiples of 16 pixels, so that their
+patch grids are pieces of one grid; an input that is not cut is one tile.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CELL_PX = 8
+STEP_PX = 16  # a cell of layer3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """Size, overlap and number of the tiles; all lengths in pixels of the input."""
+
+    tile_height: int
+    tile_width: int
+    overlap: int
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        for field in ("tile_height", "tile_width"):
+            _check(1 <= getattr(self, field) <= 2**16, field, "1 to 65536")
+        half = min(self.tile_height, self.tile_width) // 2
+        fits = 0 <= self.overlap <= half and self.overlap % STEP_PX == 0
+        _check(fits, "overlap", "a multiple of 16, 0 to half of the tile's shorter side")
+        _check(self.rows >= 1, "rows", "1 or more")
+        _check(self.columns >= 1, "columns", "1 or more")
+
+
+def tiling_of(height: int, width: int, tile_height: int, tile_width: int, overlap: int) -> Tiling:
+    """The tiling of an input; a tile is no larger than the input."""
+    tile_height, tile_width = min(tile_height, height), min(tile_width, width)
+    return Tiling(
+        tile_height=tile_height,
+        tile_width=tile_width,
+        overlap=overlap if (tile_height, tile_width) != (height, width) else 0,
+        rows=tiles_along(height, tile_height, overlap),
+        columns=tiles_along(width, tile_width, overlap),
+    )
+
+
+def tiles_along(length: int, tile: int, overlap: int) -> int:
+    """Tiles that cover one side."""
+    return 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
+
+
+class TileGrid:
+    """Where the tiles of one input geometry lie, and how much each counts at each patch.
+
+    Args:
+        tiling: Of the input.
+        height: H of the input.
+        width: W of the input.
+    """
+
+    def __init__(self, tiling: Tiling, height: int, width: int) -> None:
+        self.cells = (height // CELL_PX, width // CELL_PX)  # h, w of the whole grid
+        self.tile_px = (tiling.tile_height, tiling.tile_width)
+        self._tile_cells = (tiling.tile_height // CELL_PX, tiling.tile_width // CELL_PX)
+        tops = _starts(height, tiling.tile_height, tiling.overlap, tiling.rows)
+        lefts = _starts(width, tiling.tile_width, tiling.overlap, tiling.columns)
+        self.corners_px = tuple((top, left) for top in tops for left in lefts)
+        ramp = max(1, tiling.overlap // CELL_PX)
+        self._weights = np.outer(*(_ramp(cells, ramp) for cells in self._tile_cells))
+
+    @property
+    def tiles(self) -> int:
+        """T, the number of tiles, row by row."""
+        return len(self.corners_px)
+
+    def cut(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        """The tiles of an input (H, W, 3), each (tile_height, tile_width, 3), not copied."""
+        height, width = self.tile_px
+        for top, left in self.corners_px:
+            yield pixels[top : top + height, left : left + width]
+
+    def piece(self, whole: NDArray[Any], tile: int) -> NDArray[Any]:
+        """What of a whole patch grid (h, w) lies in one tile; a view."""
+        (top, left), (height, width) = self.corners_px[tile], self._tile_cells
+        top, left = top // CELL_PX, left // CELL_PX
+        return whole[top : top + height, left : left + width]
+
+    def pieces(self, whole: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """That of every tile, (T, tile rows, tile columns)."""
+        return np.stack([self.piece(whole, tile) for tile in range(self.tiles)])
+
+    def owned(self, tile: int) -> NDArray[np.bool_]:
+        """Which patches a tile sees with more weight than any before and as much as any after."""
+        owned: NDArray[np.bool_] = self.piece(self._owners, tile) == tile
+        return owned
+
+    @cached_property
+    def _owners(self) -> NDArray[np.int64]:
+        owners, largest = np.zeros(self.cells, np.int64), np.zeros(self.cells, np.int64)
+        for tile in range(self.tiles):
+            before = self.piece(largest, tile)
+            self.piece(owners, tile)[self._weights > before] = tile
+            np.maximum(before, self._weights, out=before)
+        return owners
+
+    @cached_property
+    def _total_weights(self) -> NDArray[np.int64]:
+        total = np.zeros(self.cells, np.int64)
+        for tile in range(self.tiles):
+            self.piece(total, tile)[:] += self._weights
+        return total
+
+    def blend(self) -> "Blend":
+        """An empty grid to add tiles to."""
+        return Blend(self, self._weights, self._total_weights)
+
+
+class Blend:
+    """Distances of tiles on their way to one grid: a mean with weights that fall to the edges."""
+
+    def __init__(
+        self, grid: TileGrid, weights: NDArray[np.int64], totals: NDArray[np.int64]
+    ) -> None:
+        self._grid, self._weights, self._totals = grid, weights, totals
+        self._sums = np.zeros(grid.cells)  # float64: one tile alone comes back to the bit
+        self._rows = np.zeros(grid.cells, np.int64)
+
+    def add(self, tile: int, distances: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """Take one tile's distances and bank rows, (tile rows, tile columns) each."""
+        self._grid.piece(self._sums, tile)[:] += self._weights * distances.astype(np.float64)
+        owned = self._grid.owned(tile)
+        self._grid.piece(self._rows, tile)[owned] = rows[owned]
+
+    def whole(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Distances and rows (h, w); a row is that of the tile which owns the patch."""
+        return (self._sums / self._totals).astype(np.float32), self._rows
+
+
+def _starts(length: int, tile: int, overlap: int, count: int) -> list[int]:
+    """Where the tiles of one side begin; the last is moved inwards."""
+    return [min(number * (tile - overlap), length - tile) for number in range(count)]
+
+
+def _ramp(cells: int, longest: int) -> NDArray[np.int64]:
+    """1, 2, … up to `longest`, and down again: the weights of one side of a tile."""
+    places = np.arange(cells)
+    return np.minimum(np.minimum(places + 1, cells - places), longest).astype(np.int64)
+
+
+def _check(holds: bool, field: str, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{field}: expected {expected}")

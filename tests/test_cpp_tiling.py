@@ -1,0 +1,63 @@
+"""The C++ runner cuts, searches and blends tiles as the Python runtime does."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from artifact_factory import make_artifact, striped_photo
+from patchcore_runtime import Detector
+from test_cpp_region import pythons_rows
+from test_cpp_runner import BINARY, assert_same, rows_of, run
+from test_region import write_mask
+from test_tiling import tiled_config
+
+pytestmark = pytest.mark.skipif(
+    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
+)
+
+
+@pytest.fixture(scope="module", params=["full-frame", "paper", "modelzoo", "region"])
+def tiled_artifact(request, tmp_path_factory, photos):
+    folder = tmp_path_factory.mktemp("tiled")
+    roi = write_mask(folder / "mask.png") if request.param == "region" else None
+    recipe = "paper" if roi else request.param
+    return make_artifact(folder / request.param, photos, tiled_config(recipe), roi=roi)
+
+
+@pytest.mark.parametrize("search", ["engine", "portable"])
+def test_tiles_give_the_same_scores_peaks_and_maps_in_both(
+    search, tiled_artifact, photos, tmp_path, capsys
+):
+    spoilt = striped_photo(70)
+    spoilt[30:50, 50:60] = 255  # lies on a border of tiles
+    Image.fromarray(spoilt).save(tmp_path / "spoilt.png")
+    pictures = [*sorted(photos.iterdir()), tmp_path / "spoilt.png"]
+    options = ("--search", search, "--maps", tmp_path / "maps")
+    code, stdout, stderr = run(tiled_artifact, *pictures, *options)
+    assert code == 0, stderr
+    rows = rows_of(stdout)
+    for row in rows:
+        row.pop("map")
+    assert_same(rows, pythons_rows(tiled_artifact, pictures, capsys))
+    detector = Detector.load(tiled_artifact)
+    unit = 4 * detector.manifest.calibration.heatmap.high / 65535
+    for picture in pictures:
+        stored = np.asarray(Image.open(tmp_path / "maps" / f"{picture.name}.map.png"))
+        expected = np.minimum(detector.predict(picture).anomaly_map, 65535 * unit)
+        assert np.abs(stored.astype(np.float64) * unit - expected).max() <= unit
+
+
+def test_the_self_test_of_tiles_holds_in_cpp(tiled_artifact):
+    code, stdout, stderr = run(tiled_artifact, "--selftest")
+    assert code == 0, stdout + stderr
+
+
+@pytest.mark.parametrize("batch", [2, 5, 100])
+def test_tiles_of_several_pictures_in_a_batch_stay_with_their_pictures(
+    batch, tiled_artifact, photos
+):
+    one = rows_of(run(tiled_artifact, photos)[1])
+    many = rows_of(run(tiled_artifact, photos, "--batch", batch, "--threads", 2)[1])
+    for alone, together in zip(one, many, strict=True):
+        assert together.pop("score") == pytest.approx(alone.pop("score"), rel=1e-5)
+        assert together == alone
