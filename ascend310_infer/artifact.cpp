@@ -150,6 +150,7 @@ std::vector<std::string_view> Artifact::Files() const {
     files.push_back(kIndexFaiss);
   }
   if (manifest_.region.kind == RegionKind::kMask) files.push_back(kRoiFile);
+  if (manifest_.training.thumbnails == Thumbnails::kJpeg) files.push_back(kThumbnails);
   return files;
 }
 

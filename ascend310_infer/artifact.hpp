@@ -22,6 +22,7 @@ inline constexpr std::string_view kIndexMindir = "index.mindir";
 inline constexpr std::string_view kIndexHnsw = "index.hnsw";
 inline constexpr std::string_view kIndexFaiss = "index.faiss";  // of all kinds kFaiss*
 inline constexpr std::string_view kRoiFile = "roi.png";
+inline constexpr std::string_view kThumbnails = "thumbnails.bin";
 inline constexpr std::string_view kMemoryBankFile = "memory_bank.bin";
 inline constexpr std::string_view kSelftestPicture = "selftest.png";
 inline constexpr std::string_view kSelftestInput = "selftest_input.png";

@@ -248,7 +248,9 @@ SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
 
 Training ReadTraining(const Fields& fields) {
   return {fields.Text("category"), fields.Texts("images"), fields.Texts("skipped"),
-          fields.Texts("dropped"), fields.Text("digest")};
+          fields.Texts("dropped"), fields.Text("digest"),
+          fields.OneOf<Thumbnails>(
+              "thumbnails", {{"none", Thumbnails::kNone}, {"jpeg", Thumbnails::kJpeg}})};
 }
 
 void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& input) {
@@ -328,8 +330,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
                               "map_tolerance"}),
       manifest.preprocess);
   manifest.training =
-      ReadTraining(
-          top.Object("training", {"category", "images", "skipped", "dropped", "digest"}));
+      ReadTraining(top.Object(
+          "training", {"category", "images", "skipped", "dropped", "digest", "thumbnails"}));
   top.FreeObject("config");
   top.FreeObject("provenance");
   CheckTiling(top, manifest.tiling, manifest.preprocess);

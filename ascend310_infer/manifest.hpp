@@ -19,6 +19,7 @@ enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissHnsw, kFaissIvfpq };
 enum class FeaturePrecision { kFloat32, kInt8 };
 enum class BankPrecision { kFloat32, kFloat16 };
 enum class RegionKind { kWhole, kMask };
+enum class Thumbnails { kNone, kJpeg };
 enum class ImageScore { kMax, kPaper, kModelzoo };
 
 // Picture -> input: resize, then keep the central (height, width).
@@ -136,6 +137,7 @@ struct Training {
   std::vector<std::string> skipped;
   std::vector<std::string> dropped;
   std::string digest;
+  Thumbnails thumbnails = Thumbnails::kNone;  // in thumbnails.bin; this runner never shows them
 };
 
 // The whole of manifest.json except `config` and `provenance`, by which no reader may decide, and

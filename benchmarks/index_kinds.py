@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from patchcore_build import FitJob, fit, make_config
 from patchcore_build.dataset import ImageFolder, list_test_images, open_dataset
 from patchcore_build.errors import SearchError
-from patchcore_build.index_graph import write_bank
 from patchcore_build.index_quality import Contestant, run_trial, settled_median
 from patchcore_build.index_settings import (
     GRAPHS,
@@ -39,6 +38,7 @@ from patchcore_build.serving_entries import first_rows
 from patchcore_runtime import Artifact
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.index_file import open_index_file
+from patchcore_runtime.index_graph import write_bank
 from patchcore_runtime.manifest import IndexKind
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.preprocess import preprocess

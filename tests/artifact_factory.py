@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from patchcore_build.artifact_writer import Making, new_folder, write_manifest
+from patchcore_build.artifact_writer import Making, keep_thumbnails, write_manifest
 from patchcore_build.banks import Pictures, bank_of, choose_rows
 from patchcore_build.calibration import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features, make_config
@@ -21,7 +21,6 @@ from patchcore_build.coreset import random_projection
 from patchcore_build.dataset import list_images
 from patchcore_build.features import Storage, extract_features
 from patchcore_build.folds import every_picture_alone
-from patchcore_build.index_graph import write_bank
 from patchcore_build.normal_pictures import describe_normal
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.training_inputs import load_inputs
@@ -32,6 +31,8 @@ from patchcore_runtime.artifact import (
     SHA256SUMS,
     file_digest,
 )
+from patchcore_runtime.index_graph import write_bank
+from patchcore_runtime.new_artifact import new_folder
 from patchcore_runtime.session import open_session
 
 CHANNELS = (6, 10)  # C2, C3
@@ -89,7 +90,9 @@ def write_network(path: Path, *, height: int, width: int, seed: int = 0) -> None
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def make_artifact(target: Path, photos: Path, config: Config, *, roi=None) -> Path:
+def make_artifact(
+    target: Path, photos: Path, config: Config, *, roi=None, thumbnails=False
+) -> Path:
     """Everything `fit` does, in its order, with the tiny network."""
     scratch = target.parent / f"{target.name}-scratch"
     scratch.mkdir()
@@ -121,6 +124,8 @@ def make_artifact(target: Path, photos: Path, config: Config, *, roi=None) -> Pa
         bank = bank_of(learned, choose_rows(learned, name="bank"))
         held_out = score_held_out(learned, folder=scratch)
         write_bank(staging, bank, describe_features(config, size, CHANNELS))
+        if thumbnails:
+            keep_thumbnails(staging, inputs, bank)
         write_manifest(
             staging,
             inputs,

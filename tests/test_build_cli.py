@@ -16,7 +16,8 @@ from patchcore_build import __version__
 from patchcore_build.cli import _parser, main
 
 COMMANDS = (
-    "fit", "evaluate", "benchmark", "index", "advise", "sign", "convert-weights", "demo-data",
+    "fit", "evaluate", "benchmark", "index", "merge", "advise", "sign", "convert-weights",
+    "demo-data",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from patchcore_runtime import (
     manifest,
     memory_bank,
     preprocess,
+    thumbnails,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,6 +147,19 @@ def test_the_header_of_the_graph_is_the_struct():
     limits = {_bare(row[2]): row[3] for row in rows}
     assert limits["M"] == "m, {} to {}".format(*hnsw_file.LINKS)
     assert limits["ef_construction"] == "{} to {}".format(*hnsw_file.EF_CONSTRUCTION)
+
+
+def test_the_structs_of_thumbnails_are_those_of_the_code():
+    section = _section("thumbnails.bin")
+    assert f"`{thumbnails._HEADER.format}`" in section
+    assert f"`{thumbnails._ENTRY.format}`" in section
+    codes = {"8 bytes": "8s", "uint32": "I"}
+    header, entry = _tables("thumbnails.bin")
+    assert "<" + "".join(codes[row[1]] for row in header) == thumbnails._HEADER.format
+    assert "<" + "".join(codes[row[1]] for row in entry) == thumbnails._ENTRY.format
+    assert header[0][2] == f"`{thumbnails.MAGIC.decode()}`"
+    assert header[1][2].endswith(f", {thumbnails.VERSION}")
+    assert f"no side above {thumbnails.MAX_SIDE_PX}" in section
 
 
 def test_the_kinds_of_faiss_are_those_of_the_code():

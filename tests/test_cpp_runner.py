@@ -134,6 +134,25 @@ def test_thresholds_out_of_range_are_refused_alike(tiny_artifact, photos, asked,
     assert stderr.partition(": ")[2] == theirs.partition(": ")[2]
 
 
+@pytest.mark.parametrize("search", ["engine", "portable"])
+def test_what_was_learned_and_forgotten_on_the_line_is_read_by_both_programs(
+    search, photos, tmp_path, capsys
+):
+    config = tiny_config(bank_precision="float16")
+    old = make_artifact(tmp_path / "old", photos, config, thumbnails=True)
+    lamp = tmp_path / "lamp.png"
+    Image.fromarray((striped_photo(50) * 0.5).astype(np.uint8)).save(lamp)
+    new, newer = tmp_path / "new", tmp_path / "newer"
+    assert main(["learn", str(old), str(lamp), "--output", str(new)]) == 0
+    assert main(["forget", str(new), "--image", "1", "--output", str(newer)]) == 0
+    for artifact in (new, newer):
+        assert run(artifact, "--selftest")[0] == 0
+        ours, theirs = scores_of_both(artifact, [photos, lamp], capsys, "--search", search)
+        assert_same(ours, theirs)
+    (before,), (after,) = (rows_of(run(one, lamp)[1]) for one in (old, new))
+    assert after["score"] < before["score"]
+
+
 def test_tall_pictures_get_the_same_scores_in_both_programs(tiny_artifact, tmp_path, capsys):
     tall = write_noise(tmp_path / "tall", [(300, 200), (97, 51)])
     assert_same(*scores_of_both(tiny_artifact, [tall], capsys))

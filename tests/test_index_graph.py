@@ -12,9 +12,9 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from patchcore_build.features import FeatureStore, make_bank
-from patchcore_build.index_graph import BLOCK_ROWS, write_bank, write_index
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.index import ExactIndex
+from patchcore_runtime.index_graph import BLOCK_ROWS, write_bank, write_index
 from patchcore_runtime.manifest import Features, LayerShape
 from patchcore_runtime.memory_bank import MemoryBank, sections
 

@@ -10,8 +10,8 @@ import pytest
 import patchcore_build
 import patchcore_runtime
 from artifact_factory import striped_photo, write_sums
-from patchcore_build.artifact_writer import new_folder
 from patchcore_build.cli import main as build_main
+from patchcore_build.signing import new_signed_folder
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact import RUNTIME_FILES
 from patchcore_runtime.cli import main
@@ -148,7 +148,7 @@ def test_what_is_no_private_key_is_refused_before_any_work(
 ):
     assert build_main(["sign", str(own_artifact), "--key", str(keys / name)]) == 1
     assert message in capsys.readouterr().err
-    with pytest.raises(SignatureError), new_folder(tmp_path / "new", sign=keys / name):
+    with pytest.raises(SignatureError), new_signed_folder(tmp_path / "new", sign=keys / name):
         pytest.fail("the block must not run")
     assert not (own_artifact / "SHA256SUMS.sig").exists()
 

@@ -1,31 +1,22 @@
-"""Put an artifact folder into place whole, with manifest, self-test and checksums.
+"""Complete a staged artifact folder with manifest, self-test and checksums.
 
 staging folder with graphs and bank -> complete artifact. artifacts/FORMAT.md defines the files.
 """
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from patchcore_build.config import Config, describe_features, plan_tiling, scoring_rule
-from patchcore_build.errors import OutputError
 from patchcore_build.roi import write_region
 from patchcore_build.selftest import write_selftest
-from patchcore_build.signing import Signer
-from patchcore_build.staging import staging_folder
 from patchcore_build.training_inputs import Inputs, digest_images
 from patchcore_runtime.artifact import (
     FEATURES_MINDIR,
-    MANIFEST,
     MEMORY_BANK,
-    SHA256SUMS,
-    SIGNATURE,
+    THUMBNAILS,
     Artifact,
-    file_digest,
-    files_of,
 )
 from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.detector import Detector
@@ -38,11 +29,13 @@ from patchcore_runtime.manifest import (
     SelfTest,
     Training,
 )
-from patchcore_runtime.memory_bank import read_memory_bank
+from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.monitoring import Monitoring
+from patchcore_runtime.new_artifact import EXACT_INDEX, seal
+from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.thumbnails import Thumbnail, make_thumbnail, write_thumbnails
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
-EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir_candidates=0)
 _NO_SELFTEST_YET = SelfTest(
     score=0.0,
     layer_magnitudes=(0.0, 0.0, 0.0, 0.0),
@@ -50,43 +43,6 @@ _NO_SELFTEST_YET = SelfTest(
     score_tolerance=1e-3,
     map_tolerance=1e-3,
 )
-
-
-@contextmanager
-def new_folder(target: Path, *, sign: Path | None = None) -> Iterator[Path]:
-    """A staging folder beside `target`, renamed to it when the block ends well.
-
-    Args:
-        target: The folder to make.
-        sign: PEM of the private key that signs what the block has sealed; read before it begins.
-
-    Raises:
-        SignatureError: that key is none.
-        OutputError: the target exists, cannot be written, or the disk is full; the staging folder
-            and parents made for it are removed whatever happens in the block.
-    """
-    signer = Signer(sign) if sign is not None else None
-    missing: list[Path] = []
-    try:
-        if target.exists():
-            raise OutputError(
-                f"{target}: exists already; choose another --output, or remove it first"
-            )
-        missing = [folder for folder in target.parents if not folder.exists()]
-        with staging_folder(target) as staging:
-            yield staging
-            if signer is not None:
-                (staging / SIGNATURE).write_bytes(signer.signature_of(staging))
-            staging.rename(target)
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        reason = error.strerror or type(error).__name__
-        raise OutputError(f"{target}: cannot be written ({reason}); nothing was kept") from error
-    finally:
-        for folder in missing:
-            with suppress(OSError):  # not empty: the target is in it
-                folder.rmdir()
 
 
 def provenance(
@@ -142,6 +98,20 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
     seal(staging, dataclasses.replace(manifest, selftest=selftest))
 
 
+def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
+    """Write thumbnails.bin: of every training picture that gave the bank a row, for explanations.
+
+    Raises:
+        ImageError: a picture cannot be read any more.
+    """
+    shown = set(bank.origins[:, 0].tolist())
+    pictures = (
+        make_thumbnail(read_image(path)) if number in shown else Thumbnail()
+        for number, path in enumerate(inputs.paths)
+    )
+    write_thumbnails(staging / THUMBNAILS, list(pictures))
+
+
 def plan_manifest(
     staging: Path, inputs: Inputs, calibration: Calibration, making: Making
 ) -> Manifest:
@@ -169,14 +139,8 @@ def plan_manifest(
             skipped=inputs.skipped,
             dropped=making.dropped,
             digest=digest_images(inputs),
+            thumbnails="jpeg" if (staging / THUMBNAILS).exists() else "none",
         ),
         config=dataclasses.asdict(config),
         provenance=making.provenance,
     )
-
-
-def seal(staging: Path, manifest: Manifest) -> None:
-    """Write manifest.json and SHA256SUMS, when every other file is there."""
-    (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(manifest))]
-    (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")

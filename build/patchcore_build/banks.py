@@ -13,10 +13,10 @@ from patchcore_build.config import Config, describe_features, scoring_rule
 from patchcore_build.coreset import coreset_size, select_coreset
 from patchcore_build.coreset_checkpoint import checkpoint_in
 from patchcore_build.features import FeatureStore, make_bank
-from patchcore_build.index_graph import write_bank
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.index import ExactIndex
+from patchcore_runtime.index_graph import write_bank
 from patchcore_runtime.manifest import Preprocessing
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.patch_scorer import PatchScorer

@@ -22,6 +22,8 @@ from patchcore_build.cli_evaluate import add_evaluate_options
 from patchcore_build.cli_evaluate import run as run_evaluate
 from patchcore_build.cli_index import add_index_options
 from patchcore_build.cli_index import run as run_index
+from patchcore_build.cli_merge import MERGE_SUMMARY, add_merge_options
+from patchcore_build.cli_merge import run as run_merge
 from patchcore_build.cli_options import (
     add_method_options,
     add_network_options,
@@ -52,6 +54,7 @@ _EXAMPLES = r"""examples:
   patchcore-build advise artifacts/bottle --target-ms 50 --images held_out/
   patchcore-build sign artifacts/bottle --key vendor_private.pem
   patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
+  patchcore-build merge artifacts/line1 artifacts/line2 --output artifacts/both
   patchcore-build convert-weights resnet18.pth resnet18.ckpt --backbone resnet18
   patchcore-build demo-data out/demo
 """
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
     summary = "the same artifact with another kind of index, measured"
     add_index_options(_command(commands, "index", run_index, summary))
+    add_merge_options(_command(commands, "merge", run_merge, MERGE_SUMMARY))
     summary = "which index and bank size serve an artifact best on this machine"
     add_advise_options(_command(commands, "advise", run_advise, summary))
     add_sign_options(_command(commands, "sign", run_sign, "sign an artifact that is finished"))
@@ -107,6 +111,11 @@ def _add_fit(commands: Any) -> None:
     where.add_argument(
         "--skip-bad", action="store_true", help="leave out unreadable pictures and list them"
     )
+    where.add_argument(
+        "--keep-thumbnails", action="store_true",
+        help="store small training pictures in the artifact, so that `score --explain` can show "
+        "them (about 30 kB each)",
+    )  # fmt: skip
     where.add_argument(
         "--groups", metavar="REGEX",
         help="pictures whose names agree in the first group show one part and are held out "
@@ -197,6 +206,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             checkpoints=arguments.checkpoint,
             test_set=_test_set(arguments.dataset, arguments.category),
             force=arguments.force,
+            keep_thumbnails=arguments.keep_thumbnails,
             groups=arguments.groups,
             review=arguments.review,
             drop_suspects=arguments.drop_suspects,

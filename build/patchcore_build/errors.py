@@ -6,13 +6,23 @@
     ├── DeviceError      a device or precision is not to be had here
     ├── ExportError      an exported graph does not do what MindSpore does
     ├── SearchError      an index moves scores by more than was allowed
-    ├── AccuracyError    what was asked for would cost more accuracy than is allowed
-    └── OutputError      the result cannot be written where it was asked for
+    └── AccuracyError    what was asked for would cost more accuracy than is allowed
 
-Messages are one line: where, what was expected, what came, what to do.
+`OutputError` is the runtime's, which writes artifacts, too. Messages are one line: where, what was
+expected, what came, what to do.
 """
 
-from patchcore_runtime.errors import PatchCoreError
+from patchcore_runtime.errors import OutputError, PatchCoreError
+
+__all__ = [
+    "AccuracyError",
+    "DatasetError",
+    "DeviceError",
+    "ExportError",
+    "OutputError",
+    "SearchError",
+    "WeightsError",
+]
 
 
 class DatasetError(PatchCoreError):
@@ -37,7 +47,3 @@ class SearchError(PatchCoreError):
 
 class AccuracyError(PatchCoreError):
     """What was asked for would cost more accuracy than is allowed."""
-
-
-class OutputError(PatchCoreError):
-    """The result cannot be written where it was asked for."""

@@ -18,6 +18,7 @@ from patchcore_build.errors import OutputError
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest import BankPrecision, Upsampling
 from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.neighbours import nearest_rows
 from patchcore_runtime.region import Region
 from patchcore_runtime.scoring import upsampling_matrix
 from patchcore_runtime.session import open_session
@@ -26,7 +27,6 @@ from patchcore_runtime.tiling import CELL_PX, TileGrid
 BATCH = 8
 # How often a bank is in memory at most, while its index.mindir is written and loaded again.
 _BANK_COPIES = 5
-_PAIRS_AT_ONCE = 2**22  # of rows whose distance is taken
 Images = NDArray[np.uint8]
 Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -297,25 +297,3 @@ def make_bank(
         origins=store.origins(rows),
         neighbours=nearest_rows(whole, norms, min(neighbours, len(rows))),
     )
-
-
-def nearest_rows(
-    bank: NDArray[np.float32], norms: NDArray[np.float32], count: int
-) -> NDArray[np.int32]:
-    """The `count` nearest rows of each row, itself first, then by distance, then by number."""
-    nearest = np.empty((len(bank), count), np.int32)
-    step = max(1, min(512, _PAIRS_AT_ONCE // len(bank)))  # about 20 bytes a pair
-    for start in range(0, len(bank), step):
-        block = slice(start, min(len(bank), start + step))
-        squares = norms - 2 * (bank[block] @ bank.T)
-        own = np.arange(squares.shape[0])
-        squares[own, start + own] = -np.inf
-        candidates = np.argpartition(squares, count - 1, axis=1)[:, :count]
-        farthest = np.take_along_axis(squares, candidates, axis=1).max(axis=1, keepdims=True)
-        # Partitioning picks any of several rows at the last distance; machines pick differently.
-        for row in np.flatnonzero((squares <= farthest).sum(axis=1) > count):
-            candidates[row] = np.argsort(squares[row], kind="stable")[:count]
-        candidates.sort(axis=1)
-        order = np.argsort(np.take_along_axis(squares, candidates, axis=1), axis=1, kind="stable")
-        nearest[block] = np.take_along_axis(candidates, order, axis=1)
-    return nearest

@@ -15,13 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.artifact_writer import (
-    EXACT_INDEX,
-    Making,
-    new_folder,
-    provenance,
-    write_manifest,
-)
+from patchcore_build.artifact_writer import Making, keep_thumbnails, provenance, write_manifest
 from patchcore_build.banks import Pictures
 from patchcore_build.checked_graphs import CellMaker, export_features, export_shortlist
 from patchcore_build.config import Config, describe_features
@@ -31,13 +25,15 @@ from patchcore_build.device import Device, open_device
 from patchcore_build.features import Network, Storage, mindspore_network
 from patchcore_build.float32_twin import Float32Twin
 from patchcore_build.folds import group_pictures
-from patchcore_build.index_graph import write_bank
 from patchcore_build.learning import Learner, without
 from patchcore_build.normal_pictures import describe_normal
 from patchcore_build.progress import Stopwatch, progress_bar
+from patchcore_build.signing import new_signed_folder
 from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.calibration import Calibration
+from patchcore_runtime.index_graph import write_bank
 from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.new_artifact import EXACT_INDEX
 
 NetworkChooser = Callable[["FitJob", Inputs], tuple[CellMaker, dict[str, str]]]
 
@@ -60,6 +56,7 @@ class FitJob:
     `config.feature_precision` is int8, the category of the data set `test_set` is scored before
     and after quantization, and a loss of AUROC above `LARGEST_LOSS` is refused unless `force`.
     `sign` is the PEM of an ed25519 private key that signs the artifact.
+    `keep_thumbnails` puts small photographs of the training pictures into the artifact.
     """
 
     images: Path | ImageFolder
@@ -75,6 +72,7 @@ class FitJob:
     checkpoints: Path | None = None
     test_set: Path | None = None
     force: bool = False
+    keep_thumbnails: bool = False
     groups: str | None = None
     review: Path | None = None
     drop_suspects: int | Literal["auto"] = 0
@@ -114,7 +112,7 @@ def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitRepo
     """
     clock = Stopwatch()
     with (
-        new_folder(job.output, sign=job.sign) as staging,
+        new_signed_folder(job.output, sign=job.sign) as staging,
         tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
     ):
         report = _build(job, choose_network or _named_network, staging, Path(scratch), clock)
@@ -171,6 +169,8 @@ def _build(
             provenance=made,
             index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
         )
+        if job.keep_thumbnails:
+            keep_thumbnails(staging, lesson.inputs, bank)
         write_manifest(staging, lesson.inputs, calibration, making)
     return FitReport(
         artifact=job.output,

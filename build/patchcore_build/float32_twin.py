@@ -19,13 +19,13 @@ from patchcore_build.config import Config, describe_features
 from patchcore_build.errors import AccuracyError
 from patchcore_build.evaluate import evaluate
 from patchcore_build.features import BATCH, Network, onnx_network
-from patchcore_build.index_graph import write_bank
 from patchcore_build.progress import progress_bar
 from patchcore_build.roi import write_region
 from patchcore_build.training_inputs import Inputs
 from patchcore_runtime.artifact import FEATURES_ONNX, Artifact
 from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut, Tail
 from patchcore_runtime.detector import Detector
+from patchcore_runtime.index_graph import write_bank
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.monitoring import (
     LEVELS,

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from patchcore_build.index_graph import resize_attributes
+from patchcore_runtime.index_graph import resize_attributes
 from patchcore_runtime.manifest import Upsampling
 
 _OPSET = 17

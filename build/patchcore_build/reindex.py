@@ -9,7 +9,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchcore_build.artifact_writer import EXACT_INDEX, new_folder, seal
 from patchcore_build.errors import SearchError
 from patchcore_build.image_folder import list_images
 from patchcore_build.index_quality import Contestant, Quality, pictures_for, run_trial
@@ -21,12 +20,14 @@ from patchcore_build.index_settings import (
     write_index_file,
 )
 from patchcore_build.progress import progress_bar
-from patchcore_build.selftest import rescore_selftest
+from patchcore_build.signing import new_signed_folder
 from patchcore_runtime.artifact import INDEX_FILES, INDEX_ONNX, MANIFEST, SELFTEST_MAP, Artifact
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.index import ExactIndex
 from patchcore_runtime.index_file import open_index_file
 from patchcore_runtime.manifest import Index, IndexKind, Manifest
+from patchcore_runtime.new_artifact import EXACT_INDEX, seal
+from patchcore_runtime.selftest import rescore_selftest
 
 _REMADE = (MANIFEST, SELFTEST_MAP, *INDEX_FILES.values())
 _MENDED_BY = {
@@ -81,7 +82,7 @@ def change_index(job: IndexJob) -> IndexReport:
     """
     source = Artifact.open(job.artifact, verify=False)
     source.verify()
-    with new_folder(job.output, sign=job.sign) as staging:
+    with new_signed_folder(job.output, sign=job.sign) as staging:
         for name in source.files:
             if name not in _REMADE:
                 shutil.copyfile(source.path(name), staging / name)

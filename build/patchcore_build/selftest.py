@@ -4,18 +4,17 @@ photograph + detector -> selftest.png, selftest_input.png, selftest_map.npy and 
 `patchcore-runtime check` runs it on arrival, on the machine that will do the work.
 """
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PICTURE
+from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_PICTURE
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.manifest import FeaturePrecision, Preprocessing, SelfTest
 from patchcore_runtime.preprocess import fit_to_input, read_image
 from patchcore_runtime.region import Region
-from patchcore_runtime.selftest import layer_magnitudes
+from patchcore_runtime.selftest import layer_magnitudes, write_selftest_map
 
 # Relative; other CPUs round differently, other faults are far larger. An activation that rounds to
 # the next of its 256 levels moves more than float32 ever does: the same int8 file with its layers
@@ -49,7 +48,7 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
     pixels, _ = fit_to_input(marked, detector.manifest.preprocess)
     marked.save(folder / SELFTEST_PICTURE)
     Image.fromarray(pixels).save(folder / SELFTEST_INPUT)
-    _write_map(folder, result)
+    write_selftest_map(folder, result)
     tolerance = TOLERANCES[detector.manifest.features.precision]
     return SelfTest(
         score=result.score,
@@ -58,17 +57,6 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
         score_tolerance=tolerance,
         map_tolerance=tolerance,
     )
-
-
-def rescore_selftest(folder: Path, detector: Detector) -> SelfTest:
-    """Store the map and the score that another index gives for the picture that is there."""
-    result = detector.predict(folder / SELFTEST_PICTURE)
-    _write_map(folder, result)
-    return dataclasses.replace(detector.manifest.selftest, score=result.score)
-
-
-def _write_map(folder: Path, result: Result) -> None:
-    np.save(folder / SELFTEST_MAP, result.anomaly_map.astype("<f4"), allow_pickle=False)
 
 
 def _score_marked(

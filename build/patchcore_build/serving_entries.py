@@ -12,8 +12,6 @@ import numpy as np
 
 from patchcore_build.coreset import coreset_size
 from patchcore_build.errors import SearchError
-from patchcore_build.features import nearest_rows
-from patchcore_build.index_graph import write_bank
 from patchcore_build.index_settings import IndexSettings, effort_of, resolve, write_index_file
 from patchcore_build.progress import progress_bar
 from patchcore_runtime.artifact import (
@@ -26,8 +24,10 @@ from patchcore_runtime.artifact import (
 from patchcore_runtime.errors import ProviderError
 from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.index_file import open_index_file
+from patchcore_runtime.index_graph import write_bank
 from patchcore_runtime.manifest import IndexKind
 from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.neighbours import nearest_rows
 
 _SHARES = (0.5, 0.25, 0.1)  # of the bank's rows
 

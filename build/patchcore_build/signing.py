@@ -4,13 +4,15 @@ private key (PEM) + artifact folder -> SHA256SUMS.sig in it. The same key and su
 bytes (RFC 8032). artifacts/FORMAT.md, section Signature, says what it proves.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_build.errors import OutputError
 from patchcore_build.whole_file import write_whole
 from patchcore_runtime.artifact import SHA256SUMS, SIGNATURE, Artifact
-from patchcore_runtime.errors import SignatureError
+from patchcore_runtime.errors import OutputError, SignatureError
+from patchcore_runtime.new_artifact import new_folder
 from patchcore_runtime.signature import import_cryptography, key_refusals, read_key_file
 
 if TYPE_CHECKING:
@@ -36,6 +38,25 @@ class Signer:
     def signature_of(self, folder: Path) -> bytes:
         """What SHA256SUMS.sig must hold beside the SHA256SUMS that is there."""
         return self._key.sign((folder / SHA256SUMS).read_bytes())
+
+
+@contextmanager
+def new_signed_folder(target: Path, *, sign: Path | None) -> Iterator[Path]:
+    """`new_folder`, signed before it is put into place where there is a key.
+
+    Args:
+        target: The folder to make.
+        sign: PEM of the private key that signs what the block has sealed; read before it begins.
+
+    Raises:
+        SignatureError: see `Signer`.
+        OutputError: see `new_folder`.
+    """
+    signer = Signer(sign) if sign is not None else None
+    with new_folder(target) as staging:
+        yield staging
+        if signer is not None:
+            (staging / SIGNATURE).write_bytes(signer.signature_of(staging))
 
 
 def sign_artifact(folder: Path, key: Path) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest import IndexKind, Manifest, parse_manifest
@@ -16,6 +17,9 @@ from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.region import Region, stored_region
 from patchcore_runtime.regular_file import open_regular
 from patchcore_runtime.signature import check_signature
+
+if TYPE_CHECKING:
+    from patchcore_runtime.thumbnails import Thumbnail
 
 MANIFEST = "manifest.json"
 FEATURES_ONNX = "features.onnx"
@@ -25,6 +29,7 @@ INDEX_MINDIR = "index.mindir"
 INDEX_HNSW = "index.hnsw"
 INDEX_FAISS = "index.faiss"
 ROI = "roi.png"
+THUMBNAILS = "thumbnails.bin"
 MEMORY_BANK = "memory_bank.bin"
 SELFTEST_PICTURE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
@@ -35,7 +40,7 @@ SIGNATURE = "SHA256SUMS.sig"  # optional, of SHA256SUMS
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
 # The manifest says which of them are there.
-OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS, ROI)
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS, ROI, THUMBNAILS)
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
 # What a kind of index has beside index.onnx; `exact` has nothing.
 INDEX_FILES: dict[IndexKind, str] = {
@@ -142,6 +147,20 @@ class Artifact:
             return None
         return stored_region(self.path(ROI), self.manifest.preprocess)
 
+    @cached_property
+    def thumbnails(self) -> "tuple[Thumbnail, ...]":
+        """One for each training image, checked against SHA256SUMS; none where none were kept.
+
+        Raises:
+            ArtifactError: thumbnails.bin is missing, altered, or not what the manifest says.
+        """
+        from patchcore_runtime.thumbnails import read_thumbnails
+
+        if self.manifest.training.thumbnails == "none":
+            return ()
+        self.verify((THUMBNAILS,))
+        return read_thumbnails(self.path(THUMBNAILS), len(self.manifest.training.images))
+
     def verify(self, names: Sequence[str] | None = None) -> None:
         """Compare files with SHA256SUMS; all of the artifact's where none are named.
 
@@ -203,6 +222,7 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
         INDEX_HNSW: INDEX_FILES.get(manifest.index.kind) == INDEX_HNSW,
         INDEX_FAISS: INDEX_FILES.get(manifest.index.kind) == INDEX_FAISS,
         ROI: manifest.region.kind == "mask",
+        THUMBNAILS: manifest.training.thumbnails == "jpeg",
     }
     there = (name for name in OPTIONAL_FILES if optional[name])
     return (*RUNTIME_FILES, *SELFTEST_FILES, *there)

@@ -13,6 +13,14 @@ from typing import Any, get_args
 
 from patchcore_runtime import __version__
 from patchcore_runtime.artifact import Artifact
+from patchcore_runtime.cli_learn import (
+    FORGET_SUMMARY,
+    LEARN_SUMMARY,
+    add_forget_options,
+    add_learn_options,
+    run_forget,
+    run_learn,
+)
 from patchcore_runtime.cli_monitor import add_monitor_options, monitor
 from patchcore_runtime.cli_score import add_score_options, score_pictures
 from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
@@ -27,10 +35,13 @@ _EXAMPLES = """examples:
   patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
   patchcore-runtime score artifacts/bottle photos/ --search exact
   patchcore-runtime score artifacts/bottle photos/ --roi mask.png
+  patchcore-runtime score artifacts/bottle photo.png --explain why/ --regions
   patchcore-runtime score artifacts/bottle photos/ --target-fpr 0.001
   patchcore-runtime check artifacts/bottle --public-key vendor.pem
   patchcore-runtime monitor artifacts/bottle photos/ --state bottle.monitor
   patchcore-runtime info artifacts/bottle
+  patchcore-runtime learn artifacts/bottle refused_but_good/ --output artifacts/bottle2
+  patchcore-runtime forget artifacts/bottle2 --image learned/photo.png --output artifacts/bottle3
 """
 
 
@@ -57,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_session_options(check)
     info = _command(commands, "info", _info, "what it is, how it was made, its thresholds")
     info.add_argument("--json", action="store_true", help="print the whole manifest")
+    add_learn_options(_command(commands, "learn", run_learn, LEARN_SUMMARY))
+    add_forget_options(_command(commands, "forget", run_forget, FORGET_SUMMARY))
     return parser
 
 

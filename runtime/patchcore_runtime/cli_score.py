@@ -7,7 +7,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import Any, TextIO
 
 from PIL import Image
 
+from patchcore_runtime.cli_explain import add_explain_options, explain_row, sheet_path
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.ordered_work import work_in_order, workers_for
-from patchcore_runtime.preprocess import SUFFIXES, read_image
+from patchcore_runtime.picture_list import list_pictures
+from patchcore_runtime.preprocess import read_image
 from patchcore_runtime.session import usable_cores
 
 
@@ -32,6 +34,7 @@ def add_score_options(command: argparse.ArgumentParser) -> None:
         "--csv", metavar="FILE", type=Path, help="write the scores as a table, too"
     )
     add_verdict_options(command)
+    add_explain_options(command)
 
 
 def add_verdict_options(command: argparse.ArgumentParser) -> None:
@@ -56,17 +59,28 @@ def score_pictures(arguments: argparse.Namespace, _parser: argparse.ArgumentPars
     """Print a line for each picture; returns the exit code."""
     pictures = list(list_pictures(arguments.images))
     if arguments.maps is not None:
-        _refuse_shared_maps(pictures, arguments.maps)
+        _refuse_shared(pictures, partial(_map_path, arguments.maps), "heat map")
+    if arguments.explain is not None:
+        _refuse_shared(pictures, partial(sheet_path, arguments.explain), "sheet")
     rows: list[dict[str, Any]] = []
     detector, workers = open_detector(arguments, len(pictures))
-    score = partial(score_one, detector, arguments.maps)
-    for scored in work_in_order(score, pictures, workers=workers):
-        rows.append(scored.row)
-        print_row(scored.row)
+    score = partial(_score_and_explain, detector, arguments)
+    for row in work_in_order(score, pictures, workers=workers):
+        rows.append(row)
+        print_row(row)
     if arguments.csv:
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:
             _write_csv(file, rows)
     return 1 if any("error" in row for row in rows) else 0
+
+
+def _score_and_explain(
+    detector: Detector, arguments: argparse.Namespace, picture: tuple[Path, str]
+) -> dict[str, Any]:
+    scored = score_one(detector, arguments.maps, picture)
+    if scored.image is None or scored.result is None:
+        return scored.row
+    return scored.row | explain_row(arguments, detector, scored.image, scored.result, picture[1])
 
 
 def open_detector(arguments: argparse.Namespace, pictures: int) -> tuple[Detector, int]:
@@ -95,9 +109,10 @@ def print_row(row: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """The line of one picture, and what it was made of; no result for what cannot be read."""
+    """The line of one picture, and what it was made of; nothing for what cannot be read."""
 
     row: dict[str, Any]
+    image: Image.Image | None = None
     result: Result | None = None
 
 
@@ -132,7 +147,7 @@ def score_one(
         target = _map_path(maps, name)
         _write_heatmap(detector, image, result, target)
         row["map"] = str(target)
-    return Scored(row=row, result=result)
+    return Scored(row=row, image=image, result=result)
 
 
 def _write_heatmap(detector: Detector, image: Image.Image, result: Result, target: Path) -> None:
@@ -147,30 +162,15 @@ def _write_heatmap(detector: Detector, image: Image.Image, result: Result, targe
     save_heatmap(target, photograph, result.map_on(image), detector.heatmap_scale, title=title)
 
 
-def list_pictures(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Each picture and the name its heat map gets below --maps."""
-    for source in sources:
-        if not source.is_dir():
-            yield source, source.name
-            continue
-        found = sorted(
-            path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
-        if not found:
-            raise ImageError(
-                f"{source}: expected pictures ({', '.join(sorted(SUFFIXES))}), got none"
-            )
-        for path in found:
-            yield path, path.relative_to(source).as_posix()
-
-
-def _refuse_shared_maps(pictures: Sequence[tuple[Path, str]], maps: Path) -> None:
+def _refuse_shared(
+    pictures: Sequence[tuple[Path, str]], target: Callable[[str], Path], what: str
+) -> None:
     seen: set[str] = set()
     for _, name in pictures:
         if name in seen:
             raise ImageError(
-                f"{_map_path(maps, name)}: two pictures would get this heat map; "
-                "score their common folder, or one after the other with two --maps"
+                f"{target(name)}: two pictures would get this {what}; "
+                "score their common folder, or one after the other with two folders"
             )
         seen.add(name)
 

@@ -4,6 +4,7 @@ preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchcore_runtime.anomaly_regions import AnomalyRegion, find_regions
 from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
+from patchcore_runtime.explanation import PatchEvidence, explain_patches
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.manifest import Manifest
@@ -82,6 +85,18 @@ class Result:
                 f"image: expected {place.photo_width} x {place.photo_height} px as scored, "
                 f"got {size[0]} x {size[1]}"
             )
+        return self._map_on_photograph()
+
+    def regions(self) -> tuple[AnomalyRegion, ...]:
+        """Connected areas of the photograph above the pixel threshold, the highest peak first.
+
+        Pixels, boxes and contours are those of `map_on`, whose contour the heat maps show.
+        """
+        return find_regions(self._map_on_photograph(), self.pixel_threshold)
+
+    def _map_on_photograph(self) -> NDArray[np.float32]:
+        place = self.placement
+        size = (place.photo_width, place.photo_height)
         resized = np.zeros((place.resized_height, place.resized_width), np.float32)
         height, width = self.anomaly_map.shape
         resized[place.top : place.top + height, place.left : place.left + width] = self.anomaly_map
@@ -105,7 +120,7 @@ class Detector:
         bank = artifact.memory_bank  # refused before the large files are opened
         self.region = _open_region(artifact, roi)
         size, tile = artifact.manifest.preprocess, artifact.manifest.tiling
-        self._grid = TileGrid(tile, size.height, size.width)
+        self.grid = TileGrid(tile, size.height, size.width)
         network = artifact.path(FEATURES_ONNX)
         check_no_references(network)
         self._features = open_session(network, threads=threads, providers=providers)
@@ -117,7 +132,7 @@ class Detector:
             _open_index(artifact, search, threads, providers),
             artifact.manifest.features,
             artifact.manifest.scoring,
-            grid=self._grid,
+            grid=self.grid,
             region=self.region,
         )
 
@@ -169,6 +184,31 @@ class Detector:
         artifact = dataclasses.replace(artifact, manifest=asked)
         return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
 
+    def explain(self, result: Result, *, top: int = 5) -> tuple[PatchEvidence, ...]:
+        """Say why a picture scored as it did: its strangest patches and their nearest normal ones.
+
+        A method of the detector, because a result is the numbers of one picture and stays one:
+        names, places and thumbnails of the training images belong to the artifact.
+
+        Args:
+            result: Of this detector.
+            top: Patches wanted, at least 1.
+
+        Raises:
+            ArtifactError: the bank names training images that the manifest has not, or
+                thumbnails.bin is damaged.
+        """
+        squared = self.manifest.scoring.image_score == "modelzoo"  # its maps' unit
+        return explain_patches(
+            self.artifact,
+            result.patch_distances,
+            result.nearest_rows,
+            result.placement,
+            counts=None if self.region is None else self.region.patches,
+            threshold=math.sqrt(result.pixel_threshold) if squared else result.pixel_threshold,
+            top=top,
+        )
+
     @property
     def manifest(self) -> Manifest:
         """What the artifact says of itself, with the thresholds asked for at load."""
@@ -217,7 +257,7 @@ class Detector:
         return np.concatenate(layers2), np.concatenate(layers3)
 
     def _tile_features(self, pixels: NDArray[np.uint8]) -> Iterator[Layers]:
-        for tile in self._grid.cut(pixels):
+        for tile in self.grid.cut(pixels):
             yield self._features.run(["layer2", "layer3"], {"images": tile[None]})
 
     def predict_input(
@@ -239,6 +279,15 @@ class Detector:
     ) -> Result:
         """Score one picture's `features`; the part of `predict` after the network."""
         return self._result(self._scorer.score(layer2, layer3), placement)
+
+    def tile_distances(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Distance of every patch in one picture's `features` to the bank, (T, h, w).
+
+        0 outside of the region. Where tiles overlap, each tile has its own view of a patch.
+        """
+        return self._scorer.tile_distances(layer2, layer3)
 
     def _result(self, scores: PatchScores, placement: Placement) -> Result:
         calibration = self.manifest.calibration

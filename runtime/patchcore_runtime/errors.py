@@ -6,7 +6,9 @@
     ├── ImageError       a picture cannot be read or does not fit the artifact
     ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
     ├── ThresholdError   a threshold or false-alarm rate the artifact cannot give
-    └── MonitorError     a monitor's settings or state file, or an artifact of too few pictures
+    ├── MonitorError     a monitor's settings or state file, or an artifact of too few pictures
+    ├── EditError        an edit of a memory bank would bring nothing, or breaks what it promises
+    └── OutputError      the result cannot be written where it was asked for
 
 Messages are one line: where, what was expected, what came, what to do.
 `patchcore_build.errors` adds the errors of the workshop under the same root.
@@ -39,3 +41,11 @@ class ThresholdError(PatchCoreError):
 
 class MonitorError(PatchCoreError):
     """A monitor's settings or state file, or an artifact of too few pictures for one."""
+
+
+class EditError(PatchCoreError):
+    """An edit of a memory bank would bring nothing, or breaks what it promises."""
+
+
+class OutputError(PatchCoreError):
+    """The result cannot be written where it was asked for."""

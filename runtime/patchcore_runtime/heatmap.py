@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["HeatmapScale", "colorize", "overlay", "save_heatmap", "with_legend"]
+__all__ = [
+    "HeatmapScale",
+    "colorize",
+    "overlay",
+    "save_heatmap",
+    "save_png",
+    "shorten",
+    "text_font",
+    "with_legend",
+]
 
 _PHOTO_DIM = 0.7  # the grey photograph stays darker than the contour and the hottest colours
 _HEAT_OPACITY = 0.85  # at `high`; the photograph shimmers through even there
@@ -131,7 +140,7 @@ def with_legend(
     _check_picture(picture)
     height, width = picture.shape[:2]
     font_px = max(_SMALLEST_FONT_PX, round(math.sqrt(height * width) / 32))
-    font = _font(font_px)
+    font = text_font(font_px)
     labels = _labels(scale)
     margin, bar_height = font_px, max(height, 7 * font_px)
     top = margin + (2 * font_px if title.strip() else 0)
@@ -143,7 +152,7 @@ def with_legend(
     canvas = Image.new("RGB", size, _PAPER_RGB)
     canvas.paste(Image.fromarray(picture), (margin, top))
     draw = ImageDraw.Draw(canvas)
-    line = _shorten(" ".join(title.splitlines()), font, size[0] - 2 * margin)
+    line = shorten(" ".join(title.splitlines()), font, size[0] - 2 * margin)
     draw.text((margin, margin // 2 + font_px // 2), line, fill=_INK_RGB, font=font, anchor="lt")
     _draw_bar(canvas, scale, (bar_left, top), (font_px, bar_height))
     spots = _spread(_fractions_from_top(scale), bar_height, font_px)
@@ -180,12 +189,20 @@ def save_heatmap(
     heated = overlay(image, anomaly_map, scale)
     gap_px = max(2, image.shape[1] // 50)
     gap = np.full((image.shape[0], gap_px, 3), _PAPER_RGB, dtype=np.uint8)
-    framed = with_legend(np.hstack([image, gap, heated]), scale, title=title)
+    save_png(path, with_legend(np.hstack([image, gap, heated]), scale, title=title))
+
+
+def save_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write one picture, RGB (H, W, 3); whole or not at all, replacing an older one.
+
+    Raises:
+        OSError: The folder is missing or cannot be written.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: expected an existing folder, found none; create it first")
     unfinished = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex}.part")
     try:
-        Image.fromarray(framed).save(unfinished, format="PNG")
+        Image.fromarray(picture).save(unfinished, format="PNG")
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -273,7 +290,7 @@ def _oklch_to_linear_srgb(
     return np.asarray(cone_roots**3 @ to_rgb.T, dtype=np.float64)
 
 
-def _font(font_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def text_font(font_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's built-in font, so the same picture comes out on every machine."""
     return ImageFont.load_default(size=font_px)
 
@@ -298,7 +315,7 @@ def _spread(fractions: list[float], bar_height: int, font_px: int) -> list[int]:
     return [first, min(max(middle, first + apart), last - apart), last]
 
 
-def _shorten(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
+def shorten(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
     """Cut `line` so that it fits into `width_px`."""
     if font.getlength(line) <= width_px:
         return line

@@ -26,6 +26,7 @@ IndexKind = Literal["exact", "hnsw", "faiss-flat", "faiss-hnsw", "faiss-ivfpq"]
 FeaturePrecision = Literal["float32", "int8"]
 BankPrecision = Literal["float32", "float16"]
 RegionKind = Literal["whole", "mask"]
+Thumbnails = Literal["none", "jpeg"]
 
 MAX_SIDE_PX = 8192
 
@@ -173,6 +174,7 @@ class Training:
     skipped: tuple[str, ...]
     dropped: tuple[str, ...]
     digest: str
+    thumbnails: Thumbnails  # of the images, in thumbnails.bin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class MemoryBank:
         """M, C2, C3 and K, as the file's header has them."""
         return self.rows, *self.channels, self.neighbours.shape[1]
 
-    def whole_rows(self, rows: slice) -> NDArray[np.float32]:
+    def whole_rows(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Some rows as the vectors (n, D) that libraries take, in float32."""
         whole = np.concatenate([self.layer2[rows], self.layer3[rows]], axis=1)
         return whole.astype(np.float32, copy=False)

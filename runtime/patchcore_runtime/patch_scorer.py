@@ -122,6 +122,19 @@ class PatchScorer:
             rows=rows,
         )
 
+    def tile_distances(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Distance of every patch of every tile to the bank, (T, h, w); 0 outside of the region.
+
+        Where tiles overlap, each has its own view of a patch; `PatchScores.distances` blends them.
+        """
+        views = zip(layer2[:, None], layer3[:, None], strict=True)
+        distances = np.concatenate([self._index.nearest(*view)[0] for view in views])
+        if self._region is None:
+            return distances
+        return np.where(self._grid.pieces(self._region.patches), distances, np.float32(0))
+
     def _higher(
         self,
         peak: _Peak,

@@ -132,26 +132,31 @@ def fit_to_input(
 ) -> tuple[NDArray[np.uint8], Placement]:
     """Resize and crop a decoded RGB picture; the second half of `preprocess`."""
     width, height = image.size
-    resized_height, resized_width = resized_size(height, width, settings)
+    place = place_input(height, width, settings)
+    resized_height, resized_width = place.resized_height, place.resized_width
     if max(resized_height, resized_width) ** 2 > MAX_PIXELS * 4:
         raise ImageError(f"image: {width} x {height} px is too elongated to resize")
-    top = (resized_height - settings.height) // 2
-    left = (resized_width - settings.width) // 2
     resample = _FILTERS[settings.filter]
     # The width first, as the format says: Pillow 13 alone takes the height first where that is less
     # work, which rounds differently. A side that keeps its length costs nothing.
     wide = image.resize((resized_width, height), resample)
     resized = wide.resize((resized_width, resized_height), resample)
-    pixels = np.asarray(resized)[top : top + settings.height, left : left + settings.width]
-    placement = Placement(
+    rows = slice(place.top, place.top + settings.height)
+    columns = slice(place.left, place.left + settings.width)
+    return np.ascontiguousarray(np.asarray(resized)[rows, columns]), place
+
+
+def place_input(height: int, width: int, settings: Preprocessing) -> Placement:
+    """Where the input lies on a photograph of that size, as shown."""
+    resized_height, resized_width = resized_size(height, width, settings)
+    return Placement(
         photo_height=height,
         photo_width=width,
         resized_height=resized_height,
         resized_width=resized_width,
-        top=top,
-        left=left,
+        top=(resized_height - settings.height) // 2,
+        left=(resized_width - settings.width) // 2,
     )
-    return np.ascontiguousarray(pixels), placement
 
 
 def resized_size(height: int, width: int, settings: Preprocessing) -> tuple[int, int]:

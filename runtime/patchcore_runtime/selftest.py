@@ -4,6 +4,7 @@ Artifact -> list of steps with the largest difference of each. Preprocessing mus
 byte; features, map and score within the manifest's relative tolerances.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PICTURE, Artifact
-from patchcore_runtime.detector import Detector, Search
+from patchcore_runtime.detector import Detector, Result, Search
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.manifest import SelfTest
 from patchcore_runtime.preprocess import preprocess, read_image
 from patchcore_runtime.regular_file import open_regular
 from patchcore_runtime.session import CPU
@@ -94,6 +96,22 @@ def layer_magnitudes(
     levels = [np.abs(layer).astype(np.float64) for layer in (layer2, layer3)]
     (mean2, most2), (mean3, most3) = ((float(level.mean()), float(level.max())) for level in levels)
     return mean2, most2, mean3, most3
+
+
+def rescore_selftest(folder: Path, detector: Detector) -> SelfTest:
+    """Store the map and the score that another bank or index gives for the picture that is there.
+
+    Returns:
+        The manifest's entry; the map goes to `folder`.
+    """
+    result = detector.predict(folder / SELFTEST_PICTURE)
+    write_selftest_map(folder, result)
+    return dataclasses.replace(detector.manifest.selftest, score=result.score)
+
+
+def write_selftest_map(folder: Path, result: Result) -> None:
+    """Write the map that a reader's check must give."""
+    np.save(folder / SELFTEST_MAP, result.anomaly_map.astype("<f4"), allow_pickle=False)
 
 
 def _read_map(path: Path) -> NDArray[np.float32]:

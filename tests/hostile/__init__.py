@@ -127,6 +127,7 @@ OUT_OF_RANGE = [
     ("selftest.map_tolerance", 0),
     ("selftest.map_tolerance", 0.2),
     ("training.images", ["000.png", 1]),
+    ("training.thumbnails", "png"),
 ]
 VERSIONS = (0, 99, -1, "1", True, None, 1.5, [1], 10**30)
 # A refusal may name what the field has to fit to.

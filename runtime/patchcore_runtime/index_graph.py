@@ -6,17 +6,19 @@ and mapped into memory. With U the upsampling of layer3, q·m = q2·m2 + U(q3·m
 row maximises q·m - |m|²/2. Rows are taken in blocks, so that no (P, M) matrix exists. Patches are
 rows and bank rows are columns of every product: the winner is sought and layer3's products are
 upsampled along contiguous memory, a fifth to a third faster than the other way round.
+
+The graph depends on M, for its blocks of rows and their places in the file. It is written by
+onnx_file.py, so that a line PC can write it anew when it has changed the bank.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
 
+from patchcore_runtime import onnx_file
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.manifest import Features, LayerShape, Upsampling
 from patchcore_runtime.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
@@ -42,8 +44,7 @@ def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None
         features: Shapes of the two layers and how layer3 is brought to layer2's grid.
         bank: Where the arrays stand in that file.
     """
-    model = _IndexGraph(features, {section.name: section for section in bank}).build()
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(_IndexGraph(features, {section.name: section for section in bank}).build())
 
 
 def resize_attributes(upsampling: Upsampling) -> dict[str, str]:
@@ -61,10 +62,10 @@ def resize_attributes(upsampling: Upsampling) -> dict[str, str]:
 class _IndexGraph:
     features: Features
     bank: dict[str, Section]
-    nodes: list[Any] = field(default_factory=list)
-    constants: list[Any] = field(default_factory=list)
+    nodes: list[bytes] = field(default_factory=list)
+    constants: dict[str, bytes] = field(default_factory=dict)
 
-    def build(self) -> Any:
+    def build(self) -> bytes:
         layer2, layer3 = self.features.layer2, self.features.layer3
         grid = [layer2.height, layer2.width]
         self._constant("grid2", np.array([-1, *grid], np.int64))
@@ -75,19 +76,18 @@ class _IndexGraph:
         best = self._best_rows()
         self._distances(best)
         self._node("Reshape", [best, "grid2"], "rows")
-        graph = helper.make_graph(
-            self.nodes,
+        graph = onnx_file.graph(
             "patchcore_exact_index",
-            [
+            nodes=self.nodes,
+            tensors=list(self.constants.values()),
+            inputs=[
                 _value("layer2", [layer2.channels, *grid]),
                 _value("layer3", [layer3.channels, layer3.height, layer3.width]),
             ],
-            [_value("distances", grid), _value("rows", grid, TensorProto.INT64)],
-            self.constants,
+            outputs=[_value("distances", grid), _value("rows", grid, onnx_file.INT64)],
         )
-        opset = helper.make_opsetid("", _OPSET)
-        return helper.make_model(
-            graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="patchcore-build"
+        return onnx_file.model(
+            graph, opset=_OPSET, ir_version=_IR_VERSION, producer="patchcore-build"
         )
 
     def _patches(self, layer: str, shape: LayerShape) -> None:
@@ -124,7 +124,7 @@ class _IndexGraph:
         fine = self._upsample(coarse, stop - start, f"fine_{name}")
         score = self._node("Gemm", ["q2", rows2, fine], f"score_{name}", transB=1)
         outputs = [f"largest_{name}", f"winner_{name}"]
-        top = helper.make_node("TopK", [score, "one"], outputs, f"top_{name}", axis=1)
+        top = onnx_file.node("TopK", [score, "one"], outputs, f"top_{name}", axis=1)
         self.nodes.append(top)  # of equal ones the first
         return outputs[0], self._node("Add", [outputs[1], offset], f"row_{name}")
 
@@ -153,7 +153,7 @@ class _IndexGraph:
         self._node("Gather", [bank, winners], picked, axis=0)
         if not is_half:
             return picked
-        return self._node("Cast", [picked], f"{layer}_nearest", to=TensorProto.FLOAT)
+        return self._node("Cast", [picked], f"{layer}_nearest", to=onnx_file.FLOAT)
 
     def _upsample(self, source: str, width: int, target: str) -> str:
         """U on rows of any width: (B·P/4, width) -> (B·P, width)."""
@@ -167,13 +167,14 @@ class _IndexGraph:
         fine = self._node("Resize", [coarse, "", "twice"], f"{target}_grid", **mode)
         return self._node("Reshape", [fine, self._constant(f"flat_of_{width}", flat)], target)
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+    def _node(
+        self, kind: str, inputs: list[str], output: str, **attributes: onnx_file.Attribute
+    ) -> str:
+        self.nodes.append(onnx_file.node(kind, inputs, [output], output, **attributes))
         return output
 
-    def _constant(self, name: str, value: Any) -> str:
-        if all(constant.name != name for constant in self.constants):
-            self.constants.append(numpy_helper.from_array(value, name))
+    def _constant(self, name: str, value: NDArray[np.generic]) -> str:
+        self.constants.setdefault(name, onnx_file.tensor(name, value))
         return name
 
     def _rows(self, layer: str, start: int, stop: int, name: str) -> str:
@@ -181,7 +182,7 @@ class _IndexGraph:
         stored, is_half = self._stored_rows(layer, start, stop, name)
         if not is_half:
             return stored
-        return self._node("Cast", [stored], name, to=TensorProto.FLOAT)
+        return self._node("Cast", [stored], name, to=onnx_file.FLOAT)
 
     def _stored_rows(self, layer: str, start: int, stop: int, name: str) -> tuple[str, bool]:
         """Rows start..stop as external data, as they are stored; whether that is float16."""
@@ -189,20 +190,12 @@ class _IndexGraph:
         row_bytes = section.size // section.shape[0]
         is_half = section.dtype == "<f2"
         stored = f"{name}_half" if is_half else name
-        kind = TensorProto.FLOAT16 if is_half else TensorProto.FLOAT
-        tensor = onnx.TensorProto(name=stored, data_type=kind)
-        tensor.dims.extend((stop - start, *section.shape[1:]))
-        tensor.data_location = TensorProto.EXTERNAL
-        place = {
-            "location": MEMORY_BANK,
-            "offset": section.offset + start * row_bytes,
-            "length": (stop - start) * row_bytes,
-        }
-        for key, value in place.items():
-            tensor.external_data.add(key=key, value=str(value))
-        self.constants.append(tensor)
+        place = (MEMORY_BANK, section.offset + start * row_bytes, (stop - start) * row_bytes)
+        self.constants[stored] = onnx_file.external_tensor(
+            stored, section.dtype, (stop - start, *section.shape[1:]), place
+        )
         return stored, is_half
 
 
-def _value(name: str, shape: list[int], kind: int = TensorProto.FLOAT) -> Any:
-    return helper.make_tensor_value_info(name, kind, ["B", *shape])
+def _value(name: str, shape: list[int], kind: int = onnx_file.FLOAT) -> bytes:
+    return onnx_file.value(name, kind, ["B", *shape])

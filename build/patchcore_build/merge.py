@@ -1,0 +1,199 @@
+"""Two artifacts of the same network and input -> one whose bank knows the pictures of both.
+
+For one part made on two lines, or learned on two: the union of the rows is normal. Nearest
+distances only shrink, so the larger of the two thresholds keeps the false alarms of both kinds
+where they were; between the two, small defects of the stricter artifact may pass.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build import __version__
+from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, ROI, Artifact, file_digest
+from patchcore_runtime.bank_edit import (
+    Edit,
+    artifact_digest,
+    chained_digest,
+    dropped_files,
+    edited,
+    open_source,
+    squared_lengths,
+)
+from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut
+from patchcore_runtime.errors import EditError
+from patchcore_runtime.manifest import Training
+from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.neighbours import nearest_rows
+from patchcore_runtime.thumbnails import Thumbnail
+
+_SAME = ("preprocess", "region", "tiling", "features", "scoring")  # of the manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeReport:
+    """What was joined."""
+
+    artifact: Path
+    images: tuple[int, int]  # of the first and the second artifact
+    rows: tuple[int, int]
+    image_threshold: float
+    pixel_threshold: float
+    dropped: tuple[str, ...]  # files of the first artifact that the new one has not
+
+
+def merge(first: Path, second: Path, output: Path, *, threads: int | None = None) -> MergeReport:
+    """Write a new artifact with the rows of both; the two are only read.
+
+    Args:
+        first: Gives network, self-test and the first rows.
+        second: Gives the rows behind them.
+        output: The folder to make.
+        threads: Threads of one operator; `None` takes the cores this process may use.
+
+    Raises:
+        ArtifactError: one of them is damaged.
+        EditError: they differ in what makes or compares features, or name an image alike.
+        OutputError: the output exists or cannot be written; nothing is left behind.
+    """
+    one, other = open_source(first), open_source(second)
+    _refuse_different(one, other)
+    calibration = _larger(one.manifest.calibration, other.manifest.calibration)
+    counts = len(one.manifest.training.images), len(other.manifest.training.images)
+    edit = Edit(
+        bank=_union(one.memory_bank, other.memory_bank, images=counts[0]),
+        training=_training(one, other),
+        calibration=calibration,
+        facts=_facts(one, other),
+        thumbnails=_thumbnails(one, other),
+    )
+    with edited(one, output, edit, threads):
+        pass
+    return MergeReport(
+        artifact=output,
+        images=counts,
+        rows=(one.memory_bank.rows, other.memory_bank.rows),
+        image_threshold=calibration.image_threshold,
+        pixel_threshold=calibration.pixel_threshold,
+        dropped=tuple(dropped_files(one)),
+    )
+
+
+def _refuse_different(first: Artifact, second: Artifact) -> None:
+    for name in _SAME:
+        ours, theirs = (getattr(one.manifest, name) for one in (first, second))
+        if ours != theirs:
+            fields = (field.name for field in dataclasses.fields(ours))
+            other = [field for field in fields if getattr(ours, field) != getattr(theirs, field)]
+            raise EditError(
+                f"{second.folder}: {name}.{other[0]}: expected {getattr(ours, other[0])}, as in "
+                f"{first.folder}, got {getattr(theirs, other[0])}; fit both with the same settings"
+            )
+    if first.memory_bank.precision != second.memory_bank.precision:
+        raise EditError(
+            f"{second.folder}: memory_bank.precision: expected {first.memory_bank.precision}, as "
+            f"in {first.folder}, got {second.memory_bank.precision}; fit both alike"
+        )
+    shared = {FEATURES_ONNX: "network", FEATURES_MINDIR: "network", ROI: "region of interest"}
+    for name, what in shared.items():
+        if name not in first.files:
+            continue
+        if file_digest(first.path(name)) != file_digest(second.path(name)):
+            raise EditError(
+                f"{second.path(name)}: expected the bytes of {first.path(name)}, got another "
+                f"{what}; fit both alike"
+            )
+
+
+def _union(first: MemoryBank, second: MemoryBank, *, images: int) -> MemoryBank:
+    """Rows of the first, then of the second, whose images are numbered on from `images`."""
+    whole = np.concatenate([first.whole_rows(slice(None)), second.whole_rows(slice(None))])
+    norms = squared_lengths(whole)
+    moved = second.origins + np.array([images, 0, 0], np.int32)
+    count = max(first.neighbours.shape[1], second.neighbours.shape[1])
+    return MemoryBank(
+        layer2=_joined(first.layer2, second.layer2),
+        layer3=_joined(first.layer3, second.layer3),
+        norms=norms,
+        origins=np.concatenate([first.origins, moved]),
+        neighbours=nearest_rows(whole, norms, count),
+    )
+
+
+def _joined(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.concatenate([first, second])
+
+
+def _training(first: Artifact, second: Artifact) -> Training:
+    ours, theirs = first.manifest.training, second.manifest.training
+    shared = sorted(set(ours.images) & set(theirs.images))
+    prefix = f"{second.folder.resolve().name}/"
+    if shared and not set(ours.images) & {prefix + name for name in theirs.images}:
+        names = tuple(prefix + name for name in theirs.images)
+    elif shared:
+        raise EditError(
+            f"{second.folder}: both artifacts have a training image {shared[0]}, and {prefix} is "
+            "taken as well; rename the second artifact's folder"
+        )
+    else:
+        names = theirs.images
+    return dataclasses.replace(
+        ours,
+        images=(*ours.images, *names),
+        skipped=(*ours.skipped, *theirs.skipped),
+        digest=chained_digest(ours.digest, [f"{theirs.digest}  merged"]),
+    )
+
+
+def _larger(first: Calibration, second: Calibration) -> Calibration:
+    """The larger of each threshold, with held-out scores that are no smaller than either's.
+
+    A good picture of either kind scores at most what it scored against its own bank, so its
+    false-alarm rate stays within the target.
+    """
+    upper, lower = sorted((first, second), key=lambda one: -one.image_threshold)
+    strict = max((first, second), key=lambda one: one.pixel_threshold)
+    low = max(first.heatmap.low, second.heatmap.low)
+    return dataclasses.replace(
+        upper,
+        method=f"{upper.method}; merged: the larger of both thresholds",
+        target_fpr=max(first.target_fpr, second.target_fpr),
+        pixel_threshold=strict.pixel_threshold,
+        pixel_interval=strict.pixel_interval,
+        heatmap=HeatmapRange(low=low, high=2 * strict.pixel_threshold - low),
+        image_scores=_larger_scores(upper, lower, "image_scores", upper.image_scores),
+        map_maxima=_larger_scores(upper, lower, "map_maxima", strict.map_maxima),
+    )
+
+
+def _larger_scores(kept: Calibration, other: Calibration, name: str, far: HeldOut) -> HeldOut:
+    """At each stored rank the larger score of both; beyond them the tail of `far`."""
+    ours, theirs = getattr(kept, name), getattr(other, name)
+    # The other's order statistic for the same rate: rank r of n is rank r·(m + 1)/(n + 1) of m.
+    wanted = np.ceil(np.array(kept.ranks) * (other.images + 1) / (kept.images + 1) - 1e-9)
+    place = np.searchsorted(other.ranks, wanted).clip(max=len(other.ranks) - 1)
+    values = np.maximum(ours.values, np.array(theirs.values)[place])
+    return dataclasses.replace(far, values=tuple(float(value) for value in values))
+
+
+def _thumbnails(first: Artifact, second: Artifact) -> list[Thumbnail] | None:
+    if not first.thumbnails and not second.thumbnails:
+        return None
+    pictures: list[Thumbnail] = []
+    for one in (first, second):
+        pictures += one.thumbnails or [Thumbnail()] * len(one.manifest.training.images)
+    return pictures
+
+
+def _facts(first: Artifact, second: Artifact) -> dict[str, Any]:
+    return {
+        "what": "merge",
+        "with": f"patchcore-build {__version__}",
+        "and_of": artifact_digest(second),
+        "provenance_of_the_second": second.manifest.provenance,
+        "dropped": dropped_files(first),
+    }
