@@ -21,7 +21,10 @@ from patchcore_runtime.artifact import INDEX_ONNX, SHA256SUMS
 from patchcore_runtime.cli import main
 from patchcore_runtime.learn import learning_radius
 from patchcore_runtime.neighbours import nearest_rows
+from patchcore_runtime.preprocess import preprocess
 from patchcore_runtime.thresholds import threshold_at
+from test_region import write_mask
+from test_tiling import tiled_config
 
 RECIPES = ("full-frame", "paper", "modelzoo")
 
@@ -296,3 +299,36 @@ def test_the_radius_is_the_median_score_as_a_distance_and_never_above_the_thresh
     half = median / 2
     strict = dataclasses.replace(calibration, image_threshold=half, image_interval=(half, half))
     assert learning_radius(dataclasses.replace(manifest, calibration=strict)) == median / 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_of_cut_pictures_every_tile_learns_its_own_view_and_nothing_outside(
+    recipe, photos, drifted, tmp_path
+):
+    mask = write_mask(tmp_path / "mask.png")
+    old = make_artifact(tmp_path / "old", photos, tiled_config(recipe), roi=mask)
+    assert learn(old, drifted, tmp_path / "new") == 0
+    assert main(["check", str(tmp_path / "new")]) == 0
+    artifact = assert_whole(tmp_path / "new")
+    detector = Detector(artifact, threads=1)
+    bank, radius = artifact.memory_bank, learning_radius(artifact.manifest)
+    assert artifact.region.patches[tuple(bank.origins[:, 1:].T)].all()
+    first = len(artifact.manifest.training.images) - 4
+    views = {}
+    for number, path in enumerate(sorted(drifted.iterdir())):
+        pixels, placement = preprocess(path, artifact.manifest.preprocess)
+        layers = detector.features(pixels)
+        assert not detector.score_features(*layers, placement).is_anomalous
+        assert detector.tile_distances(*layers).max() <= radius * (1 + 2e-3)
+        views[first + number] = layers[0]
+    rows = np.flatnonzero(bank.origins[:, 0] >= first)
+    assert len(rows)
+    corners = np.array(detector.grid.corners_px) // 8
+    for row in rows:  # its origin names a patch of the whole input, seen by one tile or more
+        number, y, x = bank.origins[row]
+        seen = [
+            views[number][tile, :, y - top, x - left]
+            for tile, (top, left) in enumerate(corners)
+            if 0 <= y - top < 8 and 0 <= x - left < 8
+        ]
+        assert min(np.abs(bank.layer2[row] - view).max() for view in seen) < 1e-5

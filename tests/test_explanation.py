@@ -14,6 +14,7 @@ from patchcore_runtime.explain_sheet import explain_sheet
 from patchcore_runtime.explanation import choose_patches, on_photograph, patch_box
 from patchcore_runtime.memory_bank import bank_sections, read_memory_bank
 from patchcore_runtime.preprocess import Placement, read_image
+from test_region import write_mask
 
 
 @pytest.fixture
@@ -156,3 +157,13 @@ def test_two_pictures_of_one_name_are_refused_before_anything_is_scored(
     pictures = [str(spoilt_photo), str(other / spoilt_photo.name)]
     assert main(["score", str(tiny_artifact), *pictures, "--explain", str(tmp_path / "w")]) == 1
     assert "spoilt.png.explain.png: two pictures would get this sheet" in capsys.readouterr().err
+
+
+def test_patches_outside_of_the_region_explain_nothing(photos, spoilt_photo, tmp_path):
+    mask = write_mask(tmp_path / "mask.png")
+    detector = Detector.load(make_artifact(tmp_path / "masked", photos, tiny_config(), roi=mask))
+    evidence = detector.explain(detector.predict(spoilt_photo), top=500)
+    assert evidence
+    inside = detector.region.patches
+    assert all(inside[one.patch] and inside[one.normal_patch] for one in evidence)
+    assert all(one.distance > 0 for one in evidence)

@@ -14,6 +14,9 @@ from patchcore_runtime.bank_edit import artifact_digest
 from patchcore_runtime.cli import main as runtime_main
 from patchcore_runtime.neighbours import nearest_rows
 from patchcore_runtime.thresholds import threshold_at
+from test_region import write_mask
+
+BOXES = {"left": (20, 10, 60, 50), "right": (20, 60, 60, 100)}
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,20 @@ def test_a_name_that_cannot_be_told_apart_is_refused(pair, tmp_path, capsys):
     assert merge(*pair, tmp_path / "both") == 0
     assert merge(tmp_path / "both", pair[1], tmp_path / "again") == 1
     assert "line2/ is taken as well; rename" in capsys.readouterr().err
+
+
+def test_artifacts_that_look_elsewhere_are_refused(pair, tmp_path, capsys):
+    masks = [write_mask(tmp_path / f"{name}.png", box) for name, box in BOXES.items()]
+    left, right = (
+        make_artifact(tmp_path / mask.stem, pair[0].parent / "few", tiny_config(), roi=mask)
+        for mask in masks
+    )
+    assert merge(left, right, tmp_path / "both") == 1
+    assert "roi.png: expected the bytes of" in capsys.readouterr().err
+    whole = make_artifact(tmp_path / "whole", pair[0].parent / "few", tiny_config())
+    assert merge(left, whole, tmp_path / "both") == 1
+    assert "region.kind: expected mask" in capsys.readouterr().err
+    tiled = make_artifact(tmp_path / "tiled", pair[0].parent / "few", tiny_config(tile_px=64))
+    assert merge(whole, tiled, tmp_path / "both") == 1
+    assert "tiling.tile_width: expected 96" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()

@@ -11,13 +11,13 @@ from typing import Any
 
 from patchcore_runtime.cli_score import (
     add_verdict_options,
-    list_pictures,
     open_detector,
     print_row,
     score_one,
 )
 from patchcore_runtime.monitor import DEFAULT_RATE, Monitor, Verdict
 from patchcore_runtime.ordered_work import work_in_order
+from patchcore_runtime.picture_list import list_pictures
 
 
 def add_monitor_options(command: argparse.ArgumentParser) -> None:
