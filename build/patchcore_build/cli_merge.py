@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
         f"thresholds: the larger of both, image {report.image_threshold:.4g}, pixel "
         f"{report.pixel_threshold:.4g}"
     )
+    print(f"monitoring: as {arguments.first} knows its pictures")
     if report.dropped:
         print(f"left out: {', '.join(report.dropped)}; the search is exact")
     print(f"artifact: {report.artifact}")
