@@ -151,7 +151,9 @@ def test_artifacts_that_look_elsewhere_are_refused(pair, tmp_path, capsys):
     whole = make_artifact(tmp_path / "whole", pair[0].parent / "few", tiny_config())
     assert merge(left, whole, tmp_path / "both") == 1
     assert "region.kind: expected mask" in capsys.readouterr().err
-    tiled = make_artifact(tmp_path / "tiled", pair[0].parent / "few", tiny_config(tile_px=64))
+    tiled = make_artifact(
+        tmp_path / "tiled", pair[0].parent / "few", tiny_config(tile_px=64, tile_overlap_px=16)
+    )
     assert merge(whole, tiled, tmp_path / "both") == 1
     assert "tiling.tile_width: expected 96" in capsys.readouterr().err
     assert not (tmp_path / "both").exists()

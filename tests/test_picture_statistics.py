@@ -109,9 +109,9 @@ def test_each_normal_picture_is_compared_with_the_others():
     expected = []
     for left in range(count):
         kept = [seed for seed in range(count) if seed != left]
-        parts = [np.array_split(layers(seed)[0].mean(axis=(1, 2)), GROUPS) for seed in kept]
+        parts = [np.array_split(layers(seed)[0].mean(axis=(0, 2, 3)), GROUPS) for seed in kept]
         means = np.array([[part.mean() for part in one] for one in parts])
-        own = [part.mean() for part in np.array_split(layers(left)[0].mean(axis=(1, 2)), GROUPS)]
+        own = [part.mean() for part in np.array_split(layers(left)[0].mean(axis=(0, 2, 3)), GROUPS)]
         expected.append(np.sqrt(np.mean(((own - means.mean(0)) / means.std(0)) ** 2)))
     quantiles = np.quantile(expected, np.linspace(0, 1, LEVELS))
     np.testing.assert_allclose(monitoring.quantiles.layer2, quantiles, rtol=1e-4)
