@@ -1,5 +1,6 @@
 """Laws of thumbnails.bin: what was written comes back, and what does not fit is refused."""
 
+import os
 import struct
 
 import numpy as np
@@ -60,6 +61,8 @@ def test_what_was_written_comes_back(tmp_path):
         (lambda content: content[:-1], "the table says"),
         (lambda content: content + b"\0", "the table says"),
         (lambda content: content[:16] + b"\xff" * 4 + content[20:], "the table says"),
+        (lambda content: content[:20] + b"\0" * 4 + content[24:], "picture 0: .*got 50 x 0"),
+        (lambda content: content[:36] + b"\7\0\0\0" + content[40:], "picture 1: .*got 7 x 60"),
     ],
 )
 def test_a_file_whose_sizes_do_not_fit_is_refused(tmp_path, spoil, message):
@@ -68,6 +71,12 @@ def test_a_file_whose_sizes_do_not_fit_is_refused(tmp_path, spoil, message):
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(ArtifactError, match=f"{THUMBNAILS}: .*{message}"):
         read_thumbnails(path, 2)
+
+
+def test_a_pipe_in_its_place_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / THUMBNAILS)
+    with pytest.raises(ArtifactError, match=r"Not a regular file"):
+        read_thumbnails(tmp_path / THUMBNAILS, 2)
 
 
 def test_what_is_no_small_jpeg_is_refused():
@@ -84,6 +93,9 @@ def test_what_is_no_small_jpeg_is_refused():
             Thumbnail(jpeg=bad).decode("here")
     with pytest.raises(ArtifactError, match=r"here: a thumbnail of 3840 x 3840 px"):
         large.decode("here")
+    bomb = Thumbnail(jpeg=large.jpeg.replace(b"\x0f\0\x0f\0", b"\xff\xff\xff\xff"))
+    with pytest.raises(ArtifactError, match=r"here: a thumbnail is no JPEG .*bomb"):
+        bomb.decode("here")
 
 
 def test_thumbnails_are_covered_by_the_checksums(shown_artifact, tmp_path, capsys):

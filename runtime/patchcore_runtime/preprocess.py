@@ -36,7 +36,7 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 # What Pillow's decoders raise on damaged files.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -103,7 +103,7 @@ def picture_size(path: Path) -> tuple[int, int]:
             # Pillow decodes a whole PNG to look for EXIF behind its pixels; that rarity can wait.
             in_header = image.format != "PNG" or "exif" in image.info
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if in_header else 1
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise ImageError(_unreadable(path, error)) from None
         width, height = image.size
         if isinstance(image, TiffImageFile):  # some Pillows have turned this size already
@@ -186,7 +186,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
             image = Image.open(file, formats=FORMATS)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageError(_too_large(str(path))) from None
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise ImageError(_unreadable(path, error)) from None
         with image:
             _check_size(str(path), *image.size)
@@ -206,7 +206,7 @@ def _decode(image: Image.Image, where: str) -> Image.Image:
     try:
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image), where)
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise ImageError(_unreadable(where, error)) from None
 
 

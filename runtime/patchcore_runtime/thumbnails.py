@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from patchcore_runtime.errors import ArtifactError, ImageError
-from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.preprocess import DECODER_ERRORS, MIN_SIDE_PX, read_image
+from patchcore_runtime.regular_file import open_regular
 
 MAGIC = b"PCTHUMBS"
 VERSION = 1
@@ -45,7 +46,7 @@ class Thumbnail:
                     f"{MAX_SIDE_PX}; copy the folder again"
                 )
             return read_image(image)
-        except (ImageError, OSError, SyntaxError, ValueError) as error:
+        except (ImageError, *DECODER_ERRORS) as error:
             reason = " ".join(str(error).split())[:120]
             raise ArtifactError(
                 f"{where}: a thumbnail is no JPEG ({reason}); copy the folder again"
@@ -77,7 +78,8 @@ def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
         ArtifactError: no such file, another version or count, or sizes that do not fit the file.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
     header = content[: _HEADER.size]
@@ -102,7 +104,12 @@ def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
             "copy the folder again"
         )
     pictures = []
-    for size, height, width in entries:
+    for number, (size, height, width) in enumerate(entries):
+        if size and min(height, width) < MIN_SIDE_PX:
+            raise ArtifactError(
+                f"{path}: picture {number}: expected a photograph of {MIN_SIDE_PX} px a side or "
+                f"more, got {width} x {height}; copy the folder again"
+            )
         pictures.append(
             Thumbnail(jpeg=content[start : start + size], photo_height=height, photo_width=width)
         )
