@@ -8,15 +8,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.anomaly_regions import AnomalyRegion, find_regions
 from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
-from patchcore_runtime.explanation import PatchEvidence, explain_patches
 from patchcore_runtime.heatmap import HeatmapScale
 from patchcore_runtime.index import ExactIndex, NearestIndex
 from patchcore_runtime.manifest import Manifest
@@ -29,6 +27,10 @@ from patchcore_runtime.region import Region, narrower, read_region
 from patchcore_runtime.session import CPU, check_shapes, open_session
 from patchcore_runtime.thresholds import p_value, with_thresholds
 from patchcore_runtime.tiling import TileGrid
+
+if TYPE_CHECKING:
+    from patchcore_runtime.anomaly_regions import AnomalyRegion
+    from patchcore_runtime.explanation import PatchEvidence
 
 Search = Literal["auto", "exact", "int8"]
 
@@ -87,11 +89,13 @@ class Result:
             )
         return self._map_on_photograph()
 
-    def regions(self) -> tuple[AnomalyRegion, ...]:
+    def regions(self) -> "tuple[AnomalyRegion, ...]":
         """Connected areas of the photograph above the pixel threshold, the highest peak first.
 
         Pixels, boxes and contours are those of `map_on`, whose contour the heat maps show.
         """
+        from patchcore_runtime.anomaly_regions import find_regions
+
         return find_regions(self._map_on_photograph(), self.pixel_threshold)
 
     def _map_on_photograph(self) -> NDArray[np.float32]:
@@ -184,7 +188,7 @@ class Detector:
         artifact = dataclasses.replace(artifact, manifest=asked)
         return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
 
-    def explain(self, result: Result, *, top: int = 5) -> tuple[PatchEvidence, ...]:
+    def explain(self, result: Result, *, top: int = 5) -> "tuple[PatchEvidence, ...]":
         """Say why a picture scored as it did: its strangest patches and their nearest normal ones.
 
         A method of the detector, because a result is the numbers of one picture and stays one:
@@ -198,6 +202,8 @@ class Detector:
             ArtifactError: the bank names training images that the manifest has not, or
                 thumbnails.bin is damaged.
         """
+        from patchcore_runtime.explanation import explain_patches
+
         squared = self.manifest.scoring.image_score == "modelzoo"  # its maps' unit
         return explain_patches(
             self.artifact,
