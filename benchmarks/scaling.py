@@ -1,9 +1,9 @@
 """How cost grows with pictures, coreset ratio and resolution -> benchmarks/scaling.md and .json.
 
-    python benchmarks/scaling.py [--only images,ratio,resolution] [--images 50,100]
+    python benchmarks/scaling.py [--only images,many,ratio,resolution] [--images 50,100]
 
 ResNet-18, paper recipe. Every point is a fit in a process of its own, stored as soon as it is
-measured: after an interruption name the points that lack with --images, --ratios or --sides.
+measured: after an interruption name those that lack with --images, --many, --ratios or --sides.
 Below each table stands the exponent of each cost, by least squares of the logarithms.
 """
 
@@ -81,13 +81,24 @@ class Bench:
 
 def images(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
     """Fit more and more pictures within one memory budget."""
+    yield from _counts(bench, options, options.images, 0.01)
+
+
+def many(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
+    """The same with a tenth of the rows, and more pictures: the coreset costs both."""
+    yield from _counts(bench, options, options.many, 0.001)
+
+
+def _counts(
+    bench: Bench, options: argparse.Namespace, counts: list[int], kept: float
+) -> Iterator[Record]:
     imports = bench.stable.once((WORKER, {"task": "imports"}), bench.threads)["peak_mb"]
     done: list[Record] = []
-    for count in sorted(options.images):
+    for count in sorted(counts):
         expected = estimate([(one["images"], one["seconds"]) for one in done], count)
         told = f"; about {expected:.0f} s expected" if expected else ""
         print(f"  {count} pictures{told} …", file=sys.stderr)
-        record = bench.fit(count, budget_gb=options.memory_budget_gb)
+        record = bench.fit(count, budget_gb=options.memory_budget_gb, coreset_ratio=kept)
         done.append(record)
         budget = {"budget_gb": options.memory_budget_gb, "imports_mb": imports}
         yield {"at": count} | record | budget
@@ -111,7 +122,7 @@ def resolution(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
         yield {"at": side} | record | {"predict_s": predict, "search_s": search}
 
 
-SECTIONS = {"images": images, "ratio": ratio, "resolution": resolution}
+SECTIONS = {"images": images, "many": many, "ratio": ratio, "resolution": resolution}
 
 
 def main() -> None:
@@ -159,10 +170,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_options(parser, SECTIONS)
     parser.add_argument("--images", type=numbers, default=[50, 100, 200, 500, 1000, 2000])
+    parser.add_argument("--many", type=numbers, default=[500, 1000, 2000, 5000])
     parser.add_argument("--ratios", type=_percents, default=[0.1, 0.5, 1, 5, 10, 25])
     parser.add_argument("--sides", type=numbers, default=[224, 320, 448, 640, 1024])
     parser.add_argument(
-        "--memory-budget-gb", type=float, default=2.0, help="of the fits of `images` (2)"
+        "--memory-budget-gb", type=float, default=2.0, help="of `images` and `many` (2)"
     )
     parser.add_argument("--folds", type=int, default=2, help="of every calibration (2)")
     parser.add_argument("--threads", type=int, default=2)

@@ -23,6 +23,11 @@ which is what `--memory-budget-gb` bounds: it covers the inputs, the layers, the
 bytes a patch for the coreset, and the bank while it is made. MindSpore and the imports come on top
 and do not grow.""",
     ),
+    "many": (
+        "Many training pictures, 0.1 % kept",
+        "pictures",
+        "As above with a tenth of the rows; the coreset's cost grows with pictures times rows.",
+    ),
     "ratio": (
         "Coreset ratio",
         "kept, %",
@@ -80,7 +85,7 @@ def _costs(name: str) -> dict[str, tuple[_Cost, str]]:
         "search, ms": (lambda one: 1e3 * one["search_s"], ".1f")
     }
     bank: dict[str, tuple[_Cost, str]] = {"bank MB": (lambda one: one["bank_mb"], ".1f")}
-    if name == "images":
+    if name in ("images", "many"):
         budget: dict[str, tuple[_Cost, str]] = {
             "budget MB": (lambda one: 1024 * one["budget_gb"], ".0f"),
             "imports MB": (lambda one: one["imports_mb"], ".0f"),
