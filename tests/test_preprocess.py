@@ -1,6 +1,7 @@
 """Laws of preprocessing: one picture, one input, whatever file it came in; the rest is refused."""
 
 import io
+import os
 import struct
 import tracemalloc
 import zlib
@@ -457,6 +458,14 @@ def test_formats_outside_the_list_are_refused_even_under_a_good_name(tmp_path, k
     Image.fromarray(_pixels()).save(path, kind)
     with pytest.raises(ImageError, match="not a readable picture"):
         read_image(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "photo.png")
+    with pytest.raises(ImageError, match=r"not a readable picture \(.*Not a regular file"):
+        read_image(tmp_path / "photo.png")
+    with pytest.raises(ImageError, match="Not a regular file"):
+        picture_size(tmp_path / "photo.png")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):

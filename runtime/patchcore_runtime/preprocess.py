@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.jpeg_scans import MOST_SCANS, has_too_many_scans
 from patchcore_runtime.manifest import Preprocessing
+from patchcore_runtime.regular_file import open_regular
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -173,7 +174,7 @@ def resized_size(height: int, width: int, settings: Preprocessing) -> tuple[int,
 def _open(path: Path) -> Iterator[Image.Image]:
     """A picture whose header is read and whose size is allowed; the file is closed at the end."""
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
