@@ -21,6 +21,9 @@ std::string Shown(double value, int digits) {
   return text;
 }
 
+// The rarest false alarms that so many held-out scores may be stretched to.
+double SmallestRate(double count) { return 1 / (kMaxExtrapolation * (count + 1)); }
+
 double TailShare(const Tail& tail, double value) {
   const double reach = std::max(0.0, value - tail.level) / tail.scale;
   const double share = std::abs(tail.shape) < kExponential
@@ -47,7 +50,7 @@ double Stored(const Calibration& calibration, const HeldOut& scores, double rank
 }
 
 void CheckRate(double count, double rate) {
-  const double smallest = 1 / (kMaxExtrapolation * (count + 1));
+  const double smallest = SmallestRate(count);
   if (smallest <= rate && rate < 1) return;
   throw ThresholdError("target false-alarm rate: expected " + Shown(smallest, 2) +
                        " to below 1, got " + Shown(rate, 4) +
@@ -65,7 +68,8 @@ double PValue(const Calibration& calibration, const HeldOut& scores, double valu
       below > 0 ? static_cast<double>(calibration.ranks[static_cast<std::size_t>(below - 1)]) : 0;
   const double at_least = count - passed + 1;
   if (at_least >= kMinBeyond) return at_least / (count + 1);
-  return std::min({1.0, kMinBeyond / (count + 1), TailShare(scores.tail, value)});
+  const double share = std::min({1.0, kMinBeyond / (count + 1), TailShare(scores.tail, value)});
+  return std::max(share, SmallestRate(count));
 }
 
 double ThresholdAt(const Calibration& calibration, const HeldOut& scores, double rate) {

@@ -124,6 +124,15 @@ def test_other_thresholds_are_the_same_in_both_programs(tiny_artifact, photos, a
         assert mine["p_value"] == pytest.approx(reference["p_value"], rel=1e-2, abs=0.1)
 
 
+def test_no_program_says_that_a_score_is_rarer_than_the_pictures_can_tell(
+    tiny_artifact, tmp_path, capsys
+):
+    noise = write_noise(tmp_path / "noise", [(80, 120)])
+    pictures = Artifact.open(tiny_artifact).manifest.calibration.images
+    for rows in scores_of_both(tiny_artifact, [noise], capsys):
+        assert [row["p_value"] for row in rows] == [pytest.approx(0.01 / (pictures + 1), rel=1e-9)]
+
+
 @pytest.mark.parametrize(
     "asked", [("--threshold", "-1"), ("--target-fpr", "1e-9"), ("--target-fpr", "1")]
 )

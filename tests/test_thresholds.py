@@ -131,7 +131,8 @@ def test_a_higher_rate_never_raises_the_threshold_nor_a_higher_score_its_p_value
     values = np.linspace(scores.values[0] - 1, scores.values[-1] * 1.5, 300)
     shares = [p_value(calibration, scores, value) for value in values]
     assert all(later <= earlier for earlier, later in pairwise(shares))
-    assert 0 < shares[-1] <= shares[0] <= 1
+    assert smallest_rate(count) <= shares[-1] <= shares[0] <= 1
+    assert p_value(calibration, scores, 1e9) == smallest_rate(count)
 
 
 @pytest.mark.parametrize("count", [2, 10, 50, 209, 700])

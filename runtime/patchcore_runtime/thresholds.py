@@ -19,7 +19,10 @@ MAX_EXTRAPOLATION = 100  # times smaller than 1/(n + 1), the smallest share that
 
 
 def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
-    """Share of good pictures at least as strange, in (0, 1]; between stored ranks the larger one.
+    """Share of good pictures at least as strange, `smallest_rate` to 1.
+
+    Between stored ranks the larger one. Below `smallest_rate` the tail is a guess, so nothing is
+    said to be rarer.
 
     Args:
         calibration: What `scores` belong to.
@@ -32,7 +35,8 @@ def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
     share = (above + 1) / (count + 1)
     if above + 1 >= MIN_BEYOND:
         return share
-    return min(1.0, MIN_BEYOND / (count + 1), tail_share(scores.tail, value))
+    share = min(1.0, MIN_BEYOND / (count + 1), tail_share(scores.tail, value))
+    return max(share, smallest_rate(count))
 
 
 def threshold_at(calibration: Calibration, scores: HeldOut, rate: float) -> float:
