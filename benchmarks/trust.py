@@ -143,7 +143,8 @@ def _faults(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
     strange = {word: n for word, n in counts.items() if word not in good and n}
     words = f"{strange}" if strange else ""
     result = ", ".join(f"{word}: {number}" for word, number in counts.items())
-    case = f"fit, kill -9 at {arguments.kills} random moments of its {takes_s:.1f} s (seed 0)"
+    moments = f"random moments of its {takes_s:.1f} s (seed 0), until {arguments.kills} were hit"
+    case = f"fit, kill -9 at {moments}"
     yield _record("workshop", "killed", case, result, words)
     (scratch / "two").mkdir()
     both = faults.two_fits_at_once(scratch / "two", photos)
