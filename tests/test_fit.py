@@ -19,6 +19,7 @@ from patchcore_build.device import open_device
 from patchcore_build.errors import DatasetError, DeviceError, OutputError, WeightsError
 from patchcore_runtime import Artifact, Detector, ImageError
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
+from patchcore_runtime.preprocess import preprocess
 from patchcore_runtime.selftest import run_selftest
 from patchcore_runtime.session import open_session
 from patchcore_runtime.tiling import TileGrid
@@ -213,9 +214,12 @@ def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):
     bank = detector.artifact.memory_bank
     names = detector.manifest.training.images
     for image in set(bank.origins[:, 0].tolist()):
-        result = detector.predict(photos / names[image])
+        pixels, placement = preprocess(photos / names[image], detector.manifest.preprocess)
+        layer2, layer3 = detector.features(pixels)
+        result = detector.score_features(layer2, layer3, placement)
         for row in np.flatnonzero(bank.origins[:, 0] == image):
             _, y, x = bank.origins[row]
+            assert np.array_equal(bank.layer2[row], layer2[0, :, y, x])  # to the bit, on a CPU
             assert result.nearest_rows[y, x] == row
             assert result.patch_distances[y, x] < 1e-3 * np.sqrt(bank.norms[row])
 
