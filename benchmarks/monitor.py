@@ -151,7 +151,7 @@ def _report(false_alarms: int, watched: int, found: dict[str, list[tuple[int, bo
         "",
         (
             f"Bottle, ResNet-18, default recipe, {LEARNED} good pictures learned; 79 others, "
-            f"{len(SPLITS)} splits in {ORDERS} orders each,"
+            f"{len(SPLITS)} split(s) in {ORDERS} orders each,"
         ),
         "at the default of 1 false alarm in 1,000 pictures.",
         "",
