@@ -15,7 +15,7 @@ from PIL import Image
 from patchcore_runtime.artifact import ROI
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
-from patchcore_runtime.preprocess import resized_size
+from patchcore_runtime.preprocess import place_input
 from patchcore_runtime.region import Region, read_region
 
 _NUMBER = r"[-+]?[0-9]*\.?[0-9]+"
@@ -64,10 +64,9 @@ def _polygon_region(text: str, settings: Preprocessing, photo: tuple[int, int]) 
             f"--roi {text!r}: expected three or more corners `x,y` in fractions of the "
             "photograph's width and height, 0 to 1, or the path of a mask"
         )
-    rows, columns = resized_size(*photo, settings)
-    top, left = (rows - settings.height) // 2, (columns - settings.width) // 2
-    y = (top + np.arange(settings.height) + 0.5) / rows
-    x = (left + np.arange(settings.width) + 0.5) / columns
+    place = place_input(*photo, settings)
+    y = (place.top + np.arange(settings.height) + 0.5) / place.resized_height
+    x = (place.left + np.arange(settings.width) + 0.5) / place.resized_width
     try:
         return Region.of(fill_polygon(corners, y[:, None], x))
     except ValueError as error:

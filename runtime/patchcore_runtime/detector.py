@@ -101,10 +101,8 @@ class Result:
     def _map_on_photograph(self) -> NDArray[np.float32]:
         place = self.placement
         size = (place.photo_width, place.photo_height)
-        resized = np.zeros((place.resized_height, place.resized_width), np.float32)
-        height, width = self.anomaly_map.shape
-        resized[place.top : place.top + height, place.left : place.left + width] = self.anomaly_map
-        laid = Image.fromarray(resized).resize(size, Image.Resampling.BILINEAR)
+        resized = Image.fromarray(place.uncropped(self.anomaly_map))
+        laid = resized.resize(size, Image.Resampling.BILINEAR)
         return np.asarray(laid)
 
 

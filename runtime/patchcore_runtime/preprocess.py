@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,13 @@ class Placement:
     resized_width: int
     top: int
     left: int
+
+    def uncropped(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Lay values of the input, (H, W), on the resized photograph; 0 where a crop hides it."""
+        resized = np.zeros((self.resized_height, self.resized_width), values.dtype)
+        height, width = values.shape
+        resized[self.top : self.top + height, self.left : self.left + width] = values
+        return resized
 
 
 def read_image(source: ImageSource) -> Image.Image:
@@ -149,7 +156,7 @@ def fit_to_input(
 
 def place_input(height: int, width: int, settings: Preprocessing) -> Placement:
     """Where the input lies on a photograph of that size, as shown."""
-    resized_height, resized_width = resized_size(height, width, settings)
+    resized_height, resized_width = _resized_size(height, width, settings)
     return Placement(
         photo_height=height,
         photo_width=width,
@@ -160,7 +167,7 @@ def place_input(height: int, width: int, settings: Preprocessing) -> Placement:
     )
 
 
-def resized_size(height: int, width: int, settings: Preprocessing) -> tuple[int, int]:
+def _resized_size(height: int, width: int, settings: Preprocessing) -> tuple[int, int]:
     """(height, width) of a photograph after the resize and before the crop."""
     if settings.resize == "stretch":
         return settings.resize_height, settings.resize_width

@@ -14,7 +14,7 @@ from PIL import Image
 
 from patchcore_runtime.errors import ArtifactError, ImageError
 from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
-from patchcore_runtime.preprocess import Placement, read_image, resized_size
+from patchcore_runtime.preprocess import Placement, place_input, read_image
 from patchcore_runtime.tiling import CELL_PX
 
 _LEAST_PX = CELL_PX * CELL_PX // 2  # of a cell, for its patch to count
@@ -55,12 +55,11 @@ class Region:
 
     def on_photograph(self, place: Placement) -> NDArray[np.bool_]:
         """Which pixels of the photograph count, (H', W'): those whose centre the region covers."""
-        resized = np.zeros((place.resized_height, place.resized_width), np.bool_)
-        height, width = self.pixels.shape
-        resized[place.top : place.top + height, place.left : place.left + width] = self.pixels
+        resized = place.uncropped(self.pixels)
         y = _nearest(place.resized_height, place.photo_height, 0, place.photo_height)
         x = _nearest(place.resized_width, place.photo_width, 0, place.photo_width)
-        return resized[y[:, None], x]
+        shown: NDArray[np.bool_] = resized[y[:, None], x]
+        return shown
 
     @property
     def share(self) -> float:
@@ -89,9 +88,9 @@ def read_region(path: str | Path, settings: Preprocessing, photo: RegionOfIntere
             "one of them"
         )
     white = _white(image, str(path))
-    rows, columns = resized_size(height, width, settings)
-    y = _nearest(height, rows, (rows - settings.height) // 2, settings.height)
-    x = _nearest(width, columns, (columns - settings.width) // 2, settings.width)
+    place = place_input(height, width, settings)
+    y = _nearest(height, place.resized_height, place.top, settings.height)
+    x = _nearest(width, place.resized_width, place.left, settings.width)
     try:
         return Region.of(white[y[:, None], x])
     except ValueError as error:
