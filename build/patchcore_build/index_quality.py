@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from patchcore_build.index_pictures import made_pictures, with_drawn_defects
 from patchcore_runtime.artifact import FEATURES_ONNX, SELFTEST_INPUT, Artifact
 from patchcore_runtime.index import NearestIndex
-from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import preprocess, read_image
 from patchcore_runtime.session import open_session
-from patchcore_runtime.tiling import TileGrid
 
 _TIE = 1e-6  # relative; of two rows as near as that either is the nearest
 _SEED = 0  # of the pictures made and the defects drawn
@@ -54,7 +52,7 @@ class Contestant:
             self,
             manifest.features,
             manifest.scoring,
-            grid=_grid_of(manifest),
+            grid=manifest.grid,
             region=artifact.region,
         )
         self._searched_ms = 0.0  # of the picture at hand
@@ -121,7 +119,7 @@ def run_trial(
         Milliseconds of the network for each picture.
     """
     network = open_session(artifact.path(FEATURES_ONNX), threads=threads)
-    grid, region = _grid_of(artifact.manifest), artifact.region
+    grid, region = artifact.manifest.grid, artifact.region
     counts = ... if region is None else region.patches
     network_ms = []
     for number, pixels in enumerate(pictures):
@@ -140,11 +138,6 @@ def run_trial(
             contestant.found += int(near.sum())
             contestant.patches += near.size
     return network_ms
-
-
-def _grid_of(manifest: Manifest) -> TileGrid:
-    size = manifest.preprocess
-    return TileGrid(manifest.tiling, size.height, size.width)
 
 
 def settled_median(times: Sequence[float]) -> float:

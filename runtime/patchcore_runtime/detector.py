@@ -26,7 +26,6 @@ from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
 from patchcore_runtime.region import Region, narrower, read_region
 from patchcore_runtime.session import CPU, check_shapes, open_session
 from patchcore_runtime.thresholds import p_value, with_thresholds
-from patchcore_runtime.tiling import TileGrid
 
 if TYPE_CHECKING:
     from patchcore_runtime.anomaly_regions import AnomalyRegion
@@ -121,12 +120,11 @@ class Detector:
         self.artifact = artifact
         bank = artifact.memory_bank  # refused before the large files are opened
         self.region = _open_region(artifact, roi)
-        size, tile = artifact.manifest.preprocess, artifact.manifest.tiling
-        self.grid = TileGrid(tile, size.height, size.width)
+        self.grid = artifact.manifest.grid
         network = artifact.path(FEATURES_ONNX)
         check_no_references(network)
         self._features = open_session(network, threads=threads, providers=providers)
-        images = {"images": (tile.tile_height, tile.tile_width, 3)}
+        images = {"images": (*self.grid.tile_px, 3)}
         check_shapes(network, self._features.get_inputs(), images)
         check_shapes(network, self._features.get_outputs(), artifact.manifest.features.shapes)
         self._scorer = PatchScorer(

@@ -13,7 +13,7 @@ from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.monitoring import Monitoring
 from patchcore_runtime.strict_json import build, check, parse_json
-from patchcore_runtime.tiling import STEP_PX, Tiling, tiles_along
+from patchcore_runtime.tiling import STEP_PX, TileGrid, Tiling, tiles_along
 
 FORMAT = "patchcore-artifact"
 FORMAT_VERSION = 2
@@ -226,6 +226,11 @@ class Manifest:
         top, left, bottom, right = self.selftest.defect_box
         inside = 0 <= top <= bottom <= size.height and 0 <= left <= right <= size.width
         check(inside, "selftest.defect_box", "top, left, bottom, right inside the input")
+
+    @property
+    def grid(self) -> TileGrid:
+        """Where the tiles of an input lie."""
+        return TileGrid(self.tiling, self.preprocess.height, self.preprocess.width)
 
     def to_json(self) -> str:
         """The text of manifest.json: stable key order, no timestamps, one final newline."""
