@@ -139,7 +139,9 @@ def test_a_sheet_shows_the_training_picture_only_where_it_was_kept(photos, spoil
         )
         detector = Detector.load(folder)
         image = read_image(spoilt_photo)
-        sheets.append(explain_sheet(detector, image, detector.predict(image), name="spoilt.png"))
+        result = detector.predict(image)
+        evidence = detector.explain(result)
+        sheets.append(explain_sheet(detector, image, result, evidence, name="spoilt.png"))
     bare, shown = sheets
     assert bare.shape == shown.shape
     differing = np.argwhere((bare != shown).any(axis=2))

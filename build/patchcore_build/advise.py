@@ -77,8 +77,7 @@ def advise(job: AdviceJob) -> Advice:
         ArtifactError: the artifact is damaged.
         DatasetError: no picture in `images`.
     """
-    source = Artifact.open(job.artifact, verify=False)
-    source.verify()
+    source = Artifact.open_whole(job.artifact)
     listed = list_images(job.images).images if job.images else ()
     given = [str(path) for path in _spread(listed)]
     with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:

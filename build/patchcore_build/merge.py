@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from patchcore_build import __version__
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, ROI, Artifact, file_digest
@@ -21,7 +20,6 @@ from patchcore_runtime.bank_edit import (
     chained_digest,
     dropped_files,
     edited,
-    open_source,
     squared_lengths,
 )
 from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut
@@ -60,7 +58,7 @@ def merge(first: Path, second: Path, output: Path, *, threads: int | None = None
         EditError: they differ in what makes or compares features, or name an image alike.
         OutputError: the output exists or cannot be written; nothing is left behind.
     """
-    one, other = open_source(first), open_source(second)
+    one, other = Artifact.open_whole(first), Artifact.open_whole(second)
     _refuse_different(one, other)
     calibration = _larger(one.manifest.calibration, other.manifest.calibration)
     counts = len(one.manifest.training.images), len(other.manifest.training.images)
@@ -116,16 +114,12 @@ def _union(first: MemoryBank, second: MemoryBank, *, images: int) -> MemoryBank:
     moved = second.origins + np.array([images, 0, 0], np.int32)
     count = max(first.neighbours.shape[1], second.neighbours.shape[1])
     return MemoryBank(
-        layer2=_joined(first.layer2, second.layer2),
-        layer3=_joined(first.layer3, second.layer3),
+        layer2=np.concatenate([first.layer2, second.layer2]),
+        layer3=np.concatenate([first.layer3, second.layer3]),
         norms=norms,
         origins=np.concatenate([first.origins, moved]),
         neighbours=nearest_rows(whole, norms, count),
     )
-
-
-def _joined(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.concatenate([first, second])
 
 
 def _training(first: Artifact, second: Artifact) -> Training:

@@ -80,8 +80,7 @@ def change_index(job: IndexJob) -> IndexReport:
             `force` is off; nothing is left behind.
         OutputError: the output exists or cannot be written.
     """
-    source = Artifact.open(job.artifact, verify=False)
-    source.verify()
+    source = Artifact.open_whole(job.artifact)
     with new_signed_folder(job.output, sign=job.sign) as staging:
         for name in source.files:
             if name not in _REMADE:

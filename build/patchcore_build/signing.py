@@ -71,7 +71,7 @@ def sign_artifact(folder: Path, key: Path) -> Path:
         OutputError: it is signed already, or cannot be written.
     """
     signer = Signer(key)
-    Artifact.open(folder, verify=False).verify()
+    Artifact.open_whole(folder)
     path = folder / SIGNATURE
     if path.exists():
         raise OutputError(f"{path}: exists already; remove it first to sign with another key")

@@ -106,6 +106,17 @@ class Artifact:
         masked = self.manifest.region.kind == "mask"
         return (*RUNTIME_FILES, *([own] if own else []), *([ROI] if masked else []))
 
+    @classmethod
+    def open_whole(cls, folder: str | Path) -> "Artifact":
+        """Open a folder of which every byte is verified, as before anything is made of it.
+
+        Raises:
+            ArtifactError: it is damaged.
+        """
+        artifact = cls.open(folder, verify=False)
+        artifact.verify()
+        return artifact
+
     def path(self, name: str) -> Path:
         """Where one of the files stands."""
         return self.folder / name

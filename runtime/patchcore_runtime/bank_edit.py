@@ -51,17 +51,6 @@ class Edit:
     thumbnails: Sequence[Thumbnail] | None = None  # one for each training image, or no such file
 
 
-def open_source(folder: Path) -> Artifact:
-    """An artifact to be edited, every byte of it verified.
-
-    Raises:
-        ArtifactError: it is damaged.
-    """
-    artifact = Artifact.open(folder, verify=False)
-    artifact.verify()
-    return artifact
-
-
 @contextmanager
 def edited(source: Artifact, output: Path, edit: Edit, threads: int | None) -> Iterator[Detector]:
     """Write the new artifact; the block may still refuse it, then nothing is left behind.

@@ -37,23 +37,19 @@ def explain_row(
     if arguments.regions:
         row["regions"] = [dataclasses.asdict(region) for region in result.regions()]
     if arguments.explain is not None:
+        from patchcore_runtime.explain_sheet import explain_sheet
+        from patchcore_runtime.heatmap import save_png
+
         target = sheet_path(arguments.explain, name)
-        _write_sheet(detector, image, result, target, name)
+        evidence = detector.explain(result)
+        sheet = explain_sheet(detector, image, result, evidence, name=name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_png(target, sheet)
         row["sheet"] = str(target)
-        row["patches"] = [dataclasses.asdict(one) for one in detector.explain(result)]
+        row["patches"] = [dataclasses.asdict(one) for one in evidence]
     return row
 
 
 def sheet_path(folder: Path, name: str) -> Path:
     """Where the sheet of a picture goes."""
     return folder / f"{name}.explain.png"
-
-
-def _write_sheet(
-    detector: Detector, image: Image.Image, result: Result, target: Path, name: str
-) -> None:
-    from patchcore_runtime.explain_sheet import explain_sheet
-    from patchcore_runtime.heatmap import save_png
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_png(target, explain_sheet(detector, image, result, name=name))

@@ -35,7 +35,12 @@ _HEAD_PX = _SPACE + 2 * _TITLE_PX + 2 * _FONT_PX
 
 
 def explain_sheet(
-    detector: Detector, photograph: Image.Image, result: Result, *, name: str, top: int = 5
+    detector: Detector,
+    photograph: Image.Image,
+    result: Result,
+    evidence: Sequence[PatchEvidence],
+    *,
+    name: str,
 ) -> NDArray[np.uint8]:
     """Draw the sheet of one picture.
 
@@ -43,8 +48,8 @@ def explain_sheet(
         detector: That scored it.
         photograph: RGB, oriented as shown.
         result: Of that photograph.
+        evidence: What `detector.explain` says of that result.
         name: For the title.
-        top: Patches to show.
 
     Returns:
         RGB, uint8, (height, width, 3).
@@ -52,7 +57,6 @@ def explain_sheet(
     Raises:
         ArtifactError: thumbnails.bin is damaged.
     """
-    evidence = detector.explain(result, top=top)
     heat = overlay(np.asarray(photograph), result.map_on(photograph), detector.heatmap_scale)
     shown = [_marked(picture, evidence) for picture in (Image.fromarray(heat), photograph)]
     rows = len(evidence) * (_CROP_PX + _GAP)

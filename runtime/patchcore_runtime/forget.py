@@ -20,7 +20,6 @@ from patchcore_runtime.bank_edit import (
     dropped_files,
     edited,
     kept_thresholds,
-    open_source,
 )
 from patchcore_runtime.errors import EditError
 from patchcore_runtime.memory_bank import MemoryBank
@@ -56,7 +55,7 @@ def forget(artifact: Path, image: str, output: Path, *, threads: int | None = No
         EditError: no such image, it has no row, or no row would be left.
         OutputError: the output exists or cannot be written; nothing is left behind.
     """
-    source = open_source(artifact)
+    source = Artifact.open_whole(artifact)
     number = find_image(source, image)
     name = source.manifest.training.images[number]
     bank = source.memory_bank
@@ -65,7 +64,7 @@ def forget(artifact: Path, image: str, output: Path, *, threads: int | None = No
         why = "it has no row in the bank" if not gone.any() else "no row would be left"
         raise EditError(f"{artifact}: {name} cannot be forgotten: {why}")
     kept = np.flatnonzero(~gone)
-    rise = _largest_gap(bank.whole_rows(slice(None)), np.flatnonzero(gone), kept)
+    rise = _largest_gap(bank, np.flatnonzero(gone), kept)
     shorter = _without(bank, kept, number)
     edit = _edit(source, shorter, number)
     with edited(source, output, edit, threads):
@@ -99,19 +98,17 @@ def find_image(source: Artifact, image: str) -> int:
     )
 
 
-def _largest_gap(
-    rows: NDArray[np.float32], gone: NDArray[np.int64], kept: NDArray[np.int64]
-) -> float:
+def _largest_gap(bank: MemoryBank, gone: NDArray[np.int64], kept: NDArray[np.int64]) -> float:
     """The largest distance of a removed row to its nearest kept one.
 
     By the triangle inequality no patch's nearest distance grows by more.
     """
-    norms = np.einsum("md,md->m", rows, rows)
+    others, norms = bank.whole_rows(kept), bank.norms[kept]
     largest = 0.0
     for start in range(0, len(gone), _BLOCK):
-        own = gone[start : start + _BLOCK]
-        nearest = kept[(norms[kept] - 2 * (rows[own] @ rows[kept].T)).argmin(axis=1)]
-        largest = max(largest, float(np.linalg.norm(rows[own] - rows[nearest], axis=1).max()))
+        own = bank.whole_rows(gone[start : start + _BLOCK])
+        nearest = (norms - 2 * (own @ others.T)).argmin(axis=1)
+        largest = max(largest, float(np.linalg.norm(own - others[nearest], axis=1).max()))
     return largest
 
 

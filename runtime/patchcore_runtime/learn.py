@@ -26,7 +26,6 @@ from patchcore_runtime.bank_edit import (
     dropped_files,
     edited,
     kept_thresholds,
-    open_source,
     squared_lengths,
 )
 from patchcore_runtime.cover import extend_cover
@@ -96,7 +95,7 @@ def learn(
         EditError: a name is taken, no patch is beyond the radius, or a picture is still refused.
         OutputError: the output exists or cannot be written; nothing is left behind.
     """
-    source = open_source(artifact)
+    source = Artifact.open_whole(artifact)
     names = _new_names(source, images)
     radius = learning_radius(source.manifest)
     detector = Detector(source, threads=threads, search="exact")
