@@ -1,5 +1,6 @@
 """Laws of preprocessing: one picture, one input, whatever file it came in; the rest is refused."""
 
+import contextlib
 import io
 import os
 import struct
@@ -458,6 +459,19 @@ def test_formats_outside_the_list_are_refused_even_under_a_good_name(tmp_path, k
     Image.fromarray(_pixels()).save(path, kind)
     with pytest.raises(ImageError, match="not a readable picture"):
         read_image(path)
+
+
+def test_a_refusal_says_the_same_whatever_other_files_are_open(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"text")
+    said = []
+    with contextlib.ExitStack() as others:
+        for _ in range(2):
+            with pytest.raises(ImageError) as caught:
+                read_image(path)
+            said.append(str(caught.value))
+            others.enter_context(path.open("rb"))
+    assert said[0] == said[1]
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

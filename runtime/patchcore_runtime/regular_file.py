@@ -16,13 +16,13 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: it is missing, cannot be read, or is a folder, a pipe or a device.
     """
-    # Without O_NONBLOCK opening a pipe would wait for its writer. Windows has neither.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-    words = os.strerror(code) if code == errno.EISDIR else "Not a regular file"
-    raise OSError(code, words, str(path))
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without O_NONBLOCK, which Windows has not, opening a pipe would wait for its writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
