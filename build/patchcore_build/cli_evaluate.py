@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_build.cli_options import at_least
+from patchcore_runtime.command_line import add_roi_option
 
 if TYPE_CHECKING:
     from patchcore_build.evaluate import Evaluation, Visitor
@@ -30,10 +31,7 @@ def add_evaluate_options(command: argparse.ArgumentParser, layouts: str) -> None
         help="where pixels are counted: the network's input, or the whole photograph, on which "
         "the map is 0 where a crop hides it (default input)",
     )  # fmt: skip
-    command.add_argument(
-        "--roi", type=Path, metavar="MASK",
-        help="look only where this picture of a photograph is white, inside the artifact's region",
-    )  # fmt: skip
+    add_roi_option(command)
     command.add_argument(
         "--output", type=Path, metavar="DIR",
         help="write report.json, report.html, sheet.png, sample/ and CATEGORY_{train,test}.json",

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from PIL import Image
 
 from patchcore_runtime.cli_explain import add_explain_options, explain_row, sheet_path
+from patchcore_runtime.command_line import add_roi_option
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.ordered_work import work_in_order, workers_for
@@ -39,10 +40,7 @@ def add_score_options(command: argparse.ArgumentParser) -> None:
 
 def add_verdict_options(command: argparse.ArgumentParser) -> None:
     """Declare a region and thresholds in place of the artifact's."""
-    command.add_argument(
-        "--roi", metavar="MASK", type=Path,
-        help="look only where this picture of a photograph is white, inside the artifact's region",
-    )  # fmt: skip
+    add_roi_option(command)
     either = command.add_mutually_exclusive_group()
     either.add_argument(
         "--threshold", type=float, metavar="X",

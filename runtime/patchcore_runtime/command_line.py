@@ -7,6 +7,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -63,3 +64,11 @@ def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None
         print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     return code
+
+
+def add_roi_option(command: argparse.ArgumentParser) -> None:
+    """Declare a region in place of the artifact's own."""
+    command.add_argument(
+        "--roi", metavar="MASK", type=Path,
+        help="look only where this picture of a photograph is white, inside the artifact's region",
+    )  # fmt: skip

@@ -35,7 +35,7 @@ from patchcore_runtime.manifest import Manifest
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.neighbours import with_new_rows
 from patchcore_runtime.preprocess import fit_to_input, read_image
-from patchcore_runtime.scoring import upsampling_matrix, whole_patches
+from patchcore_runtime.scoring import layer3_upsampling, whole_patches
 from patchcore_runtime.thresholds import threshold_at
 from patchcore_runtime.thumbnails import Thumbnail, make_thumbnail
 from patchcore_runtime.tiling import CELL_PX
@@ -160,21 +160,13 @@ def _candidates(detector: Detector, path: Path, radius: float) -> _Candidates:
     layer2, layer3 = detector.features(pixels)
     result = detector.score_features(layer2, layer3, placement)
     distances = detector.tile_distances(layer2, layer3)
-    shapes = manifest.features
-    rows, columns = (
-        upsampling_matrix(fine, coarse, shapes.layer3_upsampling)
-        for fine, coarse in (
-            (shapes.layer2.height, shapes.layer3.height),
-            (shapes.layer2.width, shapes.layer3.width),
-        )
-    )
     numbers = np.flatnonzero(distances > radius)
     tiles, y, x = np.unravel_index(numbers, distances.shape)
     corners = np.array(detector.grid.corners_px)[tiles] // CELL_PX
     keeps = manifest.training.thumbnails == "jpeg"
     return _Candidates(
         score=result.score,
-        patches=whole_patches(layer2, layer3, rows, columns)[numbers],
+        patches=whole_patches(layer2, layer3, *layer3_upsampling(manifest.features))[numbers],
         distances=distances.ravel()[numbers],
         places=(corners + np.column_stack([y, x])).astype(np.int32),
         thumbnail=make_thumbnail(image) if keeps else None,

@@ -17,10 +17,10 @@ from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.region import Region
 from patchcore_runtime.scoring import (
     anomaly_map,
+    layer3_upsampling,
     map_matrix,
     modelzoo_score,
     paper_score,
-    upsampling_matrix,
 )
 from patchcore_runtime.tiling import CELL_PX, TileGrid, tiling_of
 
@@ -76,9 +76,7 @@ class PatchScorer:
         self._bank = bank
         self._index = index
         self._kind = scoring.image_score
-        layer2, layer3, mode = features.layer2, features.layer3, features.layer3_upsampling
-        self._up_rows = upsampling_matrix(layer2.height, layer3.height, mode)
-        self._up_columns = upsampling_matrix(layer2.width, layer3.width, mode)
+        self._up_rows, self._up_columns = layer3_upsampling(features)
         self._grid = grid or _one_tile(features)
         height, width = self._grid.cells
         self._map_rows = map_matrix(CELL_PX * height, height, scoring.sigma_px)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.manifest import Upsampling
+from patchcore_runtime.manifest import Features, Upsampling
 
 _LARGEST_LONE_PRODUCT = 2**17  # multiplications; OpenBLAS goes parallel above 2^18
 _TRUNCATE = 4.0  # the Gaussian ends at four sigma, as in scipy.ndimage
@@ -36,6 +36,15 @@ def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> N
     return matrix.astype(np.float32)
 
 
+def layer3_upsampling(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The matrices that bring layer3's rows and columns to layer2's grid, (h, h/2), (w, w/2)."""
+    fine, coarse, mode = features.layer2, features.layer3, features.layer3_upsampling
+    return (
+        upsampling_matrix(fine.height, coarse.height, mode),
+        upsampling_matrix(fine.width, coarse.width, mode),
+    )
+
+
 def whole_patches(
     layer2: NDArray[np.float32],
     layer3: NDArray[np.float32],
@@ -44,7 +53,7 @@ def whole_patches(
 ) -> NDArray[np.float32]:
     """Whole patch vectors (B·h·w, D) of layers (B, C2, h, w) and (B, C3, h/2, w/2).
 
-    The matrices are `upsampling_matrix` of the height, (h, h/2), and of the width, (w, w/2).
+    The matrices are those of `layer3_upsampling`.
     """
     whole = np.concatenate([layer2, up_rows @ layer3 @ up_columns.T], axis=1)
     return np.ascontiguousarray(whole.transpose(0, 2, 3, 1)).reshape(-1, whole.shape[1])
