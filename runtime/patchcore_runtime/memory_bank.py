@@ -6,6 +6,7 @@ layer, and each section can be mapped into memory as it is.
 """
 
 import math
+import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,9 @@ def read_memory_bank(path: Path) -> MemoryBank:
             f"and {neighbours} neighbours, {expected} bytes, but the file has {size}; "
             "copy the folder again"
         )
-    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    with open_regular(path) as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    whole = np.frombuffer(mapped, np.uint8)
     arrays = {
         s.name: whole[s.offset : s.offset + s.size].view(s.dtype).reshape(s.shape) for s in placed
     }
@@ -178,6 +181,10 @@ def read_memory_bank(path: Path) -> MemoryBank:
     listed = arrays["neighbours"]
     if listed.min() < 0 or listed.max() >= rows:
         raise ArtifactError(f"{path}: neighbours: expected rows 0 to {rows - 1}; copy it again")
+    if hasattr(
+        mmap, "MADV_DONTNEED"
+    ):  # what was looked at is the file's again; a search maps its own
+        mapped.madvise(mmap.MADV_DONTNEED)
     return MemoryBank(**arrays)
 
 
