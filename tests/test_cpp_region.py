@@ -8,14 +8,13 @@ import pytest
 from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
-from patchcore_runtime import Detector, PatchCoreError
+from cpp_binary import needs_binary
+from patchcore_runtime import Artifact, Detector, PatchCoreError
 from patchcore_runtime.cli import main
-from test_cpp_runner import BINARY, assert_same, rows_of, run
+from test_cpp_runner import assert_same, rows_of, run
 from test_region import write_mask
 
-pytestmark = pytest.mark.skipif(
-    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-)
+pytestmark = needs_binary
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +40,32 @@ def pythons_rows(artifact, pictures, capsys, *options):
     return rows_of(capsys.readouterr().out)
 
 
-def test_a_region_gets_the_same_scores_peaks_and_zeros_in_both(
-    ragged_artifact, photos, tmp_path, capsys
-):
-    pictures = sorted(photos.iterdir())
-    code, stdout, stderr = run(ragged_artifact, *pictures, "--maps", tmp_path / "maps")
+def maps_of_cpp(artifact, pictures, folder, capsys, *options):
+    """(picture, its map by the C++ runner, the step between two map values) for each picture.
+
+    The scores of both programs are compared on the way.
+    """
+    code, stdout, stderr = run(artifact, *pictures, *options, "--maps", folder)
     assert code == 0, stderr
     rows = rows_of(stdout)
     for row in rows:
         row.pop("map")
-    assert_same(rows, pythons_rows(ragged_artifact, pictures, capsys))
-    detector = Detector.load(ragged_artifact)
-    unit = 4 * detector.manifest.calibration.heatmap.high / 65535
+    assert_same(rows, pythons_rows(artifact, pictures, capsys))
+    unit = 4 * Artifact.open(artifact).manifest.calibration.heatmap.high / 65535
     for picture in pictures:
-        stored = np.asarray(Image.open(tmp_path / "maps" / f"{picture.name}.map.png"))
+        stored = np.asarray(Image.open(folder / f"{picture.name}.map.png"))
+        yield picture, stored.astype(np.float64) * unit, unit
+
+
+def test_a_region_gets_the_same_scores_peaks_and_zeros_in_both(
+    ragged_artifact, photos, tmp_path, capsys
+):
+    pictures = sorted(photos.iterdir())
+    detector = Detector.load(ragged_artifact)
+    found = maps_of_cpp(ragged_artifact, pictures, tmp_path / "maps", capsys)
+    for picture, stored, unit in found:
         expected = detector.predict(picture).anomaly_map
-        assert np.abs(stored.astype(np.float64) * unit - expected).max() <= unit
+        assert np.abs(stored - expected).max() <= unit
         assert (stored[~detector.region.pixels] == 0).all()
         assert (stored[detector.region.pixels] > 0).mean() > 0.99
     assert run(ragged_artifact, "--selftest")[0] == 0

@@ -5,15 +5,14 @@ import pytest
 from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo
+from cpp_binary import needs_binary
 from patchcore_runtime import Detector
-from test_cpp_region import pythons_rows
-from test_cpp_runner import BINARY, assert_same, rows_of, run
+from test_cpp_region import maps_of_cpp
+from test_cpp_runner import rows_of, run
 from test_region import write_mask
 from test_tiling import tiled_config
 
-pytestmark = pytest.mark.skipif(
-    not BINARY.is_file(), reason=f"{BINARY.name} is not built; `make cpp` builds it"
-)
+pytestmark = needs_binary
 
 
 @pytest.fixture(scope="module", params=["full-frame", "paper", "modelzoo", "region"])
@@ -32,19 +31,12 @@ def test_tiles_give_the_same_scores_peaks_and_maps_in_both(
     spoilt[30:50, 50:60] = 255  # lies on a border of tiles
     Image.fromarray(spoilt).save(tmp_path / "spoilt.png")
     pictures = [*sorted(photos.iterdir()), tmp_path / "spoilt.png"]
-    options = ("--search", search, "--maps", tmp_path / "maps")
-    code, stdout, stderr = run(tiled_artifact, *pictures, *options)
-    assert code == 0, stderr
-    rows = rows_of(stdout)
-    for row in rows:
-        row.pop("map")
-    assert_same(rows, pythons_rows(tiled_artifact, pictures, capsys))
     detector = Detector.load(tiled_artifact)
-    unit = 4 * detector.manifest.calibration.heatmap.high / 65535
-    for picture in pictures:
-        stored = np.asarray(Image.open(tmp_path / "maps" / f"{picture.name}.map.png"))
+    folder = tmp_path / "maps"
+    found = maps_of_cpp(tiled_artifact, pictures, folder, capsys, "--search", search)
+    for picture, stored, unit in found:
         expected = np.minimum(detector.predict(picture).anomaly_map, 65535 * unit)
-        assert np.abs(stored.astype(np.float64) * unit - expected).max() <= unit
+        assert np.abs(stored - expected).max() <= unit
 
 
 def test_the_self_test_of_tiles_holds_in_cpp(tiled_artifact):

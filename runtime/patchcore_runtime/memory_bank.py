@@ -181,9 +181,7 @@ def read_memory_bank(path: Path) -> MemoryBank:
     listed = arrays["neighbours"]
     if listed.min() < 0 or listed.max() >= rows:
         raise ArtifactError(f"{path}: neighbours: expected rows 0 to {rows - 1}; copy it again")
-    if hasattr(
-        mmap, "MADV_DONTNEED"
-    ):  # what was looked at is the file's again; a search maps its own
+    if hasattr(mmap, "MADV_DONTNEED"):  # a search maps the file itself: these pages may go
         mapped.madvise(mmap.MADV_DONTNEED)
     return MemoryBank(**arrays)
 
