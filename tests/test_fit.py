@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from patchcore_build import FitJob, evaluate, fit, make_config
 from patchcore_build.checked_graphs import EXPORT_TOLERANCE
 from patchcore_build.device import open_device
 from patchcore_build.errors import DatasetError, DeviceError, OutputError, WeightsError
+from patchcore_build.learning import Learner
 from patchcore_runtime import Artifact, Detector, ImageError
 from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
 from patchcore_runtime.preprocess import preprocess
@@ -199,6 +201,26 @@ def test_a_dropped_picture_leaves_what_a_fit_without_it_gives(photos, weights, t
     np.testing.assert_allclose(ours.layer2, theirs.layer2, rtol=1e-3, atol=1e-5)
     thresholds = [made.calibration.image_threshold for made in (report, other)]
     assert thresholds[0] == pytest.approx(thresholds[1], rel=1e-4)
+
+
+def test_the_network_is_gone_before_rows_are_chosen(photos, weights, tmp_path, monkeypatch):
+    module = sys.modules["patchcore_build.fit"]
+    opened, alive = [], []
+    open_network, prepare = module.onnx_network, Learner.prepare
+
+    def watched_network(path):
+        network = open_network(path)
+        opened.append(weakref.ref(network))
+        return network
+
+    def watched_prepare(learner, store, inputs):
+        alive.extend(reference() is not None for reference in opened)
+        return prepare(learner, store, inputs)
+
+    monkeypatch.setattr(module, "onnx_network", watched_network)
+    monkeypatch.setattr(Learner, "prepare", watched_prepare)
+    fit(job(photos, weights, tmp_path / "stripes"))
+    assert alive == [False]
 
 
 def test_groups_are_counted_and_a_pattern_that_groups_nothing_is_refused(photos, weights, tmp_path):

@@ -61,6 +61,21 @@ def peak_of_a_fit(photos, folder, *, budget):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(("ratio", "copied"), [(0.049, False), (0.05, True)])
+def test_patches_are_copied_in_cluster_order_only_for_many_rows(tmp_path, photos, ratio, copied):
+    learner = Learner(
+        config=make_config("full-frame", resize_px=SIDE, coreset_ratio=ratio),
+        device="cpu",
+        groups=None,
+        checkpoints=None,
+        storage=Storage(tmp_path, budget_bytes=2**30),
+        clock=Stopwatch(),
+    )
+    inputs = load_inputs(photos, learner.config, learner.storage)
+    pictures = learner.prepare(learner.features(network, inputs), inputs)
+    assert bool(pictures.cloud.loaded) == copied
+
+
 def test_all_arrays_of_a_fit_stay_within_the_budget(tmp_path, photos):
     budget = 20 * 2**20
     assert peak_of_a_fit(photos, tmp_path, budget=budget) < budget + PASSING_BYTES

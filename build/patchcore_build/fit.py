@@ -6,6 +6,7 @@ Everything is written to a folder beside the target and renamed into place at th
 """
 
 import dataclasses
+import gc
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,10 +33,12 @@ from patchcore_build.signing import new_signed_folder
 from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.artifact import FEATURES_ONNX
 from patchcore_runtime.calibration import Calibration
+from patchcore_runtime.freed_memory import hand_back
 from patchcore_runtime.index_graph import write_bank
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.new_artifact import EXACT_INDEX
 
+NetworkOpener = Callable[[], Network]
 NetworkChooser = Callable[["FitJob", Inputs], tuple[CellMaker, dict[str, str]]]
 
 _GIB = 2**30
@@ -144,7 +147,11 @@ def _build(
         storage=storage,
         clock=clock,
     )
-    lesson = _learn(learner, _fastest_network(job.device, make_cell, staging), inputs, job)
+    open_network = _fastest_network(job.device, make_cell, staging)
+    del make_cell  # it holds the parameters; not all networks do
+    gc.collect()  # cells are cyclic
+    hand_back()
+    lesson = _learn(learner, open_network, inputs, job)
     twin = None
     if config.feature_precision == "int8":
         twin = Float32Twin(staging, scratch / "float32", lesson.inputs, config)
@@ -199,11 +206,11 @@ def _read(folder: ImageFolder, job: FitJob, storage: Storage, clock: Stopwatch) 
     return inputs
 
 
-def _fastest_network(device: Device, make_cell: CellMaker, staging: Path) -> Network:
+def _fastest_network(device: Device, make_cell: CellMaker, staging: Path) -> NetworkOpener:
     """On a CPU the graph that was just exported and compared: ONNX Runtime is faster there."""
     if device == "cpu":
-        return onnx_network(staging / FEATURES_ONNX)
-    return mindspore_network(make_cell())
+        return lambda: onnx_network(staging / FEATURES_ONNX)
+    return lambda: mindspore_network(make_cell())
 
 
 def _named_network(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, str]]:
@@ -223,9 +230,10 @@ class _Lesson:
     dropped: tuple[str, ...] = ()
 
 
-def _learn(learner: Learner, network: Network, inputs: Inputs, job: FitJob) -> _Lesson:
+def _learn(learner: Learner, open_network: NetworkOpener, inputs: Inputs, job: FitJob) -> _Lesson:
     """Choose the bank's rows; where suspects are to go, once more without them."""
-    store = learner.features(network, inputs)
+    store = learner.features(open_network(), inputs)
+    hand_back()  # the network
     pictures = learner.prepare(store, inputs)
     rows = learner.choose(pictures, "bank")
     if job.review is None and not job.drop_suspects:

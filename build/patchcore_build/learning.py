@@ -34,7 +34,10 @@ from patchcore_build.training_inputs import Inputs, keep_inputs
 from patchcore_runtime.calibration import Calibration
 from patchcore_runtime.memory_bank import MemoryBank
 
+# A sorted copy of the patches saves a fifth of the coreset's time at 10 % and nothing at 1 %: not
+# worth more than some of the budget, and nothing for few rows.
 _COPY_SHARE = 8
+_COPY_RATIO = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,13 +152,13 @@ class Learner:
         return projected
 
     def _sort(self, projected: NDArray[np.float32]) -> PatchCloud:
-        product = None
+        product, budget = None, self.storage.left // _COPY_SHARE
         if self.device != "cpu":
             from patchcore_build.coreset_device import DeviceProduct
 
             product = DeviceProduct()
-        # A sorted copy saves a fifth of the coreset's time: not worth more than some of the budget.
-        budget = self.storage.left // _COPY_SHARE
+        elif self.config.coreset_ratio < _COPY_RATIO:
+            budget = 0
         cloud = PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
         if cloud.loaded:
             self.storage.set_aside(projected.nbytes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_runtime.errors import ArtifactError, ProviderError
+from patchcore_runtime.freed_memory import hand_back
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -69,6 +70,7 @@ def open_session(
     ) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
+    hand_back()  # what loading needed: as much again as the weights
     started = session.get_providers()
     if providers[0] not in started:
         raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
