@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 _BLOCK = 512
 _PAIRS_AT_ONCE = 2**22  # about 20 bytes each
+_GROUP = 64  # numbers whose minimum bounds the smallest from above
 _SLACK = 1e-5  # of |a|² + |b|²: more than float32 sums of a squared distance can be off
 
 
@@ -37,15 +38,23 @@ def nearest_rows(
         own = rows[start : start + step]
         squares = norms - 2 * (bank[own] @ bank.T)
         squares[np.arange(len(own)), own] = -np.inf
-        candidates = np.argpartition(squares, count - 1, axis=1)[:, :count]
-        farthest = np.take_along_axis(squares, candidates, axis=1).max(axis=1, keepdims=True)
-        # Partitioning picks any of several rows at the last distance; machines pick differently.
-        for row in np.flatnonzero((squares <= farthest).sum(axis=1) > count):
-            candidates[row] = np.argsort(squares[row], kind="stable")[:count]
-        candidates.sort(axis=1)
-        order = np.argsort(np.take_along_axis(squares, candidates, axis=1), axis=1, kind="stable")
-        nearest[start : start + len(own)] = np.take_along_axis(candidates, order, axis=1)
+        nearest[start : start + len(own)] = _smallest(squares, count)
     return nearest
+
+
+def _smallest(squares: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Columns of the `count` smallest numbers of each row, ascending, of equal ones the first."""
+    groups = squares.shape[1] // _GROUP
+    bound = squares
+    if groups >= count:  # that many groups have a minimum, so that many numbers are, up to the last
+        whole = squares[:, : groups * _GROUP].reshape(len(squares), _GROUP, groups)
+        bound = whole.min(axis=1)
+    farthest = np.partition(bound, count - 1, axis=1)[:, count - 1]
+    rows, columns = divmod(np.flatnonzero(squares <= farthest[:, None]), squares.shape[1])
+    order = np.lexsort((columns, squares[rows, columns], rows))
+    starts = np.searchsorted(rows, np.arange(len(squares)))
+    smallest: NDArray[np.int64] = columns[order[starts[:, None] + np.arange(count)]]
+    return smallest
 
 
 def with_new_rows(
