@@ -39,10 +39,9 @@ def network(images):
     return layer2, layer2[:, :, ::2, ::2] * np.float32(0.5)
 
 
-def peak_of_a_fit(photos, folder, *, budget):
-    """The most bytes of arrays at a time, from pictures to held-out scores."""
-    settings = {"resize_px": SIDE, "coreset_ratio": 0.005, "folds": 2, "target_fpr": 0.1}
-    learner = Learner(
+def make_learner(folder, *, ratio, budget):
+    settings = {"resize_px": SIDE, "coreset_ratio": ratio, "folds": 2, "target_fpr": 0.1}
+    return Learner(
         config=make_config("full-frame", **settings),
         device="cpu",
         groups=None,
@@ -50,6 +49,11 @@ def peak_of_a_fit(photos, folder, *, budget):
         storage=Storage(folder, budget_bytes=budget),
         clock=Stopwatch(),
     )
+
+
+def peak_of_a_fit(photos, folder, *, budget):
+    """The most bytes of arrays at a time, from pictures to held-out scores."""
+    learner = make_learner(folder, ratio=0.005, budget=budget)
     tracemalloc.start()
     try:
         inputs = load_inputs(photos, learner.config, learner.storage)
@@ -63,14 +67,7 @@ def peak_of_a_fit(photos, folder, *, budget):
 
 @pytest.mark.parametrize(("ratio", "copied"), [(0.049, False), (0.05, True)])
 def test_patches_are_copied_in_cluster_order_only_for_many_rows(tmp_path, photos, ratio, copied):
-    learner = Learner(
-        config=make_config("full-frame", resize_px=SIDE, coreset_ratio=ratio),
-        device="cpu",
-        groups=None,
-        checkpoints=None,
-        storage=Storage(tmp_path, budget_bytes=2**30),
-        clock=Stopwatch(),
-    )
+    learner = make_learner(tmp_path, ratio=ratio, budget=2**30)
     inputs = load_inputs(photos, learner.config, learner.storage)
     pictures = learner.prepare(learner.features(network, inputs), inputs)
     assert bool(pictures.cloud.loaded) == copied

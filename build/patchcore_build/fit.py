@@ -148,7 +148,7 @@ def _build(
         clock=clock,
     )
     open_network = _fastest_network(job.device, make_cell, staging)
-    del make_cell  # it holds the parameters; not all networks do
+    del make_cell  # it holds the parameters, which an exported graph has itself
     gc.collect()  # cells are cyclic
     hand_back()
     lesson = _learn(learner, open_network, inputs, job)

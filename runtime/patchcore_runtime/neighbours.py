@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 512
-_PAIRS_AT_ONCE = 2**22  # about 20 bytes each
+_PAIRS_AT_ONCE = 2**22  # about 10 bytes each, 50 where all distances are equal
 _GROUP = 64  # numbers whose minimum bounds the smallest from above
 _SLACK = 1e-5  # of |a|² + |b|²: more than float32 sums of a squared distance can be off
 
@@ -46,7 +46,7 @@ def _smallest(squares: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Columns of the `count` smallest numbers of each row, ascending, of equal ones the first."""
     groups = squares.shape[1] // _GROUP
     bound = squares
-    if groups >= count:  # that many groups have a minimum, so that many numbers are, up to the last
+    if groups >= count:  # minima are numbers of the row: the K-th bounds its K-th smallest number
         whole = squares[:, : groups * _GROUP].reshape(len(squares), _GROUP, groups)
         bound = whole.min(axis=1)
     farthest = np.partition(bound, count - 1, axis=1)[:, count - 1]

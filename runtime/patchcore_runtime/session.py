@@ -70,7 +70,8 @@ def open_session(
     ) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
-    hand_back()  # what loading needed: as much again as the weights
+    if repack:
+        hand_back()  # what that needed: as much again as the weights
     started = session.get_providers()
     if providers[0] not in started:
         raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
