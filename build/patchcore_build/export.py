@@ -22,14 +22,18 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import ExportError
 from patchcore_build.mindir import canonical
+from patchcore_build.pool_padding import fold_paddings
 from patchcore_build.whole_file import write_whole
+from patchcore_build.winograd import use_winograd
 
 INPUT = "images"
 OUTPUTS = ("layer2", "layer3")
 BATCH = "B"
 
 
-def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width: int) -> None:
+def export_onnx(
+    make_cell: Callable[[], Any], path: Path, *, height: int, width: int, winograd: bool = True
+) -> None:
     """Write the network as ONNX (opset 11), parameters inside, names and order canonical.
 
     Not thread-safe: the process stands in a temporary directory meanwhile. wide_resnet50_2's 25 M
@@ -40,6 +44,8 @@ def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width:
         path: The file to write, whole or not at all; its folder exists.
         height: H in pixels.
         width: W in pixels.
+        winograd: Let `patchcore_build.winograd` make convolutions faster. What is to be quantized
+            keeps them as they are.
 
     Raises:
         ExportError: MindSpore or the ONNX checker refuses the network.
@@ -57,6 +63,9 @@ def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width:
         model = onnx.load("features.onnx")
     _canonise(model, parameters=set(cell.parameters_dict()))
     _free_batch(model, path)
+    fold_paddings(model.graph)
+    if winograd:
+        use_winograd(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

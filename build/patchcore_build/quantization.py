@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, version_converter
+from onnx import helper, version_converter
 
 from patchcore_build.errors import ExportError
 from patchcore_build.whole_file import write_whole
@@ -91,7 +91,7 @@ class _Pictures:
 
 
 def _prepare(model: Any, folder: Path) -> Any:
-    """A newer opset, BatchNorm folded into the convolutions, paddings into the pools."""
+    """A newer opset, BatchNorm folded into the convolutions."""
     newer = version_converter.convert_version(model, OPSET)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -101,36 +101,8 @@ def _prepare(model: Any, folder: Path) -> Any:
         newer.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     folded = onnx.load(folder / "folded.onnx")
-    _fold_paddings(folded.graph)
     helper.set_model_props(folded, dict([_METADATA]))
     return folded
-
-
-def _fold_paddings(graph: Any) -> None:
-    """Pad with zeros, then pool without -> a pool that pads; equal, since nothing is negative.
-
-    onnxruntime does the same when it loads a float graph, but not between Q and DQ.
-    """
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    made_by = {name: node for node in graph.node for name in node.output}
-    for pool in [node for node in graph.node if node.op_type in ("MaxPool", "AveragePool")]:
-        pad = made_by.get(pool.input[0])
-        if pad is None or pad.op_type != "Pad" or pad.input[1] not in constants:
-            continue
-        _, _, top, left, _, _, bottom, right = numpy_helper.to_array(constants[pad.input[1]])
-        kept = [a for a in pool.attribute if a.name not in ("auto_pad", "count_include_pad")]
-        del pool.attribute[:]
-        pool.attribute.extend(kept)
-        sides = [int(side) for side in (top, left, bottom, right)]
-        pool.attribute.append(helper.make_attribute("pads", sides))
-        if pool.op_type == "AveragePool":
-            pool.attribute.append(helper.make_attribute("count_include_pad", 1))
-        pool.input[0] = pad.input[0]
-        graph.node.remove(pad)
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _quantize(prepared: Path, quantized: Path, pictures: _Pictures) -> None:

@@ -5,11 +5,12 @@ path of an .onnx file -> InferenceSession on the chosen execution providers and 
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_runtime.errors import ArtifactError, ProviderError
-from patchcore_runtime.freed_memory import hand_back
+from patchcore_runtime.freed_memory import handed_back
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -55,8 +56,13 @@ def open_session(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
     options.log_severity_level = 3  # errors; they also come as exceptions
+    # One block for all tensors of a run would stay beside those of the first run, and saves no
+    # time: 17 MB with wide_resnet50_2.
+    options.enable_mem_pattern = False
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+        # Repacking needs as much again as the weights.
+        with handed_back() if repack else nullcontext():
+            session = onnxruntime.InferenceSession(path, options, providers=list(providers))
     except (
         raised.Fail,
         raised.InvalidArgument,
@@ -70,8 +76,6 @@ def open_session(
     ) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
-    if repack:
-        hand_back()  # what that needed: as much again as the weights
     started = session.get_providers()
     if providers[0] not in started:
         raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
