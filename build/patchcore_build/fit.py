@@ -164,6 +164,8 @@ def _build(
     calibration = learner.calibrate(lesson.pictures)
     with clock.stage("calibration"):
         monitoring = describe_normal(lesson.inputs.pixels, lesson.pictures.store)
+    kept, dropped = lesson.inputs, lesson.dropped
+    del lesson  # the features: what is written is tested with a network of its own
     quantization = twin.facts if twin is not None else None
     with clock.stage("write"):
         made = provenance(
@@ -171,20 +173,20 @@ def _build(
         )
         making = Making(
             category=job.category,
-            dropped=lesson.dropped,
+            dropped=dropped,
             config=config,
             monitoring=monitoring,
             provenance=made,
             index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
         )
         if job.keep_thumbnails:
-            keep_thumbnails(staging, lesson.inputs, bank)
-        write_manifest(staging, lesson.inputs, calibration, making)
+            keep_thumbnails(staging, kept, bank)
+        write_manifest(staging, kept, calibration, making)
     return FitReport(
         artifact=job.output,
-        images=len(lesson.inputs.names),
+        images=len(kept.names),
         skipped=inputs.skipped,
-        dropped=lesson.dropped,
+        dropped=dropped,
         strays=folder.strays,
         input_size=(inputs.preprocessing.height, inputs.preprocessing.width),
         tiles=inputs.grid.tiles,
