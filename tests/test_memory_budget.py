@@ -1,5 +1,6 @@
 """Laws of `--memory-budget-gb`: what a fit holds in arrays stays within it, whatever it is for."""
 
+import importlib
 import tracemalloc
 
 import numpy as np
@@ -54,6 +55,7 @@ def make_learner(folder, *, ratio, budget):
 def peak_of_a_fit(photos, folder, *, budget):
     """The most bytes of arrays at a time, from pictures to held-out scores."""
     learner = make_learner(folder, ratio=0.005, budget=budget)
+    importlib.import_module("scipy.stats")  # else thresholds would, whose arrays it is not
     tracemalloc.start()
     try:
         inputs = load_inputs(photos, learner.config, learner.storage)
