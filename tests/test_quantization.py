@@ -42,9 +42,9 @@ def value(name, kind, shape):
 
 
 def write_small_network(path):
-    """Opset 11, as MindSpore exports: stem, BatchNorm, pool, residual block, averaged outputs."""
+    """As `export_onnx` writes: stem, BatchNorm, pool, residual block, averaged outputs."""
     rng = np.random.default_rng(3)
-    nodes, weights = [], [numpy_helper.from_array(np.int64([0, 0, 1, 1, 0, 0, 1, 1]), "sides")]
+    nodes, weights = [], []
 
     def convolve(source, target, shape, stride):
         kernel = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
@@ -71,8 +71,8 @@ def write_small_network(path):
     node("Mul", ["planes", "scale"], "scaled")
     convolve("scaled", "stem", (8, 3, 3, 3), 2)
     node("Relu", ["stem"], "stem_relu")
-    node("Pad", ["stem_relu", "sides"], "padded")
-    node("MaxPool", ["padded"], "pooled", kernel_shape=[3, 3], strides=[2, 2])
+    pool = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    node("MaxPool", ["stem_relu"], "pooled", strides=[2, 2], **pool)
     convolve("pooled", "first", (8, 8, 3, 3), 2)
     convolve("pooled", "shortcut", (8, 8, 1, 1), 2)
     node("Add", ["first", "shortcut"], "sum")
@@ -80,8 +80,7 @@ def write_small_network(path):
     convolve("body2", "second", (12, 8, 3, 3), 2)
     node("Relu", ["second"], "body3")
     for body, layer in (("body2", "layer2"), ("body3", "layer3")):
-        node("Pad", [body, "sides"], f"{layer}_padded")
-        node("AveragePool", [f"{layer}_padded"], layer, kernel_shape=[3, 3], strides=[1, 1])
+        node("AveragePool", [body], layer, strides=[1, 1], count_include_pad=1, **pool)
     outputs = [
         value("layer2", TensorProto.FLOAT, (8, 8, 8)),
         value("layer3", TensorProto.FLOAT, (12, 4, 4)),

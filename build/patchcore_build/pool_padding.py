@@ -24,7 +24,7 @@ def fold_paddings(graph: Any) -> None:
     for pool in [node for node in graph.node if node.op_type in ("MaxPool", "AveragePool")]:
         pad = made_by.get(pool.input[0])
         sides = None if pad is None else _zero_sides(pad, constants)
-        if pad is None or sides is None:
+        if pad is None or sides is None or max(sides) >= min(_kernel(pool)):
             continue
         if pool.op_type == "MaxPool":
             source = made_by.get(pad.input[0])
@@ -48,6 +48,11 @@ def drop_unused(graph: Any) -> None:
             kept.append(node)
     _replace(graph.node, kept[::-1])
     _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
+
+
+def _kernel(pool: Any) -> list[int]:
+    """Its sides; a pool may not pad by as much."""
+    return next(list(a.ints) for a in pool.attribute if a.name == "kernel_shape")
 
 
 def _constants(graph: Any) -> dict[str, NDArray[Any]]:

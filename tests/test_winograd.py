@@ -1,0 +1,157 @@
+"""Laws of `use_winograd`: the same convolutions, with fewer products, where that is faster."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from patchcore_build.winograd import (
+    kernel_transform,
+    relative_cost,
+    row_transforms,
+    tile_width,
+    use_winograd,
+)
+
+CHANNELS = 128
+PLAIN = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1]}
+
+
+def network(
+    size=(9, 14), channels=(CHANNELS, CHANNELS), *, relu=True, settings=PLAIN, branch=False
+):
+    """Conv, BatchNormalization (, Relu) of a batch of planes; `branch` gives the sum away too."""
+    rng = np.random.default_rng(0)
+    inputs, outputs = channels
+    scale = 1 / np.sqrt(inputs * 9)
+    group = settings.get("group", 1)
+    weights = {
+        "weight": rng.standard_normal((outputs, inputs // group, 3, 3)) * scale,
+        "gamma": rng.uniform(0.5, 1.5, outputs),
+        "beta": rng.standard_normal(outputs),
+        "mean": rng.standard_normal(outputs),
+        "variance": rng.uniform(0.5, 1.5, outputs),
+    }
+    norm = ["sum", "gamma", "beta", "mean", "variance"]
+    nodes = [
+        helper.make_node("Conv", ["planes", "weight"], ["sum"], name="conv", **settings),
+        helper.make_node("BatchNormalization", norm, ["normalised" if relu else "result"]),
+    ]
+    if relu:
+        nodes.append(helper.make_node("Relu", ["normalised"], ["result"]))
+    results = [helper.make_tensor_value_info("result", TensorProto.FLOAT, list("BCHW"))]
+    if branch:
+        results.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, list("BCHW")))
+    planes = helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["B", inputs, *size])
+    tensors = [numpy_helper.from_array(v.astype(np.float32), name) for name, v in weights.items()]
+    graph = helper.make_graph(nodes, "one", [planes], results, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+
+
+def rewritten(model):
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    return copy, use_winograd(copy)
+
+
+def run(model, planes):
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(["result"], {"planes": planes})[0]
+
+
+def planes(batch, size, channels=CHANNELS):
+    rng = np.random.default_rng(batch)
+    return rng.standard_normal((batch, channels, *size), np.float32)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("size", [(9, 14), (3, 16), (8, 17), (1, 28), (5, 31)])
+def test_results_are_those_of_the_convolution(size, batch, relu):
+    plain = network(size, relu=relu)
+    fast, replaced = rewritten(plain)
+    assert replaced == 1
+    onnx.checker.check_model(fast, full_check=True)
+    images = planes(batch, size)
+    expected = run(plain, images)
+    assert (expected.min() < 0) != relu
+    gap = np.abs(run(fast, images) - expected).max()
+    assert gap < 1e-5 * np.abs(expected).max()
+
+
+def test_channels_may_change_their_number():
+    plain = network(channels=(128, 192))
+    fast, replaced = rewritten(plain)
+    assert replaced == 1
+    images = planes(2, (9, 14))
+    np.testing.assert_allclose(run(fast, images), run(plain, images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 14, 16, 17, 28, 56])
+def test_row_transforms_sum_three_neighbours_of_a_row(width):
+    rng = np.random.default_rng(width)
+    row, weights = rng.standard_normal(width), rng.standard_normal(3)
+    tile = tile_width(width)
+    forward, back = row_transforms(width, tile)
+    products = (forward @ row).reshape(-1, tile + 2) * (kernel_transform(tile) @ weights)
+    expected = np.convolve(row, weights[::-1], "full")[1:-1]
+    np.testing.assert_allclose(back @ products.ravel(), expected, atol=1e-5)
+
+
+def test_a_constant_added_to_the_second_product_is_added_to_every_output():
+    forward, back = row_transforms(28, 5)
+    products = np.zeros(len(forward)).reshape(-1, 7)
+    products[:, 1] = 3
+    np.testing.assert_array_equal(back @ products.ravel(), np.full(28, 3.0))
+
+
+def test_half_of_the_products_are_saved():
+    for width, channels in [(14, 512), (28, 256)]:
+        assert relative_cost(width, channels, channels) < 0.65
+    assert relative_cost(56, 64, 64) > 0.7
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(network(channels=(64, 128)), id="few-in"),
+        pytest.param(network(channels=(128, 64)), id="few-out"),
+        pytest.param(network(settings=PLAIN | {"strides": [2, 2]}), id="stride"),
+        pytest.param(network(settings=PLAIN | {"pads": [0, 0, 0, 0]}), id="no-padding"),
+        pytest.param(
+            network(settings=PLAIN | {"dilations": [2, 2], "pads": [2, 2, 2, 2]}), id="dilation"
+        ),
+        pytest.param(network(settings=PLAIN | {"group": 2}, channels=(256, 256)), id="group"),
+        pytest.param(network(size=(8, 256)), id="long-rows"),
+        pytest.param(network(branch=True), id="read-twice"),
+    ],
+)
+def test_other_convolutions_stay_as_they_are(model):
+    same, replaced = rewritten(model)
+    assert replaced == 0
+    assert same.graph == model.graph
+
+
+def test_the_file_does_not_grow_and_loading_computes_the_weights(tmp_path):
+    plain = network()
+    fast, _ = rewritten(plain)
+    constants = len(fast.SerializeToString()) - 4 * CHANNELS * CHANNELS * 9
+    assert constants < 20_000
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(
+        fast.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    loaded = onnx.load(tmp_path / "loaded.onnx").graph
+    weights = {tensor.name: list(tensor.dims) for tensor in loaded.initializer}
+    (convolution,) = [node for node in loaded.node if node.op_type == "Conv"]
+    assert weights[convolution.input[1]] == [5 * CHANNELS, CHANNELS, 3, 1]
+    assert sum(node.op_type == "MatMul" for node in loaded.node) == 2
+
+
+def test_same_network_same_bytes():
+    files = {rewritten(network())[0].SerializeToString(deterministic=True) for _ in range(2)}
+    assert len(files) == 1
