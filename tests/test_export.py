@@ -106,6 +106,24 @@ class Unexportable(nn.Cell):
         return self.pool(x), x
 
 
+class ManyChannels(nn.Cell):
+    """One 3x3 convolution between as many channels as Winograd's pays for."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(1)
+        self.stem = nn.SequentialCell(_conv(rng, 3, 128, 7, 4), _batch_norm(rng, 128), nn.ReLU())
+        self.cast = ops.Cast()
+        self.transpose = ops.Transpose()
+        self.body = nn.SequentialCell(_conv(rng, 128, 128, 3, 1), _batch_norm(rng, 128), nn.ReLU())
+        self.average = nn.AvgPool2d(3, 1, pad_mode="valid")
+
+    def construct(self, images):
+        """uint8 (B, H, W, 3) -> float32 (B, 128, H/4 - 2, W/4 - 2), twice."""
+        x = self.stem(self.transpose(self.cast(images, ms.float32), (0, 3, 1, 2)) / 255)
+        return self.average(x), self.average(self.body(x))
+
+
 def pictures(batch):
     return np.random.default_rng(batch).integers(0, 256, (batch, H, W, 3), dtype=np.uint8)
 
@@ -148,6 +166,24 @@ def test_onnxruntime_computes_what_mindspore_computes(exported, batch):
     images = pictures(batch)
     path = exported / "features.onnx"
     assert compare_onnx(path, images, layers(images), tolerance=1e-5) <= 1e-5
+
+
+def kinds_of(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.mark.parametrize("winograd", [True, False])
+def test_winograd_is_taken_unless_refused_and_computes_what_mindspore_computes(tmp_path, winograd):
+    path = tmp_path / "features.onnx"
+    export_onnx(ManyChannels, path, height=H, width=W, winograd=winograd)
+    assert kinds_of(path).count("BatchNormalization") == (1 if winograd else 2)
+    images = pictures(2)
+    expected = [layer.asnumpy() for layer in ManyChannels().set_train(False)(ms.Tensor(images))]
+    assert compare_onnx(path, images, expected, tolerance=1e-5) <= 1e-5
+
+
+def test_pools_pad_by_themselves(exported):
+    assert "Pad" not in kinds_of(exported / "features.onnx")
 
 
 @pytest.mark.parametrize("batch", [1, 3])
