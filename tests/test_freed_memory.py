@@ -1,4 +1,4 @@
-"""Laws of `hand_back`: what a process freed is the system's again."""
+"""Laws of `hand_back` and `handed_back`: what a process freed is the system's again."""
 
 import platform
 import subprocess
@@ -6,15 +6,17 @@ import sys
 
 import pytest
 
-PINNED = """
+MEASURE = """
 import resource
 from pathlib import Path
-from patchcore_runtime.freed_memory import hand_back
+from patchcore_runtime.freed_memory import hand_back, handed_back
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
+"""
 
+PINNED = """
 before = resident()
 blocks = [bytes(1000) for _ in range(100_000)]
 last = blocks[-1]  # above all others: glibc returns by itself only what lies above it
@@ -25,13 +27,44 @@ hand_back()
 print(held, kept, resident() - before)
 """
 
+LARGE = """
+def kept(size):
+    before = resident()
+    block = b"x" * size
+    above = bytes(100_000)
+    del block
+    return resident() - before, above
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_freed_blocks_below_a_living_one_are_returned():
+# Each is larger than the last, so that none fits where one was; after the first, which is mapped
+# by itself, glibc takes blocks up to that size from its heap.
+kept(31_000_000)
+usually, first = kept(10_000_000)
+with handed_back():
+    within, second = kept(20_000_000)
+afterwards, third = kept(25_000_000)
+print(usually, within, afterwards)
+"""
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+
+
+def measured(program):
+    """The numbers that a program prints in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", PINNED], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE + program], capture_output=True, text=True, check=True
     )
-    held, kept, left = map(int, done.stdout.split())
+    return map(int, done.stdout.split())
+
+
+def test_freed_blocks_below_a_living_one_are_returned():
+    held, kept, left = measured(PINNED)
     assert held > 80e6
     assert kept > 80e6  # else there is nothing to hand back
     assert left < 20e6
+
+
+def test_within_large_blocks_are_returned_at_once_and_kept_for_reuse_again_afterwards():
+    usually, within, afterwards = measured(LARGE)
+    assert usually > 8e6
+    assert within < 2e6
+    assert afterwards > 15e6  # what works with large blocks does not pay for each anew

@@ -18,7 +18,7 @@ _LARGEST_BYTES = 32 * 1024 * 1024
 
 @contextmanager
 def handed_back() -> Iterator[None]:
-    """Within, a large block goes back as soon as it is freed; at the end, all that is free does.
+    """Within, large blocks of new memory go back once they are freed; at the end, all that is free.
 
     Costs a page fault for every 4 KiB of large blocks: .3 s for a network of 100 MB. Allocations
     of other threads are treated alike.
