@@ -13,7 +13,6 @@ from typing import Any, get_args
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from patchcore_runtime.index_graph import resize_attributes
 from patchcore_runtime.manifest import Upsampling
 
 _OPSET = 17
@@ -53,7 +52,7 @@ def int8_graph(upsampling: Upsampling) -> bytes:
         node("MatMulIntegerToFloat", product3, ["coarse"], domain=_FUSED),
         node("Reshape", ["coarse", "grid3"], ["coarse_grid"]),
         node(
-            "Resize", ["coarse_grid", "", "twice"], ["fine_grid"], **resize_attributes(upsampling)
+            "Resize", ["coarse_grid", "", "twice"], ["fine_grid"], **_resize_attributes(upsampling)
         ),
         node("MatMulIntegerToFloat", product2, ["fine2"], domain=_FUSED),
         node("Shape", ["fine2"], ["shape"]),
@@ -81,6 +80,17 @@ def int8_graph(upsampling: Upsampling) -> bytes:
     )
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
+
+
+def _resize_attributes(upsampling: Upsampling) -> dict[str, str]:
+    """What ONNX's Resize is told so that it brings layer3 to layer2's grid."""
+    if upsampling == "bilinear":
+        return {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
 
 
 def _values(described: dict[str, tuple[int, list[str | int]]]) -> list[Any]:

@@ -5,7 +5,9 @@ The bank is external data: every tensor of rows points into memory_bank.bin, whi
 and mapped into memory. With U the upsampling of layer3, q·m = q2·m2 + U(q3·m3), and the nearest
 row maximises q·m - |m|²/2. Rows are taken in blocks, so that no (P, M) matrix exists. Patches are
 rows and bank rows are columns of every product: the winner is sought and layer3's products are
-upsampled along contiguous memory, a fifth to a third faster than the other way round.
+upsampled along contiguous memory, a fifth to a third faster than the other way round. U is two
+small matrix products: no slower than ONNX's Resize, which onnxruntime computes wrongly on CUDA when
+the last axis is not resized (1.31).
 
 The graph depends on M, for its blocks of rows and their places in the file. It is written by
 onnx_file.py, so that a line PC can write it anew when it has changed the bank.
@@ -20,8 +22,9 @@ from numpy.typing import NDArray
 
 from patchcore_runtime import onnx_file
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
-from patchcore_runtime.manifest import Features, LayerShape, Upsampling
+from patchcore_runtime.manifest import Features, LayerShape
 from patchcore_runtime.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
+from patchcore_runtime.scoring import layer3_upsampling
 
 BLOCK_ROWS = 2048
 _OPSET = 17
@@ -47,17 +50,6 @@ def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None
     path.write_bytes(_IndexGraph(features, {section.name: section for section in bank}).build())
 
 
-def resize_attributes(upsampling: Upsampling) -> dict[str, str]:
-    """What ONNX's Resize is told so that it brings layer3 to layer2's grid."""
-    if upsampling == "bilinear":
-        return {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    return {
-        "mode": "nearest",
-        "coordinate_transformation_mode": "asymmetric",
-        "nearest_mode": "floor",
-    }
-
-
 @dataclass
 class _IndexGraph:
     features: Features
@@ -69,7 +61,9 @@ class _IndexGraph:
         layer2, layer3 = self.features.layer2, self.features.layer3
         grid = [layer2.height, layer2.width]
         self._constant("grid2", np.array([-1, *grid], np.int64))
-        self._constant("twice", np.array([1, 2, 2, 1], np.float32))
+        down, across = layer3_upsampling(self.features)  # (h, h/2), (w, w/2)
+        self._constant("down", down)
+        self._constant("across", across)
         self._constant("one", np.array([1], np.int64))
         self._patches("layer2", layer2)  # q2, (B·P, C2)
         self._patches("layer3", layer3)  # q3, (B·P/4, C3)
@@ -158,14 +152,20 @@ class _IndexGraph:
     def _upsample(self, source: str, width: int, target: str) -> str:
         """U on rows of any width: (B·P/4, width) -> (B·P, width)."""
         layer3 = self.features.layer3
-        grid = np.array([-1, layer3.height, layer3.width, width], np.int64)
-        flat = np.array([-1, width], np.int64)
-        coarse = self._node(
-            "Reshape", [source, self._constant(f"coarse_of_{width}", grid)], f"{target}_coarse"
+        shapes = {
+            "lines": [-1, layer3.width, width],  # one for each line of the coarse grid
+            "columns": [-1, layer3.height, 2 * layer3.width * width],  # one for each picture
+            "rows": [-1, width],
+        }
+        lines, columns, rows = (
+            self._constant(f"{name}_of_{width}", np.array(shape, np.int64))
+            for name, shape in shapes.items()
         )
-        mode = resize_attributes(self.features.layer3_upsampling)
-        fine = self._node("Resize", [coarse, "", "twice"], f"{target}_grid", **mode)
-        return self._node("Reshape", [fine, self._constant(f"flat_of_{width}", flat)], target)
+        self._node("Reshape", [source, lines], f"{target}_coarse")
+        self._node("MatMul", ["across", f"{target}_coarse"], f"{target}_across")
+        self._node("Reshape", [f"{target}_across", columns], f"{target}_columns")
+        self._node("MatMul", ["down", f"{target}_columns"], f"{target}_grid")
+        return self._node("Reshape", [f"{target}_grid", rows], target)
 
     def _node(
         self, kind: str, inputs: list[str], output: str, **attributes: onnx_file.Attribute

@@ -1,0 +1,83 @@
+"""Laws of the CUDA provider; most need onnxruntime-gpu and a GPU, and run on no other machine."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from patchcore_runtime import Artifact, Detector
+from patchcore_runtime.errors import ProviderError
+from patchcore_runtime.selftest import run_selftest
+from patchcore_runtime.session import CPU, CUDA, open_session
+
+BOTH = (CUDA, CPU)
+needs_cuda = pytest.mark.skipif(
+    CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu"
+)
+
+
+def test_cuda_is_asked_for_whole_float32_products_after_its_libraries_are_loaded(
+    tiny_artifact, monkeypatch
+):
+    asked = []
+
+    def session(*_, providers, **__):
+        asked.append(providers)
+        return SimpleNamespace(get_providers=lambda: [name for name, _ in providers])
+
+    def preload_dlls():
+        print("a library is missing")
+        asked.append("libraries")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(BOTH))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    open_session(tiny_artifact / "features.onnx", providers=BOTH)
+    assert asked == ["libraries", [(CUDA, {"use_tf32": "0"}), (CPU, {})]]
+
+
+def test_what_cuda_has_to_say_does_not_mix_with_answers(tiny_artifact, monkeypatch, capsys):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(BOTH))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("a library is missing"))
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda *_, **__: SimpleNamespace(get_providers=lambda: [CUDA]),
+    )
+    open_session(tiny_artifact / "features.onnx", providers=BOTH)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "a library is missing\n")
+
+
+def test_a_provider_that_fails_is_named_and_the_cpu_does_not_stand_in(
+    tiny_artifact, monkeypatch, capsys
+):
+    create = onnxruntime.InferenceSession._create_inference_session
+
+    def fail(session, providers, *rest):
+        if providers[0][0] == CUDA:
+            raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+        create(session, providers, *rest)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(BOTH))
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(ProviderError, match=r"no CUDA-capable device is detected.*choose CPU"):
+        open_session(tiny_artifact / "features.onnx", providers=BOTH)
+    assert capsys.readouterr().out == ""
+
+
+@needs_cuda
+def test_the_artifacts_own_test_passes(tiny_artifact):
+    steps = run_selftest(Artifact.open(tiny_artifact), providers=BOTH)
+    assert all(step.passed for step in steps), steps
+
+
+@needs_cuda
+def test_scores_maps_and_rows_are_the_cpus(tiny_artifact):
+    there, here = (Detector.load(tiny_artifact, providers=kind) for kind in (BOTH, (CPU,)))
+    picture = tiny_artifact / "selftest.png"
+    got, expected = there.predict(picture), here.predict(picture)
+    assert got.score == pytest.approx(expected.score, rel=1e-4)
+    largest = float(np.abs(expected.anomaly_map).max())
+    assert float(np.abs(got.anomaly_map - expected.anomaly_map).max()) <= 1e-4 * largest
