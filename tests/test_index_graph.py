@@ -66,7 +66,7 @@ def whole(layers):
     return np.concatenate(layers, axis=1).astype(np.float64)
 
 
-@pytest.mark.parametrize("rows", [1, 500, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 700])
+@pytest.mark.parametrize("rows", [1, 64, 500, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 700])
 @pytest.mark.parametrize("upsampling", BOTH)
 def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows):
     good = make_store(upsampling, images=90)
@@ -113,7 +113,7 @@ def test_near_a_row_of_the_bank_the_distance_does_not_cancel(tmp_path, upsamplin
     np.testing.assert_allclose(distances, 0.01 * np.sqrt(C2), rtol=0.05)
 
 
-@pytest.mark.parametrize("gap", [1, 7, BLOCK_ROWS, BLOCK_ROWS + 3])
+@pytest.mark.parametrize("gap", [1, 7, 64, BLOCK_ROWS, BLOCK_ROWS + 3])
 def test_of_equal_rows_the_first_wins_within_a_block_and_across_blocks(tmp_path, gap):
     store = make_store("nearest", images=1, whole_numbers=True)
     # The picture's 60 patches, then far rows, then the same 60 patches again.
