@@ -172,16 +172,30 @@ def test_ranges_come_from_the_pictures(small, small_int8, tmp_path):
     assert all(dim[name] < bright[name] for name in bright)
 
 
-def test_only_the_first_convolution_stays_float_once_the_file_is_loaded(small_int8, tmp_path):
+def loaded_nodes(path, folder):
+    """What onnxruntime runs of a file."""
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.optimized_model_filepath = str(folder / "loaded.onnx")
     options.log_severity_level = 3
-    onnxruntime.InferenceSession(small_int8, options, providers=["CPUExecutionProvider"])
-    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node)
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnx.load(folder / "loaded.onnx").graph.node
+
+
+def test_only_the_first_convolution_stays_float_once_the_file_is_loaded(small_int8, tmp_path):
+    kinds = Counter(node.op_type for node in loaded_nodes(small_int8, tmp_path))
     integer = (kinds["QLinearConv"], kinds["QLinearAdd"])
     assert integer == (3, 1)
     floating = (kinds["Conv"], kinds["Add"], kinds["Pad"], kinds["BatchNormalization"])
     assert floating == (1, 0, 0, 0)
+
+
+def test_the_first_pool_works_on_floats_once_the_file_is_loaded(small_int8, tmp_path):
+    nodes = loaded_nodes(small_int8, tmp_path)
+    made_by = {name: node for node in nodes for name in node.output}
+    (pool,) = [node for node in nodes if node.op_type == "MaxPool"]
+    assert made_by[pool.input[0]].op_type in ("Conv", "ReorderOutput")
+    (rounding,) = [node for node in nodes if node.op_type == "QuantizeLinear"]
+    assert made_by[rounding.input[0]].op_type == "Max"
 
 
 def test_a_batch_gives_what_its_pictures_give_alone(small_int8):
