@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from figures import graph_gflop
+from patchcore_build.device import open_device
 from patchcore_build.machine import describe_machine
 from patchcore_runtime.session import open_session
 from peer_worker import peak_mb
@@ -50,6 +51,7 @@ def main() -> None:
         print(json.dumps(_load(arguments.load_one)))
         return
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
+    open_device()
     rows: list[list[str]] = []
     for backbone in arguments.backbones.split(","):
         rows += _rows(backbone, arguments.rounds)
