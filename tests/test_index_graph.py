@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,15 @@ def test_a_bank_of_float16_is_searched_as_the_float32_bank_of_its_rounded_rows(
     assert not np.array_equal(bank.norms, full.norms)
 
 
+def external_places(model):
+    """Location, offset and length of each tensor that lies in the bank's file, as texts."""
+    return [
+        {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in model.graph.initializer
+        if tensor.external_data
+    ]
+
+
 def test_the_graph_holds_none_of_the_banks_bytes(tmp_path):
     store = make_store("bilinear", images=100)
     bank, _ = build(tmp_path, store, every_row(store))
@@ -166,14 +176,19 @@ def test_the_graph_holds_none_of_the_banks_bytes(tmp_path):
     assert len(graph) < 16_384 < bank.layer2.nbytes
     assert bank.layer2[0].tobytes() not in graph
     model = onnx.load(tmp_path / INDEX_ONNX, load_external_data=False)
-    places = [
-        {entry.key: entry.value for entry in tensor.external_data}
-        for tensor in model.graph.initializer
-        if tensor.external_data
-    ]
+    places = external_places(model)
     size = (tmp_path / MEMORY_BANK).stat().st_size
     assert {place["location"] for place in places} == {MEMORY_BANK}
     assert all(int(place["offset"]) + int(place["length"]) <= size for place in places)
+
+
+def test_no_byte_of_the_bank_is_mapped_twice(tmp_path):
+    rows = 2 * BLOCK_ROWS + 700
+    write_index(tmp_path / INDEX_ONNX, describe("bilinear"), sections(rows, C2, C3, 2))
+    places = external_places(onnx.load(tmp_path / INDEX_ONNX, load_external_data=False))
+    ranges = sorted((int(place["offset"]), int(place["length"])) for place in places)
+    assert sum(length for _, length in ranges) == 4 * rows * (C2 + C3 + 1)
+    assert all(start + length <= after for (start, length), (after, _) in pairwise(ranges))
 
 
 def test_the_batch_is_the_only_free_size_of_the_graph(tmp_path):

@@ -142,31 +142,56 @@ class _IndexGraph:
         return outputs
 
     def _distances(self, winners: str) -> None:
-        """Distances from the differences of the winning pairs: no cancellation."""
-        count = self.bank["norms"].shape[0]
-        picks = self._node(
-            "Reshape", [winners, self._constant("list", np.array([-1], np.int64))], "picks"
-        )
+        """Distances from the differences of the winning pairs: no cancellation.
+
+        A block's winners are picked from the block: a tensor of the whole bank would map the file a
+        second time, and most of its pages would count twice as resident.
+        """
+        picks = self._node("Reshape", [winners, self._list()], "picks")
         q3_fine = self._upsample("q3", self.features.layer3.channels, "q3_fine")
-        squares = []
-        for layer, query in (("layer2", "q2"), ("layer3", q3_fine)):
-            nearest = self._winning_rows(layer, count, picks)
-            difference = self._node("Sub", [query, nearest], f"{layer}_difference")
-            squares.append(
-                self._node("ReduceSumSquare", [difference], f"{layer}_square", axes=[1], keepdims=0)
-            )
-        total = self._node("Add", squares, "square")
-        root = self._node("Sqrt", [total], "distance")
+        squares = self._node(
+            "ConstantOfShape", [self._node("Shape", [picks], "count")], "no_square"
+        )
+        below = self._node("Less", [picks, self._constant("none", np.array(0))], "below_0")
+        for block, (start, stop) in enumerate(_blocks(self.bank["norms"].shape[0])):
+            end = self._constant(f"start_{block + 1}", np.array(stop, np.int64))
+            earlier, below = below, self._node("Less", [picks, end], f"below_{block + 1}")
+            inside = self._node("Xor", [earlier, below], f"inside_{block}")
+            squares = self._winning_pairs(f"{block}", (start, stop), inside, squares, q3_fine)
+        root = self._node("Sqrt", [squares], "distance")
         self._node("Reshape", [root, "grid2"], "distances")
 
-    def _winning_rows(self, layer: str, count: int, winners: str) -> str:
-        """The winners' rows, float32 (B·P, C); float16 is cast after the pick."""
-        bank, is_half = self._stored_rows(layer, 0, count, f"{layer}_bank")
-        picked = f"{layer}_picked" if is_half else f"{layer}_nearest"
-        self._node("Gather", [bank, winners], picked, axis=0)
+    def _winning_pairs(
+        self, block: str, rows: tuple[int, int], inside: str, squares: str, q3_fine: str
+    ) -> str:
+        """Squared distances with those of the patches that won inside a block put in, (B·P)."""
+        patches = self._node("NonZero", [inside], f"patches_{block}_column")
+        patches = self._node("Reshape", [patches, self._list()], f"patches_{block}")
+        picked = self._node("Gather", ["picks", patches], f"picked_{block}", axis=0)
+        winners = self._node("Sub", [picked, f"start_{block}"], f"winners_{block}")
+        parts = []
+        for layer, query in (("layer2", "q2"), ("layer3", q3_fine)):
+            name = f"{layer}_{block}"
+            own = self._node("Gather", [query, patches], f"{name}_own", axis=0)
+            nearest = self._winning_rows(layer, rows, winners, block)
+            difference = self._node("Sub", [own, nearest], f"{name}_difference")
+            parts.append(
+                self._node("ReduceSumSquare", [difference], f"{name}_square", axes=[1], keepdims=0)
+            )
+        square = self._node("Add", parts, f"square_{block}")
+        return self._node("ScatterElements", [squares, patches, square], f"squares_{block}", axis=0)
+
+    def _winning_rows(self, layer: str, rows: tuple[int, int], winners: str, block: str) -> str:
+        """The winners' rows, float32 (n, C); float16 is cast after the pick."""
+        stored, is_half = self._stored_rows(layer, *rows, f"m{layer[-1]}_{block}")
+        picked = f"{layer}_{block}_picked" if is_half else f"{layer}_{block}_nearest"
+        self._node("Gather", [stored, winners], picked, axis=0)
         if not is_half:
             return picked
-        return self._node("Cast", [picked], f"{layer}_nearest", to=onnx_file.FLOAT)
+        return self._node("Cast", [picked], f"{layer}_{block}_nearest", to=onnx_file.FLOAT)
+
+    def _list(self) -> str:
+        return self._constant("list", np.array([-1], np.int64))
 
     def _upsample(self, source: str, width: int, target: str) -> str:
         """U on rows of any width: (B·P/4, width) -> (B·P, width)."""
