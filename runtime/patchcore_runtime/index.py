@@ -3,7 +3,7 @@
 `NearestIndex` is what every kind of index does. The exact one runs index.onnx, whose bank is
 external data in memory_bank.bin. Bringing layer3 to layer2's grid is linear, so
 q·m = q2·m2 + U(q3·m3): layer3's products are taken on its own quarter-size grid and upsampled as
-products, which is exact (see patchcore_build.index_graph).
+products, which is exact (see index_graph.py).
 """
 
 from collections.abc import Sequence

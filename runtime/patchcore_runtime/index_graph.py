@@ -50,13 +50,16 @@ def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None
         features: Shapes of the two layers and how layer3 is brought to layer2's grid.
         bank: Where the arrays stand in that file.
     """
-    path.write_bytes(_IndexGraph(features, {section.name: section for section in bank}).build())
+    sections = {section.name: section for section in bank}
+    blocks = _blocks(sections["norms"].shape[0])
+    path.write_bytes(_IndexGraph(features, sections, blocks).build())
 
 
 @dataclass
 class _IndexGraph:
     features: Features
     bank: dict[str, Section]
+    blocks: list[tuple[int, int]]  # the first row of each, and the one behind its last
     nodes: list[bytes] = field(default_factory=list)
     constants: dict[str, bytes] = field(default_factory=dict)
 
@@ -96,7 +99,7 @@ class _IndexGraph:
     def _best_rows(self) -> str:
         """Running maximum of q·m - |m|²/2 over blocks of rows; name of the winners, (B·P, 1)."""
         best = ""
-        for block, (start, stop) in enumerate(_blocks(self.bank["norms"].shape[0])):
+        for block, (start, stop) in enumerate(self.blocks):
             score, winner = self._block(str(block), start, stop)
             if not best:
                 best_score, best = score, winner
@@ -152,17 +155,17 @@ class _IndexGraph:
         squares = self._node(
             "ConstantOfShape", [self._node("Shape", [picks], "count")], "no_square"
         )
-        below = self._node("Less", [picks, self._constant("none", np.array(0))], "below_0")
-        for block, (start, stop) in enumerate(_blocks(self.bank["norms"].shape[0])):
+        below = self._node("Less", [picks, "start_0"], "below_0")
+        for block, (start, stop) in enumerate(self.blocks):
             end = self._constant(f"start_{block + 1}", np.array(stop, np.int64))
             earlier, below = below, self._node("Less", [picks, end], f"below_{block + 1}")
             inside = self._node("Xor", [earlier, below], f"inside_{block}")
-            squares = self._winning_pairs(f"{block}", (start, stop), inside, squares, q3_fine)
+            squares = self._winning_pairs(block, (start, stop), inside, squares, q3_fine)
         root = self._node("Sqrt", [squares], "distance")
         self._node("Reshape", [root, "grid2"], "distances")
 
     def _winning_pairs(
-        self, block: str, rows: tuple[int, int], inside: str, squares: str, q3_fine: str
+        self, block: int, rows: tuple[int, int], inside: str, squares: str, q3_fine: str
     ) -> str:
         """Squared distances with those of the patches that won inside a block put in, (B·P)."""
         patches = self._node("NonZero", [inside], f"patches_{block}_column")
@@ -173,22 +176,15 @@ class _IndexGraph:
         for layer, query in (("layer2", "q2"), ("layer3", q3_fine)):
             name = f"{layer}_{block}"
             own = self._node("Gather", [query, patches], f"{name}_own", axis=0)
-            nearest = self._winning_rows(layer, rows, winners, block)
+            stored, is_half = self._stored_rows(layer, *rows, f"m{layer[-1]}_{block}")
+            rows_there = self._node("Gather", [stored, winners], f"{name}_picked", axis=0)
+            nearest = self._float32(rows_there, f"{name}_nearest", is_half=is_half)
             difference = self._node("Sub", [own, nearest], f"{name}_difference")
             parts.append(
                 self._node("ReduceSumSquare", [difference], f"{name}_square", axes=[1], keepdims=0)
             )
         square = self._node("Add", parts, f"square_{block}")
         return self._node("ScatterElements", [squares, patches, square], f"squares_{block}", axis=0)
-
-    def _winning_rows(self, layer: str, rows: tuple[int, int], winners: str, block: str) -> str:
-        """The winners' rows, float32 (n, C); float16 is cast after the pick."""
-        stored, is_half = self._stored_rows(layer, *rows, f"m{layer[-1]}_{block}")
-        picked = f"{layer}_{block}_picked" if is_half else f"{layer}_{block}_nearest"
-        self._node("Gather", [stored, winners], picked, axis=0)
-        if not is_half:
-            return picked
-        return self._node("Cast", [picked], f"{layer}_{block}_nearest", to=onnx_file.FLOAT)
 
     def _list(self) -> str:
         return self._constant("list", np.array([-1], np.int64))
@@ -224,9 +220,11 @@ class _IndexGraph:
     def _rows(self, layer: str, start: int, stop: int, name: str) -> str:
         """Rows start..stop of a section of the bank, float32."""
         stored, is_half = self._stored_rows(layer, start, stop, name)
-        if not is_half:
-            return stored
-        return self._node("Cast", [stored], name, to=onnx_file.FLOAT)
+        return self._float32(stored, name, is_half=is_half)
+
+    def _float32(self, stored: str, name: str, *, is_half: bool) -> str:
+        """The numbers themselves, or cast to that name where they are float16."""
+        return self._node("Cast", [stored], name, to=onnx_file.FLOAT) if is_half else stored
 
     def _stored_rows(self, layer: str, start: int, stop: int, name: str) -> tuple[str, bool]:
         """Rows start..stop as external data, as they are stored; whether that is float16."""
