@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from loaded_graph import Level, loaded_graph
 from patchcore_build.winograd import (
     kernel_transform,
     relative_cost,
@@ -139,13 +140,7 @@ def test_the_file_does_not_grow_and_loading_computes_the_weights(tmp_path):
     fast, _ = rewritten(plain)
     constants = len(fast.SerializeToString()) - 4 * CHANNELS * CHANNELS * 9
     assert constants < 20_000
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
-    onnxruntime.InferenceSession(
-        fast.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    loaded = onnx.load(tmp_path / "loaded.onnx").graph
+    loaded = loaded_graph(fast.SerializeToString(), tmp_path, Level.ORT_ENABLE_BASIC)
     weights = {tensor.name: list(tensor.dims) for tensor in loaded.initializer}
     (convolution,) = [node for node in loaded.node if node.op_type == "Conv"]
     assert weights[convolution.input[1]] == [5 * CHANNELS, CHANNELS, 3, 1]
