@@ -181,9 +181,13 @@ def test_operations_are_two_per_multiplication_of_every_output_of_one_picture(
     assert gflop == pytest.approx(expected / 1e9)
 
 
-def test_operations_of_a_search_are_those_of_both_layers_with_every_row(figures):
-    rows, patches, channels2, channels3 = 38, 64, 8, 12
-    expected = 2 * rows * (patches * channels2 + patches // 4 * channels3)
+def test_operations_of_a_search_are_those_of_both_layers_with_every_row_and_of_upsampling(figures):
+    rows, side, channels2, channels3 = 38, 8, 8, 12
+    patches = side * side
+    products = rows * (patches * channels2 + patches // 4 * channels3)
+    # Both sides of the grid, of layer3's products with every row and of layer3 itself.
+    upsampling = (rows + channels3) * (patches // 2 + patches) * (side // 2)
+    expected = 2 * (products + upsampling)
     assert figures.graph_gflop(TINY / "index.onnx") == pytest.approx(expected / 1e9)
 
 
