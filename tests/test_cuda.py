@@ -13,7 +13,8 @@ from patchcore_runtime.session import CPU, CUDA, open_session
 
 BOTH = (CUDA, CPU)
 needs_cuda = pytest.mark.skipif(
-    CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu"
+    CUDA not in onnxruntime.get_available_providers(),
+    reason="onnxruntime-gpu is not installed; on a machine with a GPU it runs this",
 )
 
 
