@@ -156,9 +156,11 @@ def test_the_onnx_file_declares_names_types_and_a_free_batch(exported):
     }
 
 
-def test_parameters_keep_their_names_in_the_onnx_file(exported):
+def test_weights_keep_their_names_in_the_onnx_file(exported):
     names = {tensor.name for tensor in onnx.load(exported / "features.onnx").graph.initializer}
-    assert set(SmallNetwork().parameters_dict()) <= names
+    weights = [name for name in SmallNetwork().parameters_dict() if name.endswith(".weight")]
+    assert len(weights) > 1
+    assert set(weights) <= names
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -176,7 +178,8 @@ def kinds_of(path):
 def test_winograd_is_taken_unless_refused_and_computes_what_mindspore_computes(tmp_path, winograd):
     path = tmp_path / "features.onnx"
     export_onnx(ManyChannels, path, height=H, width=W, winograd=winograd)
-    assert kinds_of(path).count("BatchNormalization") == (1 if winograd else 2)
+    kinds = kinds_of(path)
+    assert ("BatchNormalization" in kinds, "MatMul" in kinds) == (False, winograd)
     images = pictures(2)
     expected = [layer.asnumpy() for layer in ManyChannels().set_train(False)(ms.Tensor(images))]
     assert compare_onnx(path, images, expected, tolerance=1e-5) <= 1e-5

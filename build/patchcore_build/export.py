@@ -3,7 +3,7 @@
 Input `images` uint8 (B, H, W, 3), outputs `layer2` (B, C2, h, w) and `layer3` (B, C3, h/2, w/2)
 float32; B is free, all else fixed. Written by MindSpore's own exporters, then brought to one
 canonical form, since both put counters of the process into names: same network, same bytes.
-BatchNorm stays as it is: onnxruntime folds it into the convolution when it loads the file.
+The ONNX file has what runs: paddings, BatchNorm and Winograd's transforms are folded in.
 Call `patchcore_build.device.open_device` first.
 """
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import ExportError
 from patchcore_build.mindir import canonical
+from patchcore_build.norm_folding import fold_norms
 from patchcore_build.pool_padding import fold_paddings
 from patchcore_build.whole_file import write_whole
 from patchcore_build.winograd import use_winograd
@@ -64,6 +65,7 @@ def export_onnx(
     _canonise(model, parameters=set(cell.parameters_dict()))
     _free_batch(model, path)
     fold_paddings(model.graph)
+    fold_norms(model.graph)
     if winograd:
         use_winograd(model)
     try:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 
@@ -59,7 +58,7 @@ def quantize_features(
     with tempfile.TemporaryDirectory(prefix="patchcore-") as folder:
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         original = onnx.load(source)
-        onnx.save(_prepare(original, Path(folder)), prepared)
+        onnx.save(_prepare(original), prepared)
         _quantize(prepared, quantized, _Pictures(images, chosen))
         model = onnx.load(quantized)
     _clean(model)
@@ -92,20 +91,13 @@ class _Pictures:
         return None if batch is None else {"images": np.ascontiguousarray(self._images[batch])}
 
 
-def _prepare(model: Any, folder: Path) -> Any:
-    """A newer opset, BatchNorm folded into the convolutions."""
+def _prepare(model: Any) -> Any:
+    """A newer opset, no ReLU in front of a pool, types."""
     newer = version_converter.convert_version(model, OPSET)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(folder / "folded.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(
-        newer.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    folded = onnx.load(folder / "folded.onnx")
-    _rectify_after_pools(folded.graph)
-    helper.set_model_props(folded, dict([_METADATA]))
-    return folded
+    _rectify_after_pools(newer.graph)
+    typed = onnx.shape_inference.infer_shapes(newer)  # the quantizer passes by what has no type
+    helper.set_model_props(typed, dict([_METADATA]))
+    return typed
 
 
 def _rectify_after_pools(graph: Any) -> None:

@@ -1,6 +1,6 @@
 """3x3 convolutions of a float32 graph by Winograd's F(m, 3): about half the multiplications.
 
-Conv, BatchNormalization (, Relu) -> row transform, one convolution of m + 2 groups, row transform.
+Conv (, Relu) -> row transform, one convolution of m + 2 groups, row transform.
 A tile of m neighbours in a row of the result comes of m + 2 products instead of 3m
 (Winograd 1980; Lavin & Gray 2016, arXiv:1509.09308, in one dimension). With a = m + 2:
 
@@ -9,8 +9,9 @@ A tile of m neighbours in a row of the result comes of m + 2 products instead of
 D and S are constant matrices, which also hold the padding and the end of a last tile. Columns are
 summed as before. Tiles in both directions need fewer products still, but measured slower: their
 weights are four times as large, and tiles have to be sorted in memory.
-The file holds the 3x3 weights, as before; what a group convolves with is computed from them when a
-graph is loaded. benchmarks/winograd.py measures time and error.
+The file holds what the groups convolve with, 5/3 or 7/3 of the 3x3 weights: computed when a graph
+is loaded, they would be in memory twice for that moment. benchmarks/winograd.py measures time and
+error.
 """
 
 from collections import Counter
@@ -36,8 +37,8 @@ _NARROW = 16  # rows up to here are cut in tiles of 3 instead of 5: as fast, wei
 def use_winograd(model: Any) -> int:
     """Replace the 3x3 convolutions of a network where it pays, in place.
 
-    Taken are those of stride 1 and padding 1, without bias, whose result goes to a
-    BatchNormalization alone. The result of the graph changes by some 1e-6 of its largest value.
+    Taken are those of stride 1 and padding 1 with a bias, as `fold_norms` leaves them. The result
+    of the graph changes by some 1e-6 of its largest value.
 
     Args:
         model: An onnx ModelProto whose batch has a name and whose planes have numbers for sizes.
@@ -96,12 +97,12 @@ def row_transforms(width: int, tile: int) -> tuple[NDArray[np.float32], NDArray[
     )
 
 
-def kernel_transform(tile: int) -> NDArray[np.float32]:
+def kernel_transform(tile: int) -> NDArray[np.float64]:
     """G (a, 3): a row of three weights -> what its products are made with."""
     points = _POINTS[: tile + 1]
     scales = [np.prod([point - other for other in points if other != point]) for point in points]
     finite = np.power.outer(np.array(points), np.arange(3)) / np.array(scales)[:, None]
-    return np.vstack([finite, [0, 0, 1]]).astype(np.float32)
+    return np.vstack([finite, [0, 0, 1]])
 
 
 class _Rewriter:
@@ -125,23 +126,25 @@ class _Rewriter:
         """The node itself, or a convolution's replacement, or none where it is part of one."""
         if node.output[0] in self._taken:
             return []
-        norm = self._next(node, "BatchNormalization")
-        if norm is None or not self._pays(node):
+        if not self._pays(node):
             return [node]
-        relu = self._next(norm, "Relu")
-        self._taken.update(part.output[0] for part in (norm, relu) if part is not None)
+        relu = self._relu_behind(node)
+        if relu is not None:
+            self._taken.add(relu.output[0])
         self.replaced += 1
-        return self._replacement(node, norm, relu)
+        return self._replacement(node, relu)
 
-    def _next(self, node: Any, kind: str) -> Any:
-        """The one node that reads the result of another, where it is of this kind."""
+    def _relu_behind(self, node: Any) -> Any:
+        """The one node that reads the result of another, where it is a Relu."""
         result = node.output[0]
         reader = self._readers.get(result)
-        alone = self._uses[result] == 1 and reader is not None and reader.op_type == kind
+        alone = self._uses[result] == 1 and reader is not None and reader.op_type == "Relu"
         return reader if alone else None
 
     def _pays(self, node: Any) -> bool:
-        if node.op_type != "Conv" or len(node.input) != 2 or node.input[1] not in self._weights:
+        if node.op_type != "Conv" or len(node.input) != 3:
+            return False
+        if not self._weights.keys() >= set(node.input[1:]):
             return False
         settings = {
             attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
@@ -162,28 +165,30 @@ class _Rewriter:
             and relative_cost(width, inputs, outputs) <= _LARGEST_COST
         )
 
-    def _replacement(self, convolution: Any, norm: Any, relu: Any) -> list[Any]:
-        weight, shift = self._without_norm(convolution, norm)
+    def _replacement(self, convolution: Any, relu: Any) -> list[Any]:
+        weight, shift = (
+            numpy_helper.to_array(self._weights[name]) for name in convolution.input[1:]
+        )
         outputs, inputs = weight.shape[:2]
         height, width = self._sizes[convolution.output[0]][2:]
         tile = tile_width(width)
         terms = tile + 2
         forward, back = row_transforms(width, tile)
+        kernels = np.einsum("ak,oihk->aoih", kernel_transform(tile), weight, dtype=np.float64)
         shifts = np.zeros((terms, outputs), np.float32)
         shifts[_ONE] = shift
         own, places = convolution.name, len(forward)
-        columns = np.ascontiguousarray(weight.transpose(3, 0, 1, 2)).reshape(3, -1)
-        chain = _Chain(own, self._constant(f"{own}.weight", columns))
-        chain.add_before("MatMul", self._constant(f"winograd.kernel{tile}", kernel_transform(tile)))
-        kernels = chain.add("Reshape", self._shape(terms * outputs, inputs, 3, 1))
-        chain.value = convolution.input[0]
+        chain = _Chain(own, convolution.input[0])
         chain.add("Transpose", perm=[0, 2, 3, 1])
         chain.add_before("MatMul", self._constant(f"winograd.forward{width}", forward))
         chain.add("Reshape", self._shape(0, height, places // terms, terms * inputs))
         chain.add("Transpose", perm=[0, 3, 1, 2])
         chain.add(
             "Conv",
-            kernels,
+            self._constant(
+                f"{own}.weight",
+                kernels.reshape(terms * outputs, inputs, 3, 1).astype(np.float32),
+            ),
             self._constant(f"{own}.shift", shifts.ravel()),
             group=terms,
             kernel_shape=[3, 1],
@@ -195,18 +200,8 @@ class _Rewriter:
         if relu is not None:
             chain.add("Relu")  # before the last Transpose, which the next layer's own undoes
         chain.add("Transpose", perm=[0, 3, 1, 2])
-        chain.nodes[-1].output[0] = (relu or norm).output[0]
+        chain.nodes[-1].output[0] = (relu or convolution).output[0]
         return chain.nodes
-
-    def _without_norm(self, convolution: Any, norm: Any) -> tuple[NDArray[np.float32], Any]:
-        """Weights and shift of the convolution and its normalisation in one."""
-        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
-        weight, gamma, beta, mean, variance = (
-            numpy_helper.to_array(self._weights[name]).astype(np.float64)
-            for name in (convolution.input[1], *norm.input[1:5])
-        )
-        scale = gamma / np.sqrt(variance + epsilon)
-        return (weight * scale[:, None, None, None]).astype(np.float32), beta - mean * scale
 
     def _constant(self, name: str, array: NDArray[Any]) -> str:
         self.constants.setdefault(name, array)
