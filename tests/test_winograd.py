@@ -119,6 +119,14 @@ def test_a_constant_added_to_the_second_product_is_added_to_every_output():
     np.testing.assert_array_equal(back @ products.ravel(), np.full(28, 3.0))
 
 
+@pytest.mark.parametrize(
+    ("width", "tile"),
+    [(1, 2), (2, 2), (4, 2), (14, 3), (16, 3), (17, 5), (20, 5), (28, 4), (56, 4)],
+)
+def test_tiles_have_the_fewest_products_and_then_the_fewest_weights(width, tile):
+    assert tile_width(width) == tile
+
+
 def test_half_of_the_products_are_saved():
     for width, channels in [(14, 512), (28, 256)]:
         assert relative_cost(width, channels, channels) < 0.65

@@ -9,7 +9,7 @@ A tile of m neighbours in a row of the result comes of m + 2 products instead of
 D and S are constant matrices, which also hold the padding and the end of a last tile. Columns are
 summed as before. Tiles in both directions need fewer products still, but measured slower: their
 weights are four times as large, and tiles have to be sorted in memory.
-The file holds what the groups convolve with, 5/3 or 7/3 of the 3x3 weights: computed when a graph
+The file holds what the groups convolve with, 4/3 to 7/3 of the 3x3 weights: computed when a graph
 is loaded, they would be in memory twice for that moment. benchmarks/winograd.py measures time and
 error.
 """
@@ -31,7 +31,7 @@ _ONE = 1  # the place of 1: what is added there is added to every output
 # measured no faster than the convolution it would replace.
 _LEAST_CHANNELS = 128
 _LARGEST_COST = 0.7
-_NARROW = 16  # rows up to here are cut in tiles of 3 instead of 5: as fast, weights 5/3 not 7/3
+_NARROW = 16  # rows up to here are cut in tiles of 3 at most: as fast as 5, weights 5/3 not 7/3
 
 
 def use_winograd(model: Any) -> int:
@@ -60,8 +60,9 @@ def use_winograd(model: Any) -> int:
 
 
 def tile_width(width: int) -> int:
-    """How many neighbours of a row are computed together."""
-    return 3 if width <= _NARROW else 5
+    """How many neighbours of a row are computed together: the fewest products, then weights."""
+    most = 3 if width <= _NARROW else 5
+    return min(range(2, most + 1), key=lambda tile: ((tile + 2) * -(-width // tile), tile))
 
 
 def relative_cost(width: int, inputs: int, outputs: int) -> float:

@@ -2,8 +2,7 @@
 
 parts of a graph -> the bytes that onnx's own deterministic serialisation gives (a test holds both
 to each other). Only what index_graph.py needs. Messages and their field numbers: onnx.proto,
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; encoding:
-https://protobuf.dev/programming-guides/encoding. A message's fields stand in ascending order.
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 import struct
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from patchcore_runtime.protobuf import bytes_field, field_key, integer_field, text_field
 
 FLOAT, INT64, FLOAT16 = 1, 7, 10  # TensorProto.DataType
 _KINDS = {"<f4": FLOAT, "<i8": INT64, "<f2": FLOAT16}
@@ -22,10 +23,10 @@ def node(
     kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Attribute
 ) -> bytes:
     """A NodeProto of the default domain."""
-    parts = [_text(1, value) for value in inputs]
-    parts += [_text(2, value) for value in outputs]
-    parts += [_text(3, name), _text(4, kind)]
-    parts += [_field(5, _attribute(key, attributes[key])) for key in sorted(attributes)]
+    parts = [text_field(1, value) for value in inputs]
+    parts += [text_field(2, value) for value in outputs]
+    parts += [text_field(3, name), text_field(4, kind)]
+    parts += [bytes_field(5, _attribute(key, attributes[key])) for key in sorted(attributes)]
     return b"".join(parts)
 
 
@@ -33,7 +34,9 @@ def tensor(name: str, values: NDArray[np.generic]) -> bytes:
     """A TensorProto that holds its numbers itself."""
     kind = _KINDS[values.dtype.newbyteorder("<").str]
     content = values.astype(values.dtype.newbyteorder("<")).tobytes()
-    return _dims(values.shape) + _integer(2, kind) + _text(8, name) + _field(9, content)
+    return (
+        _dims(values.shape) + integer_field(2, kind) + text_field(8, name) + bytes_field(9, content)
+    )
 
 
 def external_tensor(
@@ -47,20 +50,26 @@ def external_tensor(
         shape: Its sides.
         place: File beside the graph, offset and length in bytes.
     """
-    entries = zip(("location", "offset", "length"), place, strict=True)
-    pairs = b"".join(_field(13, _text(1, key) + _text(2, str(value))) for key, value in entries)
     return (
-        _dims(shape) + _integer(2, _KINDS[dtype]) + _text(8, name) + pairs + _integer(14, _EXTERNAL)
+        _dims(shape) + integer_field(2, _KINDS[dtype]) + text_field(8, name) + external_data(*place)
     )
+
+
+def external_data(location: str, offset: int, length: int) -> bytes:
+    """The fields of a TensorProto that say where its numbers are; they stand last in it."""
+    entries = {"location": location, "offset": str(offset), "length": str(length)}
+    pairs = (text_field(1, key) + text_field(2, value) for key, value in entries.items())
+    return b"".join(bytes_field(13, pair) for pair in pairs) + integer_field(14, _EXTERNAL)
 
 
 def value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
     """A ValueInfoProto: an input or output of the graph; a side is a number or a letter."""
     sides = b"".join(
-        _field(1, _text(2, side) if isinstance(side, str) else _integer(1, side)) for side in shape
+        bytes_field(1, text_field(2, side) if isinstance(side, str) else integer_field(1, side))
+        for side in shape
     )
-    tensor_type = _integer(1, kind) + _field(2, sides)
-    return _text(1, name) + _field(2, _field(1, tensor_type))
+    tensor_type = integer_field(1, kind) + bytes_field(2, sides)
+    return text_field(1, name) + bytes_field(2, bytes_field(1, tensor_type))
 
 
 def graph(
@@ -72,58 +81,41 @@ def graph(
     outputs: Sequence[bytes],
 ) -> bytes:
     """A GraphProto."""
-    parts = [_field(1, part) for part in nodes]
-    parts.append(_text(2, name))
-    parts += [_field(5, part) for part in tensors]
-    parts += [_field(11, part) for part in inputs]
-    parts += [_field(12, part) for part in outputs]
+    parts = [bytes_field(1, part) for part in nodes]
+    parts.append(text_field(2, name))
+    parts += [bytes_field(5, part) for part in tensors]
+    parts += [bytes_field(11, part) for part in inputs]
+    parts += [bytes_field(12, part) for part in outputs]
     return b"".join(parts)
 
 
 def model(content: bytes, *, opset: int, ir_version: int, producer: str) -> bytes:
     """A ModelProto around a graph: what an .onnx file holds."""
-    imported = _text(1, "") + _integer(2, opset)
-    return _integer(1, ir_version) + _text(2, producer) + _field(7, content) + _field(8, imported)
+    imported = text_field(1, "") + integer_field(2, opset)
+    return (
+        integer_field(1, ir_version)
+        + text_field(2, producer)
+        + bytes_field(7, content)
+        + bytes_field(8, imported)
+    )
 
 
 def _attribute(name: str, given: Attribute) -> bytes:
     """An AttributeProto; field 20 says which kind it is."""
     if isinstance(given, int):
-        return _text(1, name) + _integer(3, given) + _integer(20, 2)
+        return text_field(1, name) + integer_field(3, given) + integer_field(20, 2)
     if isinstance(given, float):
-        return _text(1, name) + _key(2, 5) + struct.pack("<f", given) + _integer(20, 1)
+        return (
+            text_field(1, name) + field_key(2, 5) + struct.pack("<f", given) + integer_field(20, 1)
+        )
     if isinstance(given, str):
-        return _text(1, name) + _text(4, given) + _integer(20, 3)
-    return _text(1, name) + b"".join(_integer(8, item) for item in given) + _integer(20, 7)
+        return text_field(1, name) + text_field(4, given) + integer_field(20, 3)
+    return (
+        text_field(1, name)
+        + b"".join(integer_field(8, item) for item in given)
+        + integer_field(20, 7)
+    )
 
 
 def _dims(shape: Sequence[int]) -> bytes:
-    return b"".join(_integer(1, side) for side in shape)
-
-
-def _text(number: int, content: str) -> bytes:
-    return _field(number, content.encode())
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of bytes, a string or a message."""
-    return _key(number, 2) + _varint(len(content)) + content
-
-
-def _integer(number: int, content: int) -> bytes:
-    return _key(number, 0) + _varint(content)
-
-
-def _key(number: int, wire_type: int) -> bytes:
-    return _varint(number << 3 | wire_type)
-
-
-def _varint(content: int) -> bytes:
-    """Seven bits a byte, the lowest first; negative numbers as 64-bit two's complement."""
-    content &= 2**64 - 1
-    encoded = bytearray()
-    while content > 0x7F:
-        encoded.append(content & 0x7F | 0x80)
-        content >>= 7
-    encoded.append(content)
-    return bytes(encoded)
+    return b"".join(integer_field(1, side) for side in shape)

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.freed_memory import handed_back
+from patchcore_runtime.mapped_weights import graph_in_place
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+_FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_KNOWS_FOLDER = (1, 21)  # the first onnxruntime whose optimizers heed it
 
 # TF32 keeps 10 bits of a factor: distances would be off by 1e-3, a hundred times what an artifact's
 # own test allows.
@@ -67,13 +71,19 @@ def open_session(
     options.enable_mem_pattern = False
     if CUDA in providers:
         _load_cuda()
+    model: Path | bytes = path
+    # Other providers may copy a graph for themselves: they, and older versions, get the file and
+    # take the memory.
+    if list(providers) == [CPU] and _version(onnxruntime.__version__) >= _KNOWS_FOLDER:
+        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
+        model = graph_in_place(path)
     not_the_file = (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
     chosen = [(provider, _PROVIDER_SETTINGS.get(provider, {})) for provider in providers]
     try:
         # Repacking needs as much again as the weights.
         with handed_back() if repack else nullcontext():
             session = onnxruntime.InferenceSession(
-                path,
+                model,
                 options,
                 providers=chosen,
                 enable_fallback=0,  # which would load, or run, on the CPU and say so on stdout
@@ -98,6 +108,11 @@ def open_session(
     if providers[0] not in started:
         raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
     return session
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The first two numbers."""
+    return tuple(map(int, text.split(".")[:2]))
 
 
 def _load_cuda() -> None:
