@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 
 #include "backend.hpp"
 #include "errors.hpp"
+#include "freed_memory.hpp"
+#include "mapped_weights.hpp"
 #include "onnx_references.hpp"
 
 namespace patchcore {
@@ -15,6 +18,13 @@ constexpr std::array<const char*, 1> kImages{"images"};
 constexpr std::array<const char*, 2> kLayers{"layer2", "layer3"};
 constexpr std::array<const char*, 2> kNearest{"distances", "rows"};
 
+// Whether the library heeds the folder of a graph's weights all through loading: from 1.21 on.
+bool KnowsFolderOfWeights() {
+  int major = 0, minor = 0;
+  const bool known = std::sscanf(OrtGetApiBase()->GetVersionString(), "%d.%d", &major, &minor) == 2;
+  return known && (major > 1 || minor >= 21);
+}
+
 Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
                          std::size_t threads) {
   Ort::SessionOptions options;
@@ -22,8 +32,13 @@ Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
   // A detector has two sessions. Threads that spin on after one's run would slow the other's:
   // 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
   options.AddConfigEntry("session.force_spinning_stop", "1");
+  const HandedBack memory;
   try {
-    return Ort::Session(env, path.c_str(), options);
+    if (!KnowsFolderOfWeights()) return Ort::Session(env, path.c_str(), options);
+    options.AddConfigEntry("session.model_external_initializers_file_folder_path",
+                           path.parent_path().c_str());
+    const std::string graph = GraphInPlace(path);
+    return Ort::Session(env, graph.data(), graph.size(), options);
   } catch (const Ort::Exception& error) {
     throw ArtifactError(path.string() + ": onnxruntime cannot load it (" + OneLine(error.what()) +
                         ")");

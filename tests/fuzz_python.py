@@ -28,6 +28,7 @@ with atheris.instrument_imports() if atheris else contextlib.nullcontext():
     from patchcore_runtime.errors import PatchCoreError
     from patchcore_runtime.hnsw_file import check_hnsw_file
     from patchcore_runtime.manifest import parse_manifest
+    from patchcore_runtime.mapped_weights import graph_in_place
     from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
     from patchcore_runtime.onnx_references import external_data
     from patchcore_runtime.preprocess import read_image
@@ -69,7 +70,7 @@ def _reader(kind: str) -> Callable[[Path], object]:
         "manifest": _parsed,
         "memory_bank": lambda path: _touched(read_memory_bank(path)),
         "hnsw": lambda path: check_hnsw_file(path, bank),
-        "onnx": external_data,
+        "onnx": lambda path: (graph_in_place(path, least_bytes=16), external_data(path)),
         "picture": lambda path: read_image(path).load(),
     }[kind]
 

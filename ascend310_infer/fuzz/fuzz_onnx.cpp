@@ -1,4 +1,5 @@
-// Any bytes are a graph whose external data is known, or refused by ArtifactError in one line.
+// Any bytes are a graph whose weights can be left in place and whose external data is known, or
+// refused by ArtifactError in one line.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "errors.hpp"
+#include "mapped_weights.hpp"
 #include "onnx_references.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -14,8 +16,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (file < 0 || write(file, data, size) != static_cast<ssize_t>(size)) std::abort();
   patchcore::MemoryBank bank;
   bank.sections.fill({64, 2432});
+  const std::string path = "/proc/self/fd/" + std::to_string(file);
   try {
-    patchcore::CheckReferences("/proc/self/fd/" + std::to_string(file), "memory_bank.bin", bank);
+    patchcore::GraphInPlace(path, 16);
+    patchcore::CheckReferences(path, "memory_bank.bin", bank);
   } catch (const patchcore::ArtifactError& error) {
     if (std::string(error.what()).find('\n') != std::string::npos) std::abort();
   }

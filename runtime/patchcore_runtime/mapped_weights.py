@@ -6,6 +6,7 @@ weights on top of the copy that it keeps in the order its kernels like.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_runtime.onnx_file import external_data
@@ -16,41 +17,52 @@ _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14  # of TensorProto
 _LEAST_BYTES = 64 * 1024  # smaller ones, shapes among them, are wanted before weights are
 
 
-def graph_in_place(path: Path) -> bytes:
+def graph_in_place(path: Path, *, least_bytes: int = _LEAST_BYTES) -> bytes:
     """The graph of a file; its large tensors stay where they are, as external data.
 
     To be loaded with the file's folder as that of external data. Other external data stays as it
     is, and so do tensors that are not initializers of the main graph.
 
+    Args:
+        path: The .onnx file.
+        least_bytes: Of a large tensor.
+
     Raises:
         ArtifactError: the file cannot be read or is no protobuf.
     """
     with onnx_message(path) as message:
-        return b"".join(_model(message, path.name))
+        return b"".join(_Rewriter(message, path.name, least_bytes).model())
 
 
-def _model(message: Message, location: str) -> Iterator[bytes]:
-    for field in message.fields(0, len(message.whole)):
-        if field.number == _GRAPH and field.wire == BYTES:
-            yield bytes_field(_GRAPH, b"".join(_graph(message, field, location)))
-        else:
-            yield message.whole[field.start : field.end]
+@dataclass(frozen=True)
+class _Rewriter:
+    message: Message
+    location: str
+    least_bytes: int
 
+    def model(self) -> Iterator[bytes]:
+        for field in self.message.fields(0, len(self.message.whole)):
+            if field.number == _GRAPH and field.wire == BYTES:
+                yield bytes_field(_GRAPH, b"".join(self._graph(field)))
+            else:
+                yield self._copy(field)
 
-def _graph(message: Message, graph: Field, location: str) -> Iterator[bytes]:
-    for field in message.fields(graph.begin, graph.end):
-        if field.number == _INITIALIZER and field.wire == BYTES:
-            yield bytes_field(_INITIALIZER, _tensor(message, field, location))
-        else:
-            yield message.whole[field.start : field.end]
+    def _graph(self, graph: Field) -> Iterator[bytes]:
+        for field in self.message.fields(graph.begin, graph.end):
+            if field.number == _INITIALIZER and field.wire == BYTES:
+                yield bytes_field(_INITIALIZER, b"".join(self._tensor(field)))
+            else:
+                yield self._copy(field)
 
+    def _tensor(self, tensor: Field) -> Iterator[bytes]:
+        fields = list(self.message.fields(tensor.begin, tensor.end))
+        raw = [field for field in fields if field.number == _RAW_DATA and field.wire == BYTES]
+        elsewhere = any(field.number in (_EXTERNAL_DATA, _DATA_LOCATION) for field in fields)
+        large = len(raw) == 1 and raw[0].end - raw[0].begin >= self.least_bytes
+        stays = raw if large and not elsewhere else []
+        yield from (self._copy(field) for field in fields if field not in stays)
+        for field in stays:
+            yield external_data(self.location, field.begin, field.end - field.begin)
 
-def _tensor(message: Message, tensor: Field, location: str) -> bytes:
-    fields = list(message.fields(tensor.begin, tensor.end))
-    values = [field for field in fields if field.number == _RAW_DATA and field.wire == BYTES]
-    elsewhere = any(field.number in (_EXTERNAL_DATA, _DATA_LOCATION) for field in fields)
-    if elsewhere or len(values) != 1 or values[0].end - values[0].begin < _LEAST_BYTES:
-        return message.whole[tensor.begin : tensor.end]
-    (raw,) = values
-    kept = (message.whole[field.start : field.end] for field in fields if field is not raw)
-    return b"".join(kept) + external_data(location, raw.begin, raw.end - raw.begin)
+    def _copy(self, field: Field) -> bytes:
+        return self.message.whole[field.start : field.end]
