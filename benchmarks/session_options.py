@@ -24,24 +24,30 @@ import onnxruntime
 from patchcore_build.machine import describe_machine
 from patchcore_runtime import Artifact
 from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX
+from patchcore_runtime.freed_memory import handed_back
+from patchcore_runtime.mapped_weights import graph_in_place
+from patchcore_runtime.session import session_options
 
 TARGET = Path(__file__).with_suffix(".md")
 Level = onnxruntime.GraphOptimizationLevel
+_REPACKING = "session.disable_prepacking"
 WARM_UP = 3
 PICTURES = 3  # of a variant in a round
 QUIET = 0.05  # s: threads of the variant before no longer spin
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
-    "graph level basic": {"level": Level.ORT_ENABLE_BASIC},
-    "graph level extended": {"level": Level.ORT_ENABLE_EXTENDED},
+    "graph level basic": {"graph_optimization_level": Level.ORT_ENABLE_BASIC},
+    "graph level extended": {"graph_optimization_level": Level.ORT_ENABLE_EXTENDED},
     "saved after optimisation": {"saved": True},
+    "files read whole": {"whole": True},
     "spinning never": {"entries": {"session.intra_op.allow_spinning": "0"}},
     "spinning not stopped": {"entries": {"session.force_spinning_stop": "0"}},
-    "no arena": {"arena": False},
-    "memory pattern": {"pattern": True},
+    "no arena": {"enable_cpu_mem_arena": False},
+    "memory pattern": {"enable_mem_pattern": True},
     "denormals to zero": {"entries": {"session.set_denormal_as_zero": "1"}},
     "x64 quantization precise": {"entries": {"session.x64quantprecision": "1"}},
-    "no prepacking": {"entries": {"session.disable_prepacking": "1"}},
+    "network not repacked": {"entries": {_REPACKING: "1"}},
+    "bank repacked too": {"entries": {_REPACKING: "0"}},
 }
 
 
@@ -66,18 +72,16 @@ def main() -> None:
 
 
 def _open(path: Path, variant: dict[str, Any], threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    entries = {"session.force_spinning_stop": "1"}
-    for name, value in {**entries, **variant.get("entries", {})}.items():
+    options = session_options(path, threads=threads, repack=path.name != INDEX_ONNX)
+    for name, value in variant.get("entries", {}).items():
         options.add_session_config_entry(name, value)
-    options.graph_optimization_level = variant.get("level", Level.ORT_ENABLE_ALL)
-    options.enable_cpu_mem_arena = variant.get("arena", True)
-    options.enable_mem_pattern = variant.get("pattern", False)
+    for name in ("graph_optimization_level", "enable_cpu_mem_arena", "enable_mem_pattern"):
+        setattr(options, name, variant.get(name, getattr(options, name)))
     if "save_to" in variant:
         options.optimized_model_filepath = str(variant["save_to"])
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    model = path if variant.get("whole") else graph_in_place(path)
+    with handed_back():
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class _Scorer:
@@ -85,7 +89,9 @@ class _Scorer:
 
     def __init__(self, folder: Path, name: str, network: Path, threads: int) -> None:
         variant = VARIANTS[name]
-        plain = {**variant, "level": Level.ORT_DISABLE_ALL} if variant.get("saved") else variant
+        plain = variant
+        if variant.get("saved"):
+            plain = {**variant, "graph_optimization_level": Level.ORT_DISABLE_ALL}
         self._features = _open(network, plain, threads)
         self._index = _open(folder / INDEX_ONNX, variant, threads)
 

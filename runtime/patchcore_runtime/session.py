@@ -15,7 +15,7 @@ from patchcore_runtime.freed_memory import handed_back
 from patchcore_runtime.mapped_weights import graph_in_place
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, NodeArg
+    from onnxruntime import InferenceSession, NodeArg, SessionOptions
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -59,23 +59,13 @@ def open_session(
                 f"provider {provider}: not in this onnxruntime, which has {', '.join(available)}; "
                 "install the onnxruntime build that brings it"
             )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    # A detector has two sessions. Threads that spin on after one's run would slow the other's:
-    # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
-    options.log_severity_level = 3  # errors; they also come as exceptions
-    # One block for all tensors of a run would stay beside those of the first run, and saves no
-    # time: 17 MB with wide_resnet50_2.
-    options.enable_mem_pattern = False
+    options = session_options(path, threads=threads, repack=repack)
     if CUDA in providers:
         _load_cuda()
     model: Path | bytes = path
     # Other providers may copy a graph for themselves: they, and older versions, get the file and
     # take the memory.
     if list(providers) == [CPU] and _version(onnxruntime.__version__) >= _KNOWS_FOLDER:
-        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
         model = graph_in_place(path)
     not_the_file = (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
     chosen = [(provider, _PROVIDER_SETTINGS.get(provider, {})) for provider in providers]
@@ -108,6 +98,26 @@ def open_session(
     if providers[0] not in started:
         raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
     return session
+
+
+def session_options(
+    path: Path, *, threads: int | None = None, repack: bool = True
+) -> "SessionOptions":
+    """How `open_session` has a graph run; benchmarks/session_options.py measures each setting."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    # A detector has two sessions. Threads that spin on after one's run would slow the other's:
+    # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
+    options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
+    options.log_severity_level = 3  # errors; they also come as exceptions
+    # One block for all tensors of a run would stay beside those of the first run, and saves no
+    # time: 17 MB with wide_resnet50_2.
+    options.enable_mem_pattern = False
+    return options
 
 
 def _version(text: str) -> tuple[int, ...]:
