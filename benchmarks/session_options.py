@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("artifacts", nargs="*", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--load-one", nargs=3, help=argparse.SUPPRESS)
+    onnxruntime.set_default_logger_severity(3)  # a variant overwrites settings: it would warn
     arguments = parser.parse_args()
     if arguments.load_one:
         folder, variant, network = arguments.load_one
