@@ -19,25 +19,24 @@ class Rewriter {
         location_(path.filename().string()),
         least_bytes_(least_bytes) {}
 
-  std::string Model() {
-    std::string model;
-    for (std::string_view left = file_.bytes(); !left.empty();) {
-      const Field field = reader_.Next(left);
-      const bool graph = field.number == kGraph && field.wire == kBytes;
-      model += graph ? BytesField(kGraph, Graph(field.content)) : std::string(field.whole);
-    }
-    return model;
-  }
+  std::string Model() { return Each(file_.bytes(), kGraph, &Rewriter::Graph); }
 
  private:
-  std::string Graph(std::string_view left) {
-    std::string graph;
+  std::string Graph(std::string_view graph) { return Each(graph, kInitializer, &Rewriter::Tensor); }
+
+  // The fields of a message; those of one number, messages themselves, are rewritten.
+  std::string Each(std::string_view left, std::uint64_t number,
+                   std::string (Rewriter::*rewrite)(std::string_view)) {
+    std::string message;
     while (!left.empty()) {
       const Field field = reader_.Next(left);
-      const bool tensor = field.number == kInitializer && field.wire == kBytes;
-      graph += tensor ? BytesField(kInitializer, Tensor(field.content)) : std::string(field.whole);
+      if (field.number == number && field.wire == kBytes) {
+        message += BytesField(number, (this->*rewrite)(field.content));
+      } else {
+        message += field.whole;
+      }
     }
-    return graph;
+    return message;
   }
 
   std::string Tensor(std::string_view tensor) {

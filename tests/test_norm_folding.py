@@ -1,12 +1,11 @@
 """Laws of `fold_norms`: the same numbers from fewer nodes, and nothing others need is lost."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from patchcore_build.norm_folding import fold_norms
+from small_graph import as_float32, rewritten, run_model, small_model
 
 NORM = ("gamma", "beta", "mean", "variance")
 
@@ -34,30 +33,16 @@ def network(*, epsilon=None, bias=False, also="", weights_from="conv.weight"):
         nodes.insert(0, helper.make_node("Abs", ["conv.weight"], [weights_from]))
     if also == "twin":  # another convolution with the same weights
         nodes.append(helper.make_node("Conv", ["planes", "conv.weight"], ["twin"]))
-    results = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, list("BCHW"))
-        for name in ("result", also)
-        if name
-    ]
-    planes = helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["B", 3, 8, 6])
-    tensors = [numpy_helper.from_array(v.astype(np.float32), name) for name, v in arrays.items()]
-    graph = helper.make_graph(nodes, "one", [planes], results, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    results = [name for name in ("result", also) if name]
+    return small_model(nodes, (3, 8, 6), results, as_float32(arrays))
 
 
 def folded(model):
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    fold_norms(copy.graph)
-    onnx.checker.check_model(copy, full_check=True)
-    return copy
+    return rewritten(model, lambda copy: fold_norms(copy.graph))[0]
 
 
 def run(model):
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    planes = np.random.default_rng(1).standard_normal((2, 3, 8, 6), np.float32)
-    return session.run(None, {"planes": planes})
+    return run_model(model, np.random.default_rng(1).standard_normal((2, 3, 8, 6), np.float32))
 
 
 @pytest.mark.parametrize("epsilon", [None, 1e-3, 0.5])

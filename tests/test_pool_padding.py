@@ -1,12 +1,11 @@
 """Laws of `fold_paddings`: a pool that pads gives what Pad and a pool gave, to the bit."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from patchcore_build.pool_padding import fold_paddings
+from small_graph import Level, rewritten, run_model, small_model
 
 AROUND = (0, 0, 1, 2, 0, 0, 2, 0)
 
@@ -28,28 +27,16 @@ def network(pool, sides=AROUND, *, before="Relu", value=None, mode=None, as_node
         helper.make_node("Pad", padded, ["padded"], **modes),
         helper.make_node(pool, ["padded"], ["result"], kernel_shape=[3, 3], strides=[1, 1]),
     ]
-    planes = helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["B", 4, 8, 8])
-    result = helper.make_tensor_value_info("result", TensorProto.FLOAT, list("BCHW"))
-    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "one", [planes], [result], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    return small_model(nodes, (4, 8, 8), ["result"], constants)
 
 
 def folded(model):
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    fold_paddings(copy.graph)
-    onnx.checker.check_model(copy, full_check=True)
-    return copy
+    return rewritten(model, lambda copy: fold_paddings(copy.graph))[0]
 
 
 def run(model):
     images = np.random.default_rng(0).standard_normal((2, 4, 8, 8), np.float32)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(["result"], {"planes": images})[0]
+    return run_model(model, images, level=Level.ORT_DISABLE_ALL)[0]
 
 
 @pytest.mark.parametrize("as_node", [True, False])

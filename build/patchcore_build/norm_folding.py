@@ -4,14 +4,13 @@ onnxruntime does the same when it loads a file, and then holds the weights twice
 wide_resnet50_2. Folded here, in float64, the weights in the file are those that run.
 """
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from patchcore_build.pool_padding import drop_unused
+from patchcore_build.graph_edits import drop_unused, made_by, read_counts
 
 
 def fold_norms(graph: Any) -> None:
@@ -23,16 +22,14 @@ def fold_norms(graph: Any) -> None:
         graph: An onnx GraphProto.
     """
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    uses = Counter(name for node in graph.node for name in node.input)
-    uses.update(value.name for value in graph.output)
-    made_by = {name: node for node in graph.node for name in node.output}
+    reads, makers = read_counts(graph), made_by(graph)
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         summed = norm.input[0]
-        convolution = made_by.get(summed)
+        convolution = makers.get(summed)
         if convolution is None or convolution.op_type != "Conv" or len(convolution.input) != 2:
             continue
         kernel = convolution.input[1]
-        if uses[summed] != 1 or uses[kernel] != 1 or kernel not in weights:
+        if reads[summed] != 1 or reads[kernel] != 1 or kernel not in weights:
             continue
         weight, bias = _folded(weights[kernel], norm, weights)
         name = f"{kernel.removesuffix('.weight')}.bias"

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from patchcore_build.graph_edits import drop_unused, made_by, replace_all
+
 
 def fold_paddings(graph: Any) -> None:
     """Pad with zeros, then pool without -> a pool that pads; equal to the bit.
@@ -20,34 +22,22 @@ def fold_paddings(graph: Any) -> None:
         graph: An onnx GraphProto, changed in place.
     """
     constants = _constants(graph)
-    made_by = {name: node for node in graph.node for name in node.output}
+    makers = made_by(graph)
     for pool in [node for node in graph.node if node.op_type in ("MaxPool", "AveragePool")]:
-        pad = made_by.get(pool.input[0])
+        pad = makers.get(pool.input[0])
         sides = None if pad is None else _zero_sides(pad, constants)
         if pad is None or sides is None or max(sides) >= min(_kernel(pool)):
             continue
         if pool.op_type == "MaxPool":
-            source = made_by.get(pad.input[0])
+            source = makers.get(pad.input[0])
             if source is None or source.op_type != "Relu":
                 continue
         kept = [a for a in pool.attribute if a.name not in ("auto_pad", "count_include_pad")]
-        _replace(pool.attribute, [*kept, helper.make_attribute("pads", sides)])
+        replace_all(pool.attribute, [*kept, helper.make_attribute("pads", sides)])
         if pool.op_type == "AveragePool":
             pool.attribute.append(helper.make_attribute("count_include_pad", 1))
         pool.input[0] = pad.input[0]
     drop_unused(graph)
-
-
-def drop_unused(graph: Any) -> None:
-    """Remove nodes and initializers that no output of the graph needs; changes it in place."""
-    used = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if used.intersection(node.output):
-            used.update(node.input)
-            kept.append(node)
-    _replace(graph.node, kept[::-1])
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
 
 
 def _kernel(pool: Any) -> list[int]:
@@ -76,8 +66,3 @@ def _zero_sides(pad: Any, constants: dict[str, NDArray[Any]]) -> list[int] | Non
     batch, channels, top, left, batch_end, channels_end, bottom, right = map(int, sizes)
     around = [top, left, bottom, right]
     return None if batch or channels or batch_end or channels_end or min(around) < 0 else around
-
-
-def _replace(values: Any, kept: list[Any]) -> None:
-    del values[:]
-    values.extend(kept)

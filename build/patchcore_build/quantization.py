@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 
 from patchcore_build.errors import ExportError
-from patchcore_build.pool_padding import drop_unused
+from patchcore_build.graph_edits import drop_unused, made_by
 from patchcore_build.whole_file import write_whole
 
 OPSET = 13  # the first with one scale per channel
@@ -106,9 +106,9 @@ def _rectify_after_pools(graph: Any) -> None:
     Behind a bare pool onnxruntime would move the rounding to bytes in front of it, and pools bytes
     sixteen times slower than float32: 11 % of wide_resnet50_2. Max with 0, unlike ReLU, stays.
     """
-    made_by = {name: node for node in graph.node for name in node.output}
+    makers = made_by(graph)
     for pool in [node for node in graph.node if node.op_type == "MaxPool"]:
-        relu = made_by.get(pool.input[0])
+        relu = makers.get(pool.input[0])
         if relu is None or relu.op_type != "Relu":
             continue
         pooled, largest = f"{relu.output[0]}_pooled", pool.output[0]

@@ -14,7 +14,6 @@ is loaded, they would be in memory twice for that moment. benchmarks/winograd.py
 error.
 """
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from patchcore_build.pool_padding import drop_unused
+from patchcore_build.graph_edits import drop_unused, read_counts, replace_all
 
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5)  # where polynomials are evaluated, and at infinity
 _ONE = 1  # the place of 1: what is added there is added to every output
@@ -50,8 +49,7 @@ def use_winograd(model: Any) -> int:
     kept: list[Any] = []
     for node in model.graph.node:
         kept += rewriter.take(node)
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    replace_all(model.graph.node, kept)
     model.graph.initializer.extend(
         numpy_helper.from_array(array, name) for name, array in rewriter.constants.items()
     )
@@ -119,8 +117,7 @@ class _Rewriter:
         }
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._taken: set[str] = set()
-        self._uses = Counter(name for node in model.graph.node for name in node.input)
-        self._uses.update(value.name for value in model.graph.output)
+        self._reads = read_counts(model.graph)
         self._readers = {name: node for node in model.graph.node for name in node.input}
 
     def take(self, node: Any) -> list[Any]:
@@ -139,7 +136,7 @@ class _Rewriter:
         """The one node that reads the result of another, where it is a Relu."""
         result = node.output[0]
         reader = self._readers.get(result)
-        alone = self._uses[result] == 1 and reader is not None and reader.op_type == "Relu"
+        alone = self._reads[result] == 1 and reader is not None and reader.op_type == "Relu"
         return reader if alone else None
 
     def _pays(self, node: Any) -> bool:

@@ -5,11 +5,11 @@ Given the path, onnxruntime reads the file whole, then copies each tensor out of
 weights on top of the copy that it keeps in the order its kernels like.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchcore_runtime.onnx_file import external_data
+from patchcore_runtime.onnx_file import external_place
 from patchcore_runtime.protobuf import BYTES, Field, Message, bytes_field, onnx_message
 
 _GRAPH, _INITIALIZER = 7, 5  # fields of ModelProto and GraphProto
@@ -41,16 +41,18 @@ class _Rewriter:
     least_bytes: int
 
     def model(self) -> Iterator[bytes]:
-        for field in self.message.fields(0, len(self.message.whole)):
-            if field.number == _GRAPH and field.wire == BYTES:
-                yield bytes_field(_GRAPH, b"".join(self._graph(field)))
-            else:
-                yield self._copy(field)
+        return self._each(0, len(self.message.whole), _GRAPH, self._graph)
 
     def _graph(self, graph: Field) -> Iterator[bytes]:
-        for field in self.message.fields(graph.begin, graph.end):
-            if field.number == _INITIALIZER and field.wire == BYTES:
-                yield bytes_field(_INITIALIZER, b"".join(self._tensor(field)))
+        return self._each(graph.begin, graph.end, _INITIALIZER, self._tensor)
+
+    def _each(
+        self, start: int, end: int, number: int, rewrite: Callable[[Field], Iterator[bytes]]
+    ) -> Iterator[bytes]:
+        """The fields of a message; those of one number, messages themselves, are rewritten."""
+        for field in self.message.fields(start, end):
+            if field.number == number and field.wire == BYTES:
+                yield bytes_field(number, b"".join(rewrite(field)))
             else:
                 yield self._copy(field)
 
@@ -62,7 +64,7 @@ class _Rewriter:
         stays = raw if large and not elsewhere else []
         yield from (self._copy(field) for field in fields if field not in stays)
         for field in stays:
-            yield external_data(self.location, field.begin, field.end - field.begin)
+            yield external_place(self.location, field.begin, field.end - field.begin)
 
     def _copy(self, field: Field) -> bytes:
         return self.message.whole[field.start : field.end]

@@ -51,11 +51,14 @@ def external_tensor(
         place: File beside the graph, offset and length in bytes.
     """
     return (
-        _dims(shape) + integer_field(2, _KINDS[dtype]) + text_field(8, name) + external_data(*place)
+        _dims(shape)
+        + integer_field(2, _KINDS[dtype])
+        + text_field(8, name)
+        + external_place(*place)
     )
 
 
-def external_data(location: str, offset: int, length: int) -> bytes:
+def external_place(location: str, offset: int, length: int) -> bytes:
     """The fields of a TensorProto that say where its numbers are; they stand last in it."""
     entries = {"location": location, "offset": str(offset), "length": str(length)}
     pairs = (text_field(1, key) + text_field(2, value) for key, value in entries.items())
