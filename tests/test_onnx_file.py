@@ -76,7 +76,7 @@ def test_a_whole_model_has_the_bytes_that_onnx_writes():
         inputs=[onnx_file.value(*values[0])],
         outputs=[onnx_file.value(*values[1])],
     )
-    assert onnx_file.model(graph, opset=17, ir_version=8, producer="tests") == serialized(theirs)
+    assert onnx_file.model(graph, opsets={"": 17}, ir_version=8, producer="tests") == serialized(theirs)
 
 
 def test_the_golden_index_is_written_again_to_the_byte_and_onnx_reads_it_alike(tmp_path):

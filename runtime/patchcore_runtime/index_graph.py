@@ -15,23 +15,16 @@ onnx_file.py, so that a line PC can write it anew when it has changed the bank.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from patchcore_runtime import onnx_file
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
-from patchcore_runtime.manifest import Features, LayerShape
+from patchcore_runtime.manifest import Features
 from patchcore_runtime.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
-from patchcore_runtime.scoring import layer3_upsampling
-
-BLOCK_ROWS = 2048
-_GROUP = 64  # scores whose maximum is taken first
-_OPSET = 17
-_IR_VERSION = 8
+from patchcore_runtime.search_graph import BLOCK_ROWS, GROUP, GridGraph
 
 
 def write_bank(folder: Path, bank: MemoryBank, features: Features) -> Path:
@@ -55,46 +48,33 @@ def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None
     path.write_bytes(_IndexGraph(features, sections, blocks).build())
 
 
-@dataclass
-class _IndexGraph:
-    features: Features
-    bank: dict[str, Section]
-    blocks: list[tuple[int, int]]  # the first row of each, and the one behind its last
-    nodes: list[bytes] = field(default_factory=list)
-    constants: dict[str, bytes] = field(default_factory=dict)
+class _IndexGraph(GridGraph):
+    def __init__(
+        self, features: Features, bank: dict[str, Section], blocks: list[tuple[int, int]]
+    ) -> None:
+        super().__init__(features)
+        self.bank = bank
+        self.blocks = blocks  # the first row of each, and the one behind its last
 
     def build(self) -> bytes:
         layer2, layer3 = self.features.layer2, self.features.layer3
         grid = [layer2.height, layer2.width]
-        self._constant("grid2", np.array([-1, *grid], np.int64))
-        down, across = layer3_upsampling(self.features)  # (h, h/2), (w, w/2)
-        self._constant("down", down)
-        self._constant("across", across)
-        self._constant("one", np.array([1], np.int64))
-        self._patches("layer2", layer2)  # q2, (B·P, C2)
-        self._patches("layer3", layer3)  # q3, (B·P/4, C3)
+        self.constant("grid2", np.array([-1, *grid], np.int64))
+        self.upsampling()
+        self.constant("one", np.array([1], np.int64))
+        self.patches("layer2", layer2)  # q2, (B·P, C2)
+        self.patches("layer3", layer3)  # q3, (B·P/4, C3)
         best = self._best_rows()
         self._distances(best)
-        self._node("Reshape", [best, "grid2"], "rows")
-        graph = onnx_file.graph(
+        self.node("Reshape", [best, "grid2"], "rows")
+        return self.model(
             "patchcore_exact_index",
-            nodes=self.nodes,
-            tensors=list(self.constants.values()),
             inputs=[
                 _value("layer2", [layer2.channels, *grid]),
                 _value("layer3", [layer3.channels, layer3.height, layer3.width]),
             ],
             outputs=[_value("distances", grid), _value("rows", grid, onnx_file.INT64)],
         )
-        return onnx_file.model(
-            graph, opset=_OPSET, ir_version=_IR_VERSION, producer="patchcore-build"
-        )
-
-    def _patches(self, layer: str, shape: LayerShape) -> None:
-        """One row per patch: (B, C, h, w) -> (B·h·w, C), named q2 or q3."""
-        self._node("Transpose", [layer], f"{layer}_last", perm=[0, 2, 3, 1])
-        rows = self._constant(f"{layer}_rows", np.array([-1, shape.channels], np.int64))
-        self._node("Reshape", [f"{layer}_last", rows], f"q{layer[-1]}")
 
     def _best_rows(self) -> str:
         """Running maximum of q·m - |m|²/2 over blocks of rows; name of the winners, (B·P, 1)."""
@@ -104,9 +84,9 @@ class _IndexGraph:
             if not best:
                 best_score, best = score, winner
                 continue
-            better = self._node("Greater", [score, best_score], f"better_{block}")
-            best_score = self._node("Where", [better, score, best_score], f"best_score_{block}")
-            best = self._node("Where", [better, winner, best], f"best_row_{block}")
+            better = self.node("Greater", [score, best_score], f"better_{block}")
+            best_score = self.node("Where", [better, score, best_score], f"best_score_{block}")
+            best = self.node("Where", [better, winner, best], f"best_row_{block}")
         return best
 
     def _block(self, name: str, start: int, stop: int) -> tuple[str, str]:
@@ -114,34 +94,32 @@ class _IndexGraph:
         rows2 = self._rows("layer2", start, stop, f"m2_{name}")
         rows3 = self._rows("layer3", start, stop, f"m3_{name}")
         norms = self._rows("norms", start, stop, f"norms_{name}")
-        offset = self._constant(f"start_{name}", np.array(start, np.int64))
+        offset = self.constant(f"start_{name}", np.array(start, np.int64))
         # U copies constants, so that -|m|²/2 may be added on the coarse grid already.
-        coarse = self._node(
+        coarse = self.node(
             "Gemm", ["q3", rows3, norms], f"coarse_{name}", transB=1, alpha=1.0, beta=-0.5
         )
-        fine = self._upsample(coarse, stop - start, f"fine_{name}")
-        score = self._node("Gemm", ["q2", rows2, fine], f"score_{name}", transB=1)
+        fine = self.upsample(coarse, stop - start, f"fine_{name}")
+        score = self.node("Gemm", ["q2", rows2, fine], f"score_{name}", transB=1)
         largest, winner = self._largest(score, stop - start, name)
-        return largest, self._node("Add", [winner, offset], f"row_{name}")
+        return largest, self.node("Add", [winner, offset], f"row_{name}")
 
     def _largest(self, score: str, rows: int, name: str) -> tuple[str, str]:
         """Largest of each line of (B·P, rows) and its column, of equal ones the first."""
-        if rows % _GROUP:
+        if rows % GROUP:
             return self._top(score, name)
-        groups = self._constant(f"groups_of_{rows}", np.array([-1, rows // _GROUP, _GROUP]))
-        self._node("Reshape", [score, groups], f"groups_{name}")
-        self._node("ReduceMax", [f"groups_{name}"], f"maxima_{name}", axes=[2], keepdims=0)
+        groups = self.constant(f"groups_of_{rows}", np.array([-1, rows // GROUP, GROUP]))
+        self.node("Reshape", [score, groups], f"groups_{name}")
+        self.node("ReduceMax", [f"groups_{name}"], f"maxima_{name}", axes=[2], keepdims=0)
         _, group = self._top(f"maxima_{name}", f"{name}_group")
-        self._node("GatherND", [f"groups_{name}", group], f"members_{name}", batch_dims=1)
+        self.node("GatherND", [f"groups_{name}", group], f"members_{name}", batch_dims=1)
         largest, column = self._top(f"members_{name}", f"{name}_member")
-        self._node("Mul", [group, self._constant("group", np.array(_GROUP))], f"before_{name}")
-        return largest, self._node("Add", [f"before_{name}", column], f"winner_{name}")
+        self.node("Mul", [group, self.constant("group", np.array(GROUP))], f"before_{name}")
+        return largest, self.node("Add", [f"before_{name}", column], f"winner_{name}")
 
     def _top(self, values: str, name: str) -> tuple[str, str]:
         outputs = f"largest_{name}", f"column_{name}"
-        self.nodes.append(
-            onnx_file.node("TopK", [values, "one"], list(outputs), f"top_{name}", axis=1)
-        )
+        self.nodes("TopK", [values, "one"], outputs, f"top_{name}", axis=1)
         return outputs
 
     def _distances(self, winners: str) -> None:
@@ -150,72 +128,44 @@ class _IndexGraph:
         A block's winners are picked from the block: a tensor of the whole bank would map the file a
         second time, and most of its pages would count twice as resident.
         """
-        picks = self._node("Reshape", [winners, self._list()], "picks")
-        q3_fine = self._upsample("q3", self.features.layer3.channels, "q3_fine")
-        squares = self._node(
-            "ConstantOfShape", [self._node("Shape", [picks], "count")], "no_square"
+        picks = self.node("Reshape", [winners, self._list()], "picks")
+        q3_fine = self.upsample("q3", self.features.layer3.channels, "q3_fine")
+        squares = self.node(
+            "ConstantOfShape", [self.node("Shape", [picks], "count")], "no_square"
         )
-        below = self._node("Less", [picks, "start_0"], "below_0")
+        below = self.node("Less", [picks, "start_0"], "below_0")
         for block, (start, stop) in enumerate(self.blocks):
-            end = self._constant(f"start_{block + 1}", np.array(stop, np.int64))
-            earlier, below = below, self._node("Less", [picks, end], f"below_{block + 1}")
-            inside = self._node("Xor", [earlier, below], f"inside_{block}")
+            end = self.constant(f"start_{block + 1}", np.array(stop, np.int64))
+            earlier, below = below, self.node("Less", [picks, end], f"below_{block + 1}")
+            inside = self.node("Xor", [earlier, below], f"inside_{block}")
             squares = self._winning_pairs(block, (start, stop), inside, squares, q3_fine)
-        root = self._node("Sqrt", [squares], "distance")
-        self._node("Reshape", [root, "grid2"], "distances")
+        root = self.node("Sqrt", [squares], "distance")
+        self.node("Reshape", [root, "grid2"], "distances")
 
     def _winning_pairs(
         self, block: int, rows: tuple[int, int], inside: str, squares: str, q3_fine: str
     ) -> str:
         """Squared distances with those of the patches that won inside a block put in, (B·P)."""
-        patches = self._node("NonZero", [inside], f"patches_{block}_column")
-        patches = self._node("Reshape", [patches, self._list()], f"patches_{block}")
-        picked = self._node("Gather", ["picks", patches], f"picked_{block}", axis=0)
-        winners = self._node("Sub", [picked, f"start_{block}"], f"winners_{block}")
+        patches = self.node("NonZero", [inside], f"patches_{block}_column")
+        patches = self.node("Reshape", [patches, self._list()], f"patches_{block}")
+        picked = self.node("Gather", ["picks", patches], f"picked_{block}", axis=0)
+        winners = self.node("Sub", [picked, f"start_{block}"], f"winners_{block}")
         parts = []
         for layer, query in (("layer2", "q2"), ("layer3", q3_fine)):
             name = f"{layer}_{block}"
-            own = self._node("Gather", [query, patches], f"{name}_own", axis=0)
+            own = self.node("Gather", [query, patches], f"{name}_own", axis=0)
             stored, is_half = self._stored_rows(layer, *rows, f"m{layer[-1]}_{block}")
-            rows_there = self._node("Gather", [stored, winners], f"{name}_picked", axis=0)
+            rows_there = self.node("Gather", [stored, winners], f"{name}_picked", axis=0)
             nearest = self._float32(rows_there, f"{name}_nearest", is_half=is_half)
-            difference = self._node("Sub", [own, nearest], f"{name}_difference")
+            difference = self.node("Sub", [own, nearest], f"{name}_difference")
             parts.append(
-                self._node("ReduceSumSquare", [difference], f"{name}_square", axes=[1], keepdims=0)
+                self.node("ReduceSumSquare", [difference], f"{name}_square", axes=[1], keepdims=0)
             )
-        square = self._node("Add", parts, f"square_{block}")
-        return self._node("ScatterElements", [squares, patches, square], f"squares_{block}", axis=0)
+        square = self.node("Add", parts, f"square_{block}")
+        return self.node("ScatterElements", [squares, patches, square], f"squares_{block}", axis=0)
 
     def _list(self) -> str:
-        return self._constant("list", np.array([-1], np.int64))
-
-    def _upsample(self, source: str, width: int, target: str) -> str:
-        """U on rows of any width: (B·P/4, width) -> (B·P, width)."""
-        layer3 = self.features.layer3
-        shapes = {
-            "lines": [-1, layer3.width, width],  # one for each line of the coarse grid
-            "columns": [-1, layer3.height, 2 * layer3.width * width],  # one for each picture
-            "rows": [-1, width],
-        }
-        lines, columns, rows = (
-            self._constant(f"{name}_of_{width}", np.array(shape, np.int64))
-            for name, shape in shapes.items()
-        )
-        self._node("Reshape", [source, lines], f"{target}_coarse")
-        self._node("MatMul", ["across", f"{target}_coarse"], f"{target}_across")
-        self._node("Reshape", [f"{target}_across", columns], f"{target}_columns")
-        self._node("MatMul", ["down", f"{target}_columns"], f"{target}_grid")
-        return self._node("Reshape", [f"{target}_grid", rows], target)
-
-    def _node(
-        self, kind: str, inputs: list[str], output: str, **attributes: onnx_file.Attribute
-    ) -> str:
-        self.nodes.append(onnx_file.node(kind, inputs, [output], output, **attributes))
-        return output
-
-    def _constant(self, name: str, value: NDArray[np.generic]) -> str:
-        self.constants.setdefault(name, onnx_file.tensor(name, value))
-        return name
+        return self.constant("list", np.array([-1], np.int64))
 
     def _rows(self, layer: str, start: int, stop: int, name: str) -> str:
         """Rows start..stop of a section of the bank, float32."""
@@ -224,7 +174,7 @@ class _IndexGraph:
 
     def _float32(self, stored: str, name: str, *, is_half: bool) -> str:
         """The numbers themselves, or cast to that name where they are float16."""
-        return self._node("Cast", [stored], name, to=onnx_file.FLOAT) if is_half else stored
+        return self.node("Cast", [stored], name, to=onnx_file.FLOAT) if is_half else stored
 
     def _stored_rows(self, layer: str, start: int, stop: int, name: str) -> tuple[str, bool]:
         """Rows start..stop as external data, as they are stored; whether that is float16."""
@@ -233,15 +183,18 @@ class _IndexGraph:
         is_half = section.dtype == "<f2"
         stored = f"{name}_half" if is_half else name
         place = (MEMORY_BANK, section.offset + start * row_bytes, (stop - start) * row_bytes)
-        self.constants[stored] = onnx_file.external_tensor(
-            stored, section.dtype, (stop - start, *section.shape[1:]), place
+        self.external(
+            stored,
+            onnx_file.external_tensor(
+                stored, section.dtype, (stop - start, *section.shape[1:]), place
+            ),
         )
         return stored, is_half
 
 
 def _blocks(rows: int) -> list[tuple[int, int]]:
     """Rows of each block: BLOCK_ROWS as often as they go, whole groups, and what is left."""
-    grouped = rows - rows % _GROUP
+    grouped = rows - rows % GROUP
     starts = [*range(0, grouped, BLOCK_ROWS), *([grouped] if rows > grouped else [])]
     return list(pairwise([*starts, rows]))
 

@@ -1,89 +1,87 @@
-"""Round vectors to int8 so that their products bound the true ones from above.
+"""Split vectors into a main part in float32 and a rest in int8, whose products bound the true ones.
 
-(N, C) -> int8 rows, their scales, and what the rounding may have changed. With q = h + e and
-m = g + f, each a rounded vector and its error, Cauchy and Schwarz give
-q·m <= h·g + |h||f| + |e||m|. The second term enters the integer product itself, as extra columns
-whose products are never smaller; the third is left to the caller as a length per bank row.
+(N, C) -> main parts (N, k), int8 rests, their scales and errors. A network's patches vary mostly
+along a few directions, so a rest is small and its rounding error smaller still: a tenth of what
+rounding the whole would leave. With k orthonormal axes T of the bank, t = xT and the rest
+r = x - tTᵀ, products part exactly: q·m = t_q·t_m + r_q·r_m. With r_q = h + e and r_m = g + f, each
+a rounded vector and its error, Cauchy and Schwarz give r_q·r_m <= h·g + |h||f| + |e||r_m|, and the
+same sum taken off h·g is a bound from below.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 ZERO = 128  # stands for 0 among a patch's bytes
-_LARGEST = 127
-_SMALLEST_SCALE = np.float32(1e-30)  # of what is all zero
-_SLACK = 1 + 1e-5  # lengths are float32: rounded up by far more than they may be off
-
-
-def extra_columns(channels: int) -> int:
-    """Columns that hold |h||f| of vectors that long, whatever their numbers."""
-    return math.ceil(channels / 2 / _LARGEST)
+LARGEST = 127
+SMALLEST_SCALE = np.float32(1e-30)  # of what is all zero
+ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
+_AXES = 16
+_SAMPLE_ROWS = 4096
+_ROUNDS = 3  # axes need not be the best ones: what they miss stays in the rest
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RoundedRows:
-    """Rows of a bank as the right side of an integer product."""
+class Split:
+    """How vectors (N, C) of one layer are split: about what centre, along which axes."""
 
-    columns: NDArray[np.int8]  # (C + extra, R)
+    centre: NDArray[np.float32]  # (C,)
+    axes: NDArray[np.float32]  # (C, k), orthonormal
+
+    @property
+    def main_columns(self) -> int:
+        """k."""
+        return self.axes.shape[1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitRows:
+    """Rows of a bank as the right side of products."""
+
+    main: NDArray[np.float32]  # (R, k)
+    rests: NDArray[np.int8]  # (C, R)
     scales: NDArray[np.float32]  # (R,)
-    lengths: NDArray[np.float32]  # |m|, rounded up, (R,)
+    errors: NDArray[np.float32]  # |f|, (R,)
+    rest_lengths: NDArray[np.float32]  # |r|, (R,)
+    squares: NDArray[np.float32]  # |x|², (R,)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RoundedPatches:
-    """Patches of one picture as the left side of that product."""
+def split_of(rows: NDArray[np.floating]) -> Split:
+    """A split by the mean of a bank's rows (M, C) and their first principal axes, about."""
+    centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample = rows[:: -(-len(rows) // _SAMPLE_ROWS)].astype(np.float32) - centre
+    channels = len(centre)
+    drawn = np.random.default_rng(0).standard_normal((channels, min(_AXES, channels)))
+    axes = drawn.astype(np.float32)
+    for _ in range(_ROUNDS):
+        axes = np.linalg.qr((sample.T @ (sample @ axes)).astype(np.float64))[0].astype(np.float32)
+    return Split(centre=centre, axes=axes)
 
-    rows: NDArray[np.uint8]  # (P, C + extra)
-    scale: np.float32
-    error: float  # the largest |e|, rounded up
 
-
-def round_rows(rows: NDArray[np.float32]) -> RoundedRows:
-    """Round bank rows (R, C), each with a scale of its own."""
-    scales = _scale(np.abs(rows).max(axis=1))
-    whole = np.rint(rows / scales[:, None])
-    errors = _lengths(rows / scales[:, None] - whole)  # |f| / scale, at most sqrt(C) / 2
-    step = _step(rows.shape[1])
-    bounds = np.ceil(errors * _SLACK / step)[:, None]
-    bounds = np.repeat(bounds, extra_columns(rows.shape[1]), axis=1)
-    together = np.concatenate([whole, np.minimum(bounds, _LARGEST)], axis=1)
-    return RoundedRows(
-        columns=np.ascontiguousarray(together.T.astype(np.int8)),
+def split_rows(rows: NDArray[np.floating], split: Split) -> SplitRows:
+    """Split bank rows (R, C), each with a scale of its own."""
+    centred = rows.astype(np.float32) - split.centre
+    main = centred @ split.axes
+    rest = centred - main @ split.axes.T
+    scales = np.maximum(np.abs(rest).max(axis=1) / np.float32(LARGEST), SMALLEST_SCALE)
+    rounded = np.rint(rest / scales[:, None])
+    return SplitRows(
+        main=main,
+        rests=np.ascontiguousarray(rounded.T.astype(np.int8)),
         scales=scales,
-        lengths=_lengths(rows) * np.float32(_SLACK),
+        errors=lengths(rest - rounded * scales[:, None]) * ROUNDED_UP,
+        rest_lengths=lengths(rest) * ROUNDED_UP,
+        squares=squares(centred),
     )
 
 
-def round_patches(patches: NDArray[np.float32]) -> RoundedPatches:
-    """Round patches (P, C) with one scale."""
-    scale = np.float32(_scale(np.abs(patches).max(keepdims=True).ravel())[0])
-    scaled = patches / scale
-    whole = np.rint(scaled)
-    error = float(_lengths(scaled - whole).max()) * float(scale) * _SLACK
-    channels = patches.shape[1]
-    bounds = np.ceil(_lengths(whole) * _SLACK * _step(channels))  # |h| / scale in units of 1 / step
-    rows = np.empty((len(patches), channels + extra_columns(channels)), np.uint8)
-    rows[:, :channels] = whole + ZERO
-    for column in range(channels, rows.shape[1]):  # shared among columns that repeat one bound
-        part = np.minimum(bounds, _LARGEST)
-        rows[:, column] = part + ZERO
-        bounds = bounds - part
-    return RoundedPatches(rows=rows, scale=scale, error=error)
+def squares(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Squared length of each row."""
+    result: NDArray[np.float32] = np.einsum("ij,ij->i", rows, rows)
+    return result
 
 
-def _step(channels: int) -> float:
-    """Unit of a bank row's error, in units of its scale: 127 of them are the largest possible."""
-    return math.sqrt(channels) / 2 / _LARGEST
-
-
-def _scale(largest: NDArray[np.float32]) -> NDArray[np.float32]:
-    scales: NDArray[np.float32] = np.maximum(largest / np.float32(_LARGEST), _SMALLEST_SCALE)
-    return scales
-
-
-def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return lengths
+def lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Length of each row."""
+    return np.sqrt(squares(rows))

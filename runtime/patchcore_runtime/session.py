@@ -100,10 +100,19 @@ def open_session(
     return session
 
 
+def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceSession":
+    """Load a graph that this process wrote, on the CPU; threads as in `open_session`."""
+    import onnxruntime
+
+    options = session_options(threads=threads)
+    with handed_back():
+        return onnxruntime.InferenceSession(content, options, providers=[CPU])
+
+
 def session_options(
-    path: Path, *, threads: int | None = None, repack: bool = True
+    path: Path | None = None, *, threads: int | None = None, repack: bool = True
 ) -> "SessionOptions":
-    """How `open_session` has a graph run; benchmarks/session_options.py measures each setting."""
+    """How `open_session` has a graph at that path run; benchmarks/session_options.py measures each setting."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -112,7 +121,8 @@ def session_options(
     # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
-    options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
+    if path is not None:
+        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
     options.log_severity_level = 3  # errors; they also come as exceptions
     # One block for all tensors of a run would stay beside those of the first run, and saves no
     # time: 17 MB with wide_resnet50_2.
