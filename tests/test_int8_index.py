@@ -1,20 +1,17 @@
 """Laws of the search by int8: the exact search's winners, whatever the rounding does."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
 from artifact_factory import striped_photo
-from patchcore_build.int8_graph import int8_graph
-from patchcore_runtime import Detector, ProviderError, int8_index
-from patchcore_runtime.int8_bound import ZERO, round_patches, round_rows
-from patchcore_runtime.int8_index import Int8Index, upsample
-from test_index_graph import BOTH, C2, C3, H2, W2, batch_of, build, describe, every_row, make_store
+from patchcore_runtime import Detector, ProviderError, int8_bound, int8_graph, int8_index
+from patchcore_runtime.int8_bound import PatchBytes, split_of, split_rows
+from patchcore_runtime.int8_graph import PATCH_FIELDS, Rows, bounds_graph, patches_graph
+from patchcore_runtime.int8_index import Int8Index
+from patchcore_runtime.session import open_own_graph
+from test_index_graph import BOTH, C2, H2, W2, batch_of, build, describe, every_row, make_store
 from test_index_graph import whole as joined
-
-RUNTIME = Path(int8_index.__file__).parent
 
 
 class _NoIndex:
@@ -24,41 +21,77 @@ class _NoIndex:
         raise AssertionError("the exact index was asked")
 
 
+@pytest.fixture(autouse=True)
+def few_axes(monkeypatch):
+    """The layers of these tests have fewer channels than axes: nothing would be left to round."""
+    monkeypatch.setattr(int8_bound, "_AXES", 2)
+
+
+@pytest.fixture(params=["own", PatchBytes.SEVEN_BITS], ids=["own bits", "7 bits"])
+def any_bits(request, monkeypatch):
+    if request.param != "own":
+        monkeypatch.setattr(int8_index, "_patch_bytes", lambda: request.param)
+
+
 def open_both(folder, store, rows, precision="float32", exact=None):
     bank, index = build(folder, store, rows, precision)
     quick = Int8Index(bank, describe(store.upsampling), exact or _NoIndex(), threads=1)
     return bank, index, quick
 
 
-def product_bounds(patches, rows):
-    left, right = round_patches(patches), round_rows(rows)
-    product = (left.rows.astype(int) - ZERO) @ right.columns.astype(int)
-    return product * np.float64(left.scale) * right.scales + left.error * right.lengths
+def cubed(store):
+    """Heavy tails: few values are large, and the scale is theirs."""
+    return type(store)(layer2=store.layer2**3, layer3=store.layer3**3, upsampling=store.upsampling)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (50, 7), (40, 300), (9, 1024)])
-@pytest.mark.parametrize("spread", [0.0, 1.0, 40.0])
-def test_a_product_of_rounded_vectors_is_never_below_the_true_one(shape, spread):
-    rng = np.random.default_rng(3)
-    rows = rng.standard_t(2, shape).astype(np.float32) * np.float32(spread)
-    patches = rng.standard_t(2, (30, shape[1])).astype(np.float32)
-    patches[0], patches[1, 0] = 0, 1000
-    true = patches.astype(float) @ rows.astype(float).T
-    assert (product_bounds(patches, rows) >= true - 1e-9).all()
+def bounds_of(test, bank_store, patch_bytes):
+    """Groups, bounds, what is reached, slack; and true scores (P, R) about the same centre."""
+    features = describe(test.upsampling)
+    layers = bank_store.take(every_row(bank_store))
+    splits = tuple(split_of(layer) for layer in layers)
+    parts = [split_rows(layer, split) for layer, split in zip(layers, splits, strict=True)]
+    rows = Rows(layer2=parts[0], layer3=parts[1])
+    graph = patches_graph(features, splits, patch_bytes, float(rows.squares.max()))
+    layer2, layer3 = batch_of(test)
+    patches = open_own_graph(graph, threads=1)
+    outputs = patches.run(list(PATCH_FIELDS), {"layer2": layer2, "layer3": layer3})
+    fields = dict(zip(PATCH_FIELDS, outputs, strict=True))
+    bounds = open_own_graph(bounds_graph(features, [rows], patch_bytes), threads=1)
+    nothing = np.full((H2 * W2, 1), -np.inf, np.float32)
+    found = bounds.run(["groups", "bounds", "reached"], {**fields, "least": nothing})
+    centre = np.concatenate([split.centre for split in splits]).astype(float)
+    own, others = joined(test.take(every_row(test))) - centre, joined(layers) - centre
+    true = own @ others.T - (others**2).sum(axis=1) / 2
+    return *found, fields["slack"], true
 
 
-def test_and_above_it_by_few_percent_of_the_lengths():
-    rng = np.random.default_rng(0)
-    patches, rows = (rng.standard_normal((50, 512)).astype(np.float32) for _ in range(2))
-    lengths = np.outer(np.linalg.norm(patches, axis=1), np.linalg.norm(rows, axis=1))
-    excess = (product_bounds(patches, rows) - patches.astype(float) @ rows.T) / lengths
-    assert excess.max() < 0.04
+@pytest.mark.parametrize("shaped", [lambda store: store, cubed], ids=["normal", "heavy-tailed"])
+@pytest.mark.parametrize("upsampling", BOTH)
+def test_bounds_hold_on_both_sides_and_are_close(upsampling, shaped):
+    test = shaped(make_store(upsampling, images=1, seed=5))
+    good = shaped(make_store(upsampling, images=20))
+    bits = int8_index._patch_bytes()
+    groups, bounds, reached, slack, true = bounds_of(test, good, bits)
+    assert (reached[:, 0] <= true.max(axis=1)).all()
+    assert true.shape[1] % int8_graph.GROUP != 0  # so the last group is filled up
+    filled = np.full((len(true), -(-true.shape[1] // int8_graph.GROUP) * int8_graph.GROUP), -1e29)
+    filled[:, : true.shape[1]] = true
+    grouped = filled.reshape(len(true), -1, int8_graph.GROUP)
+    members = grouped[groups[:, 0], groups[:, 1]]
+    real = members > -1e28
+    above = (bounds - members)[real]
+    assert (above >= -np.broadcast_to(slack[groups[:, 0]], members.shape)[real]).all()
+    assert (bounds[~real] < reached.min()).all()
+    assert np.median(above) < 0.02 * np.abs(true).max()
+    best = np.stack([np.arange(len(true)), true.argmax(axis=1) // int8_graph.GROUP], axis=1)
+    assert {tuple(pair) for pair in best} <= {tuple(pair) for pair in groups}
+    assert len(groups) < grouped.shape[0] * grouped.shape[1] / 2
 
 
+@pytest.mark.usefixtures("any_bits")
 @pytest.mark.parametrize("rows", [1, 500, 2048, 2049])
 @pytest.mark.parametrize("upsampling", BOTH)
-def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows, monkeypatch):
-    monkeypatch.setattr(int8_index, "_MOST_PAIRS", 10**6)
+def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows):
     good = make_store(upsampling, images=90)
     chosen = np.random.default_rng(1).permutation(90 * H2 * W2)[:rows]
     bank, _, quick = open_both(tmp_path, good, chosen)
@@ -69,41 +102,54 @@ def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows, monkey
     np.testing.assert_array_equal(found.ravel(), table.argmin(axis=1))
 
 
+@pytest.mark.usefixtures("any_bits")
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("upsampling", BOTH)
-def test_it_finds_what_the_exact_index_finds(tmp_path, upsampling, precision, monkeypatch):
-    monkeypatch.setattr(int8_index, "_MOST_PAIRS", 10**6)
-    store = make_store(upsampling, images=45)
+def test_it_finds_what_the_exact_index_finds(tmp_path, upsampling, precision):
+    store = cubed(make_store(upsampling, images=45))
     _, index, quick = open_both(tmp_path, store, every_row(store), precision)
-    layers = batch_of(make_store(upsampling, images=3, seed=4))
+    layers = batch_of(cubed(make_store(upsampling, images=3, seed=4)))
     for mine, expected in zip(quick.nearest(*layers), index.nearest(*layers), strict=True):
         assert mine.shape == expected.shape
         assert mine.dtype == expected.dtype
         np.testing.assert_allclose(mine, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_bank_of_several_graphs_is_searched_as_one(tmp_path, blocks, monkeypatch):
+    monkeypatch.setattr(int8_index, "_BLOCKS", blocks)
+    store = make_store("bilinear", images=90)
+    _, index, quick = open_both(tmp_path, store, every_row(store))
+    assert len(quick._shelves) == -(-3 // blocks)
+    layers = batch_of(make_store("bilinear", images=1, seed=4))
+    np.testing.assert_array_equal(quick.nearest(*layers)[1], index.nearest(*layers)[1])
+
+
 @pytest.mark.parametrize("gap", [1, 2048, 2051])
-def test_of_equal_rows_the_first_wins_within_a_block_and_across_blocks(tmp_path, gap):
+@pytest.mark.parametrize("blocks", [1, 8])
+def test_of_equal_rows_the_first_wins_wherever_they_lie(tmp_path, gap, blocks, monkeypatch):
+    monkeypatch.setattr(int8_index, "_BLOCKS", blocks)
     store = make_store("nearest", images=1, whole_numbers=True)
     own = np.arange(H2 * W2)
     far = type(store)(
-        layer2=np.concatenate([store.layer2, store.layer2 + 500]),
-        layer3=np.concatenate([store.layer3, store.layer3 + 500]),
+        layer2=np.concatenate([store.layer2, store.layer2 + 30]),
+        layer3=np.concatenate([store.layer3, store.layer3 + 30]),
         upsampling="nearest",
     )
     picks = np.concatenate([own, np.full(gap, H2 * W2), own])
-    bank, index = build(tmp_path, far, picks)
-    quick = Int8Index(bank, describe("nearest"), index, threads=1)
+    bank, _, quick = open_both(tmp_path, far, picks)
     distances, rows = quick.nearest(*batch_of(store))
     table = cdist(joined(store.take(own)), joined((bank.layer2, bank.layer3)))
     np.testing.assert_array_equal(rows.ravel(), table.argmin(axis=1))
     assert distances.max() == 0.0
 
 
-def test_where_rounding_decides_nothing_the_exact_index_takes_over(tmp_path):
+@pytest.mark.parametrize("blocks", [1, 8])
+def test_where_rounding_decides_nothing_the_exact_index_takes_over(tmp_path, blocks, monkeypatch):
     """Equal rows, all of them in doubt: more pairs than int8 pays for."""
+    monkeypatch.setattr(int8_index, "_BLOCKS", blocks)
     store = make_store("bilinear", images=1)
-    bank, index = build(tmp_path, store, np.zeros(500, int))
+    bank, index = build(tmp_path, store, np.zeros(2100, int))
     asked = []
 
     class Watched:
@@ -119,33 +165,47 @@ def test_where_rounding_decides_nothing_the_exact_index_takes_over(tmp_path):
     assert asked == [(1, C2, H2, W2)] * 2
 
 
-@pytest.mark.parametrize("upsampling", BOTH)
-def test_upsampling_is_that_of_the_features(upsampling):
-    store = make_store(upsampling, images=1)
-    _, layer3 = batch_of(store)
-    fine = upsample(np.moveaxis(layer3[0], 0, -1), upsampling)
-    assert fine.shape == (H2, W2, C3)
-    expected = store.take(every_row(store))[1].reshape(H2, W2, C3)
-    np.testing.assert_allclose(fine, expected, rtol=1e-5, atol=1e-6)
+class _Sums:
+    """Products with rows of LARGEST, added in pairs that are clipped at `limit`."""
+
+    def __init__(self, patch_bytes, limit):
+        self._zero, self._limit = patch_bytes.zero, limit
+
+    def run(self, _names, feeds):
+        pairs = feeds["bytes"].reshape(4, -1, 2).astype(int).sum(axis=2) * int8_bound.LARGEST
+        clipped = np.minimum(pairs, self._limit).sum(axis=1, keepdims=True)
+        sums = clipped - feeds["bytes"].shape[1] * self._zero * int8_bound.LARGEST
+        return [np.repeat(sums.astype(np.float32), 32, axis=1)]
 
 
-@pytest.mark.parametrize("upsampling", BOTH)
-def test_the_shipped_graphs_are_those_the_workshop_writes(upsampling):
-    assert (RUNTIME / f"int8_{upsampling}.onnx").read_bytes() == int8_graph(upsampling)
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(2**31, PatchBytes.EIGHT_BITS), (2**15 - 1, PatchBytes.SEVEN_BITS)]
+)
+def test_a_processor_that_clips_in_16_bits_gets_7(limit, expected, monkeypatch):
+    clip(monkeypatch, limit)
+    assert int8_index._patch_bytes() == expected
 
 
-def test_a_processor_that_clips_sums_is_refused(tmp_path):
-    store = make_store("bilinear", images=1)
-    _, _, quick = open_both(tmp_path, store, every_row(store))
-    session = quick._session
-
-    class Clipping:
-        def run(self, names, feeds):
-            return [np.minimum(array, 2 * 32767) for array in session.run(names, feeds)]
-
-    quick._session = Clipping()
+def test_one_that_clips_even_those_is_refused(monkeypatch):
+    clip(monkeypatch, 2**14)
     with pytest.raises(ProviderError, match="clips sums of int8 products; use --search exact"):
-        quick._refuse_saturation()
+        int8_index._patch_bytes()
+
+
+def clip(monkeypatch, limit):
+    monkeypatch.setattr(int8_index, "product_graph", lambda _terms, bits: bits)
+    monkeypatch.setattr(int8_index, "open_own_graph", lambda bits, **_: _Sums(bits, limit))
+
+
+def test_here_the_chosen_bits_give_right_sums_in_every_place():
+    """The widest sums there are, and of both signs."""
+    bits = int8_index._patch_bytes()
+    session = open_own_graph(int8_graph.product_graph(1024, bits), threads=1)
+    signs = np.random.default_rng(0).choice([-1, 1], (4, 1024))
+    signs[0], signs[1] = 1, -1
+    (sums,) = session.run(["sums"], {"bytes": (bits.zero + signs * bits.value).astype(np.uint8)})
+    expected = signs.sum(axis=1) * bits.value * int8_bound.LARGEST
+    np.testing.assert_array_equal(sums, np.repeat(expected[:, None], 32, axis=1))
 
 
 def test_a_detector_scores_the_same_either_way(tiny_artifact):

@@ -130,9 +130,7 @@ class _IndexGraph(GridGraph):
         """
         picks = self.node("Reshape", [winners, self._list()], "picks")
         q3_fine = self.upsample("q3", self.features.layer3.channels, "q3_fine")
-        squares = self.node(
-            "ConstantOfShape", [self.node("Shape", [picks], "count")], "no_square"
-        )
+        squares = self.node("ConstantOfShape", [self.node("Shape", [picks], "count")], "no_square")
         below = self.node("Less", [picks, "start_0"], "below_0")
         for block, (start, stop) in enumerate(self.blocks):
             end = self.constant(f"start_{block + 1}", np.array(stop, np.int64))

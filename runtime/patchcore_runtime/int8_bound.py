@@ -9,17 +9,29 @@ same sum taken off h·g is a bound from below.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-ZERO = 128  # stands for 0 among a patch's bytes
 LARGEST = 127
 SMALLEST_SCALE = np.float32(1e-30)  # of what is all zero
 ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
 _AXES = 16
 _SAMPLE_ROWS = 4096
 _ROUNDS = 3  # axes need not be the best ones: what they miss stays in the rest
+
+
+class PatchBytes(Enum):
+    """Largest byte of a patch; 7 bits are for processors that add pairs of products in 16."""
+
+    EIGHT_BITS = 127
+    SEVEN_BITS = 63
+
+    @property
+    def zero(self) -> int:
+        """Stands for 0: products take a patch's bytes without a sign."""
+        return self.value + 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +43,7 @@ class Split:
 
     @property
     def main_columns(self) -> int:
-        """k."""
+        """Axes, k."""
         return self.axes.shape[1]
 
 

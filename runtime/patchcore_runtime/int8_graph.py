@@ -16,7 +16,7 @@ from patchcore_runtime.int8_bound import (
     LARGEST,
     ROUNDED_UP,
     SMALLEST_SCALE,
-    ZERO,
+    PatchBytes,
     Split,
     SplitRows,
 )
@@ -58,7 +58,9 @@ class Rows:
         return self.layer2.squares + self.layer3.squares
 
 
-def patches_graph(features: Features, splits: tuple[Split, Split], largest: float) -> bytes:
+def patches_graph(
+    features: Features, splits: tuple[Split, Split], patch_bytes: PatchBytes, largest: float
+) -> bytes:
     """layer2 (1, C2, h, w), layer3 (1, C3, h/2, w/2) -> all a search needs of their P patches.
 
     Outputs: patches2 (P, C2) and patches3 (P, C3), the vectors themselves; bytes2 (P, C2),
@@ -66,27 +68,27 @@ def patches_graph(features: Features, splits: tuple[Split, Split], largest: floa
     fine (P, k + 2): layer2's main part and these; main3 (P/4, k); slack (P, 1): more than the
     float32 sums of a bound can be off. `largest` is the largest |m|² of the bank.
     """
-    return _PatchesGraph(features).build(splits, largest)
+    return _PatchesGraph(features).build(splits, patch_bytes, largest)
 
 
-def bounds_graph(features: Features, blocks: Sequence[Rows]) -> bytes:
+def bounds_graph(features: Features, blocks: Sequence[Rows], patch_bytes: PatchBytes) -> bytes:
     """PATCH_FIELDS and least (P, 1), what the nearest row reaches -> rows that may be the nearest.
 
     Outputs: groups (N, 2) of a patch and the number of a group of GROUP rows, bounds (N, GROUP) of
     its rows, reached (P, 1): what the nearest row reaches for certain, after these blocks. Block by
     block the groups are given with a row that may reach as much.
     """
-    return _BoundsGraph(features).build(blocks)
+    return _BoundsGraph(features).build(blocks, patch_bytes)
 
 
-def product_graph(terms: int) -> bytes:
-    """bytes (4, terms) -> sums (4, 32) of their products with rows of LARGEST."""
+def product_graph(terms: int, patch_bytes: PatchBytes) -> bytes:
+    """From bytes (4, terms) to sums (4, 32) of their products with rows of LARGEST."""
     graph = SearchGraph()
     constants = {
         "rows": np.full((terms, 32), LARGEST, np.int8),
         "one": np.array(1, np.float32),
         "ones": np.ones(32, np.float32),
-        "zero": np.array(ZERO, np.uint8),
+        "zero": np.array(patch_bytes.zero, np.uint8),
     }
     names = [graph.constant(name, values) for name, values in constants.items()]
     graph.node(_PRODUCT, ["bytes", *names], "sums")
@@ -109,10 +111,11 @@ def padded(rows: int) -> int:
 
 
 class _PatchesGraph(GridGraph):
-    def build(self, splits: tuple[Split, Split], largest: float) -> bytes:
+    def build(self, splits: tuple[Split, Split], patch_bytes: PatchBytes, largest: float) -> bytes:
         layer2, layer3 = self.features.layer2, self.features.layer3
         self.upsampling()
-        self.constant("zero", np.array(ZERO, np.uint8))
+        self.constant("zero", np.array(patch_bytes.zero, np.uint8))
+        self.constant("step", np.float32(1 / patch_bytes.value))
         lengths = []
         for layer, shape, split in zip("23", (layer2, layer3), splits, strict=True):
             self.patches(f"layer{layer}", shape)
@@ -142,7 +145,7 @@ class _PatchesGraph(GridGraph):
         )
 
     def _split(self, layer: str, split: Split) -> str:
-        """Adds main, bytes and scale of a layer; returns |h|, |e| and |y| of its patches, (P, 3)."""
+        """Adds main, bytes and scale of a layer; returns |h|, |e|, |y| of its patches, (P, 3)."""
         centre = self.constant(f"centre{layer}", split.centre)
         axes = self.constant(f"axes{layer}", split.axes)
         back = self.constant(f"back{layer}", np.ascontiguousarray(split.axes.T))
@@ -152,8 +155,7 @@ class _PatchesGraph(GridGraph):
         rest = self.node("Sub", [centred, along], f"rest{layer}")
         size = self.node("Abs", [rest], f"size{layer}")
         largest = self.node("ReduceMax", [size], f"largest{layer}", keepdims=0)
-        step = self.constant("step", np.float32(1 / LARGEST))
-        scaled = self.node("Mul", [largest, step], f"step{layer}")
+        scaled = self.node("Mul", [largest, "step"], f"step{layer}")
         least = self.constant("least", SMALLEST_SCALE)
         scale = self.node("Max", [scaled, least], f"scale{layer}")
         rounded = self.node("QuantizeLinear", [rest, scale, "zero"], f"bytes{layer}")
@@ -172,10 +174,10 @@ class _PatchesGraph(GridGraph):
 
 
 class _BoundsGraph(GridGraph):
-    def build(self, blocks: Sequence[Rows]) -> bytes:
+    def build(self, blocks: Sequence[Rows], patch_bytes: PatchBytes) -> bytes:
         layer2, layer3 = blocks[0].layer2, blocks[0].layer3
         self.upsampling()
-        self.constant("zero", np.array(ZERO, np.uint8))
+        self.constant("zero", np.array(patch_bytes.zero, np.uint8))
         self.constant("one", np.array([1], np.int64))
         self.constant("group", np.array(GROUP))
         self.constant("twice", np.float32(2))

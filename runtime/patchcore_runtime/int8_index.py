@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ProviderError
 from patchcore_runtime.index import NearestIndex
-from patchcore_runtime.int8_bound import LARGEST, ZERO, split_of, split_rows, squares
+from patchcore_runtime.int8_bound import LARGEST, PatchBytes, split_of, split_rows, squares
 from patchcore_runtime.int8_graph import (
     PATCH_FIELDS,
     Rows,
@@ -59,7 +59,7 @@ class Int8Index:
         self._bank = np.asarray(bank.layer2), np.asarray(bank.layer3)
         self._exact = exact
         self._grid = features.layer2.height, features.layer2.width
-        _refuse_saturation()
+        patch_bytes = _patch_bytes()
         splits = split_of(bank.layer2), split_of(bank.layer3)
         self._shelves, largest = [], 0.0
         blocks = blocks_of(bank.rows)
@@ -72,8 +72,10 @@ class Int8Index:
                 for block in blocks[start : start + _BLOCKS]
             ]
             largest = max(largest, *(float(block.squares.max()) for block in rows))
-            self._shelves.append(open_own_graph(bounds_graph(features, rows), threads=threads))
-        self._patches = open_own_graph(patches_graph(features, splits, largest), threads=threads)
+            shelf = bounds_graph(features, rows, patch_bytes)
+            self._shelves.append(open_own_graph(shelf, threads=threads))
+        patches = patches_graph(features, splits, patch_bytes, largest)
+        self._patches = open_own_graph(patches, threads=threads)
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
@@ -148,11 +150,14 @@ class Int8Index:
         return nearest, winners
 
 
-def _refuse_saturation() -> None:
-    """Some processors add int8 products in 16 bits and clip them: then nothing is proven."""
-    products = open_own_graph(product_graph(_TERMS), threads=1)
-    (sums,) = products.run(["sums"], {"bytes": np.full((4, _TERMS), 255, np.uint8)})
-    if (sums != _TERMS * (255 - ZERO) * LARGEST).any():
-        raise ProviderError(
-            "search int8: this processor clips sums of int8 products; use --search exact"
-        )
+def _patch_bytes() -> PatchBytes:
+    """The finest whose sums are right: some processors add products in 16 bits and clip them."""
+    for patch_bytes in PatchBytes:
+        products = open_own_graph(product_graph(_TERMS, patch_bytes), threads=1)
+        extreme = np.full((4, _TERMS), patch_bytes.zero + patch_bytes.value, np.uint8)
+        (sums,) = products.run(["sums"], {"bytes": extreme})
+        if (sums == _TERMS * patch_bytes.value * LARGEST).all():
+            return patch_bytes
+    raise ProviderError(
+        "search int8: this processor clips sums of int8 products; use --search exact"
+    )

@@ -95,7 +95,7 @@ def graph(
 
 
 def model(content: bytes, *, opsets: Mapping[str, int], ir_version: int, producer: str) -> bytes:
-    """A ModelProto around a graph: what an .onnx file holds; `opsets` has the version of each domain."""
+    """A ModelProto around a graph: what an .onnx file holds; `opsets`: version of each domain."""
     imported = (text_field(1, name) + integer_field(2, opset) for name, opset in opsets.items())
     return (
         integer_field(1, ir_version)

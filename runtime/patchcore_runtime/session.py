@@ -112,7 +112,7 @@ def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceS
 def session_options(
     path: Path | None = None, *, threads: int | None = None, repack: bool = True
 ) -> "SessionOptions":
-    """How `open_session` has a graph at that path run; benchmarks/session_options.py measures each setting."""
+    """How a graph at that path, or in no file, is run; benchmarks/session_options.py tells why."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
