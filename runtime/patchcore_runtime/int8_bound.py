@@ -44,7 +44,7 @@ class Split:
     @property
     def main_columns(self) -> int:
         """Axes, k."""
-        return self.axes.shape[1]
+        return len(self.axes.T)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +74,7 @@ def split_of(rows: NDArray[np.floating]) -> Split:
 def split_rows(rows: NDArray[np.floating], split: Split) -> SplitRows:
     """Split bank rows (R, C), each with a scale of its own."""
     centred = rows.astype(np.float32) - split.centre
-    main = centred @ split.axes
+    main: NDArray[np.float32] = centred @ split.axes
     rest = centred - main @ split.axes.T
     scales = np.maximum(np.abs(rest).max(axis=1) / np.float32(LARGEST), SMALLEST_SCALE)
     rounded = np.rint(rest / scales[:, None])

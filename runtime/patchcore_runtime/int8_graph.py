@@ -45,12 +45,12 @@ class Rows:
     @property
     def errors(self) -> NDArray[np.float32]:
         """|f| of whole rows, (R,)."""
-        return np.hypot(self.layer2.errors, self.layer3.errors) * ROUNDED_UP
+        return _hypotenuse(self.layer2.errors, self.layer3.errors)
 
     @property
     def rest_lengths(self) -> NDArray[np.float32]:
         """|r| of whole rows, (R,)."""
-        return np.hypot(self.layer2.rest_lengths, self.layer3.rest_lengths) * ROUNDED_UP
+        return _hypotenuse(self.layer2.rest_lengths, self.layer3.rest_lengths)
 
     @property
     def squares(self) -> NDArray[np.float32]:
@@ -84,7 +84,7 @@ def bounds_graph(features: Features, blocks: Sequence[Rows], patch_bytes: PatchB
 def product_graph(terms: int, patch_bytes: PatchBytes) -> bytes:
     """From bytes (4, terms) to sums (4, 32) of their products with rows of LARGEST."""
     graph = SearchGraph()
-    constants = {
+    constants: dict[str, NDArray[np.generic]] = {
         "rows": np.full((terms, 32), LARGEST, np.int8),
         "one": np.array(1, np.float32),
         "ones": np.ones(32, np.float32),
@@ -206,7 +206,7 @@ class _BoundsGraph(GridGraph):
         """Bounds of all patches and some rows, (P, R), R filled up to whole groups."""
         fill = padded(rows.count) - rows.count
         layer2, layer3 = rows.layer2, rows.layer3
-        own = {
+        own: dict[str, NDArray[np.generic]] = {
             "m2": np.pad(layer2.rests, [(0, 0), (0, fill)]),
             "m3": np.pad(layer3.rests, [(0, 0), (0, fill)]),
             "scales2": np.pad(layer2.scales, (0, fill)),
@@ -264,6 +264,11 @@ class _BoundsGraph(GridGraph):
         outputs = f"largest_{name}", f"column_{name}"
         self.nodes("TopK", [values, "one"], outputs, f"top_{name}", axis=1)
         return outputs
+
+
+def _hypotenuse(layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> NDArray[np.float32]:
+    longest: NDArray[np.float32] = np.hypot(layer2, layer3)
+    return longest * ROUNDED_UP
 
 
 def _columns(columns: Sequence[NDArray[np.float32]], fill: int) -> NDArray[np.float32]:
