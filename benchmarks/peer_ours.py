@@ -60,10 +60,11 @@ def inference(job: Job) -> Step:
 
 def search(job: Job) -> Step:
     """Nearest bank row of each patch of one picture, its features already there."""
-    from patchcore_runtime.artifact import INDEX_ONNX
-    from patchcore_runtime.index import ExactIndex
+    from patchcore_runtime.artifact import Artifact
+    from patchcore_runtime.detector import open_index
 
-    index = ExactIndex(Path(job["artifact"]) / INDEX_ONNX, threads=job["threads"])
+    artifact = Artifact.open(Path(job["artifact"]))
+    index = open_index(artifact, job["search"], threads=job["threads"])
     layer2, layer3 = _network(job["artifact"])(np.load(job["picture"]))
     return lambda: {"rows": index.nearest(layer2, layer3)[1].ravel().tolist()}
 

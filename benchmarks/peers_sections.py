@@ -130,7 +130,8 @@ def search(arena: Arena) -> list[Record]:
         artifact = arena.artifact(WIDE, rows)
         ours = {"task": "search", "artifact": artifact, "picture": arena.pictures("test.npy")}
         contestants = {
-            "ours": (OURS, ours),
+            "ours": (OURS, ours | {"search": "exact"}),
+            "ours, --search int8": (OURS, ours | {"search": "int8"}),
             "faiss IndexFlatL2": ("peer_search.py", shared | {"task": "faiss"}),
             "scikit-learn brute": ("peer_search.py", shared | {"task": "scikit-learn"}),
         }

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from headlines import Target
+from headlines import OURS, Target
 
 SHARES = {"1 %": 0.01, "10 %": 0.1}
 WIDE = "wide_resnet50_2"
@@ -44,9 +44,13 @@ TARGETS = (
         )
         for share, peer in product(SHARES, (TORCH, OPENVINO))
     ),
-    Target(
-        words="search 784 x 15,680 x 1536: faiss flat / ours",
-        section="search", case="784 x 15,680 x 1536", peer="faiss IndexFlatL2", at_least=5,
+    *(
+        Target(
+            words=f"search 784 x 15,680 x 1536: faiss flat / {us}",
+            section="search", case="784 x 15,680 x 1536", peer="faiss IndexFlatL2", at_least=5,
+            us=us,
+        )
+        for us in (OURS, "ours, --search int8")
     ),
     Target(
         words="coreset 1 %: torch loop / ours",

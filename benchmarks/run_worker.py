@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime import Detector
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK
+from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK, Artifact
+from patchcore_runtime.detector import open_index
 from patchcore_runtime.index import ExactIndex, NearestIndex
-from patchcore_runtime.int8_index import Int8Index
 from patchcore_runtime.ordered_work import work_in_order, workers_for
 from patchcore_runtime.patch_scorer import PatchScorer
 from patchcore_runtime.preprocess import fit_to_input, read_image
@@ -143,12 +143,9 @@ def predict_input(job: Job) -> Step:
 def search(job: Job) -> Step:
     """Nearest bank row of each patch of one picture, its features already there."""
     folder, threads = Path(job["artifact"]), job["threads"]
-    detector = Detector.load(folder, threads=threads, verify=False)
-    manifest, bank = detector.manifest, detector.artifact.memory_bank
-    index: NearestIndex = ExactIndex(folder / INDEX_ONNX, threads=threads)
-    if job["search"] == "int8":
-        index = Int8Index(bank, manifest.features, index, threads=threads)
-    pixels, _ = fit_to_input(read_image(job["picture"]), manifest.preprocess)
+    artifact = Artifact.open(folder)
+    index = open_index(artifact, job["search"], threads=threads)
+    pixels, _ = fit_to_input(read_image(job["picture"]), artifact.manifest.preprocess)
     layers = _layers(folder, pixels, threads)
     return lambda: {"distances": float(index.nearest(*layers)[0].sum())}
 

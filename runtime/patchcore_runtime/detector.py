@@ -129,7 +129,7 @@ class Detector:
         check_shapes(network, self._features.get_outputs(), artifact.manifest.features.shapes)
         self._scorer = PatchScorer(
             bank,
-            _open_index(artifact, search, threads, providers),
+            open_index(artifact, search, threads=threads, providers=providers),
             artifact.manifest.features,
             artifact.manifest.scoring,
             grid=self.grid,
@@ -313,9 +313,14 @@ def _open_region(artifact: Artifact, roi: str | Path | None) -> Region | None:
     return narrower(roi, read_region(roi, manifest.preprocess, manifest.region), learned)
 
 
-def _open_index(
-    artifact: Artifact, search: Search, threads: int | None, providers: Sequence[str]
+def open_index(
+    artifact: Artifact,
+    search: Search,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU,),
 ) -> NearestIndex:
+    """The search over an artifact's bank, as `Detector.load` explains it."""
     kind = artifact.manifest.index
     bank, features = artifact.memory_bank, artifact.manifest.features
     if kind.kind == "exact" or search != "auto":

@@ -73,8 +73,8 @@ def split_of(rows: NDArray[np.floating]) -> Split:
 
 def split_rows(rows: NDArray[np.floating], split: Split) -> SplitRows:
     """Split bank rows (R, C), each with a scale of its own."""
-    centred = rows.astype(np.float32) - split.centre
-    main: NDArray[np.float32] = centred @ split.axes
+    centred: NDArray[np.float32] = rows.astype(np.float32) - split.centre
+    main = centred @ split.axes
     rest = centred - main @ split.axes.T
     scales = np.maximum(np.abs(rest).max(axis=1) / np.float32(LARGEST), SMALLEST_SCALE)
     rounded = np.rint(rest / scales[:, None])

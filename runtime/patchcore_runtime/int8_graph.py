@@ -267,8 +267,8 @@ class _BoundsGraph(GridGraph):
 
 
 def _hypotenuse(layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> NDArray[np.float32]:
-    longest: NDArray[np.float32] = np.hypot(layer2, layer3)
-    return longest * ROUNDED_UP
+    both: NDArray[np.float32] = np.hypot(layer2, layer3) * ROUNDED_UP
+    return both
 
 
 def _columns(columns: Sequence[NDArray[np.float32]], fill: int) -> NDArray[np.float32]:
