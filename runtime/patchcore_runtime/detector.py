@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from patchcore_runtime.anomaly_regions import AnomalyRegion
     from patchcore_runtime.explanation import PatchEvidence
 
-Search = Literal["auto", "exact", "int8"]
+Search = Literal["auto", "exact", "pca", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -328,11 +328,13 @@ def open_index(
         check_references(graph, MEMORY_BANK, bank_sections(bank))
         exact = ExactIndex(graph, threads=threads, providers=providers)
         exact.check_shapes(features)
-        if search != "int8":
+        if search in ("auto", "exact"):
             return exact
-        from patchcore_runtime.int8_index import Int8Index
+        from patchcore_runtime.shortlist_bound import Rest
+        from patchcore_runtime.shortlist_index import ShortlistIndex, finest_rest
 
-        return Int8Index(bank, features, exact, threads=threads)
+        rest = finest_rest() if search == "int8" else Rest.LENGTH_ALONE
+        return ShortlistIndex(bank, features, exact, rest=rest, threads=threads)
     from patchcore_runtime.index_file import open_index_file
 
     path = artifact.path(INDEX_FILES[kind.kind])

@@ -1,10 +1,9 @@
-"""Exact search by way of int8: layer2, layer3 of some pictures -> nearest distance and bank row.
+"""Exact search by way of a shortlist: layers of some pictures -> nearest distance and bank row.
 
-Integer products with a bank rounded to int8 take a quarter of the time of float32 ones and bound
-them from above and below (int8_bound.py, int8_graph.py). A row whose upper bound stays below the
-highest lower bound cannot be the nearest; the few others, about two per patch, are measured in
-float32 by their differences. So the winners are those of the exact search, proven patch by patch,
-whatever the rounding does.
+Products of vectors cut short bound the true ones from above and below (shortlist_bound.py,
+shortlist_graph.py), in a fraction of the time. A row whose upper bound stays below the highest
+lower bound cannot be the nearest; the few others are measured in float32 by their differences. So
+the winners are those of the exact search, proven patch by patch, whatever was cut off.
 """
 
 import numpy as np
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ProviderError
 from patchcore_runtime.index import NearestIndex
-from patchcore_runtime.int8_bound import LARGEST, PatchBytes, split_of, split_rows, squares
-from patchcore_runtime.int8_graph import (
-    PATCH_FIELDS,
+from patchcore_runtime.shortlist_axes import split_bank
+from patchcore_runtime.shortlist_bound import LARGEST, Rest, split_rows, squares
+from patchcore_runtime.shortlist_graph import (
     Rows,
     blocks_of,
     bounds_graph,
+    patch_fields,
     patches_graph,
     product_graph,
 )
@@ -34,8 +34,8 @@ _MOST_PAIRS = 64  # per patch; beyond, int8 does not pay and float32 takes over
 Vectors = NDArray[np.float32]
 
 
-class Int8Index:
-    """A bank rounded to int8 in memory, a quarter of its size; safe to share between threads."""
+class ShortlistIndex:
+    """What is left of a bank when cut short, in memory; safe to share between threads."""
 
     def __init__(
         self,
@@ -43,24 +43,23 @@ class Int8Index:
         features: Features,
         exact: NearestIndex,
         *,
+        rest: Rest = Rest.LENGTH_ALONE,
         threads: int | None = None,
     ) -> None:
-        """Round the bank, which reads all of it.
+        """Cut the bank short, which reads all of it.
 
         Args:
             bank: The rows.
             features: Shapes of the layers and how layer3 is brought to layer2's grid.
-            exact: Takes over where rounding leaves too many rows in doubt.
+            exact: Takes over where too many rows are left in doubt.
+            rest: What is kept of a row beside its principal axes.
             threads: Threads of one operator; `None` takes the cores this process may use.
-
-        Raises:
-            ProviderError: int8 products are not exact on this processor.
         """
         self._bank = np.asarray(bank.layer2), np.asarray(bank.layer3)
         self._exact = exact
         self._grid = features.layer2.height, features.layer2.width
-        patch_bytes = _patch_bytes()
-        splits = split_of(bank.layer2), split_of(bank.layer3)
+        self._fields = patch_fields(rest)
+        splits = split_bank(bank, rest)
         self._shelves, largest = [], 0.0
         blocks = blocks_of(bank.rows)
         for start in range(0, len(blocks), _BLOCKS):
@@ -72,9 +71,9 @@ class Int8Index:
                 for block in blocks[start : start + _BLOCKS]
             ]
             largest = max(largest, *(float(block.squares.max()) for block in rows))
-            shelf = bounds_graph(features, rows, patch_bytes)
+            shelf = bounds_graph(features, rows, rest)
             self._shelves.append(open_own_graph(shelf, threads=threads))
-        patches = patches_graph(features, splits, patch_bytes, largest)
+        patches = patches_graph(features, splits, rest, largest)
         self._patches = open_own_graph(patches, threads=threads)
 
     def nearest(
@@ -97,9 +96,9 @@ class Int8Index:
 
     def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
         """One picture, (1, C, h, w)."""
-        names = ["patches2", "patches3", *PATCH_FIELDS]
+        names = ["patches2", "patches3", *self._fields]
         outputs = self._patches.run(names, {"layer2": layer2, "layer3": layer3})
-        vectors, fields = outputs[:2], dict(zip(PATCH_FIELDS, outputs[2:], strict=True))
+        vectors, fields = outputs[:2], dict(zip(self._fields, outputs[2:], strict=True))
         candidates = self._candidates(fields)
         if candidates is None:
             return self._exact.nearest(layer2, layer3)
@@ -150,14 +149,18 @@ class Int8Index:
         return nearest, winners
 
 
-def _patch_bytes() -> PatchBytes:
-    """The finest whose sums are right: some processors add products in 16 bits and clip them."""
-    for patch_bytes in PatchBytes:
-        products = open_own_graph(product_graph(_TERMS, patch_bytes), threads=1)
-        extreme = np.full((4, _TERMS), patch_bytes.zero + patch_bytes.value, np.uint8)
+def finest_rest() -> Rest:
+    """The bytes whose sums are right here: some processors add products in 16 bits and clip them.
+
+    Raises:
+        ProviderError: even those of 7 bits are clipped.
+    """
+    for rest in (Rest.EIGHT_BITS, Rest.SEVEN_BITS):
+        products = open_own_graph(product_graph(_TERMS, rest), threads=1)
+        extreme = np.full((4, _TERMS), rest.zero + rest.value, np.uint8)
         (sums,) = products.run(["sums"], {"bytes": extreme})
-        if (sums == _TERMS * patch_bytes.value * LARGEST).all():
-            return patch_bytes
+        if (sums == _TERMS * rest.value * LARGEST).all():
+            return rest
     raise ProviderError(
         "search int8: this processor clips sums of int8 products; use --search exact"
     )

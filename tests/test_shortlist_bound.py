@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from patchcore_runtime.int8_bound import LARGEST, split_of, split_rows
+from patchcore_runtime.shortlist_bound import LARGEST, split_of, split_rows
 
 SHAPES = [(1, 1), (50, 7), (40, 300), (9, 1024)]
 

@@ -1,11 +1,11 @@
-"""Split vectors into a main part in float32 and a rest in int8, whose products bound the true ones.
+"""Split vectors into a main part and a rest, so that cheap products bound the true ones.
 
-(N, C) -> main parts (N, k), int8 rests, their scales and errors. A network's patches vary mostly
-along a few directions, so a rest is small and its rounding error smaller still: a tenth of what
-rounding the whole would leave. With k orthonormal axes T of the bank, t = xT and the rest
-r = x - tTᵀ, products part exactly: q·m = t_q·t_m + r_q·r_m. With r_q = h + e and r_m = g + f, each
-a rounded vector and its error, Cauchy and Schwarz give r_q·r_m <= h·g + |h||f| + |e||r_m|, and the
-same sum taken off h·g is a bound from below.
+(N, C) -> main parts (N, k) in float32, along a bank's first principal axes; of the rest, nothing
+but its length, or int8 with a scale and the length of the error. A network's patches vary mostly
+along a few directions, so a rest is short. With k orthonormal axes T, t = xT and r = x - tTᵀ,
+products part exactly: q·m = t_q·t_m + r_q·r_m. With r_q = h + e and r_m = g + f, each a rounded
+vector and its error, Cauchy and Schwarz give r_q·r_m <= h·g + |h||f| + |e||r_m|, and the same sum
+taken off h·g is a bound from below. Where nothing is kept, h and g are 0: |r_q||r_m| is left.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 LARGEST = 127
 SMALLEST_SCALE = np.float32(1e-30)  # of what is all zero
 ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
-_AXES = 16
-_SAMPLE_ROWS = 4096
-_ROUNDS = 3  # axes need not be the best ones: what they miss stays in the rest
 
 
-class PatchBytes(Enum):
-    """Largest byte of a patch; 7 bits are for processors that add pairs of products in 16."""
+class Rest(Enum):
+    """How a patch's rest is kept: by the largest of its bytes.
+
+    7 bits are for processors that add pairs of products in 16.
+    """
 
     EIGHT_BITS = 127
     SEVEN_BITS = 63
+    LENGTH_ALONE = 0
 
     @property
     def zero(self) -> int:
@@ -57,18 +58,6 @@ class SplitRows:
     errors: NDArray[np.float32]  # |f|, (R,)
     rest_lengths: NDArray[np.float32]  # |r|, (R,)
     squares: NDArray[np.float32]  # |x|², (R,)
-
-
-def split_of(rows: NDArray[np.floating]) -> Split:
-    """A split by the mean of a bank's rows (M, C) and their first principal axes, about."""
-    centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    sample = rows[:: -(-len(rows) // _SAMPLE_ROWS)].astype(np.float32) - centre
-    channels = len(centre)
-    drawn = np.random.default_rng(0).standard_normal((channels, min(_AXES, channels)))
-    axes = drawn.astype(np.float32)
-    for _ in range(_ROUNDS):
-        axes = np.linalg.qr((sample.T @ (sample @ axes)).astype(np.float64))[0].astype(np.float32)
-    return Split(centre=centre, axes=axes)
 
 
 def split_rows(rows: NDArray[np.floating], split: Split) -> SplitRows:

@@ -5,10 +5,10 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from artifact_factory import striped_photo
-from patchcore_runtime import Detector, ProviderError, int8_bound, int8_graph, int8_index
-from patchcore_runtime.int8_bound import PatchBytes, split_of, split_rows
-from patchcore_runtime.int8_graph import PATCH_FIELDS, Rows, bounds_graph, patches_graph
-from patchcore_runtime.int8_index import Int8Index
+from patchcore_runtime import Detector, ProviderError, shortlist_bound, shortlist_graph, shortlist_index
+from patchcore_runtime.shortlist_bound import PatchBytes, split_of, split_rows
+from patchcore_runtime.shortlist_graph import PATCH_FIELDS, Rows, bounds_graph, patches_graph
+from patchcore_runtime.shortlist_index import ShortlistIndex
 from patchcore_runtime.session import open_own_graph
 from test_index_graph import BOTH, C2, H2, W2, batch_of, build, describe, every_row, make_store
 from test_index_graph import whole as joined
@@ -24,18 +24,18 @@ class _NoIndex:
 @pytest.fixture(autouse=True)
 def few_axes(monkeypatch):
     """The layers of these tests have fewer channels than axes: nothing would be left to round."""
-    monkeypatch.setattr(int8_bound, "_AXES", 2)
+    monkeypatch.setattr(shortlist_bound, "_AXES", 2)
 
 
 @pytest.fixture(params=["own", PatchBytes.SEVEN_BITS], ids=["own bits", "7 bits"])
 def any_bits(request, monkeypatch):
     if request.param != "own":
-        monkeypatch.setattr(int8_index, "_patch_bytes", lambda: request.param)
+        monkeypatch.setattr(shortlist_index, "_patch_bytes", lambda: request.param)
 
 
 def open_both(folder, store, rows, precision="float32", exact=None):
     bank, index = build(folder, store, rows, precision)
-    quick = Int8Index(bank, describe(store.upsampling), exact or _NoIndex(), threads=1)
+    quick = ShortlistIndex(bank, describe(store.upsampling), exact or _NoIndex(), threads=1)
     return bank, index, quick
 
 
@@ -50,7 +50,7 @@ def bounds_of(test, bank_store, *, doubt=1):
     R' is whole groups; what fills the last one scores least. `doubt` lengthens what the patches'
     rounding takes off what is reached, so that more groups are given.
     """
-    features, patch_bytes = describe(test.upsampling), int8_index._patch_bytes()
+    features, patch_bytes = describe(test.upsampling), shortlist_index._patch_bytes()
     layers = bank_store.take(every_row(bank_store))
     splits = tuple(split_of(layer) for layer in layers)
     parts = [split_rows(layer, split) for layer, split in zip(layers, splits, strict=True)]
@@ -67,7 +67,7 @@ def bounds_of(test, bank_store, *, doubt=1):
     centre = np.concatenate([split.centre for split in splits]).astype(float)
     own, others = joined(test.take(every_row(test))) - centre, joined(layers) - centre
     true = own @ others.T - (others**2).sum(axis=1) / 2
-    fill = int8_graph.padded(rows.count) - rows.count
+    fill = shortlist_graph.padded(rows.count) - rows.count
     assert fill > 0
     return *found, np.pad(true, [(0, 0), (0, fill)], constant_values=FILLED), fields["slack"]
 
@@ -82,14 +82,14 @@ SHAPED = pytest.mark.parametrize(
 @pytest.mark.parametrize("axes", [1, 3, 5])
 @pytest.mark.parametrize("largest", [127, 3], ids=["rows as ever", "rows rounded far"])
 def test_no_bound_is_below_the_true_score_and_few_are_far_above(shaped, axes, largest, monkeypatch):
-    monkeypatch.setattr(int8_bound, "_AXES", axes)
-    monkeypatch.setattr(int8_bound, "LARGEST", largest)
+    monkeypatch.setattr(shortlist_bound, "_AXES", axes)
+    monkeypatch.setattr(shortlist_bound, "LARGEST", largest)
     test = shaped(make_store("bilinear", images=1, seed=5))
     groups, bounds, _, true, slack = bounds_of(
         test, shaped(make_store("bilinear", images=90)), doubt=1e6
     )
-    assert len(groups) * int8_graph.GROUP == true.size
-    members = true.reshape(len(true), -1, int8_graph.GROUP)[groups[:, 0], groups[:, 1]]
+    assert len(groups) * shortlist_graph.GROUP == true.size
+    members = true.reshape(len(true), -1, shortlist_graph.GROUP)[groups[:, 0], groups[:, 1]]
     real = members > FILLED
     above = bounds - members
     assert (above >= -slack[groups[:, 0]])[real].all()
@@ -103,9 +103,9 @@ def test_what_is_reached_leaves_the_best_group_and_few_others(upsampling, shaped
     test = shaped(make_store(upsampling, images=1, seed=5))
     groups, _, reached, true, _ = bounds_of(test, shaped(make_store(upsampling, images=20)))
     assert (reached[:, 0] <= true.max(axis=1)).all()
-    best = zip(range(len(true)), true.argmax(axis=1) // int8_graph.GROUP, strict=True)
+    best = zip(range(len(true)), true.argmax(axis=1) // shortlist_graph.GROUP, strict=True)
     assert set(best) <= {tuple(pair) for pair in groups.tolist()}
-    assert len(groups) < true.size / int8_graph.GROUP / 3
+    assert len(groups) < true.size / shortlist_graph.GROUP / 3
 
 
 @pytest.mark.usefixtures("any_bits")
@@ -137,7 +137,7 @@ def test_it_finds_what_the_exact_index_finds(tmp_path, upsampling, precision):
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_a_bank_of_several_graphs_is_searched_as_one(tmp_path, blocks, monkeypatch):
-    monkeypatch.setattr(int8_index, "_BLOCKS", blocks)
+    monkeypatch.setattr(shortlist_index, "_BLOCKS", blocks)
     store = make_store("bilinear", images=90)
     _, index, quick = open_both(tmp_path, store, every_row(store))
     assert len(quick._shelves) == -(-3 // blocks)
@@ -148,7 +148,7 @@ def test_a_bank_of_several_graphs_is_searched_as_one(tmp_path, blocks, monkeypat
 @pytest.mark.parametrize("gap", [1, 2048, 2051])
 @pytest.mark.parametrize("blocks", [1, 8])
 def test_of_equal_rows_the_first_wins_wherever_they_lie(tmp_path, gap, blocks, monkeypatch):
-    monkeypatch.setattr(int8_index, "_BLOCKS", blocks)
+    monkeypatch.setattr(shortlist_index, "_BLOCKS", blocks)
     store = make_store("nearest", images=1, whole_numbers=True)
     own = np.arange(H2 * W2)
     far = type(store)(
@@ -167,7 +167,7 @@ def test_of_equal_rows_the_first_wins_wherever_they_lie(tmp_path, gap, blocks, m
 @pytest.mark.parametrize("blocks", [1, 8])
 def test_where_rounding_decides_nothing_the_exact_index_takes_over(tmp_path, blocks, monkeypatch):
     """Equal rows, all of them in doubt: more pairs than int8 pays for."""
-    monkeypatch.setattr(int8_index, "_BLOCKS", blocks)
+    monkeypatch.setattr(shortlist_index, "_BLOCKS", blocks)
     store = make_store("bilinear", images=1)
     bank, index = build(tmp_path, store, np.zeros(2100, int))
     asked = []
@@ -177,7 +177,7 @@ def test_where_rounding_decides_nothing_the_exact_index_takes_over(tmp_path, blo
             asked.append(layer2.shape)
             return index.nearest(layer2, layer3)
 
-    quick = Int8Index(bank, describe("bilinear"), Watched(), threads=1)
+    quick = ShortlistIndex(bank, describe("bilinear"), Watched(), threads=1)
     layers = batch_of(make_store("bilinear", images=2, seed=1))
     distances, rows = quick.nearest(*layers)
     np.testing.assert_array_equal(rows, index.nearest(*layers)[1])
@@ -192,9 +192,9 @@ class _Sums:
         self._zero, self._limit = patch_bytes.zero, limit
 
     def run(self, _names, feeds):
-        pairs = feeds["bytes"].reshape(4, -1, 2).astype(int).sum(axis=2) * int8_bound.LARGEST
+        pairs = feeds["bytes"].reshape(4, -1, 2).astype(int).sum(axis=2) * shortlist_bound.LARGEST
         clipped = np.minimum(pairs, self._limit).sum(axis=1, keepdims=True)
-        sums = clipped - feeds["bytes"].shape[1] * self._zero * int8_bound.LARGEST
+        sums = clipped - feeds["bytes"].shape[1] * self._zero * shortlist_bound.LARGEST
         return [np.repeat(sums.astype(np.float32), 32, axis=1)]
 
 
@@ -203,28 +203,28 @@ class _Sums:
 )
 def test_a_processor_that_clips_in_16_bits_gets_7(limit, expected, monkeypatch):
     clip(monkeypatch, limit)
-    assert int8_index._patch_bytes() == expected
+    assert shortlist_index._patch_bytes() == expected
 
 
 def test_one_that_clips_even_those_is_refused(monkeypatch):
     clip(monkeypatch, 2**14)
     with pytest.raises(ProviderError, match="clips sums of int8 products; use --search exact"):
-        int8_index._patch_bytes()
+        shortlist_index._patch_bytes()
 
 
 def clip(monkeypatch, limit):
-    monkeypatch.setattr(int8_index, "product_graph", lambda _terms, bits: bits)
-    monkeypatch.setattr(int8_index, "open_own_graph", lambda bits, **_: _Sums(bits, limit))
+    monkeypatch.setattr(shortlist_index, "product_graph", lambda _terms, bits: bits)
+    monkeypatch.setattr(shortlist_index, "open_own_graph", lambda bits, **_: _Sums(bits, limit))
 
 
 def test_here_the_chosen_bits_give_right_sums_in_every_place():
     """The widest sums there are, and of both signs."""
-    bits = int8_index._patch_bytes()
-    session = open_own_graph(int8_graph.product_graph(1024, bits), threads=1)
+    bits = shortlist_index._patch_bytes()
+    session = open_own_graph(shortlist_graph.product_graph(1024, bits), threads=1)
     signs = np.random.default_rng(0).choice([-1, 1], (4, 1024))
     signs[0], signs[1] = 1, -1
     (sums,) = session.run(["sums"], {"bytes": (bits.zero + signs * bits.value).astype(np.uint8)})
-    expected = signs.sum(axis=1) * bits.value * int8_bound.LARGEST
+    expected = signs.sum(axis=1) * bits.value * shortlist_bound.LARGEST
     np.testing.assert_array_equal(sums, np.repeat(expected[:, None], 32, axis=1))
 
 
