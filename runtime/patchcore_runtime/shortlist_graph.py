@@ -70,20 +70,21 @@ def patches_graph(
     Outputs: patches2 (P, C2) and patches3 (P, C3), the vectors themselves; bytes2 (P, C2),
     bytes3 (P/4, C3), scale2, scale3: the rests, unless their length alone is kept; rounded (P, 2):
     |h| and |e| of both layers, or (P, 1), |r|; fine (P, k + 2) or (P, k + 1): layer2's main part
-    and these; main3 (P/4, k); slack (P, 1): more than the float32 sums of a bound can be off.
+    and these; main3 (P/4, k); length (P, 1) of the whole; slack (P, 1): more than the
+    float32 sums of a bound can be off.
     `largest` is the largest |m|² of the bank.
     """
     return _PatchesGraph(features, rest).build(splits, largest)
 
 
-def bounds_graph(features: Features, blocks: Sequence[Rows], rest: Rest) -> bytes:
+def bounds_graph(features: Features, rows: Rows, rest: Rest) -> bytes:
     """Patch fields and least (P, 1), what the nearest row reaches -> rows that may be the nearest.
 
     Outputs: groups (N, 2) of a patch and the number of a group of GROUP rows, bounds (N, GROUP) of
-    its rows, reached (P, 1): what the nearest row reaches for certain, after these blocks. Block by
-    block the groups are given with a row that may reach as much.
+    its rows, reached (P, 1): what the nearest row reaches for certain, these rows included. Groups
+    are given that have a row which may reach as much.
     """
-    return _BoundsGraph(features, rest).build(blocks)
+    return _BoundsGraph(features, rest).build(rows)
 
 
 def product_graph(terms: int, rest: Rest) -> bytes:
@@ -168,6 +169,7 @@ class _PatchesGraph(_ShortlistGraph):
             outputs=[
                 _value("patches2", ["P", layer2.channels]),
                 _value("patches3", ["P", layer3.channels]),
+                _value("length", ["P", 1]),
                 *self.fields(*(split.main_columns for split in splits)),
             ],
         )
@@ -210,24 +212,12 @@ class _PatchesGraph(_ShortlistGraph):
 
 
 class _BoundsGraph(_ShortlistGraph):
-    def build(self, blocks: Sequence[Rows]) -> bytes:
-        layer2, layer3 = blocks[0].layer2, blocks[0].layer3
-        self.constant("one", np.array([1], np.int64))
-        self.constant("group", np.array(GROUP))
-        self.constant("twice", np.float32(2))
-        reached, groups, bounds = "least", [], []
-        for number, rows in enumerate(blocks):
-            scores = self._bounds(rows, str(number))
-            reached = self._candidates(scores, rows, reached, number)
-            groups.append(f"groups_{number}")
-            bounds.append(f"bounds_{number}")
-        self.node("Identity", [reached], "reached")
-        self.node("Concat", groups, "groups", axis=0)
-        self.node("Concat", bounds, "bounds", axis=0)
+    def build(self, rows: Rows) -> bytes:
+        self._candidates(self._bounds(rows), rows)
         return self.model(
             "patchcore_shortlist_bounds",
             inputs=[
-                *self.fields(layer2.main.shape[1], layer3.main.shape[1]),
+                *self.fields(rows.layer2.main.shape[1], rows.layer3.main.shape[1]),
                 _value("least", ["P", 1]),
             ],
             outputs=[
@@ -238,70 +228,65 @@ class _BoundsGraph(_ShortlistGraph):
             fused=self.quantized,
         )
 
-    def _bounds(self, rows: Rows, name: str) -> str:
-        """Bounds of all patches and some rows, (P, R), R filled up to whole groups."""
+    def _bounds(self, rows: Rows) -> str:
+        """Bounds of all patches and rows, (P, R), R filled up to whole groups."""
         fill = padded(rows.count) - rows.count
         norms = np.pad(-rows.squares / 2, (0, fill), constant_values=_NOWHERE)
-        main3 = self.constant(f"main3_rows_{name}", _columns(rows.layer3.main.T, fill))
+        main3 = self.constant("main3_rows", _columns(rows.layer3.main.T, fill))
         fine = np.concatenate([rows.layer2.main, self._lengths(rows)], axis=1)
-        fine_rows = self.constant(f"fine_rows_{name}", _columns(fine.T, fill))
+        fine_rows = self.constant("fine_rows", _columns(fine.T, fill))
         # U copies constants, so that -|m|²/2 may be added on the coarse grid already.
-        added = self.constant(f"norms_{name}", norms)
+        added = self.constant("norms", norms)
         if self.quantized:
-            added = self._rests("3", rows.layer3, name, norms=added)
-        coarse = self.node("Gemm", ["main3", main3, added], f"coarse_{name}")
-        above = self.upsample(coarse, rows.count + fill, f"above_{name}")
+            added = self._rests("3", rows.layer3, norms=added)
+        coarse = self.node("Gemm", ["main3", main3, added], "coarse")
+        above = self.upsample(coarse, rows.count + fill, "above")
         if self.quantized:
-            rests = self._rests("2", rows.layer2, name)
-            beside = self.node("Gemm", ["fine", fine_rows, rests], f"beside_{name}")
-            return self.node("Add", [beside, above], f"scores_{name}")
-        return self.node("Gemm", ["fine", fine_rows, above], f"scores_{name}")
+            beside = self.node("Gemm", ["fine", fine_rows, self._rests("2", rows.layer2)], "beside")
+            return self.node("Add", [beside, above], "scores")
+        return self.node("Gemm", ["fine", fine_rows, above], "scores")
 
-    def _rests(self, layer: str, rows: SplitRows, name: str, norms: str = "") -> str:
-        """Products of the patches' and some rows' rests of a layer, plus norms."""
+    def _rests(self, layer: str, rows: SplitRows, norms: str = "") -> str:
+        """Products of the patches' and the rows' rests of a layer, plus norms."""
         fill = padded(len(rows.scales)) - len(rows.scales)
-        m = self.constant(f"m{layer}_{name}", np.pad(rows.rests, [(0, 0), (0, fill)]))
-        scales = self.constant(f"scales{layer}_{name}", np.pad(rows.scales, (0, fill)))
+        m = self.constant(f"m{layer}", np.pad(rows.rests, [(0, 0), (0, fill)]))
+        scales = self.constant(f"scales{layer}", np.pad(rows.scales, (0, fill)))
         inputs = [f"bytes{layer}", m, f"scale{layer}", scales, "zero"]
-        return self.node(_PRODUCT, [*inputs, *(["", norms] if norms else [])], f"r{layer}_{name}")
+        return self.node(_PRODUCT, [*inputs, *(["", norms] if norms else [])], f"rests{layer}")
 
     def _lengths(self, rows: Rows) -> NDArray[np.float32]:
         """What the patches' own lengths are to be multiplied with, (R, 1) or (R, 2)."""
         own = [rows.errors, rows.rest_lengths] if self.quantized else [rows.rest_lengths]
         return np.stack(own, axis=1)
 
-    def _candidates(self, scores: str, rows: Rows, least: str, number: int) -> str:
-        """Adds groups and bounds of a block; returns what the nearest row reaches up to here."""
+    def _candidates(self, scores: str, rows: Rows) -> None:
+        """Adds the outputs."""
         count = padded(rows.count)
-        shape = self.constant(f"groups_of_{count}", np.array([-1, count // GROUP, GROUP]))
-        grouped = self.node("Reshape", [scores, shape], f"grouped_{number}")
-        maxima = self.node("ReduceMax", [grouped], f"maxima_{number}", axes=[2], keepdims=0)
-        reached = self._reached(grouped, maxima, rows, number)
-        reached = self.node("Max", [least, reached], f"reached_{number}")
-        near = self.node("GreaterOrEqual", [maxima, reached], f"near_{number}")
-        self.node("NonZero", [near], f"places_{number}")
-        places = self.node("Transpose", [f"places_{number}"], f"pairs_{number}", perm=[1, 0])
-        self.node("GatherND", [grouped, places], f"bounds_{number}")
-        before = self.constant(f"before_{number}", np.array([0, number * BLOCK_ROWS // GROUP]))
-        self.node("Add", [places, before], f"groups_{number}")
-        return reached
+        shape = self.constant("shape", np.array([-1, count // GROUP, GROUP]))
+        grouped = self.node("Reshape", [scores, shape], "grouped")
+        maxima = self.node("ReduceMax", [grouped], "maxima", axes=[2], keepdims=0)
+        reached = self.node("Max", ["least", self._surely(grouped, maxima, rows)], "reached")
+        near = self.node("GreaterOrEqual", [maxima, reached], "near")
+        places = self.node("NonZero", [near], "places")
+        groups = self.node("Transpose", [places], "groups", perm=[1, 0])
+        self.node("GatherND", [grouped, groups], "bounds")
 
-    def _reached(self, grouped: str, maxima: str, rows: Rows, number: int) -> str:
+    def _surely(self, grouped: str, maxima: str, rows: Rows) -> str:
         """The lower bound of the row with the largest upper one, (P, 1)."""
-        _, group = self._top(maxima, f"{number}_group")
-        members = self.node("GatherND", [grouped, group], f"members_{number}", batch_dims=1)
-        largest, column = self._top(members, f"{number}_member")
-        before = self.node("Mul", [group, "group"], f"rows_before_{number}")
-        row = self.node("Add", [before, column], f"row_{number}")
+        self.constant("one", np.array([1], np.int64))
+        _, group = self._top(maxima, "group")
+        members = self.node("GatherND", [grouped, group], "members", batch_dims=1)
+        largest, column = self._top(members, "member")
+        before = self.node("Mul", [group, self.constant("size", np.array(GROUP))], "rows_before")
+        row = self.node("Add", [before, column], "row")
         fill = padded(rows.count) - rows.count
-        errors = np.pad(self._lengths(rows), [(0, fill), (0, 0)])
-        self.constant(f"errors_{number}", errors)
-        own = self.node("GatherND", [f"errors_{number}", row], f"own_{number}")
-        parts = self.node("Mul", ["rounded", own], f"parts_{number}")
-        error = self.node("ReduceSum", [parts, "one"], f"error_{number}")
-        error = self.node("Add", [error, "slack"], f"off_{number}")
-        error = self.node("Mul", [error, "twice"], f"width_{number}")
-        return self.node("Sub", [largest, error], f"surely_{number}")
+        lengths = self.constant("lengths", np.pad(self._lengths(rows), [(0, fill), (0, 0)]))
+        own = self.node("GatherND", [lengths, row], "own")
+        parts = self.node("Mul", ["rounded", own], "parts")
+        error = self.node("ReduceSum", [parts, "one"], "error")
+        error = self.node("Add", [error, "slack"], "off")
+        width = self.node("Mul", [error, self.constant("twice", np.float32(2))], "width")
+        return self.node("Sub", [largest, width], "surely")
 
     def _top(self, values: str, name: str) -> tuple[str, str]:
         outputs = f"largest_{name}", f"column_{name}"

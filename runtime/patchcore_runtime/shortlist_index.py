@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ProviderError
 from patchcore_runtime.index import NearestIndex
+from patchcore_runtime.shortlist import Shortlist
 from patchcore_runtime.shortlist_axes import split_bank
-from patchcore_runtime.shortlist_bound import LARGEST, Rest, split_rows, squares
+from patchcore_runtime.shortlist_bound import LARGEST, Rest, split_rows
 from patchcore_runtime.shortlist_graph import (
     Rows,
     blocks_of,
@@ -26,8 +27,6 @@ from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.search_graph import BLOCK_ROWS, GROUP
 from patchcore_runtime.session import open_own_graph
 
-_BLOCKS = 8  # of one graph: rounding a bank takes memory for its copies of these
-_PAIRS_AT_ONCE = 256  # their differences stay in cache
 _TERMS = 64  # of a sum that must not be clipped
 _MOST_PAIRS = 64  # per patch; beyond, int8 does not pay and float32 takes over
 
@@ -60,19 +59,15 @@ class ShortlistIndex:
         self._grid = features.layer2.height, features.layer2.width
         self._fields = patch_fields(rest)
         splits = split_bank(bank, rest)
-        self._shelves, largest = [], 0.0
-        blocks = blocks_of(bank.rows)
-        for start in range(0, len(blocks), _BLOCKS):
-            rows = [
-                Rows(
-                    layer2=split_rows(bank.layer2[block], splits[0]),
-                    layer3=split_rows(bank.layer3[block], splits[1]),
-                )
-                for block in blocks[start : start + _BLOCKS]
-            ]
-            largest = max(largest, *(float(block.squares.max()) for block in rows))
-            shelf = bounds_graph(features, rows, rest)
-            self._shelves.append(open_own_graph(shelf, threads=threads))
+        self._blocks, largest = [], 0.0
+        for block in blocks_of(bank.rows):
+            rows = Rows(
+                layer2=split_rows(bank.layer2[block], splits[0]),
+                layer3=split_rows(bank.layer3[block], splits[1]),
+            )
+            largest = max(largest, float(rows.squares.max()))
+            bounds = bounds_graph(features, rows, rest)
+            self._blocks.append(open_own_graph(bounds, threads=threads))
         patches = patches_graph(features, splits, rest, largest)
         self._patches = open_own_graph(patches, threads=threads)
 
@@ -96,57 +91,26 @@ class ShortlistIndex:
 
     def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
         """One picture, (1, C, h, w)."""
-        names = ["patches2", "patches3", *self._fields]
-        outputs = self._patches.run(names, {"layer2": layer2, "layer3": layer3})
-        vectors, fields = outputs[:2], dict(zip(self._fields, outputs[2:], strict=True))
-        candidates = self._candidates(fields)
-        if candidates is None:
-            return self._exact.nearest(layer2, layer3)
-        patches, rows = candidates
-        nearest, winners = self._nearest_of(vectors, patches, rows)
+        names = ["patches2", "patches3", "length", *self._fields]
+        fine, coarse, length, *others = self._patches.run(
+            names, {"layer2": layer2, "layer3": layer3}
+        )
+        fields = dict(zip(self._fields, others, strict=True))
+        slack = fields["slack"][:, 0]
+        shortlist = Shortlist(self._bank, (fine, coarse), length[:, 0] ** 2, slack)
+        for number, block in enumerate(self._blocks):
+            groups, bounds, reached = block.run(
+                ["groups", "bounds", "reached"], {**fields, "least": shortlist.least[:, None]}
+            )
+            pairs, columns = np.nonzero(bounds >= reached[groups[:, 0]])
+            patches, numbers = groups[pairs].T
+            rows = number * BLOCK_ROWS + numbers * GROUP + columns
+            shortlist.add(patches, rows, bounds[pairs, columns], reached[:, 0])
+            if shortlist.in_doubt > _MOST_PAIRS * len(slack):
+                return self._exact.nearest(layer2, layer3)
+        shortlist.settle()
         shape = (1, *self._grid)
-        return np.sqrt(nearest).reshape(shape), winners.reshape(shape)
-
-    def _candidates(
-        self, fields: dict[str, NDArray[np.generic]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """Pairs of a patch and a row that may be its nearest; None: too many."""
-        reached = np.full((len(fields["slack"]), 1), -np.inf, np.float32)
-        most = _MOST_PAIRS * len(reached)
-        found = []
-        for number, shelf in enumerate(self._shelves):
-            groups, bounds, reached = shelf.run(
-                ["groups", "bounds", "reached"], {**fields, "least": reached}
-            )
-            if len(groups) > most:
-                return None
-            groups[:, 1] += number * _BLOCKS * BLOCK_ROWS // GROUP
-            found.append((groups, bounds))
-        groups, bounds = (np.concatenate(part) for part in zip(*found, strict=True))
-        pairs, columns = np.nonzero(bounds >= reached[groups[:, 0]])
-        if len(pairs) > most:
-            return None
-        patches, numbers = groups[pairs].T
-        return patches, numbers * GROUP + columns
-
-    def _nearest_of(
-        self, vectors: list[Vectors], patches: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> tuple[Vectors, NDArray[np.int64]]:
-        """Squared distance and row of each patch's nearest pair, of equally near ones the first."""
-        measured = np.empty(len(patches), np.float32)
-        for start in range(0, len(patches), _PAIRS_AT_ONCE):
-            part = slice(start, start + _PAIRS_AT_ONCE)
-            measured[part] = sum(
-                squares(bank[rows[part]].astype(np.float32, copy=False) - own[patches[part]])
-                for own, bank in zip(vectors, self._bank, strict=True)
-            )
-        order = np.lexsort((rows, measured, patches))
-        firsts = order[np.flatnonzero(np.diff(patches[order], prepend=-1))]
-        nearest = np.full(len(vectors[0]), np.inf, np.float32)
-        winners = np.zeros(len(nearest), np.int64)
-        nearest[patches[firsts]] = measured[firsts]
-        winners[patches[firsts]] = rows[firsts]
-        return nearest, winners
+        return np.sqrt(shortlist.nearest).reshape(shape), shortlist.winners.reshape(shape)
 
 
 def finest_rest() -> Rest:

@@ -1,0 +1,106 @@
+"""What a search by bounds has found so far: the nearest rows measured, and those in doubt."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.shortlist_bound import squares
+
+_PAIRS_AT_ONCE = 256  # their differences stay in cache
+_ROUNDS = 3  # after these most of what is in doubt has to be measured anyway
+
+Vectors = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+
+class Shortlist:
+    """Pairs of a patch and a row that may be its nearest, of one picture.
+
+    Args:
+        bank: Both layers of the rows, (M, C2) and (M, C3).
+        patches: Both layers of the patches, (P, C2) and (P, C3).
+        squared_lengths: Of the patches about the bank's centre, (P,).
+        slack: More than a bound can be off, (P,).
+    """
+
+    def __init__(
+        self,
+        bank: Sequence[NDArray[np.floating]],
+        patches: Sequence[Vectors],
+        squared_lengths: Vectors,
+        slack: Vectors,
+    ) -> None:
+        self._bank, self._patches = bank, patches
+        self._squared_lengths, self._slack = squared_lengths, slack
+        count = len(slack)
+        self.nearest = np.full(count, np.inf, np.float32)  # squared distances
+        self.winners = np.zeros(count, np.int64)
+        self.least = np.full(count, -np.inf, np.float32)  # what a bound must reach to matter
+        self._doubted: list[tuple[Indices, Indices, Vectors]] = []
+        self.in_doubt = 0
+
+    def add(self, patches: Indices, rows: Indices, bounds: Vectors, reached: Vectors) -> None:
+        """Take up pairs (N,), sorted by their patches; measure each patch's highest bound.
+
+        Args:
+            patches: Of the pairs.
+            rows: Of the pairs.
+            bounds: Of the pairs, from above.
+            reached: What each patch's nearest row reaches, (P,).
+        """
+        self.least = np.maximum(self.least, reached)
+        left = self._measure_highest(patches, rows, bounds)
+        self._doubted.append(left)
+        self.in_doubt += len(left[0])
+
+    def settle(self) -> None:
+        """Measure all that is in doubt."""
+        parts = zip(*self._doubted, strict=True)
+        patches, rows, bounds = (np.concatenate(part) for part in parts)
+        order = np.argsort(patches, kind="stable")
+        pairs = self._mattering(patches[order], rows[order], bounds[order])
+        for _ in range(_ROUNDS):
+            pairs = self._measure_highest(*pairs)
+        self._measure(*pairs[:2])
+        self._doubted = []
+
+    def _measure_highest(
+        self, patches: Indices, rows: Indices, bounds: Vectors
+    ) -> tuple[Indices, Indices, Vectors]:
+        """Measure each patch's pairs of highest bound; returns the others that still matter."""
+        patches, rows, bounds = self._mattering(patches, rows, bounds)
+        if not len(patches):
+            return patches, rows, bounds
+        starts = np.flatnonzero(np.diff(patches, prepend=-1))
+        highest = np.maximum.reduceat(bounds, starts)
+        top = bounds == np.repeat(highest, np.diff(starts, append=len(bounds)))
+        self._measure(patches[top], rows[top])
+        return self._mattering(patches[~top], rows[~top], bounds[~top])
+
+    def _mattering(
+        self, patches: Indices, rows: Indices, bounds: Vectors
+    ) -> tuple[Indices, Indices, Vectors]:
+        matters = bounds >= self.least[patches]
+        return patches[matters], rows[matters], bounds[matters]
+
+    def _measure(self, patches: Indices, rows: Indices) -> None:
+        """By differences; of equally near rows the first wins."""
+        measured = np.empty(len(patches), np.float32)
+        for start in range(0, len(patches), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            measured[part] = sum(
+                squares(bank[rows[part]].astype(np.float32, copy=False) - own[patches[part]])
+                for own, bank in zip(self._patches, self._bank, strict=True)
+            )
+        order = np.lexsort((rows, measured, patches))
+        firsts = order[np.flatnonzero(np.diff(patches[order], prepend=-1))]
+        patches, rows, measured = patches[firsts], rows[firsts], measured[firsts]
+        former = self.nearest[patches]
+        nearer = (measured < former) | ((measured == former) & (rows < self.winners[patches]))
+        patches = patches[nearer]
+        self.nearest[patches], self.winners[patches] = measured[nearer], rows[nearer]
+        reached = (self._squared_lengths[patches] - self.nearest[patches]) / 2
+        self.least[patches] = np.maximum(
+            self.least[patches], reached - self._slack[patches]
+        )
