@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from patchcore_runtime.anomaly_regions import AnomalyRegion
     from patchcore_runtime.explanation import PatchEvidence
 
-Search = Literal["auto", "exact", "pca", "int8"]
+Search = Literal["auto", "exact", "pca"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -330,11 +330,9 @@ def open_index(
         exact.check_shapes(features)
         if search in ("auto", "exact"):
             return exact
-        from patchcore_runtime.shortlist_bound import Rest
-        from patchcore_runtime.shortlist_index import ShortlistIndex, finest_rest
+        from patchcore_runtime.pca_index import PcaIndex
 
-        rest = finest_rest() if search == "int8" else Rest.LENGTH_ALONE
-        return ShortlistIndex(bank, features, exact, rest=rest, threads=threads)
+        return PcaIndex(bank, features, exact, threads=threads)
     from patchcore_runtime.index_file import open_index_file
 
     path = artifact.path(INDEX_FILES[kind.kind])

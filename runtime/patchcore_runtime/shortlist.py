@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.shortlist_bound import squares
+from patchcore_runtime.principal_axes import squares
 
 _PAIRS_AT_ONCE = 256  # their differences stay in cache
 _ROUNDS = 3  # after these most of what is in doubt has to be measured anyway
@@ -40,26 +40,16 @@ class Shortlist:
         self._doubted: list[tuple[Indices, Indices, Vectors]] = []
         self.in_doubt = 0
 
-    def add(self, patches: Indices, rows: Indices, bounds: Vectors, reached: Vectors) -> None:
-        """Take up pairs (N,), sorted by their patches; measure each patch's highest bound.
-
-        Args:
-            patches: Of the pairs.
-            rows: Of the pairs.
-            bounds: Of the pairs, from above.
-            reached: What each patch's nearest row reaches, (P,).
-        """
-        self.least = np.maximum(self.least, reached)
-        left = self._measure_highest(patches, rows, bounds)
+    def add(self, patches: Indices, rows: Indices, bounds: Vectors) -> None:
+        """Take up pairs (N,) and their bounds from above; measure each patch's highest one."""
+        left = self._measure_highest(*_by_patch(patches, rows, bounds))
         self._doubted.append(left)
         self.in_doubt += len(left[0])
 
     def settle(self) -> None:
         """Measure all that is in doubt."""
         parts = zip(*self._doubted, strict=True)
-        patches, rows, bounds = (np.concatenate(part) for part in parts)
-        order = np.argsort(patches, kind="stable")
-        pairs = self._mattering(patches[order], rows[order], bounds[order])
+        pairs = _by_patch(*self._mattering(*(np.concatenate(part) for part in parts)))
         for _ in range(_ROUNDS):
             pairs = self._measure_highest(*pairs)
         self._measure(*pairs[:2])
@@ -101,6 +91,9 @@ class Shortlist:
         patches = patches[nearer]
         self.nearest[patches], self.winners[patches] = measured[nearer], rows[nearer]
         reached = (self._squared_lengths[patches] - self.nearest[patches]) / 2
-        self.least[patches] = np.maximum(
-            self.least[patches], reached - self._slack[patches]
-        )
+        self.least[patches] = np.maximum(self.least[patches], reached - self._slack[patches])
+
+
+def _by_patch(patches: Indices, rows: Indices, bounds: Vectors) -> tuple[Indices, Indices, Vectors]:
+    order = np.argsort(patches, kind="stable")
+    return patches[order], rows[order], bounds[order]

@@ -1,0 +1,107 @@
+"""Exact search along a bank's principal axes: layers -> nearest distance and bank row.
+
+Products along few axes bound the whole ones (principal_axes.py), in a fraction of the time. A row
+whose bound stays below what some row reaches for certain cannot be the nearest; the few others are
+measured in float32 by their differences, highest bound first. So the winners are those of the
+exact search, proven patch by patch, whatever the axes miss.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.index import NearestIndex
+from patchcore_runtime.manifest import Features
+from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.principal_axes import axes_of, taken
+from patchcore_runtime.search_graph import GROUP
+from patchcore_runtime.session import open_own_graph
+from patchcore_runtime.shortlist import Shortlist
+from patchcore_runtime.shortlist_graph import bounds_graph, patches_graph
+
+_BLOCK_ROWS = 512  # whose products with a picture's patches stay in cache
+_ROWS = 2048  # of one graph
+_FIRST = (GROUP, 512, _ROWS)  # ends of the first graphs: the sooner a near row is known, the better
+_SLACK = 1e-5  # of |q|² + |m|²: more than float32 sums can be off
+_MOST_PAIRS = 64  # per patch; beyond, this does not pay and float32 takes over
+
+Vectors = NDArray[np.float32]
+
+
+class PcaIndex:
+    """A bank along its principal axes, in memory; safe to share between threads."""
+
+    def __init__(
+        self,
+        bank: MemoryBank,
+        features: Features,
+        exact: NearestIndex,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        """Find the axes, which reads all of the bank.
+
+        Args:
+            bank: The rows.
+            features: Shapes of the layers and how layer3 is brought to layer2's grid.
+            exact: Takes over where too many rows are left in doubt.
+            threads: Threads of one operator; `None` takes the cores this process may use.
+        """
+        self._bank = np.asarray(bank.layer2), np.asarray(bank.layer3)
+        self._exact = exact
+        self._grid = features.layer2.height, features.layer2.width
+        axes = axes_of(self._bank)
+        self._patches = open_own_graph(patches_graph(features, axes), threads=threads)
+        self._graphs, self._largest = [], np.float32(0)
+        for start, end in _ends(bank.rows):
+            blocks = []
+            for first in range(start, end, _BLOCK_ROWS):
+                rows = taken(self._bank, slice(first, min(first + _BLOCK_ROWS, end)))
+                main, rest, squared = axes.split(rows)
+                blocks.append(np.vstack([main.T, rest, -squared / 2]))
+                self._largest = max(self._largest, squared.max())
+            self._graphs.append((start, open_own_graph(bounds_graph(blocks), threads=threads)))
+
+    def nearest(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the nearest row of every patch.
+
+        Args:
+            layer2: (B, C2, h, w).
+            layer3: (B, C3, h/2, w/2).
+
+        Returns:
+            Euclidean distances (B, h, w), from the differences of the winning pairs, and the
+            winning rows (B, h, w); of equal distances the first row.
+        """
+        pictures = zip(layer2, layer3, strict=True)
+        found = [self._search(fine[None], coarse[None]) for fine, coarse in pictures]
+        distances, rows = zip(*found, strict=True)
+        return np.concatenate(distances), np.concatenate(rows)
+
+    def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
+        """One picture, (1, C, h, w)."""
+        fine, coarse, columns, squared = self._patches.run(
+            ["patches2", "patches3", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
+        )
+        squared = squared[:, 0]
+        slack = (squared + self._largest) * np.float32(_SLACK)
+        shortlist = Shortlist(self._bank, (fine, coarse), squared, slack)
+        for start, graph in self._graphs:
+            least = shortlist.least[:, None]
+            groups, bounds = graph.run(["groups", "bounds"], {"columns": columns, "least": least})
+            pairs, members = np.nonzero(bounds >= least[groups[:, 0]])
+            patches, numbers = groups[pairs].T
+            shortlist.add(patches, start + numbers * GROUP + members, bounds[pairs, members])
+            if shortlist.in_doubt > _MOST_PAIRS * len(squared):
+                return self._exact.nearest(layer2, layer3)
+        shortlist.settle()
+        shape = (1, *self._grid)
+        return np.sqrt(shortlist.nearest).reshape(shape), shortlist.winners.reshape(shape)
+
+
+def _ends(rows: int) -> list[tuple[int, int]]:
+    """First row of each graph and the one after its last."""
+    inner = sorted({*_FIRST, *range(_ROWS, rows, _ROWS)})
+    ends = [0, *(end for end in inner if end < rows), rows]
+    return list(zip(ends[:-1], ends[1:], strict=True))
