@@ -36,14 +36,8 @@ def test_a_node_has_the_bytes_that_onnx_writes(attributes):
     assert ours == serialized(theirs)
 
 
-def test_so_has_a_node_of_another_domain():
-    ours = onnx_file.node(f"{onnx_file.FUSED}.QGemm", ["a", ""], ["b"], "n", axis=1)
-    theirs = helper.make_node("QGemm", ["a", ""], ["b"], "n", domain="com.microsoft", axis=1)
-    assert ours == serialized(theirs)
-
-
 @pytest.mark.parametrize("shape", [(), (1,), (3, 0), (5, 300)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.int8, np.uint8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
 def test_a_tensor_has_the_bytes_that_onnx_writes(dtype, shape):
     values = np.random.default_rng(0).integers(-9, 9, shape).astype(dtype)
     assert onnx_file.tensor("t", values) == serialized(numpy_helper.from_array(values, "t"))
@@ -71,7 +65,7 @@ def test_a_whole_model_has_the_bytes_that_onnx_writes():
             [helper.make_tensor_value_info(*values[1])],
             [numpy_helper.from_array(np.float32(3), "three")],
         ),
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)],
+        opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
         producer_name="tests",
     )
@@ -82,10 +76,7 @@ def test_a_whole_model_has_the_bytes_that_onnx_writes():
         inputs=[onnx_file.value(*values[0])],
         outputs=[onnx_file.value(*values[1])],
     )
-    mine = onnx_file.model(
-        graph, opsets={"": 17, onnx_file.FUSED: 1}, ir_version=8, producer="tests"
-    )
-    assert mine == serialized(theirs)
+    assert onnx_file.model(graph, opset=17, ir_version=8, producer="tests") == serialized(theirs)
 
 
 def test_the_golden_index_is_written_again_to_the_byte_and_onnx_reads_it_alike(tmp_path):

@@ -1,21 +1,20 @@
 """Write ONNX files without the onnx package: nodes, tensors and values as protobuf bytes.
 
 parts of a graph -> the bytes that onnx's own deterministic serialisation gives (a test holds both
-to each other). Only what search_graph.py needs. Messages and their field numbers: onnx.proto,
+to each other). Only what index_graph.py needs. Messages and their field numbers: onnx.proto,
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.protobuf import bytes_field, field_key, integer_field, text_field
 
-FLOAT, UINT8, INT8, INT64, FLOAT16 = 1, 2, 3, 7, 10  # TensorProto.DataType
-FUSED = "com.microsoft"  # the domain of onnxruntime's own operators
-_KINDS = {"<f4": FLOAT, "|u1": UINT8, "|i1": INT8, "<i8": INT64, "<f2": FLOAT16}
+FLOAT, INT64, FLOAT16 = 1, 7, 10  # TensorProto.DataType
+_KINDS = {"<f4": FLOAT, "<i8": INT64, "<f2": FLOAT16}
 _EXTERNAL = 1  # TensorProto.DataLocation
 Attribute = int | float | str | Sequence[int]
 
@@ -23,13 +22,12 @@ Attribute = int | float | str | Sequence[int]
 def node(
     kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Attribute
 ) -> bytes:
-    """A NodeProto; its kind may have a domain in front, as in `com.microsoft.QGemm`."""
-    domain, _, kind = kind.rpartition(".")
+    """A NodeProto of the default domain."""
     parts = [text_field(1, value) for value in inputs]
     parts += [text_field(2, value) for value in outputs]
     parts += [text_field(3, name), text_field(4, kind)]
     parts += [bytes_field(5, _attribute(key, attributes[key])) for key in sorted(attributes)]
-    return b"".join([*parts, *([text_field(7, domain)] if domain else [])])
+    return b"".join(parts)
 
 
 def tensor(name: str, values: NDArray[np.generic]) -> bytes:
@@ -48,7 +46,7 @@ def external_tensor(
 
     Args:
         name: Of the tensor.
-        dtype: As NumPy writes it, `<f4` or `<f2`.
+        dtype: `<f4`, `<f2` or `<i8`.
         shape: Its sides.
         place: File beside the graph, offset and length in bytes.
     """
@@ -94,14 +92,14 @@ def graph(
     return b"".join(parts)
 
 
-def model(content: bytes, *, opsets: Mapping[str, int], ir_version: int, producer: str) -> bytes:
-    """A ModelProto around a graph: what an .onnx file holds; `opsets`: version of each domain."""
-    imported = (text_field(1, name) + integer_field(2, opset) for name, opset in opsets.items())
+def model(content: bytes, *, opset: int, ir_version: int, producer: str) -> bytes:
+    """A ModelProto around a graph: what an .onnx file holds."""
+    imported = text_field(1, "") + integer_field(2, opset)
     return (
         integer_field(1, ir_version)
         + text_field(2, producer)
         + bytes_field(7, content)
-        + b"".join(bytes_field(8, each) for each in imported)
+        + bytes_field(8, imported)
     )
 
 

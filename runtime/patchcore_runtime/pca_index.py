@@ -6,6 +6,8 @@ measured in float32 by their differences, highest bound first. So the winners ar
 exact search, proven patch by patch, whatever the axes miss.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,14 +15,17 @@ from patchcore_runtime.index import NearestIndex
 from patchcore_runtime.manifest import Features
 from patchcore_runtime.memory_bank import MemoryBank
 from patchcore_runtime.principal_axes import axes_of, taken
-from patchcore_runtime.search_graph import GROUP
 from patchcore_runtime.session import open_own_graph
 from patchcore_runtime.shortlist import Shortlist
-from patchcore_runtime.shortlist_graph import bounds_graph, patches_graph
+from patchcore_runtime.shortlist_graph import GROUP, bounds_graph, patches_graph
 
 _BLOCK_ROWS = 512  # whose products with a picture's patches stay in cache
 _ROWS = 2048  # of one graph
-_FIRST = (GROUP, 512, _ROWS)  # ends of the first graphs: the sooner a near row is known, the better
+_FIRST = (
+    2 * GROUP,
+    512,
+    _ROWS,
+)  # ends of the first graphs: the sooner a near row is known, the better
 _SLACK = 1e-5  # of |q|² + |m|²: more than float32 sums can be off
 _MOST_PAIRS = 64  # per patch; beyond, this does not pay and float32 takes over
 
@@ -104,4 +109,4 @@ def _ends(rows: int) -> list[tuple[int, int]]:
     """First row of each graph and the one after its last."""
     inner = sorted({*_FIRST, *range(_ROWS, rows, _ROWS)})
     ends = [0, *(end for end in inner if end < rows), rows]
-    return list(zip(ends[:-1], ends[1:], strict=True))
+    return list(pairwise(ends))

@@ -3,8 +3,7 @@
 (M, C) -> centre (C,), orthonormal axes T (C, k), k by trial. A network's patches vary mostly along
 a few directions: with t = xT and the rest r = x - tTᵀ, products part exactly, q·m = t_q·t_m +
 r_q·r_m, and |r_q·r_m| <= |r_q||r_m| is little. More axes make products longer and leave fewer rows
-to measure: how many, is tried on rows of the bank itself, whose nearest others are about as far as
-a picture's patches are.
+to measure. How many are left is tried on rows of the bank itself.
 """
 
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ _ROUNDS = 3  # of subspace iteration; axes need not be the best ones: what they 
 _SAMPLE_ROWS = 4096
 _TRIED_ROWS = 64
 _LADDER = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, _MOST_AXES)
+_FARTHER = 1.5  # squared: a picture's patches are farther from the bank than its rows are
 _MEASURING = 128  # a channel of a row that is left takes the time of so many multiplications
 _ROWS_AT_ONCE = 2048
 _ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
@@ -44,8 +44,8 @@ class Axes:
 
     def split(self, rows: Vectors) -> tuple[Vectors, Vectors, Vectors]:
         """Coordinates (N, k) of rows (N, C), lengths (N,) of their rests, squares of the whole."""
-        centred = rows - self.centre
-        main: Vectors = centred @ self.axes
+        centred: Vectors = rows - self.centre
+        main = centred @ self.axes
         rest = squares(centred - main @ self.axes.T)
         return main, np.sqrt(rest) * _ROUNDED_UP, squares(centred)
 
@@ -90,7 +90,7 @@ def _principal(sample: Vectors) -> Axes:
 def _cheapest(layers: Layers, axes: Axes) -> int:
     """How many axes: a row costs k multiplications, and more where it is left to measure."""
     tried, others = (_spread(len(layers[0]), count) for count in (_TRIED_ROWS, _SAMPLE_ROWS))
-    nearest = _nearest_others(layers, tried)
+    nearest = _nearest_others(layers, tried) * np.float32(_FARTHER)
     own, rows = taken(layers, tried), taken(layers, others)
 
     def cost(count: int) -> float:

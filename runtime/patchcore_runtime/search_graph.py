@@ -1,7 +1,7 @@
 """Parts of the graphs that search a bank: nodes, constants, patches as rows, layer3's upsampling.
 
-Shared by the exact search (index_graph.py) and the one by int8 (shortlist_graph.py). A graph is written
-by onnx_file.py, so that a line PC can make it: the runtime has no onnx package.
+Shared by the exact search (index_graph.py) and the one along principal axes (shortlist_graph.py). A
+graph is written by onnx_file.py, so that a line PC can make it: the runtime has no onnx package.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,8 @@ class SearchGraph:
         self._nodes: list[bytes] = []
         self._constants: dict[str, bytes] = {}
 
-    def model(
-        self, name: str, *, inputs: Sequence[bytes], outputs: Sequence[bytes], fused: bool = False
-    ) -> bytes:
-        """What an .onnx file holds; `fused`: it has onnxruntime's own operators."""
+    def model(self, name: str, *, inputs: Sequence[bytes], outputs: Sequence[bytes]) -> bytes:
+        """What an .onnx file holds."""
         graph = onnx_file.graph(
             name,
             nodes=self._nodes,
@@ -37,9 +35,8 @@ class SearchGraph:
             inputs=inputs,
             outputs=outputs,
         )
-        domains = {"": _OPSET} | ({onnx_file.FUSED: 1} if fused else {})
         return onnx_file.model(
-            graph, opsets=domains, ir_version=_IR_VERSION, producer="patchcore-build"
+            graph, opset=_OPSET, ir_version=_IR_VERSION, producer="patchcore-build"
         )
 
     def nodes(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from patchcore_runtime import onnx_file
 from patchcore_runtime.manifest import Features
 from patchcore_runtime.principal_axes import Axes
-from patchcore_runtime.search_graph import GROUP, GridGraph, SearchGraph
+from patchcore_runtime.search_graph import GridGraph, SearchGraph
 
+GROUP = 32  # rows whose highest bound is looked at first
 _NOWHERE = np.float32(-1e30)  # the bound of a row that fills up a group
 _ROUNDED_UP = np.float32(1 + 1e-5)
 
@@ -33,7 +34,6 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
     constants = {
         "centre": axes.centre,
         "axes": axes.axes,
-        "back": np.ascontiguousarray(axes.axes.T),
         "up": _ROUNDED_UP,
         "over": np.array([1]),
         "zero": np.float32(0),
@@ -44,14 +44,15 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
     graph.node("Concat", ["patches2", "patches3"], "whole", axis=1)
     graph.node("Sub", ["whole", "centre"], "centred")
     graph.node("MatMul", ["centred", "axes"], "main")
-    graph.node("MatMul", ["main", "back"], "along")
-    graph.node("Sub", ["centred", "along"], "rest")
-    graph.node("ReduceL2", ["rest"], "length", axes=[1])
-    graph.node("Mul", ["length", "up"], "length_up")
     graph.node("ReduceSumSquare", ["centred"], "squared", axes=[1])
+    graph.node("ReduceSumSquare", ["main"], "squared_main", axes=[1])
+    graph.node("Mul", ["squared", "up"], "squared_up")
+    graph.node("Sub", ["squared_up", "squared_main"], "squared_rest")
+    graph.node("Max", ["squared_rest", "zero"], "squared_rest_up")
+    graph.node("Sqrt", ["squared_rest_up"], "length")
     graph.node("Mul", ["squared", "zero"], "zeros")
     graph.node("Add", ["zeros", "one"], "ones")
-    graph.node("Concat", ["main", "length_up", "ones"], "columns", axis=1)
+    graph.node("Concat", ["main", "length", "ones"], "columns", axis=1)
     return graph.model(
         "patchcore_principal_patches",
         inputs=[
