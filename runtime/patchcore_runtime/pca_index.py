@@ -98,7 +98,7 @@ class PcaIndex:
             pairs, members = np.nonzero(bounds >= least[groups[:, 0]])
             patches, numbers = groups[pairs].T
             shortlist.add(patches, start + numbers * GROUP + members, bounds[pairs, members])
-            if shortlist.in_doubt > _MOST_PAIRS * len(squared):
+            if shortlist.is_longer_than(_MOST_PAIRS * len(squared)):
                 return self._exact.nearest(layer2, layer3)
         shortlist.settle()
         shape = (1, *self._grid)

@@ -38,13 +38,20 @@ class Shortlist:
         self.winners = np.zeros(count, np.int64)
         self.least = np.full(count, -np.inf, np.float32)  # what a bound must reach to matter
         self._doubted: list[tuple[Indices, Indices, Vectors]] = []
-        self.in_doubt = 0
+        self._count = 0
 
     def add(self, patches: Indices, rows: Indices, bounds: Vectors) -> None:
         """Take up pairs (N,) and their bounds from above; measure each patch's highest one."""
         left = self._measure_highest(*_by_patch(patches, rows, bounds))
         self._doubted.append(left)
-        self.in_doubt += len(left[0])
+        self._count += len(left[0])
+
+    def is_longer_than(self, pairs: int) -> bool:
+        """Whether more than that are in doubt."""
+        if self._count > pairs:
+            self._doubted = [self._mattering(*part) for part in self._doubted]
+            self._count = sum(len(rows) for _, rows, _ in self._doubted)
+        return self._count > pairs
 
     def settle(self) -> None:
         """Measure all that is in doubt."""

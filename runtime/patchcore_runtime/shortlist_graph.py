@@ -35,7 +35,6 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
         "centre": axes.centre,
         "axes": axes.axes,
         "up": _ROUNDED_UP,
-        "over": np.array([1]),
         "zero": np.float32(0),
         "one": np.float32(1),
     }
