@@ -70,8 +70,9 @@ def test_patches_are_whole_vectors_and_their_parts():
 
 
 @SHAPED
-@pytest.mark.parametrize("count", [1, 3, 6])
-def test_no_bound_is_below_the_true_score_and_every_group_that_matters_is_given(shaped, count):
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_no_bound_is_below_the_true_score_and_what_matters_is_given(shaped, count, monkeypatch):
+    monkeypatch.setattr(principal_axes, "_MOST_AXES", 12)
     store = shaped(make_store("bilinear", images=20))
     layers = store.take(every_row(store))
     axes = axes_of(layers).first(count)
@@ -101,8 +102,7 @@ def test_no_bound_is_below_the_true_score_and_every_group_that_matters_is_given(
             assert (values[: sizes[group]] >= true[patch, own] - slack[patch]).all()
             assert (values[sizes[group] :] < -1e29).all()
         assert given[true >= floor + slack].all()
-        if count == 6:
-            assert given.mean() < (1.1 if np.isinf(floor).all() else 0.5)
+    assert count < 12 or given.mean() < 0.5
 
 
 @pytest.mark.parametrize("rows", [1, 40, 64, 65, 500, 2048, 2049, 4500])
