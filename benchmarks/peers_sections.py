@@ -131,7 +131,7 @@ def search(arena: Arena) -> list[Record]:
         ours = {"task": "search", "artifact": artifact, "picture": arena.pictures("test.npy")}
         contestants = {
             "ours": (OURS, ours | {"search": "exact"}),
-            "ours, --search int8": (OURS, ours | {"search": "int8"}),
+            "ours, --search pca": (OURS, ours | {"search": "pca"}),
             "faiss IndexFlatL2": ("peer_search.py", shared | {"task": "faiss"}),
             "scikit-learn brute": ("peer_search.py", shared | {"task": "scikit-learn"}),
         }

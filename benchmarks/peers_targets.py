@@ -50,7 +50,7 @@ TARGETS = (
             section="search", case="784 x 15,680 x 1536", peer="faiss IndexFlatL2", at_least=5,
             us=us,
         )
-        for us in (OURS, "ours, --search int8")
+        for us in (OURS, "ours, --search pca")
     ),
     Target(
         words="coreset 1 %: torch loop / ours",

@@ -92,7 +92,7 @@ def variants(arena: Arena) -> list[Record]:
         half = arena.artifact(Kind(backbone=backbone, share="10 %", bank_precision="float16"))
         kinds = {
             "exact": (exact, "exact"),
-            "--search int8": (exact, "int8"),
+            "--search pca": (exact, "pca"),
             "float16 bank": (half, "exact"),
         }
         for task in ("search", "predict input"):

@@ -4,7 +4,7 @@ from headlines import Target
 from run_arena import WIDE
 
 _PREDICT = "predict without decode and resize"
-_SEARCHES = ("--search int8", "float16 bank")
+_SEARCHES = ("--search pca", "float16 bank")
 TARGETS = (
     Target(
         words=f"{WIDE}, 1 %: {_PREDICT} / features.onnx alone",
