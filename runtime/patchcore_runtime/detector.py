@@ -158,8 +158,8 @@ class Detector:
             providers: onnxruntime execution providers in order of preference.
             verify: Check the files against SHA256SUMS first.
             search: `auto` takes the kind of index that the manifest names; `exact` takes
-                index.onnx, which every artifact has; `int8` finds the same rows by way of int8
-                products, faster where patches are long and the bank is large.
+                index.onnx, which every artifact has; `pca` finds the same rows along the bank's
+                principal axes: faster where the bank is large, after a longer load.
             roi: Mask picture of a photograph, white where to look, inside of the artifact's own
                 region; thresholds stay as they are.
             threshold: Image threshold in place of the artifact's, above 0.
