@@ -18,12 +18,20 @@ from patchcore_runtime.session import CPU, check_shapes, open_session
 
 
 class NearestIndex(Protocol):
-    """A search over one bank; one module per kind: here and hnsw_index.py."""
+    """A search over one bank; one module per kind: here and all named …_index.py."""
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """(B, C2, h, w), (B, C3, h/2, w/2) -> Euclidean distances (B, h, w), rows (B, h, w)."""
+        """Find the nearest row of every patch.
+
+        Args:
+            layer2: (B, C2, h, w).
+            layer3: (B, C3, h/2, w/2).
+
+        Returns:
+            Euclidean distances (B, h, w) and the rows they lead to (B, h, w).
+        """
 
 
 class ExactIndex:
@@ -45,16 +53,7 @@ class ExactIndex:
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the nearest row of every patch.
-
-        Args:
-            layer2: (B, C2, h, w).
-            layer3: (B, C3, h/2, w/2).
-
-        Returns:
-            Euclidean distances (B, h, w), recomputed from the differences of the winning pairs,
-            and the winning rows (B, h, w); of equal rows the first.
-        """
+        """As NearestIndex: (B, h, w) twice, from differences; of equal rows the first."""
         distances, rows = self._session.run(
             ["distances", "rows"], {"layer2": layer2, "layer3": layer3}
         )

@@ -69,16 +69,7 @@ class PcaIndex:
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the nearest row of every patch.
-
-        Args:
-            layer2: (B, C2, h, w).
-            layer3: (B, C3, h/2, w/2).
-
-        Returns:
-            Euclidean distances (B, h, w), from the differences of the winning pairs, and the
-            winning rows (B, h, w); of equal distances the first row.
-        """
+        """As NearestIndex: (B, h, w) twice, from differences; of equal distances the first row."""
         pictures = zip(layer2, layer3, strict=True)
         found = [self._search(fine[None], coarse[None]) for fine, coarse in pictures]
         distances, rows = zip(*found, strict=True)

@@ -1,6 +1,6 @@
 """Parts of the graphs that search a bank: nodes, constants, patches as rows, layer3's upsampling.
 
-Shared by the exact search (index_graph.py) and the one along principal axes (shortlist_graph.py). A
+Shared by the exact search (index_graph.py) and that along principal axes (shortlist_graph.py). A
 graph is written by onnx_file.py, so that a line PC can make it: the runtime has no onnx package.
 """
 

@@ -12,6 +12,7 @@ _ROUNDS = 3  # after these most of what is in doubt has to be measured anyway
 
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Pairs = tuple[Indices, Indices, Vectors]  # patches, rows, bounds
 
 
 class Shortlist:
@@ -37,7 +38,7 @@ class Shortlist:
         self.nearest = np.full(count, np.inf, np.float32)  # squared distances
         self.winners = np.zeros(count, np.int64)
         self.least = np.full(count, -np.inf, np.float32)  # what a bound must reach to matter
-        self._doubted: list[tuple[Indices, Indices, Vectors]] = []
+        self._doubted: list[Pairs] = []
         self._count = 0
 
     def add(self, patches: Indices, rows: Indices, bounds: Vectors) -> None:
@@ -62,9 +63,7 @@ class Shortlist:
         self._measure(*pairs[:2])
         self._doubted = []
 
-    def _measure_highest(
-        self, patches: Indices, rows: Indices, bounds: Vectors
-    ) -> tuple[Indices, Indices, Vectors]:
+    def _measure_highest(self, patches: Indices, rows: Indices, bounds: Vectors) -> Pairs:
         """Measure each patch's pairs of highest bound; returns the others that still matter."""
         patches, rows, bounds = self._mattering(patches, rows, bounds)
         if not len(patches):
@@ -75,9 +74,7 @@ class Shortlist:
         self._measure(patches[top], rows[top])
         return self._mattering(patches[~top], rows[~top], bounds[~top])
 
-    def _mattering(
-        self, patches: Indices, rows: Indices, bounds: Vectors
-    ) -> tuple[Indices, Indices, Vectors]:
+    def _mattering(self, patches: Indices, rows: Indices, bounds: Vectors) -> Pairs:
         matters = bounds >= self.least[patches]
         return patches[matters], rows[matters], bounds[matters]
 
@@ -101,6 +98,6 @@ class Shortlist:
         self.least[patches] = np.maximum(self.least[patches], reached - self._slack[patches])
 
 
-def _by_patch(patches: Indices, rows: Indices, bounds: Vectors) -> tuple[Indices, Indices, Vectors]:
+def _by_patch(patches: Indices, rows: Indices, bounds: Vectors) -> Pairs:
     order = np.argsort(patches, kind="stable")
     return patches[order], rows[order], bounds[order]
