@@ -1,6 +1,6 @@
 """Measure fitting and scoring on this machine -> benchmarks/results.md and results.json.
 
-    python benchmarks/run.py [--only fit,score,variants,float16,coldstart] [--shared DIR]
+    python benchmarks/run.py [--only fit,score,searches,int8,float16,coldstart] [--shared DIR]
 
 Sections not measured keep their former figures. Artifacts are fitted anew when all sections are
 measured, else those below out/bench serve again. Without --shared (real pictures and weights) the

@@ -10,7 +10,7 @@ from headlines import Record, headlines
 from run_targets import ABOUT, TARGETS
 from tables import table, time_text
 
-ORDER = ("fit", "score", "variants", "float16", "coldstart")
+ORDER = ("fit", "score", "searches", "int8", "float16", "coldstart")
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -78,7 +78,7 @@ def _work(record: Record, limit: float | None) -> Iterator[str]:
     yield from (f"{record['gflop']:.2f}", f"{speed:.0f}", f"{speed / limit:.0%}")
 
 
-def _variants(records: Sequence[Record]) -> list[str]:
+def _raced(records: Sequence[Record]) -> list[str]:
     head = ["case", "threads", "", "median", "p95", "p99", "to the first", "peak MB"]
     firsts: dict[tuple[str, int], float] = {}
     rows = []
@@ -127,7 +127,8 @@ def _times(record: Record) -> list[str]:
 _TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
     "fit": _fit,
     "score": _score,
-    "variants": _variants,
+    "searches": _raced,
+    "int8": _raced,
     "float16": _float16,
     "coldstart": _coldstart,
 }

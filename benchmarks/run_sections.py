@@ -82,12 +82,10 @@ def _score(arena: Arena, kind: Kind, threads: int) -> Iterator[Record]:
         yield _record(case, threads, who, **figure | times)
 
 
-def variants(arena: Arena) -> list[Record]:
-    """What makes it faster or smaller beside what is exact, taking turns."""
+def searches(arena: Arena) -> list[Record]:
+    """What makes a search faster or smaller beside the default, taking turns."""
     records: list[Record] = []
     for backbone, threads in product(arena.backbones, arena.threads):
-        if backbone != WIDE and threads != max(arena.threads):
-            continue  # the small network is there for comparison
         exact = arena.artifact(Kind(backbone=backbone, share="10 %"))
         half = arena.artifact(Kind(backbone=backbone, share="10 %", bank_precision="float16"))
         kinds = {
@@ -101,22 +99,23 @@ def variants(arena: Arena) -> list[Record]:
                 for who, (folder, search) in kinds.items()
             }
             records += _race(arena, f"{backbone}, 10 %: {task}", threads, jobs)
-        if backbone == WIDE:
-            records += _race_networks(arena, backbone, threads)
     return records
 
 
-def _race_networks(arena: Arena, backbone: str, threads: int) -> Iterator[Record]:
+def int8(arena: Arena) -> list[Record]:
+    """A network in float32 and in int8, taking turns."""
     folders = {
-        "float32": arena.artifact(Kind(backbone=backbone)),
-        "int8": arena.artifact(Kind(backbone=backbone, feature_precision="int8")),
+        "float32": arena.artifact(Kind(backbone=WIDE)),
+        "int8": arena.artifact(Kind(backbone=WIDE, feature_precision="int8")),
     }
-    for task in ("features", "predict input"):
+    records: list[Record] = []
+    for threads, task in product(arena.threads, ("features", "predict input")):
         jobs = {
             who: {"task": task, "artifact": folder, "search": "exact"}
             for who, folder in folders.items()
         }
-        yield from _race(arena, f"{backbone}, 1 %: {task}", threads, jobs)
+        records += _race(arena, f"{WIDE}, 1 %: {task}", threads, jobs)
+    return records
 
 
 def _race(
@@ -191,7 +190,8 @@ def _record(case: str, threads: int, who: str, **figures: Any) -> Record:
 SECTIONS: dict[str, Callable[[Arena], list[Record]]] = {
     "fit": fit,
     "score": score,
-    "variants": variants,
+    "searches": searches,
+    "int8": int8,
     "float16": float16,
     "coldstart": coldstart,
 }

@@ -21,7 +21,7 @@ TARGETS = (
     *(
         Target(
             words=f"{backbone}, 10 %, {task}: exact / {who}",
-            section="variants", case=f"{backbone}, 10 %: {task}", peer="exact", us=who,
+            section="searches", case=f"{backbone}, 10 %: {task}", peer="exact", us=who,
         )
         for backbone in (WIDE, "resnet18")
         for task in ("search", "predict input")
@@ -30,7 +30,7 @@ TARGETS = (
     *(
         Target(
             words=f"{WIDE}, 1 %, {task}: float32 / --quantize int8",
-            section="variants", case=f"{WIDE}, 1 %: {task}", peer="float32", us="int8",
+            section="int8", case=f"{WIDE}, 1 %: {task}", peer="float32", us="int8",
             at_least=2.2,
         )
         for task in ("features", "predict input")
@@ -55,11 +55,17 @@ on each (`Detector.predict_batch`), and several at once with one thread each, as
 `patchcore-runtime score` works. Peak memory is that of a process which does nothing else. GFLOP
 count the multiplications and additions of Conv, Gemm and MatMul from their shapes.""",
     ),
-    "variants": (
-        "Variants",
+    "searches": (
+        "Searches of a large bank",
         """\
 Each a process of its own, taking turns. `search` is the nearest row of each patch alone,
-`predict input` is predict without decode and resize, `features` features.onnx alone.""",
+`predict input` is predict without decode and resize.""",
+    ),
+    "int8": (
+        "The network in int8",
+        """\
+`fit --quantize int8`, for processors with int8 instructions (VNNI): others gain less. `features`
+is features.onnx alone.""",
     ),
     "float16": (
         "A bank in float16",

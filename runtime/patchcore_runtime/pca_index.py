@@ -20,12 +20,8 @@ from patchcore_runtime.shortlist import Shortlist
 from patchcore_runtime.shortlist_graph import GROUP, bounds_graph, patches_graph
 
 _BLOCK_ROWS = 512  # whose products with a picture's patches stay in cache
-_ROWS = 2048  # of one graph
-_FIRST = (
-    2 * GROUP,
-    512,
-    _ROWS,
-)  # ends of the first graphs: the sooner a near row is known, the better
+_FIRST = (2 * GROUP, 512, 2048)  # ends of the first graphs: a near row is to be known soon,
+_ROWS = 2**14  # of the others: few graphs, since the threads of each have to be woken
 _SLACK = 1e-5  # of |q|² + |m|²: more than float32 sums can be off
 _MOST_PAIRS = 64  # per patch; beyond, this does not pay and float32 takes over
 
