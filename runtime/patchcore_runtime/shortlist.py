@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.principal_axes import squares
-
 _PAIRS_AT_ONCE = 256  # their differences stay in cache
 _ROUNDS = 3  # after these most of what is in doubt has to be measured anyway
 
@@ -84,7 +82,7 @@ class Shortlist:
         for start in range(0, len(patches), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
             measured[part] = sum(
-                squares(bank[rows[part]].astype(np.float32, copy=False) - own[patches[part]])
+                _squared_distances(bank.take(rows[part], axis=0), own.take(patches[part], axis=0))
                 for own, bank in zip(self._patches, self._bank, strict=True)
             )
         order = np.lexsort((rows, measured, patches))
@@ -96,6 +94,14 @@ class Shortlist:
         self.nearest[patches], self.winners[patches] = measured[nearer], rows[nearer]
         reached = (self._squared_lengths[patches] - self.nearest[patches]) / 2
         self.least[patches] = np.maximum(self.least[patches], reached - self._slack[patches])
+
+
+def _squared_distances(rows: NDArray[np.floating], patches: Vectors) -> Vectors:
+    """Of pairs (N, C); the BLAS adds up short rows in half of the time that einsum takes."""
+    differences = rows.astype(np.float32, copy=False)
+    differences -= patches
+    products: Vectors = np.matmul(differences[:, None, :], differences[:, :, None])
+    return products[:, 0, 0]
 
 
 def _by_patch(patches: Indices, rows: Indices, bounds: Vectors) -> Pairs:
