@@ -97,7 +97,7 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         choices=get_args(Search),
         default="auto",
         help="auto (default): the artifact's own kind of index; exact: its index.onnx; pca: the "
-        "same rows, found faster in a large bank (from 10 %%), after a longer start",
+        "same rows, found faster in a large bank of a wide network, after a longer start",
     )
     command.add_argument(
         "--public-key",
