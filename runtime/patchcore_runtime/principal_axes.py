@@ -20,7 +20,7 @@ _LADDER = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, _MOST_AXES)
 _FARTHER = 1.25  # squared: a picture's patches are farther from the bank than its rows are
 _MEASURING = 128  # a channel of a row that is left takes the time of so many multiplications
 _ROWS_AT_ONCE = 2048
-_ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
+ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
 
 Vectors = NDArray[np.float32]
 Layers = Sequence[NDArray[np.floating]]
@@ -47,7 +47,7 @@ class Axes:
         centred: Vectors = rows - self.centre
         main = centred @ self.axes
         rest = squares(centred - main @ self.axes.T)
-        return main, np.sqrt(rest) * _ROUNDED_UP, squares(centred)
+        return main, np.sqrt(rest) * ROUNDED_UP, squares(centred)
 
 
 def axes_of(layers: Layers) -> Axes:

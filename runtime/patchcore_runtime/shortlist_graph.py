@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from patchcore_runtime import onnx_file
 from patchcore_runtime.manifest import Features
-from patchcore_runtime.principal_axes import Axes
+from patchcore_runtime.principal_axes import ROUNDED_UP, Axes
 from patchcore_runtime.search_graph import GridGraph, SearchGraph
 
 GROUP = 32  # rows whose highest bound is looked at first
 _NOWHERE = np.float32(-1e30)  # the bound of a row that fills up a group
-_ROUNDED_UP = np.float32(1 + 1e-5)
 
 
 def patches_graph(features: Features, axes: Axes) -> bytes:
@@ -34,7 +33,7 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
     constants = {
         "centre": axes.centre,
         "axes": axes.axes,
-        "up": _ROUNDED_UP,
+        "up": ROUNDED_UP,
         "zero": np.float32(0),
         "one": np.float32(1),
     }
