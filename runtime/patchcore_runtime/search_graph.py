@@ -9,8 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime import onnx_file
 from patchcore_runtime.manifest import Features, LayerShape
+from patchcore_runtime.onnx_file import Attribute, tensor
+from patchcore_runtime.onnx_file import graph as graph_of
+from patchcore_runtime.onnx_file import model as model_of
+from patchcore_runtime.onnx_file import node as node_of
 from patchcore_runtime.scoring import layer3_upsampling
 
 BLOCK_ROWS = 2048  # rows of a bank whose products are in memory at a time
@@ -28,16 +31,14 @@ class SearchGraph:
 
     def model(self, name: str, *, inputs: Sequence[bytes], outputs: Sequence[bytes]) -> bytes:
         """What an .onnx file holds."""
-        graph = onnx_file.graph(
+        graph = graph_of(
             name,
             nodes=self._nodes,
             tensors=list(self._constants.values()),
             inputs=inputs,
             outputs=outputs,
         )
-        return onnx_file.model(
-            graph, opset=_OPSET, ir_version=_IR_VERSION, producer="patchcore-build"
-        )
+        return model_of(graph, opset=_OPSET, ir_version=_IR_VERSION, producer="patchcore-build")
 
     def nodes(
         self,
@@ -45,14 +46,12 @@ class SearchGraph:
         inputs: Sequence[str],
         outputs: Sequence[str],
         name: str,
-        **attributes: onnx_file.Attribute,
+        **attributes: Attribute,
     ) -> None:
         """Add a node with several outputs."""
-        self._nodes.append(onnx_file.node(kind, inputs, outputs, name, **attributes))
+        self._nodes.append(node_of(kind, inputs, outputs, name, **attributes))
 
-    def node(
-        self, kind: str, inputs: Sequence[str], output: str, **attributes: onnx_file.Attribute
-    ) -> str:
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Attribute) -> str:
         """Add a node; its one output has its name."""
         self.nodes(kind, inputs, [output], output, **attributes)
         return output
@@ -60,7 +59,7 @@ class SearchGraph:
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
         """Add numbers, once; returns their name."""
         if name not in self._constants:
-            self._constants[name] = onnx_file.tensor(name, value)
+            self._constants[name] = tensor(name, value)
         return name
 
     def external(self, name: str, tensor: bytes) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime import onnx_file
 from patchcore_runtime.manifest import Features
+from patchcore_runtime.onnx_file import FLOAT, INT64, value
 from patchcore_runtime.principal_axes import ROUNDED_UP, Axes
 from patchcore_runtime.search_graph import GridGraph, SearchGraph
 
@@ -54,14 +54,14 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
     return graph.model(
         "patchcore_principal_patches",
         inputs=[
-            _value("layer2", [1, layer2.channels, layer2.height, layer2.width]),
-            _value("layer3", [1, layer3.channels, layer3.height, layer3.width]),
+            value("layer2", FLOAT, [1, layer2.channels, layer2.height, layer2.width]),
+            value("layer3", FLOAT, [1, layer3.channels, layer3.height, layer3.width]),
         ],
         outputs=[
-            _value("patches2", ["P", layer2.channels]),
-            _value("patches3", ["P", layer3.channels]),
-            _value("columns", ["P", axes.count + 2]),
-            _value("squared", ["P", 1]),
+            value("patches2", FLOAT, ["P", layer2.channels]),
+            value("patches3", FLOAT, ["P", layer3.channels]),
+            value("columns", FLOAT, ["P", axes.count + 2]),
+            value("squared", FLOAT, ["P", 1]),
         ],
     )
 
@@ -96,13 +96,9 @@ def bounds_graph(blocks: Sequence[NDArray[np.float32]]) -> bytes:
         graph.node("Concat", parts, output, axis=0)
     return graph.model(
         "patchcore_principal_bounds",
-        inputs=[_value("columns", ["P", len(blocks[0])]), _value("least", ["P", 1])],
+        inputs=[value("columns", FLOAT, ["P", len(blocks[0])]), value("least", FLOAT, ["P", 1])],
         outputs=[
-            _value("groups", ["N", 2], onnx_file.INT64),
-            _value("bounds", ["N", GROUP]),
+            value("groups", INT64, ["N", 2]),
+            value("bounds", FLOAT, ["N", GROUP]),
         ],
     )
-
-
-def _value(name: str, shape: Sequence[int | str], kind: int = onnx_file.FLOAT) -> bytes:
-    return onnx_file.value(name, kind, shape)
