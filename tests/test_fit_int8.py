@@ -74,7 +74,7 @@ def test_an_int8_artifact_is_complete_without_mindir_and_passes_its_selftest(int
     assert list(int8_fit.export_difference) == [FEATURES_ONNX]
 
 
-def test_bank_and_thresholds_come_from_the_shortlist_graph_and_the_patches_from_float32(
+def test_bank_and_thresholds_come_from_the_int8_graph_and_the_patches_from_float32(
     int8_fit, float32_fit, photos
 ):
     ours, theirs = (Artifact.open(f.artifact).memory_bank for f in (int8_fit, float32_fit))

@@ -7,9 +7,10 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from artifact_factory import striped_photo
+from patchcore_build.features import make_bank
 from patchcore_runtime import Detector, pca_index, principal_axes
 from patchcore_runtime.pca_index import PcaIndex
-from patchcore_runtime.principal_axes import axes_of, taken
+from patchcore_runtime.principal_axes import axes_of
 from patchcore_runtime.session import open_own_graph
 from patchcore_runtime.shortlist_graph import GROUP, bounds_graph, patches_graph
 from test_index_graph import BOTH, C2, H2, W2, batch_of, build, describe, every_row, make_store
@@ -36,6 +37,10 @@ def open_both(folder, store, rows, precision="float32", exact=None):
     return bank, index, quick
 
 
+def bank_of(store):
+    return make_bank(store, every_row(store), 3)
+
+
 def cubed(store):
     """Heavy tails: few values are large."""
     return type(store)(layer2=store.layer2**3, layer3=store.layer3**3, upsampling=store.upsampling)
@@ -51,18 +56,18 @@ def columns_of(store, axes):
     session = open_own_graph(patches_graph(describe(store.upsampling), axes), threads=1)
     layer2, layer3 = batch_of(store)
     return session.run(
-        ["patches2", "patches3", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
+        ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
     )
 
 
 def test_patches_are_whole_vectors_and_their_parts():
     store = make_store("bilinear", images=1)
-    layers = store.take(every_row(store))
-    axes = axes_of(layers)
+    bank = bank_of(store)
+    axes = axes_of(bank)
     fine, coarse, columns, squared = columns_of(store, axes)
-    main, rest, lengths = axes.split(taken(layers, slice(None)))
-    np.testing.assert_allclose(fine, layers[0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(coarse, layers[1], rtol=1e-5, atol=1e-6)
+    main, rest, lengths = axes.split(bank.whole_rows(slice(None)))
+    np.testing.assert_allclose(fine, bank.layer2, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(coarse, bank.layer3, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(columns[:, :-2], main, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(columns[:, -2], rest, rtol=1e-3)
     np.testing.assert_array_equal(columns[:, -1], 1)
@@ -74,9 +79,9 @@ def test_patches_are_whole_vectors_and_their_parts():
 def test_no_bound_is_below_the_true_score_and_what_matters_is_given(shaped, count, monkeypatch):
     monkeypatch.setattr(principal_axes, "_MOST_AXES", 12)
     store = shaped(make_store("bilinear", images=20))
-    layers = store.take(every_row(store))
-    axes = axes_of(layers).first(count)
-    rows = taken(layers, slice(None))
+    bank = bank_of(store)
+    axes = axes_of(bank).first(count)
+    rows = bank.whole_rows(slice(None))
     main, rest, squared = axes.split(rows)
     ends = [0, 64, 500, len(rows)]
     blocks = [
@@ -85,22 +90,26 @@ def test_no_bound_is_below_the_true_score_and_what_matters_is_given(shaped, coun
     ]
     test = shaped(make_store("bilinear", images=1, seed=5))
     _, _, columns, lengths = columns_of(test, axes)
-    patches = taken(test.take(every_row(test)), slice(None)).astype(float) - axes.centre
+    patches = joined(test.take(every_row(test))) - axes.centre
     others = rows.astype(float) - axes.centre
     true = patches @ others.T - (others**2).sum(axis=1) / 2
     slack = 1e-5 * (lengths + squared.max())
     least = np.quantile(true, 0.999, axis=1, keepdims=True).astype(np.float32)
     session = open_own_graph(bounds_graph(blocks), threads=1)
+    places = [
+        slice(start, min(start + GROUP, end))
+        for first, end in pairwise(ends)
+        for start in range(first, end, GROUP)
+    ]
     for floor in (np.full_like(least, -np.inf), least):
         groups, bounds = session.run(["groups", "bounds"], {"columns": columns, "least": floor})
-        starts = np.concatenate([np.arange(start, end, GROUP) for start, end in pairwise(ends)])
-        sizes = np.minimum(GROUP, np.repeat(ends[1:], [2, 14, 22]) - starts)
         given = np.zeros(true.shape, bool)
         for (patch, group), values in zip(groups, bounds, strict=True):
-            own = slice(starts[group], starts[group] + sizes[group])
+            own = places[group]
+            size = own.stop - own.start
             given[patch, own] = True
-            assert (values[: sizes[group]] >= true[patch, own] - slack[patch]).all()
-            assert (values[sizes[group] :] < -1e29).all()
+            assert (values[:size] >= true[patch, own] - slack[patch]).all()
+            assert (values[size:] < -1e29).all()
         assert given[true >= floor + slack].all()
     assert count < 12 or given.mean() < 0.5
 

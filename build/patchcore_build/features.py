@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from patchcore_build.errors import OutputError
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest import BankPrecision, Upsampling
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.neighbours import nearest_rows
 from patchcore_runtime.region import Region
 from patchcore_runtime.scoring import upsampling_matrix
@@ -295,7 +295,7 @@ def make_bank(
     """
     layer2, layer3 = (layer.astype(precision, copy=False) for layer in store.take(rows))
     whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32, copy=False)
-    norms = np.einsum("md,md->m", whole, whole)
+    norms = squared_lengths(whole)
     return MemoryBank(
         layer2=layer2,
         layer3=layer3,

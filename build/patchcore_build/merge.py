@@ -20,12 +20,11 @@ from patchcore_runtime.bank_edit import (
     chained_digest,
     dropped_files,
     edited,
-    squared_lengths,
 )
 from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut
 from patchcore_runtime.errors import EditError
 from patchcore_runtime.manifest import Training
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.neighbours import nearest_rows
 from patchcore_runtime.thumbnails import Thumbnail
 

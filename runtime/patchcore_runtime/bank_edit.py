@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from patchcore_runtime.artifact import (
     INDEX_ONNX,
     MANIFEST,
@@ -118,9 +115,3 @@ def dropped_files(source: Artifact) -> list[str]:
     """The source's files that a new bank makes useless and the line PC cannot make anew."""
     manifest = dataclasses.replace(source.manifest, index=EXACT_INDEX)
     return [name for name in source.files if name not in files_of(manifest)]
-
-
-def squared_lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """|m|² of each row, (M, D) -> (M,)."""
-    lengths: NDArray[np.float32] = np.einsum("md,md->m", rows, rows)
-    return lengths

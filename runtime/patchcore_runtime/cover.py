@@ -7,6 +7,8 @@ point is farther than the radius. Sener & Savarese 2018 (arXiv:1708.00489), star
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_runtime.memory_bank import squared_lengths
+
 _AT_ONCE = 256  # candidates whose distances to each other are known beforehand
 
 
@@ -28,7 +30,7 @@ def extend_cover(
         Numbers of the picked points in picking order; none where all lie within the radius.
     """
     centred = points - points.mean(axis=0) if len(points) else points  # less cancellation
-    norms = np.einsum("nd,nd->n", centred, centred)
+    norms = squared_lengths(centred)
     gaps = distances.astype(np.float32) ** 2
     limit = np.float32(radius) ** 2
     picked: list[int] = []

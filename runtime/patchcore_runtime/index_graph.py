@@ -24,7 +24,10 @@ from patchcore_runtime import onnx_file
 from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.manifest import Features
 from patchcore_runtime.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
-from patchcore_runtime.search_graph import BLOCK_ROWS, GROUP, GridGraph
+from patchcore_runtime.search_graph import GridGraph
+
+BLOCK_ROWS = 2048  # rows of a bank whose products are in memory at a time
+_GROUP = 64  # scores whose maximum is taken first
 
 
 def write_bank(folder: Path, bank: MemoryBank, features: Features) -> Path:
@@ -106,15 +109,15 @@ class _IndexGraph(GridGraph):
 
     def _largest(self, score: str, rows: int, name: str) -> tuple[str, str]:
         """Largest of each line of (B·P, rows) and its column, of equal ones the first."""
-        if rows % GROUP:
+        if rows % _GROUP:
             return self._top(score, name)
-        groups = self.constant(f"groups_of_{rows}", np.array([-1, rows // GROUP, GROUP]))
+        groups = self.constant(f"groups_of_{rows}", np.array([-1, rows // _GROUP, _GROUP]))
         self.node("Reshape", [score, groups], f"groups_{name}")
         self.node("ReduceMax", [f"groups_{name}"], f"maxima_{name}", axes=[2], keepdims=0)
         _, group = self._top(f"maxima_{name}", f"{name}_group")
         self.node("GatherND", [f"groups_{name}", group], f"members_{name}", batch_dims=1)
         largest, column = self._top(f"members_{name}", f"{name}_member")
-        self.node("Mul", [group, self.constant("group", np.array(GROUP))], f"before_{name}")
+        self.node("Mul", [group, self.constant("group", np.array(_GROUP))], f"before_{name}")
         return largest, self.node("Add", [f"before_{name}", column], f"winner_{name}")
 
     def _top(self, values: str, name: str) -> tuple[str, str]:
@@ -192,7 +195,7 @@ class _IndexGraph(GridGraph):
 
 def _blocks(rows: int) -> list[tuple[int, int]]:
     """Rows of each block: BLOCK_ROWS as often as they go, whole groups, and what is left."""
-    grouped = rows - rows % GROUP
+    grouped = rows - rows % _GROUP
     starts = [*range(0, grouped, BLOCK_ROWS), *([grouped] if rows > grouped else [])]
     return list(pairwise([*starts, rows]))
 

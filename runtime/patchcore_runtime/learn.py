@@ -26,13 +26,12 @@ from patchcore_runtime.bank_edit import (
     dropped_files,
     edited,
     kept_thresholds,
-    squared_lengths,
 )
 from patchcore_runtime.cover import extend_cover
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import EditError
 from patchcore_runtime.manifest import Manifest
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.neighbours import with_new_rows
 from patchcore_runtime.preprocess import fit_to_input, read_image
 from patchcore_runtime.scoring import layer3_upsampling, whole_patches

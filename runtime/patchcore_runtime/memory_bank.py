@@ -74,9 +74,7 @@ class MemoryBank:
         """From one patch, (C2,) and (C3,), to some rows: sums of squared differences."""
         difference2 = self.layer2[rows].astype(np.float32, copy=False) - layer2
         difference3 = self.layer3[rows].astype(np.float32, copy=False) - layer3
-        squares: NDArray[np.float32] = np.einsum("md,md->m", difference2, difference2)
-        squares += np.einsum("md,md->m", difference3, difference3)
-        return squares
+        return squared_lengths(difference2) + squared_lengths(difference3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +115,12 @@ def sections(
         placed.append(section)
         offset = _aligned(offset + section.size)
     return tuple(placed)
+
+
+def squared_lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """|m|² of each row, (M, D) -> (M,)."""
+    lengths: NDArray[np.float32] = np.einsum("md,md->m", rows, rows)
+    return lengths
 
 
 def _aligned(offset: int) -> int:

@@ -7,10 +7,12 @@ and those that named a row that went. Only these are sought again, over the whol
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_runtime.memory_bank import squared_lengths
+
 _BLOCK = 512
 _PAIRS_AT_ONCE = 2**22  # about 10 bytes each, 50 where all distances are equal
 _GROUP = 64  # numbers whose minimum bounds the smallest from above
-_SLACK = 1e-5  # of |a|² + |b|²: more than float32 sums of a squared distance can be off
+SLACK = 1e-5  # of |a|² + |b|²: more than float32 sums of a squared distance can be off
 
 
 def nearest_rows(
@@ -72,9 +74,9 @@ def with_new_rows(
     for start in range(0, before, _BLOCK):
         own = slice(start, min(before, start + _BLOCK))
         last = bank[table[own, -1]] - bank[own]  # to the K-th neighbour
-        reach = np.einsum("md,md->m", last, last)
+        reach = squared_lengths(last)
         to_new = norms[own, None] + norms[None, before:] - 2 * (bank[own] @ bank[before:].T)
-        slack = _SLACK * (norms[own] + norms.max())
+        slack = SLACK * (norms[own] + norms.max())
         stale.append(start + np.flatnonzero((to_new <= (reach + slack)[:, None]).any(axis=1)))
     sought = np.concatenate(stale)
     mended = np.empty((len(bank), count), np.int32)

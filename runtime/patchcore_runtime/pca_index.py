@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from patchcore_runtime.index import NearestIndex
 from patchcore_runtime.manifest import Features
 from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.principal_axes import axes_of, taken
+from patchcore_runtime.neighbours import SLACK
+from patchcore_runtime.principal_axes import axes_of
 from patchcore_runtime.session import open_own_graph
 from patchcore_runtime.shortlist import Shortlist
 from patchcore_runtime.shortlist_graph import GROUP, bounds_graph, patches_graph
@@ -22,7 +23,6 @@ from patchcore_runtime.shortlist_graph import GROUP, bounds_graph, patches_graph
 _BLOCK_ROWS = 512  # whose products with a picture's patches stay in cache
 _FIRST = (2 * GROUP, 512, 2048)  # ends of the first graphs: a near row is to be known soon,
 _ROWS = 2**14  # of the others: few graphs, since the threads of each have to be woken
-_SLACK = 1e-5  # of |q|² + |m|²: more than float32 sums can be off
 _MOST_PAIRS = 64  # per patch; beyond, this does not pay and float32 takes over
 
 Vectors = NDArray[np.float32]
@@ -50,13 +50,13 @@ class PcaIndex:
         self._bank = np.asarray(bank.layer2), np.asarray(bank.layer3)
         self._exact = exact
         self._grid = features.layer2.height, features.layer2.width
-        axes = axes_of(self._bank)
+        axes = axes_of(bank)
         self._patches = open_own_graph(patches_graph(features, axes), threads=threads)
         self._graphs, self._largest = [], np.float32(0)
         for start, end in _ends(bank.rows):
             blocks = []
             for first in range(start, end, _BLOCK_ROWS):
-                rows = taken(self._bank, slice(first, min(first + _BLOCK_ROWS, end)))
+                rows = bank.whole_rows(slice(first, min(first + _BLOCK_ROWS, end)))
                 main, rest, squared = axes.split(rows)
                 blocks.append(np.vstack([main.T, rest, -squared / 2]))
                 self._largest = max(self._largest, squared.max())
@@ -74,10 +74,10 @@ class PcaIndex:
     def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
         """One picture, (1, C, h, w)."""
         fine, coarse, columns, squared = self._patches.run(
-            ["patches2", "patches3", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
+            ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
         )
         squared = squared[:, 0]
-        slack = (squared + self._largest) * np.float32(_SLACK)
+        slack = (squared + self._largest) * np.float32(SLACK)
         shortlist = Shortlist(self._bank, (fine, coarse), squared, slack)
         for start, graph in self._graphs:
             least = shortlist.least[:, None]

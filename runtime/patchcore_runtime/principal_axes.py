@@ -6,11 +6,13 @@ r_q·r_m, and |r_q·r_m| <= |r_q||r_m| is little. More axes make products longer
 to measure. How many are left is tried on rows of the bank itself.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from patchcore_runtime.memory_bank import MemoryBank, squared_lengths
+from patchcore_runtime.neighbours import nearest_rows
 
 _MOST_AXES = 256
 _ROUNDS = 3  # of subspace iteration; axes need not be the best ones: what they miss is in the rest
@@ -19,11 +21,9 @@ _TRIED_ROWS = 64
 _LADDER = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, _MOST_AXES)
 _FARTHER = 1.25  # squared: a picture's patches are farther from the bank than its rows are
 _MEASURING = 128  # a channel of a row that is left takes the time of so many multiplications
-_ROWS_AT_ONCE = 2048
 ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
 
 Vectors = NDArray[np.float32]
-Layers = Sequence[NDArray[np.floating]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,27 +46,16 @@ class Axes:
         """Coordinates (N, k) of rows (N, C), lengths (N,) of their rests, squares of the whole."""
         centred: Vectors = rows - self.centre
         main = centred @ self.axes
-        rest = squares(centred - main @ self.axes.T)
-        return main, np.sqrt(rest) * ROUNDED_UP, squares(centred)
+        rest = squared_lengths(centred - main @ self.axes.T)
+        return main, np.sqrt(rest) * ROUNDED_UP, squared_lengths(centred)
 
 
-def axes_of(layers: Layers) -> Axes:
-    """The axes of a bank, (M, C2) and (M, C3), with which a search costs least."""
-    rows = len(layers[0])
-    sample = taken(layers, _spread(rows, _SAMPLE_ROWS))
+def axes_of(bank: MemoryBank) -> Axes:
+    """The axes of a bank with which a search costs least."""
+    some = _spread(bank.rows, _SAMPLE_ROWS)
+    sample = bank.whole_rows(some)
     axes = _principal(sample)
-    return axes if rows == 1 else axes.first(_cheapest(layers, axes))
-
-
-def taken(layers: Layers, rows: NDArray[np.int64] | slice) -> Vectors:
-    """Some rows as whole vectors, (N, C)."""
-    return np.concatenate([layer[rows] for layer in layers], axis=1, dtype=np.float32)
-
-
-def squares(rows: Vectors) -> Vectors:
-    """Squared length of each row."""
-    result: Vectors = np.einsum("ij,ij->i", rows, rows)
-    return result
+    return axes if bank.rows == 1 else axes.first(_cheapest(bank, axes, some, sample))
 
 
 def _spread(rows: int, count: int) -> NDArray[np.int64]:
@@ -87,34 +76,33 @@ def _principal(sample: Vectors) -> Axes:
     return Axes(centre=centre, axes=axes)
 
 
-def _cheapest(layers: Layers, axes: Axes) -> int:
+def _cheapest(bank: MemoryBank, axes: Axes, some: NDArray[np.int64], sample: Vectors) -> int:
     """How many axes: a row costs k multiplications, and more where it is left to measure."""
-    tried, others = (_spread(len(layers[0]), count) for count in (_TRIED_ROWS, _SAMPLE_ROWS))
-    nearest = _nearest_others(layers, tried) * np.float32(_FARTHER)
-    own, rows = taken(layers, tried), taken(layers, others)
+    tried = _spread(bank.rows, _TRIED_ROWS)
+    nearest = _nearest_others(bank, tried) * np.float32(_FARTHER)
+    own, _, own_squares = axes.split(bank.whole_rows(tried))
+    others, _, squares = axes.split(sample)
+    others_of_tried = tried[:, None] != some
 
     def cost(count: int) -> float:
-        first = axes.first(count)
-        (main, rest, _), (mains, rests, _) = first.split(own), first.split(rows)
-        least = _squared_distances(main, mains) + (rest[:, None] - rests) ** 2
-        left = (least <= nearest[:, None]) & (tried[:, None] != others)
+        main, mains = own[:, :count], others[:, :count]
+        rest, rests = (
+            np.sqrt(np.maximum(whole - squared_lengths(part), 0))
+            for whole, part in ((own_squares, main), (squares, mains))
+        )
+        bounds = main @ mains.T + np.outer(rest, rests)
+        least = own_squares[:, None] + squares - 2 * bounds
+        left = (least <= nearest[:, None]) & others_of_tried
         return count + float(left.mean()) * _MEASURING * len(axes.centre)
 
     return min((count for count in (*_LADDER, axes.count) if count <= axes.count), key=cost)
 
 
-def _nearest_others(layers: Layers, tried: NDArray[np.int64]) -> Vectors:
+def _nearest_others(bank: MemoryBank, tried: NDArray[np.int64]) -> Vectors:
     """Squared distance of some rows to the nearest other row, (N,)."""
-    own, count = taken(layers, tried), len(layers[0])
-    nearest = np.full(len(tried), np.inf, np.float32)
-    for start in range(0, count, _ROWS_AT_ONCE):
-        block = slice(start, start + _ROWS_AT_ONCE)
-        found = _squared_distances(own, taken(layers, block))
-        found[tried[:, None] == np.arange(count)[block]] = np.inf
-        nearest = np.minimum(nearest, found.min(axis=1))
-    return nearest
-
-
-def _squared_distances(left: Vectors, right: Vectors) -> Vectors:
-    table: Vectors = squares(left)[:, None] + squares(right) - 2 * (left @ right.T)
-    return table
+    if bank.neighbours.shape[1] > 1:
+        nearest = bank.neighbours[tried, 1]
+    else:
+        whole = bank.whole_rows(slice(None))
+        nearest = nearest_rows(whole, bank.norms, 2, wanted=tried)[:, 1]
+    return squared_lengths(bank.whole_rows(tried) - bank.whole_rows(nearest))

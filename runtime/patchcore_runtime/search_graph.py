@@ -16,8 +16,6 @@ from patchcore_runtime.onnx_file import model as model_of
 from patchcore_runtime.onnx_file import node as node_of
 from patchcore_runtime.scoring import layer3_upsampling
 
-BLOCK_ROWS = 2048  # rows of a bank whose products are in memory at a time
-GROUP = 64  # scores whose maximum is taken first
 _OPSET = 17
 _IR_VERSION = 8
 
@@ -62,9 +60,9 @@ class SearchGraph:
             self._constants[name] = tensor(name, value)
         return name
 
-    def external(self, name: str, tensor: bytes) -> str:
+    def external(self, name: str, place: bytes) -> str:
         """Add numbers that lie in another file."""
-        self._constants[name] = tensor
+        self._constants[name] = place
         return name
 
 

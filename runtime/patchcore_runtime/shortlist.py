@@ -63,7 +63,6 @@ class Shortlist:
 
     def _measure_highest(self, patches: Indices, rows: Indices, bounds: Vectors) -> Pairs:
         """Measure each patch's pairs of highest bound; returns the others that still matter."""
-        patches, rows, bounds = self._mattering(patches, rows, bounds)
         if not len(patches):
             return patches, rows, bounds
         starts = np.flatnonzero(np.diff(patches, prepend=-1))

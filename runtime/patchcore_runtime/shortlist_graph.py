@@ -21,25 +21,25 @@ _NOWHERE = np.float32(-1e30)  # the bound of a row that fills up a group
 def patches_graph(features: Features, axes: Axes) -> bytes:
     """layer2 (1, C2, h, w), layer3 (1, C3, h/2, w/2) -> all a search needs of their P patches.
 
-    Outputs: patches2 (P, C2) and patches3 (P, C3), the vectors themselves; columns (P, k + 2);
-    squared (P, 1), |q|² about the axes' centre.
+    Outputs: q2 (P, C2) and q3_fine (P, C3), the vectors themselves; columns (P, k + 2); squared
+    (P, 1), |q|² about the axes' centre.
     """
     graph = GridGraph(features)
     layer2, layer3 = features.layer2, features.layer3
     graph.upsampling()
-    graph.node("Identity", [graph.patches("layer2", layer2)], "patches2")
-    coarse = graph.patches("layer3", layer3)
-    graph.node("Identity", [graph.upsample(coarse, layer3.channels, "fine3")], "patches3")
+    fine = graph.patches("layer2", layer2)
+    coarse = graph.upsample(graph.patches("layer3", layer3), layer3.channels, "q3_fine")
     constants = {
         "centre": axes.centre,
         "axes": axes.axes,
         "up": ROUNDED_UP,
         "zero": np.float32(0),
         "one": np.float32(1),
+        "one_more_column": np.array([0, 0, 0, 1]),
     }
     for name, values in constants.items():
         graph.constant(name, np.asarray(values))
-    graph.node("Concat", ["patches2", "patches3"], "whole", axis=1)
+    graph.node("Concat", [fine, coarse], "whole", axis=1)
     graph.node("Sub", ["whole", "centre"], "centred")
     graph.node("MatMul", ["centred", "axes"], "main")
     graph.node("ReduceSumSquare", ["centred"], "squared", axes=[1])
@@ -48,9 +48,8 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
     graph.node("Sub", ["squared_up", "squared_main"], "squared_rest")
     graph.node("Max", ["squared_rest", "zero"], "squared_rest_up")
     graph.node("Sqrt", ["squared_rest_up"], "length")
-    graph.node("Mul", ["squared", "zero"], "zeros")
-    graph.node("Add", ["zeros", "one"], "ones")
-    graph.node("Concat", ["main", "length", "ones"], "columns", axis=1)
+    graph.node("Concat", ["main", "length"], "bounding", axis=1)
+    graph.node("Pad", ["bounding", "one_more_column", "one"], "columns")
     return graph.model(
         "patchcore_principal_patches",
         inputs=[
@@ -58,8 +57,8 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
             value("layer3", FLOAT, [1, layer3.channels, layer3.height, layer3.width]),
         ],
         outputs=[
-            value("patches2", FLOAT, ["P", layer2.channels]),
-            value("patches3", FLOAT, ["P", layer3.channels]),
+            value(fine, FLOAT, ["P", layer2.channels]),
+            value(coarse, FLOAT, ["P", layer3.channels]),
             value("columns", FLOAT, ["P", axes.count + 2]),
             value("squared", FLOAT, ["P", 1]),
         ],
