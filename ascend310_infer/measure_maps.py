@@ -18,7 +18,7 @@ from patchcore_build.dataset import TestImage, list_test_images, read_mask
 from patchcore_build.errors import DatasetError
 from patchcore_build.metrics import auroc
 from patchcore_runtime import Artifact, PatchCoreError
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.image.preprocess import preprocess
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ where STARTED is time.monotonic() of whoever started it; -> JSON of seconds for 
 import sys
 import time
 
-_COMMAND = "import sys; from patchcore_runtime.cli import main; sys.exit(main())"
+_COMMAND = "import sys; from patchcore_runtime.cli.main import main; sys.exit(main())"
 
 
 def start_once(artifact: str, picture: str) -> float:
@@ -44,7 +44,7 @@ def main(artifact: str, picture: str, started: float) -> None:
     import onnxruntime  # noqa: F401 - the command imports it with the first session
 
     from patchcore_runtime import Detector
-    from patchcore_runtime.artifact import Artifact
+    from patchcore_runtime.artifact.folder import Artifact
 
     imported = time.monotonic()
     opened = Artifact.open(artifact, verify=True)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from patchcore_build.machine import describe_machine
-from patchcore_runtime.artifact import Artifact
+from patchcore_runtime.artifact.folder import Artifact
 from tables import table
 
 RESULTS = Path(__file__).parent / "cpp_runner"
 REPOSITORY = Path(__file__).resolve().parents[1]
-PYTHON = "import sys; from patchcore_runtime.cli import main; sys.exit(main())"
+PYTHON = "import sys; from patchcore_runtime.cli.main import main; sys.exit(main())"
 MEASURES = ("seconds", "cpu_seconds", "peak_memory_mib")
 
 

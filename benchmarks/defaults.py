@@ -42,11 +42,11 @@ from patchcore_build.features import (
 from patchcore_build.metrics import auroc
 from patchcore_build.parameters import make_network
 from patchcore_build.training_inputs import Inputs, load_inputs
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.patch_scorer import PatchScorer
-from patchcore_runtime.preprocess import Placement, preprocess
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.image.preprocess import Placement, preprocess
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact_graph import write_bank
 
 SCORES = ("max", "paper")
 

@@ -36,12 +36,12 @@ from patchcore_build.machine import describe_machine
 from patchcore_build.metrics import auroc
 from patchcore_build.serving_entries import first_rows
 from patchcore_runtime import Artifact
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.index_file import open_index_file
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.manifest import IndexKind
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.manifest.manifest import IndexKind
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact_graph import write_bank
+from patchcore_runtime.search.open import open_index_file
 from tables import table
 
 KINDS: tuple[IndexKind, ...] = ("faiss-flat", "hnsw", "faiss-hnsw", "faiss-ivfpq")

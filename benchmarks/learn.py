@@ -30,8 +30,8 @@ from patchcore_build.fit import FitJob, fit
 from patchcore_build.machine import describe_machine
 from patchcore_build.metrics import auroc
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.learn import learning_radius
-from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.edit.learn import learning_radius
+from patchcore_runtime.image.preprocess import read_image
 
 LEARNED = 10
 LAMP = 0.15  # of the brightness; at 0.2 three of twenty bottles are refused
@@ -41,7 +41,7 @@ _COLUMNS = (
     "case", "refused before", "largest score of the learned", "threshold", "radius", "rows",
     "seconds", "AUROC of the rest", "false alarms", "defects found",
 )  # fmt: skip
-_PROGRAM = "import sys; from patchcore_runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+_PROGRAM = "import sys; from patchcore_runtime.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from patchcore_build.config import make_config
 from patchcore_build.fit import FitJob, fit
 from patchcore_build.machine import describe_machine
 from patchcore_runtime import Detector, Monitor, Result
-from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.image.preprocess import read_image
 
 SPLITS = (0,)
 ORDERS = 10

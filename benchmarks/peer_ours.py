@@ -42,7 +42,7 @@ def fit(job: Job) -> Step:
 def inference(job: Job) -> Step:
     """Score one preprocessed picture: network, search, score and map."""
     from patchcore_runtime import Detector
-    from patchcore_runtime.preprocess import Placement
+    from patchcore_runtime.image.preprocess import Placement
 
     detector = Detector.load(job["artifact"], threads=job["threads"], verify=False)
     pixels = np.load(job["picture"])[0]
@@ -60,7 +60,7 @@ def inference(job: Job) -> Step:
 
 def search(job: Job) -> Step:
     """Nearest bank row of each patch of one picture, its features already there."""
-    from patchcore_runtime.artifact import Artifact
+    from patchcore_runtime.artifact.folder import Artifact
     from patchcore_runtime.detector import open_index
 
     artifact = Artifact.open(Path(job["artifact"]))
@@ -88,7 +88,7 @@ def numpy_loop(job: Job) -> Step:
 def share_pictures(job: Job) -> Step:
     """Write all training pictures and one test picture as the network's inputs, uint8."""
     from patchcore_build.config import make_config, plan_preprocessing
-    from patchcore_runtime.preprocess import preprocess
+    from patchcore_runtime.image.preprocess import preprocess
 
     settings = plan_preprocessing(make_config("paper"), [])
     for source, target in ((job["train"], "train.npy"), (job["test"], "test.npy")):
@@ -99,7 +99,7 @@ def share_pictures(job: Job) -> Step:
 
 def share_bank(job: Job) -> Step:
     """Write an artifact's bank (M, D) and one picture's patches (P, D), for whoever searches."""
-    from patchcore_runtime.artifact import Artifact
+    from patchcore_runtime.artifact.folder import Artifact
 
     bank = Artifact.open(job["artifact"], verify=False).memory_bank
     np.save(job["bank"], np.concatenate([bank.layer2, bank.layer3], axis=1))
@@ -120,8 +120,8 @@ def share_features(job: Job) -> Step:
 
 def _network(artifact: str) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
     """An artifact's features.onnx as a function of pictures (B, H, W, 3)."""
-    from patchcore_runtime.artifact import FEATURES_ONNX
-    from patchcore_runtime.session import open_session
+    from patchcore_runtime.artifact.folder import FEATURES_ONNX
+    from patchcore_runtime.engine.session import open_session
 
     session = open_session(Path(artifact) / FEATURES_ONNX)
     return lambda pictures: session.run(["layer2", "layer3"], {"images": pictures})
@@ -129,7 +129,7 @@ def _network(artifact: str) -> Callable[[NDArray[np.uint8]], list[NDArray[np.flo
 
 def _patches(layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> NDArray[np.float32]:
     """Patch vectors (P, D) of one picture, layer3 brought to layer2's grid."""
-    from patchcore_runtime.scoring import upsampling_matrix
+    from patchcore_runtime.scoring.rules import upsampling_matrix
 
     fine, coarse = layer2[0], layer3[0]
     rows = upsampling_matrix(fine.shape[1], coarse.shape[1], "bilinear")

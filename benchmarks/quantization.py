@@ -18,9 +18,9 @@ import numpy as np
 
 from patchcore_build.machine import describe_machine
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.artifact import FEATURES_ONNX
-from patchcore_runtime.preprocess import fit_to_input, read_image
-from patchcore_runtime.session import open_session
+from patchcore_runtime.artifact.folder import FEATURES_ONNX
+from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.image.preprocess import fit_to_input, read_image
 
 TARGET = Path(__file__).with_suffix(".md")
 WARM_UP = 3

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime import Detector
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK, Artifact
+from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK, Artifact
 from patchcore_runtime.detector import open_index
-from patchcore_runtime.index import ExactIndex, NearestIndex
+from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.image.preprocess import fit_to_input, read_image
 from patchcore_runtime.ordered_work import work_in_order, workers_for
-from patchcore_runtime.patch_scorer import PatchScorer
-from patchcore_runtime.preprocess import fit_to_input, read_image
-from patchcore_runtime.session import open_session
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
+from patchcore_runtime.search.exact import ExactIndex, NearestIndex
 from peer_worker import Job, Step, nothing, serve
 from resident import AnonymousPeak
 

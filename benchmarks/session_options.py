@@ -2,8 +2,8 @@
 
     python benchmarks/session_options.py ARTIFACT [ARTIFACT ...] [--rounds N]
 
-Each variant changes one thing of `patchcore_runtime.session.open_session`. Times: both graphs of
-the artifact, one after the other as in `Detector.predict`, all variants taking turns in one run,
+Each variant changes one thing of `patchcore_runtime.engine.session.open_session`. Times: both
+graphs of the artifact, one after the other as in `Detector.predict`, all variants taking turns in one run,
 some pictures at a time.
 Load time and memory: a fresh process for each variant, median of three.
 """
@@ -23,10 +23,10 @@ import onnxruntime
 
 from patchcore_build.machine import describe_machine
 from patchcore_runtime import Artifact
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX
-from patchcore_runtime.freed_memory import handed_back
-from patchcore_runtime.mapped_weights import graph_in_place
-from patchcore_runtime.session import session_options
+from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX
+from patchcore_runtime.engine.freed_memory import handed_back
+from patchcore_runtime.engine.mapped_weights import graph_in_place
+from patchcore_runtime.engine.session import session_options
 
 TARGET = Path(__file__).with_suffix(".md")
 Level = onnxruntime.GraphOptimizationLevel

@@ -31,7 +31,7 @@ from patchcore_build.parameters import make_network
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.suspects import choose_suspects, leave_one_out
 from patchcore_build.training_inputs import load_inputs
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.image.preprocess import preprocess
 from thresholds_tables import DRAWS, SEEDS, SPOILT, SPOILT_SHARE, Scores, report
 
 CONFIG = make_config("paper", backbone="resnet18", resize_px=182, crop_px=160)

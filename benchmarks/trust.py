@@ -31,7 +31,7 @@ from hostile import pictures  # noqa: E402
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, run_again_if_slow, wrong  # noqa: E402
 from hostile.odd_pictures import bombs, odd_pictures  # noqa: E402
 from hostile.trial import SLACK_MIB, SLOWEST_S, CppTrial, Outcome, PythonTrial  # noqa: E402
-from patchcore_runtime.preprocess import read_image  # noqa: E402
+from patchcore_runtime.image.preprocess import read_image  # noqa: E402
 from stored_sections import machine_line, names_among, store  # noqa: E402
 from trust_page import ABOUT, page  # noqa: E402
 

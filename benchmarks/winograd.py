@@ -24,7 +24,7 @@ import numpy as np
 from figures import graph_gflop
 from patchcore_build.device import open_device
 from patchcore_build.machine import describe_machine
-from patchcore_runtime.session import open_session
+from patchcore_runtime.engine.session import open_session
 from peer_worker import peak_mb
 from tables import table
 

@@ -24,16 +24,16 @@ from patchcore_build.folds import every_picture_alone
 from patchcore_build.normal_pictures import describe_normal
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.training_inputs import load_inputs
-from patchcore_runtime.artifact import (
+from patchcore_runtime.artifact.folder import (
     ALL_FILES,
     FEATURES_MINDIR,
     FEATURES_ONNX,
     SHA256SUMS,
     file_digest,
 )
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.new_artifact import new_folder
-from patchcore_runtime.session import open_session
+from patchcore_runtime.artifact.writing import new_folder
+from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.search.exact_graph import write_bank
 
 CHANNELS = (6, 10)  # C2, C3
 PHOTO_SIZE = (80, 120)  # height, width

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from patchcore_build.index_settings import IndexSettings, effort_of, resolve, write_index_file
-from patchcore_runtime.faiss_file import FOURCC
+from patchcore_runtime.search.faiss_file import FOURCC
 
 FAISS_KINDS = tuple(FOURCC)
 EVIL = (0, -1, 1, 2, 7, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)

@@ -25,13 +25,13 @@ except ImportError:
 
 # What is imported here is what is guided by.
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
+    from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
+    from patchcore_runtime.engine.mapped_weights import graph_in_place
+    from patchcore_runtime.engine.references import external_data
     from patchcore_runtime.errors import PatchCoreError
-    from patchcore_runtime.hnsw_file import check_hnsw_file
-    from patchcore_runtime.manifest import parse_manifest
-    from patchcore_runtime.mapped_weights import graph_in_place
-    from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
-    from patchcore_runtime.onnx_references import external_data
-    from patchcore_runtime.preprocess import read_image
+    from patchcore_runtime.image.preprocess import read_image
+    from patchcore_runtime.manifest.manifest import parse_manifest
+    from patchcore_runtime.search.hnsw_file import check_hnsw_file
 
 MOST_BYTES = 20_000
 KINDS = ("manifest", "memory_bank", "hnsw", "onnx", "picture")

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from patchcore_runtime.hnsw_file import FIELDS, HEADER
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.search.hnsw_file import FIELDS, HEADER
 
 needs_hnswlib = pytest.mark.skipif(
     importlib.util.find_spec("hnswlib") is None,

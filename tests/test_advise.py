@@ -14,7 +14,7 @@ from patchcore_build.cli import main
 from patchcore_build.reindex import MAX_SCORE_CHANGE
 from patchcore_build.serving_entries import first_rows, list_entries
 from patchcore_runtime import Artifact
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.bank.memory_bank import MemoryBank
 
 FIELDS = [field.name for field in dataclasses.fields(MemoryBank)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from patchcore_runtime import Detector
-from patchcore_runtime.anomaly_regions import TOLERANCE_PX, find_regions
+from patchcore_runtime.explain.regions import TOLERANCE_PX, find_regions
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (7, 12), (40, 31)]
 

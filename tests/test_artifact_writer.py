@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from patchcore_build.errors import DatasetError, OutputError
-from patchcore_runtime.artifact import SHA256SUMS, Artifact
-from patchcore_runtime.new_artifact import new_folder
+from patchcore_runtime.artifact.folder import SHA256SUMS, Artifact
+from patchcore_runtime.artifact.writing import new_folder
 
 FULL = Path("/dev/full")
 
@@ -135,7 +135,7 @@ def test_a_parent_without_permission_is_refused_in_one_line(tmp_path, mode):
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from patchcore_runtime.new_artifact import new_folder\n"
+        "from patchcore_runtime.artifact.writing import new_folder\n"
         "from patchcore_build.errors import OutputError\n"
         "if os.geteuid() == 0:\n"
         "    os.setresuid(65534, 65534, 65534)\n"

@@ -17,12 +17,12 @@ from artifact_factory import make_artifact, striped_photo, tiny_config
 from hnsw_cases import needs_hnswlib
 from patchcore_build.cli import main as build_main
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.artifact import INDEX_ONNX, SHA256SUMS
-from patchcore_runtime.cli import main
-from patchcore_runtime.learn import learning_radius
-from patchcore_runtime.neighbours import nearest_rows
-from patchcore_runtime.preprocess import preprocess
-from patchcore_runtime.thresholds import threshold_at
+from patchcore_runtime.artifact.folder import INDEX_ONNX, SHA256SUMS
+from patchcore_runtime.bank.neighbours import nearest_rows
+from patchcore_runtime.cli.main import main
+from patchcore_runtime.edit.learn import learning_radius
+from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.scoring.thresholds import threshold_at
 from test_region import write_mask
 from test_tiling import tiled_config
 
@@ -277,7 +277,7 @@ def test_both_commands_need_the_runtime_alone(tiny_artifact, drifted, tmp_path):
     program = "import sys; sys.path.insert(0, sys.argv[1])\n"
     program += "for name in ('patchcore_build', 'onnx', 'mindspore', 'scipy', 'hnswlib'):\n"
     program += "    sys.modules[name] = None  # importing it is an error now\n"
-    program += "from patchcore_runtime.cli import main\n"
+    program += "from patchcore_runtime.cli.main import main\n"
     program += "old, pictures, new, newer = sys.argv[2:]\n"
     program += "learn = main(['learn', old, pictures, '--output', new])\n"
     program += "image = ['--image', 'learned/lamp1.png', '--output', newer]\n"

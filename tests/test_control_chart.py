@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from patchcore_runtime.control_chart import STEP, WEIGHT, WINDOW, Chart, Normal, limits_for
+from patchcore_runtime.monitor.control_chart import STEP, WEIGHT, WINDOW, Chart, Normal, limits_for
 
 STATISTICS = 10  # as a monitor has
 

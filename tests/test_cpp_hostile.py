@@ -11,7 +11,7 @@ import hostile
 from artifact_factory import striped_photo
 from cpp_binary import BINARY, needs_binary
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
-from patchcore_runtime.artifact import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
+from patchcore_runtime.artifact.folder import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
 
 pytestmark = needs_binary
 

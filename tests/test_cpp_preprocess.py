@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cpp_dump import attempt, dump, needs_dump, random_pixels
-from patchcore_runtime.manifest import Preprocessing
-from patchcore_runtime.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.manifest.manifest import Preprocessing
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 FILTERS = ("bilinear", "bicubic", "lanczos")

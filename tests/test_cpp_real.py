@@ -12,7 +12,7 @@ from cpp_dump import dump, needs_dump
 from patchcore_build.config import make_config
 from patchcore_build.fit import FitJob, fit
 from patchcore_runtime import Detector
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.image.preprocess import preprocess
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

@@ -10,7 +10,7 @@ from PIL import Image
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
 from cpp_binary import needs_binary
 from patchcore_runtime import Artifact, Detector, PatchCoreError
-from patchcore_runtime.cli import main
+from patchcore_runtime.cli.main import main
 from test_cpp_runner import assert_same, rows_of, run
 from test_region import write_mask
 

@@ -19,10 +19,10 @@ from artifact_factory import (
 )
 from cpp_binary import BINARY, needs_binary
 from patchcore_runtime import Detector
-from patchcore_runtime.artifact import Artifact
-from patchcore_runtime.cli import main
-from patchcore_runtime.heatmap import overlay
-from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.artifact.folder import Artifact
+from patchcore_runtime.cli.main import main
+from patchcore_runtime.explain.heatmap import overlay
+from patchcore_runtime.image.preprocess import read_image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = REPOSITORY / "artifacts" / "tiny"

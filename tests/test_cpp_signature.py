@@ -7,7 +7,7 @@ import pytest
 from artifact_factory import write_sums
 from cpp_binary import BINARY, needs_binary
 from patchcore_runtime import Detector
-from patchcore_runtime.cli import main
+from patchcore_runtime.cli.main import main
 from patchcore_runtime.errors import SignatureError
 
 pytestmark = needs_binary

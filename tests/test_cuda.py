@@ -7,9 +7,9 @@ import onnxruntime
 import pytest
 
 from patchcore_runtime import Artifact, Detector
+from patchcore_runtime.engine.session import CPU, CUDA, open_session
 from patchcore_runtime.errors import ProviderError
 from patchcore_runtime.selftest import run_selftest
-from patchcore_runtime.session import CPU, CUDA, open_session
 
 BOTH = (CUDA, CPU)
 needs_cuda = pytest.mark.skipif(

@@ -18,8 +18,8 @@ from patchcore_build.errors import DatasetError
 from patchcore_build.features import Storage
 from patchcore_build.training_inputs import digest_images, load_inputs
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.manifest import Preprocessing
-from patchcore_runtime.preprocess import fit_to_input
+from patchcore_runtime.image.preprocess import fit_to_input
+from patchcore_runtime.manifest.manifest import Preprocessing
 
 SPOILED = ("truncated", "truncated behind its header", "text", "empty", "one pixel")
 SEVEN = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")

@@ -21,9 +21,9 @@ from patchcore_runtime import (
     ProviderError,
     ThresholdError,
 )
-from patchcore_runtime.artifact import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
-from patchcore_runtime.memory_bank import read_memory_bank, write_memory_bank
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.artifact.folder import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
+from patchcore_runtime.bank.memory_bank import read_memory_bank, write_memory_bank
+from patchcore_runtime.image.preprocess import preprocess
 
 SCORES = ("max", "paper", "modelzoo")
 EVERY_FILE = (*RUNTIME_FILES, *SELFTEST_FILES, FEATURES_MINDIR)  # of an exact float32 artifact

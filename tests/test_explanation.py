@@ -8,12 +8,12 @@ from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
 from patchcore_runtime import ArtifactError, Detector
-from patchcore_runtime.artifact import MEMORY_BANK
-from patchcore_runtime.cli import main
-from patchcore_runtime.explain_sheet import explain_sheet
-from patchcore_runtime.explanation import choose_patches, on_photograph, patch_box
-from patchcore_runtime.memory_bank import bank_sections, read_memory_bank
-from patchcore_runtime.preprocess import Placement, read_image
+from patchcore_runtime.artifact.folder import MEMORY_BANK
+from patchcore_runtime.bank.memory_bank import bank_sections, read_memory_bank
+from patchcore_runtime.cli.main import main
+from patchcore_runtime.explain.evidence import choose_patches, on_photograph, patch_box
+from patchcore_runtime.explain.sheet import explain_sheet
+from patchcore_runtime.image.preprocess import Placement, read_image
 from test_region import write_mask
 
 

@@ -17,10 +17,10 @@ from faiss_cases import (
 from hnsw_cases import make_bank
 from patchcore_build.errors import SearchError
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.faiss_file import check_faiss_file
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.index_file import open_index_file
-from patchcore_runtime.index_graph import write_bank
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact_graph import write_bank
+from patchcore_runtime.search.faiss_file import check_faiss_file
+from patchcore_runtime.search.open import open_index_file
 from test_hnsw_index import describe, draw_layers
 
 pytestmark = needs_faiss

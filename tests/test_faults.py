@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import faults
-from patchcore_runtime.new_artifact import new_folder
+from patchcore_runtime.artifact.writing import new_folder
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="needs /proc, as Linux has it"

@@ -20,11 +20,11 @@ from patchcore_build.device import open_device
 from patchcore_build.errors import DatasetError, DeviceError, OutputError, WeightsError
 from patchcore_build.learning import Learner
 from patchcore_runtime import Artifact, Detector, ImageError
-from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
+from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.manifest.tiling import TileGrid
 from patchcore_runtime.selftest import run_selftest
-from patchcore_runtime.session import open_session
-from patchcore_runtime.tiling import TileGrid
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SETTINGS = {"backbone": "resnet18", "resize_px": 64, "coreset_ratio": 0.05, "folds": 2}

@@ -19,8 +19,8 @@ from patchcore_build.errors import AccuracyError
 from patchcore_build.float32_twin import NOT_MEASURED
 from patchcore_build.quantization import quantize_features
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
-from patchcore_runtime.cli import main as runtime_main
+from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
+from patchcore_runtime.cli.main import main as runtime_main
 from patchcore_runtime.selftest import run_selftest
 
 SETTINGS = {"backbone": "resnet18", "resize_px": 64, "coreset_ratio": 0.05, "folds": 2}

@@ -9,7 +9,7 @@ import pytest
 MEASURE = """
 import resource
 from pathlib import Path
-from patchcore_runtime.freed_memory import hand_back, handed_back
+from patchcore_runtime.engine.freed_memory import hand_back, handed_back
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchcore_runtime.heatmap import (
+from patchcore_runtime.explain.heatmap import (
     HeatmapScale,
     colorize,
     overlay,

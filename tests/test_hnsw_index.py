@@ -9,11 +9,11 @@ import pytest
 from hnsw_cases import hostile_files, make_bank, needs_hnswlib
 from patchcore_build.hnsw_graph import write_hnsw
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.hnsw_file import check_hnsw_file
-from patchcore_runtime.hnsw_index import HnswIndex
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.manifest import Features, LayerShape
+from patchcore_runtime.manifest.manifest import Features, LayerShape
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact_graph import write_bank
+from patchcore_runtime.search.hnsw_file import check_hnsw_file
+from patchcore_runtime.search.hnsw_index import HnswIndex
 
 pytestmark = needs_hnswlib
 

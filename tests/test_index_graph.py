@@ -13,11 +13,11 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from patchcore_build.features import FeatureStore, make_bank
-from patchcore_runtime.artifact import INDEX_ONNX, MEMORY_BANK
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.index_graph import BLOCK_ROWS, write_bank, write_index
-from patchcore_runtime.manifest import Features, LayerShape
-from patchcore_runtime.memory_bank import MemoryBank, sections
+from patchcore_runtime.artifact.folder import INDEX_ONNX, MEMORY_BANK
+from patchcore_runtime.bank.memory_bank import MemoryBank, sections
+from patchcore_runtime.manifest.manifest import Features, LayerShape
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact_graph import BLOCK_ROWS, write_bank, write_index
 
 H2, W2, C2, C3 = 6, 10, 6, 9
 BOTH = ("bilinear", "nearest")
@@ -238,8 +238,8 @@ def test_opening_and_searching_maps_the_bank_and_copies_none_of_it(tmp_path):
         from pathlib import Path
         import numpy as np
         import onnxruntime
-        from patchcore_runtime.index import ExactIndex
-        from patchcore_runtime.memory_bank import read_memory_bank
+        from patchcore_runtime.search.exact import ExactIndex
+        from patchcore_runtime.bank.memory_bank import read_memory_bank
 
         def megabytes(kind):
             status = Path("/proc/self/status").read_text()

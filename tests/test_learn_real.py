@@ -10,8 +10,8 @@ from patchcore_build.config import make_config
 from patchcore_build.fit import FitJob, fit
 from patchcore_build.metrics import auroc
 from patchcore_runtime import Detector
-from patchcore_runtime.cli import main
-from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.cli.main import main
+from patchcore_runtime.image.preprocess import read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"

@@ -8,7 +8,7 @@ import pytest
 
 from hostile import ALSO_NAMED, FREE, OUT_OF_RANGE, fields, get, may_stand
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.manifest import Manifest, Preprocessing, parse_manifest
+from patchcore_runtime.manifest.manifest import Manifest, Preprocessing, parse_manifest
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from patchcore_runtime.engine.mapped_weights import graph_in_place
+from patchcore_runtime.engine.session import CPU, open_session
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.mapped_weights import graph_in_place
-from patchcore_runtime.session import CPU, open_session
 
 LARGE = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
 SMALL = np.random.default_rng(1).standard_normal(256).astype(np.float32)

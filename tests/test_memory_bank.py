@@ -6,14 +6,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.memory_bank import (
+from patchcore_runtime.bank.memory_bank import (
     MemoryBank,
     bank_sections,
     read_memory_bank,
     sections,
     write_memory_bank,
 )
+from patchcore_runtime.errors import ArtifactError
 
 HEADER = struct.Struct("<8sIIQIIII")
 NAMES = ("layer2", "layer3", "norms", "origins", "neighbours")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_photos
 from patchcore_runtime import Detector, Monitor, MonitorError
-from patchcore_runtime.causes import Evidence, find_causes
-from patchcore_runtime.cli import main
+from patchcore_runtime.cli.main import main
+from patchcore_runtime.monitor.causes import Evidence, find_causes
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_a_state_of_another_artifact_or_version_is_refused(detector, good, tmp_p
     other = dataclasses.replace(detector.manifest, training=training)
     with pytest.raises(MonitorError, match="belongs to another artifact"):
         Monitor(other, state=path)
-    monkeypatch.setattr("patchcore_runtime.monitor_state.VERSION", 2)
+    monkeypatch.setattr("patchcore_runtime.monitor.state.VERSION", 2)
     with pytest.raises(MonitorError, match=r"version: expected 2, got 1; remove it"):
         Monitor(detector.manifest, state=path)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from patchcore_build.config import make_config
 from patchcore_build.fit import FitJob, fit
 from patchcore_runtime import Detector, Monitor
-from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.image.preprocess import read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 BOTTLE = SHARED / "data" / "mvtec" / "bottle"

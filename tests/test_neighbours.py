@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from patchcore_runtime.cover import extend_cover
-from patchcore_runtime.neighbours import nearest_rows, with_new_rows, without_rows
+from patchcore_runtime.bank.neighbours import nearest_rows, with_new_rows, without_rows
+from patchcore_runtime.edit.cover import extend_cover
 
 
 def draw(rows, *, dim=7, seed=0, spread=1.0):

@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from patchcore_runtime import onnx_file
-from patchcore_runtime.artifact import INDEX_ONNX, Artifact
-from patchcore_runtime.index_graph import write_index
-from patchcore_runtime.memory_bank import bank_sections
+from patchcore_runtime.artifact.folder import INDEX_ONNX, Artifact
+from patchcore_runtime.bank.memory_bank import bank_sections
+from patchcore_runtime.engine import onnx_file
+from patchcore_runtime.search.exact_graph import write_index
 
 TINY = Path(__file__).resolve().parents[1] / "artifacts" / "tiny"
 

@@ -14,7 +14,7 @@ from patchcore_build.errors import OutputError
 from patchcore_build.evaluate import evaluate
 from patchcore_build.original_files import original_files
 from patchcore_runtime import Detector
-from patchcore_runtime.heatmap import colorize
+from patchcore_runtime.explain.heatmap import colorize
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from scipy.spatial.distance import cdist
 from artifact_factory import striped_photo
 from patchcore_build.features import make_bank
 from patchcore_runtime import Detector, pca_index, principal_axes
-from patchcore_runtime.pca_index import PcaIndex
-from patchcore_runtime.principal_axes import axes_of
-from patchcore_runtime.session import open_own_graph
-from patchcore_runtime.shortlist_graph import GROUP, bounds_graph, patches_graph
+from patchcore_runtime.engine.session import open_own_graph
+from patchcore_runtime.search.pca_axes import axes_of
+from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
+from patchcore_runtime.search.pca_index import PcaIndex
 from test_index_graph import BOTH, C2, H2, W2, batch_of, build, describe, every_row, make_store
 from test_index_graph import whole as joined
 

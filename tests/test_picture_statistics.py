@@ -8,8 +8,8 @@ from PIL import Image, ImageFilter
 
 from patchcore_build.features import FeatureStore
 from patchcore_build.normal_pictures import describe_normal
-from patchcore_runtime.monitoring import GROUPS, LEVELS, Quantiles
-from patchcore_runtime.picture_statistics import Reference, compare, measure_picture
+from patchcore_runtime.image.statistics import Reference, compare, measure_picture
+from patchcore_runtime.manifest.monitoring import GROUPS, LEVELS, Quantiles
 
 SIZE = (96, 128)
 

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image, ImageSequence
 
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.manifest import Preprocessing
-from patchcore_runtime.preprocess import (
+from patchcore_runtime.image.preprocess import (
     MAX_PIXELS,
     fit_to_input,
     picture_size,
     preprocess,
     read_image,
 )
+from patchcore_runtime.manifest.manifest import Preprocessing
 
 SETTINGS = Preprocessing(
     resize="stretch", resize_height=48, resize_width=64, filter="bilinear", height=48, width=64

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from patchcore_runtime import principal_axes
-from patchcore_runtime.memory_bank import MemoryBank, squared_lengths
-from patchcore_runtime.neighbours import nearest_rows
-from patchcore_runtime.principal_axes import axes_of
+from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
+from patchcore_runtime.bank.neighbours import nearest_rows
+from patchcore_runtime.search import pca_axes as principal_axes
+from patchcore_runtime.search.pca_axes import axes_of
 
 SHAPES = [(1, 1), (3, 400), (50, 7), (300, 300), (9000, 20)]
 

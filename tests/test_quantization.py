@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from loaded_graph import loaded_graph
 from patchcore_build.errors import ExportError
 from patchcore_build.quantization import CALIBRATION_IMAGES, quantize_features, sample_images
-from patchcore_runtime.session import open_session
+from patchcore_runtime.engine.session import open_session
 
 LAYERS = ["layer2", "layer3"]
 

@@ -12,10 +12,10 @@ from patchcore_build.aupro import PixelScores
 from patchcore_build.evaluate import evaluate
 from patchcore_build.roi import fill_polygon, plan_region
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
-from patchcore_runtime.cli import main
-from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
-from patchcore_runtime.patch_scorer import PatchScorer
-from patchcore_runtime.region import Region, read_region
+from patchcore_runtime.cli.main import main
+from patchcore_runtime.image.region import Region, read_region
+from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.selftest import run_selftest
 
 INPUT = Preprocessing(

@@ -17,7 +17,7 @@ from hnsw_cases import needs_hnswlib
 from patchcore_build.cli import main
 from patchcore_build.index_pictures import made_pictures, with_drawn_defects
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.cli import main as runtime_main
+from patchcore_runtime.cli.main import main as runtime_main
 
 SITE = [str(Path(package.__file__).parents[1]) for package in (patchcore_build, patchcore_runtime)]
 
@@ -120,7 +120,7 @@ def test_without_hnswlib_one_line_names_the_extra(tiny_artifact, tmp_path):
     # A library that is broken is as good as none.
     (absent / "hnswlib.py").write_text("raise ImportError('not built for this Python')\n")
     program = "import sys; sys.path[:0] = sys.argv[1:4]\n"
-    program += "from patchcore_runtime.cli import main; sys.exit(main(sys.argv[4:]))"
+    program += "from patchcore_runtime.cli.main import main; sys.exit(main(sys.argv[4:]))"
     command = [sys.executable, "-c", program, str(absent), *SITE]
     done = subprocess.run([*command, "check", fast], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -187,7 +187,7 @@ def test_without_faiss_one_line_names_the_extra(tiny_artifact, tmp_path):
     absent.mkdir()
     (absent / "faiss.py").write_text("raise ImportError('not built for this Python')\n")
     program = "import sys; sys.path[:0] = sys.argv[1:4]\n"
-    program += "from patchcore_runtime.cli import main; sys.exit(main(sys.argv[4:]))"
+    program += "from patchcore_runtime.cli.main import main; sys.exit(main(sys.argv[4:]))"
     command = [sys.executable, "-c", program, str(absent), *SITE]
     done = subprocess.run([*command, "check", made], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -24,8 +24,8 @@ from patchcore_build.report import write_report
 from patchcore_build.report_pictures import MAX_SHOTS
 from patchcore_build.score_histogram import bin_scores
 from patchcore_runtime.detector import Result
-from patchcore_runtime.heatmap import HeatmapScale, colorize
-from patchcore_runtime.preprocess import Placement
+from patchcore_runtime.explain.heatmap import HeatmapScale, colorize
+from patchcore_runtime.image.preprocess import Placement
 
 THRESHOLD = 2.0
 SCALE = HeatmapScale(low=1.0, threshold=2.0, high=4.0)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from patchcore_build import cli as build_cli
-from patchcore_runtime import cli as runtime_cli
+from patchcore_runtime.cli.main import main as runtime_cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PARSERS = {"patchcore-build": build_cli._parser, "patchcore-runtime": runtime_cli._parser}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from artifact_factory import striped_photo, write_sums
 from patchcore_runtime import Detector, __version__
-from patchcore_runtime.cli import main
+from patchcore_runtime.cli.main import main
 
 
 @pytest.fixture
@@ -323,7 +323,9 @@ def test_help_and_version_tell_and_end_well(capsys):
 
 
 def test_the_installed_command_is_this_one(tiny_artifact):
-    program = "import sys; from patchcore_runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import sys; from patchcore_runtime.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", program, "info", str(tiny_artifact)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from patchcore_runtime.scoring import (
+from patchcore_runtime.scoring.rules import (
     anomaly_map,
     gaussian_matrix,
     map_matrix,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from patchcore_runtime.shortlist import Shortlist
+from patchcore_runtime.search.pca_candidates import Shortlist
 
 PATCHES, ROWS, SIDES = 20, 300, (3, 4)
 

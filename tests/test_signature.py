@@ -13,8 +13,8 @@ from artifact_factory import striped_photo, write_sums
 from patchcore_build.cli import main as build_main
 from patchcore_build.signing import new_signed_folder
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.artifact import RUNTIME_FILES
-from patchcore_runtime.cli import main
+from patchcore_runtime.artifact.folder import RUNTIME_FILES
+from patchcore_runtime.cli.main import main
 from patchcore_runtime.errors import SignatureError
 
 SITE = [str(Path(package.__file__).parents[1]) for package in (patchcore_build, patchcore_runtime)]
@@ -190,7 +190,7 @@ def test_without_the_library_one_line_names_the_extra_and_all_else_works(signed,
     absent.mkdir()
     (absent / "cryptography.py").write_text("raise ImportError('not here')\n")
     program = "import sys; sys.path[:0] = sys.argv[1:4]\n"
-    program += "from patchcore_runtime.cli import main; sys.exit(main(sys.argv[4:]))"
+    program += "from patchcore_runtime.cli.main import main; sys.exit(main(sys.argv[4:]))"
     command = [sys.executable, "-c", program, str(absent), *SITE, "check", str(signed)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     command += ["--public-key", str(keys / "public.pem")]

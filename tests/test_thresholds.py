@@ -15,9 +15,9 @@ from patchcore_build.thresholds import (
     fit_tail,
     stored_ranks,
 )
-from patchcore_runtime.calibration import Calibration, HeatmapRange
 from patchcore_runtime.errors import ThresholdError
-from patchcore_runtime.thresholds import (
+from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange
+from patchcore_runtime.scoring.thresholds import (
     conformal_rank,
     describe_calibration,
     p_value,

@@ -9,9 +9,9 @@ from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
 from patchcore_runtime import ArtifactError
-from patchcore_runtime.artifact import SHA256SUMS, THUMBNAILS, Artifact
-from patchcore_runtime.cli import main
-from patchcore_runtime.thumbnails import (
+from patchcore_runtime.artifact.folder import SHA256SUMS, THUMBNAILS, Artifact
+from patchcore_runtime.cli.main import main
+from patchcore_runtime.image.thumbnails import (
     MAX_SIDE_PX,
     Thumbnail,
     make_thumbnail,

@@ -13,12 +13,12 @@ from patchcore_build.features import FeatureStore, keep_pictures
 from patchcore_build.index_settings import IndexSettings
 from patchcore_build.reindex import IndexJob, change_index
 from patchcore_runtime import Artifact, Detector
-from patchcore_runtime.manifest import parse_manifest
-from patchcore_runtime.patch_scorer import PatchScorer
-from patchcore_runtime.preprocess import preprocess
-from patchcore_runtime.region import Region
+from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.image.region import Region
+from patchcore_runtime.manifest.manifest import parse_manifest
+from patchcore_runtime.manifest.tiling import TileGrid, tiling_of
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.selftest import run_selftest
-from patchcore_runtime.tiling import TileGrid, tiling_of
 from test_region import write_mask
 
 GEOMETRIES = [

@@ -14,9 +14,9 @@ from patchcore_build.image_folder import list_images
 from patchcore_build.index_quality import Contestant, pictures_for, run_trial, settled_median
 from patchcore_build.reindex import MAX_SCORE_CHANGE
 from patchcore_build.serving_entries import Entry, list_entries
-from patchcore_runtime.artifact import SELFTEST_PICTURE, Artifact
-from patchcore_runtime.manifest import IndexKind
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.artifact.folder import SELFTEST_PICTURE, Artifact
+from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.manifest.manifest import IndexKind
 
 _MOST_PICTURES = 32  # of the given ones, evenly spaced
 _PREPROCESSED = 7  # times that one picture is preprocessed, for the median

@@ -12,15 +12,19 @@ from patchcore_build.config import Config, describe_features, plan_tiling, scori
 from patchcore_build.roi import write_region
 from patchcore_build.selftest import write_selftest
 from patchcore_build.training_inputs import Inputs, digest_images
-from patchcore_runtime.artifact import (
+from patchcore_runtime.artifact.folder import (
     FEATURES_MINDIR,
     MEMORY_BANK,
     THUMBNAILS,
     Artifact,
 )
-from patchcore_runtime.calibration import Calibration
+from patchcore_runtime.artifact.writing import EXACT_INDEX, seal
+from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.detector import Detector
-from patchcore_runtime.manifest import (
+from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail, write_thumbnails
+from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.manifest.manifest import (
     FORMAT,
     FORMAT_VERSION,
     Bank,
@@ -29,11 +33,7 @@ from patchcore_runtime.manifest import (
     SelfTest,
     Training,
 )
-from patchcore_runtime.memory_bank import MemoryBank, read_memory_bank
-from patchcore_runtime.monitoring import Monitoring
-from patchcore_runtime.new_artifact import EXACT_INDEX, seal
-from patchcore_runtime.preprocess import read_image
-from patchcore_runtime.thumbnails import Thumbnail, make_thumbnail, write_thumbnails
+from patchcore_runtime.manifest.monitoring import Monitoring
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
 _NO_SELFTEST_YET = SelfTest(

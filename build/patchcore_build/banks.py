@@ -15,11 +15,11 @@ from patchcore_build.coreset_checkpoint import checkpoint_in
 from patchcore_build.features import FeatureStore, make_bank
 from patchcore_build.patch_cloud import PatchCloud
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.manifest import Preprocessing
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.patch_scorer import PatchScorer
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.manifest import Preprocessing
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact_graph import write_bank
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

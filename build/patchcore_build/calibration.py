@@ -23,8 +23,8 @@ from patchcore_build.thresholds import (
     find_threshold,
     stored_ranks,
 )
-from patchcore_runtime.calibration import Calibration, HeatmapRange
-from patchcore_runtime.thresholds import above_dark_end, check_rate
+from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange
+from patchcore_runtime.scoring.thresholds import above_dark_end, check_rate
 
 # Where scores go, checkpoint, pictures learned from, pictures held out.
 _Turn = tuple[NDArray[np.float64], str, NDArray[np.int64], NDArray[np.int64]]

@@ -12,9 +12,9 @@ import numpy as np
 from patchcore_build.config import Config
 from patchcore_build.features import FeatureStore, mindspore_network
 from patchcore_build.training_inputs import Inputs
-from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, INDEX_MINDIR
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, INDEX_MINDIR
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.search.exact import ExactIndex
 
 CellMaker = Callable[[], Any]  # a fresh, ready cell each time: an export wants one of its own
 

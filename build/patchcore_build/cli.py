@@ -34,8 +34,8 @@ from patchcore_build.cli_options import (
 from patchcore_build.cli_sign import add_sign_options
 from patchcore_build.cli_sign import run as run_sign
 from patchcore_build.config import BACKBONES
-from patchcore_runtime.command_line import Run, add_command, new_parser, run_command_line
-from patchcore_runtime.thresholds import describe_calibration
+from patchcore_runtime.cli.command_line import Run, add_command, new_parser, run_command_line
+from patchcore_runtime.scoring.thresholds import describe_calibration
 
 if TYPE_CHECKING:
     from patchcore_build.fit import FitReport

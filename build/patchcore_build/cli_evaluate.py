@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_build.cli_options import at_least
-from patchcore_runtime.command_line import add_roi_option
+from patchcore_runtime.cli.command_line import add_roi_option
 
 if TYPE_CHECKING:
     from patchcore_build.evaluate import Evaluation, Visitor

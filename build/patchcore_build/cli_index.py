@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from patchcore_build.cli_options import add_signing_option, at_least
-from patchcore_runtime.manifest import IndexKind
+from patchcore_runtime.manifest.manifest import IndexKind
 
 if TYPE_CHECKING:
     from patchcore_build.reindex import IndexReport

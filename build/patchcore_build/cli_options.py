@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
-from patchcore_runtime.manifest import FeaturePrecision
+from patchcore_runtime.manifest.manifest import FeaturePrecision
 
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from patchcore_runtime.manifest import (
+from patchcore_runtime.manifest.manifest import (
     BankPrecision,
     FeaturePrecision,
     Features,
@@ -21,7 +21,7 @@ from patchcore_runtime.manifest import (
     Scoring,
     Upsampling,
 )
-from patchcore_runtime.tiling import STEP_PX, TileGrid, Tiling, tiling_of
+from patchcore_runtime.manifest.tiling import STEP_PX, TileGrid, Tiling, tiling_of
 
 BACKBONES = (
     "resnet18",

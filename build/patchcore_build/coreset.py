@@ -28,7 +28,7 @@ from threadpoolctl import ThreadpoolController
 from patchcore_build.coreset_checkpoint import Checkpoint
 from patchcore_build.patch_cloud import NEVER, PatchCloud
 from patchcore_build.patch_gaps import PatchGaps
-from patchcore_runtime.session import usable_cores
+from patchcore_runtime.engine.session import usable_cores
 
 __all__ = ["coreset_size", "projection_size", "random_projection", "select_coreset"]
 

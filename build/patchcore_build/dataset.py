@@ -14,7 +14,7 @@ from patchcore_build.errors import DatasetError
 from patchcore_build.image_folder import GOOD, ImageFolder, TestImage, list_images
 from patchcore_build.layouts import Dataset, open_dataset
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.preprocess import Placement, read_image
+from patchcore_runtime.image.preprocess import Placement, read_image
 
 __all__ = [
     "GOOD",

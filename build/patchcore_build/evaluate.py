@@ -22,8 +22,8 @@ from patchcore_build.evaluation import Evaluation, Resolution, ScoredImage, summ
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.preprocess import picture_size
-from patchcore_runtime.region import Region
+from patchcore_runtime.image.preprocess import picture_size
+from patchcore_runtime.image.region import Region
 
 __all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
 

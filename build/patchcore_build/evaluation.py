@@ -18,7 +18,7 @@ from patchcore_build.metrics import (
     sweep,
     thin_curve,
 )
-from patchcore_runtime.calibration import Calibration
+from patchcore_runtime.manifest.calibration import Calibration
 
 Resolution = Literal["input", "original"]
 

@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from patchcore_build.errors import SearchError
 from patchcore_build.progress import Progress, silent
+from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.faiss_file import CODE_BITS, check_faiss_file
-from patchcore_runtime.faiss_index import import_faiss
-from patchcore_runtime.manifest import IndexKind
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.manifest.manifest import IndexKind
+from patchcore_runtime.search.faiss_file import CODE_BITS, check_faiss_file
+from patchcore_runtime.search.faiss_index import import_faiss
 
 RANDOM_SEED = 100
 _BLOCK_ROWS = 4096  # between two calls of `progress`; a graph is not the same for every size

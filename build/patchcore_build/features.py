@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import OutputError
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.manifest import BankPrecision, Upsampling
-from patchcore_runtime.memory_bank import MemoryBank, squared_lengths
-from patchcore_runtime.neighbours import nearest_rows
-from patchcore_runtime.region import Region
-from patchcore_runtime.scoring import upsampling_matrix
-from patchcore_runtime.session import open_session
-from patchcore_runtime.tiling import CELL_PX, TileGrid
+from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
+from patchcore_runtime.bank.neighbours import nearest_rows
+from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.image.region import Region
+from patchcore_runtime.manifest.manifest import BankPrecision, Upsampling
+from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
+from patchcore_runtime.scoring.rules import upsampling_matrix
 
 BATCH = 8
 # How often a bank is in memory at most, while its index.mindir is written and loaded again.

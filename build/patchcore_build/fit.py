@@ -31,12 +31,12 @@ from patchcore_build.normal_pictures import describe_normal
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.signing import new_signed_folder
 from patchcore_build.training_inputs import Inputs, load_inputs
-from patchcore_runtime.artifact import FEATURES_ONNX
-from patchcore_runtime.calibration import Calibration
-from patchcore_runtime.freed_memory import hand_back
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.new_artifact import EXACT_INDEX
+from patchcore_runtime.artifact.folder import FEATURES_ONNX
+from patchcore_runtime.artifact.writing import EXACT_INDEX
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.engine.freed_memory import hand_back
+from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.search.exact_graph import write_bank
 
 NetworkOpener = Callable[[], Network]
 NetworkChooser = Callable[["FitJob", Inputs], tuple[CellMaker, dict[str, str]]]

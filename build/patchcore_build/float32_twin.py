@@ -22,18 +22,18 @@ from patchcore_build.features import BATCH, Network, onnx_network
 from patchcore_build.progress import progress_bar
 from patchcore_build.roi import write_region
 from patchcore_build.training_inputs import Inputs
-from patchcore_runtime.artifact import FEATURES_ONNX, Artifact
-from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut, Tail
+from patchcore_runtime.artifact.folder import FEATURES_ONNX, Artifact
+from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.detector import Detector
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.monitoring import (
+from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, HeldOut, Tail
+from patchcore_runtime.manifest.monitoring import (
     LEVELS,
     THUMBNAIL_SIDE,
     ChannelGroups,
     Monitoring,
     Quantiles,
 )
+from patchcore_runtime.search.exact_graph import write_bank
 
 LARGEST_LOSS = 0.005  # of image and of pixel AUROC, against float32
 NOT_MEASURED = "not measured: no test set"

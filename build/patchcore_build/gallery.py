@@ -15,8 +15,8 @@ from PIL import Image, ImageFilter
 from patchcore_build.dataset import TestImage
 from patchcore_build.evaluate import Evaluation, ScoredImage
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.heatmap import overlay
-from patchcore_runtime.preprocess import read_image
+from patchcore_runtime.explain.heatmap import overlay
+from patchcore_runtime.image.preprocess import read_image
 
 THUMBNAIL_PX = 240  # the long side
 MAX_JPEG_BYTES = 20_000  # of one thumbnail; three to a picture

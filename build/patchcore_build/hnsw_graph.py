@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.hnsw_file import check_hnsw_file
-from patchcore_runtime.hnsw_index import import_hnswlib
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.search.hnsw_file import check_hnsw_file
+from patchcore_runtime.search.hnsw_index import import_hnswlib
 
 RANDOM_SEED = 100  # of the levels of the rows
 _BLOCK_ROWS = 256  # between two calls of `progress`

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import ExportError
 from patchcore_build.export import write_mindir
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.manifest import Upsampling
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.scoring import upsampling_matrix, whole_patches
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.manifest import Upsampling
+from patchcore_runtime.scoring.rules import upsampling_matrix, whole_patches
+from patchcore_runtime.search.exact import ExactIndex
 
 CANDIDATES = 8  # S; bottle at 1 % and at 10 %: 4 prove every patch, see ascend310_infer/README.md
 BLOCK_ROWS = 4096

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.index_pictures import made_pictures, with_drawn_defects
-from patchcore_runtime.artifact import FEATURES_ONNX, SELFTEST_INPUT, Artifact
-from patchcore_runtime.index import NearestIndex
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.patch_scorer import PatchScorer
-from patchcore_runtime.preprocess import preprocess, read_image
-from patchcore_runtime.session import open_session
+from patchcore_runtime.artifact.folder import FEATURES_ONNX, SELFTEST_INPUT, Artifact
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.image.preprocess import preprocess, read_image
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
+from patchcore_runtime.search.exact import NearestIndex
 
 _TIE = 1e-6  # relative; of two rows as near as that either is the nearest
 _SEED = 0  # of the pictures made and the defects drawn

@@ -16,9 +16,9 @@ from patchcore_build.faiss_build import write_faiss_flat, write_faiss_hnsw, writ
 from patchcore_build.hnsw_graph import RANDOM_SEED as HNSW_SEED
 from patchcore_build.hnsw_graph import write_hnsw
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.faiss_file import CODE_BITS
-from patchcore_runtime.manifest import IndexKind
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.manifest import IndexKind
+from patchcore_runtime.search.faiss_file import CODE_BITS
 
 GRAPHS: tuple[IndexKind, ...] = ("hnsw", "faiss-hnsw")
 _LINKS = 16

@@ -31,8 +31,8 @@ from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.review import write_review
 from patchcore_build.suspects import Suspect, choose_suspects, leave_one_out
 from patchcore_build.training_inputs import Inputs, keep_inputs
-from patchcore_runtime.calibration import Calibration
-from patchcore_runtime.memory_bank import MemoryBank
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.calibration import Calibration
 
 # A sorted copy of the patches saves a fifth of the coreset's time at 10 % and nothing at 1 %: not
 # worth more than some of the budget, and nothing for few rows.

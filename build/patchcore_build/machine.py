@@ -8,7 +8,7 @@ import platform
 from datetime import datetime, timezone
 from pathlib import Path
 
-from patchcore_runtime.session import usable_cores
+from patchcore_runtime.engine.session import usable_cores
 
 _PACKAGES = ("patchcore-build", "mindspore", "onnxruntime", "numpy")
 

@@ -13,20 +13,26 @@ from typing import Any
 import numpy as np
 
 from patchcore_build import __version__
-from patchcore_runtime.artifact import FEATURES_MINDIR, FEATURES_ONNX, ROI, Artifact, file_digest
-from patchcore_runtime.bank_edit import (
+from patchcore_runtime.artifact.folder import (
+    FEATURES_MINDIR,
+    FEATURES_ONNX,
+    ROI,
+    Artifact,
+    file_digest,
+)
+from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
+from patchcore_runtime.bank.neighbours import nearest_rows
+from patchcore_runtime.edit.edit import (
     Edit,
     artifact_digest,
     chained_digest,
     dropped_files,
     edited,
 )
-from patchcore_runtime.calibration import Calibration, HeatmapRange, HeldOut
 from patchcore_runtime.errors import EditError
-from patchcore_runtime.manifest import Training
-from patchcore_runtime.memory_bank import MemoryBank, squared_lengths
-from patchcore_runtime.neighbours import nearest_rows
-from patchcore_runtime.thumbnails import Thumbnail
+from patchcore_runtime.image.thumbnails import Thumbnail
+from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, HeldOut
+from patchcore_runtime.manifest.manifest import Training
 
 _SAME = ("preprocess", "region", "tiling", "features", "scoring")  # of the manifest
 

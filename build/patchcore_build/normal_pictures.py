@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.features import FeatureStore
-from patchcore_runtime.monitoring import LEVELS, ChannelGroups, Monitoring, Quantiles
-from patchcore_runtime.picture_statistics import Reference, compare, measure_picture
+from patchcore_runtime.image.statistics import Reference, compare, measure_picture
+from patchcore_runtime.manifest.monitoring import LEVELS, ChannelGroups, Monitoring, Quantiles
 
 _SMALLEST_SPREAD = 1e-6  # of pictures that are all equal
 _DIGITS = 6  # that are stored

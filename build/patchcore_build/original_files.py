@@ -23,8 +23,8 @@ from patchcore_build.dataset import Dataset, TestImage
 from patchcore_build.errors import DatasetError, OutputError
 from patchcore_build.evaluate import Visitor
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.heatmap import colorize, overlay
-from patchcore_runtime.preprocess import preprocess
+from patchcore_runtime.explain.heatmap import colorize, overlay
+from patchcore_runtime.image.preprocess import preprocess
 
 SAMPLE = "sample"
 _PARTS = ("", "_amap", "_amap_on_img", "_gt")

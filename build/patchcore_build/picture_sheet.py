@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from patchcore_build.gallery import THUMBNAIL_PX, Shot, Thumbnails
 from patchcore_build.report_facts import four_digits, printable, sort_kinds
-from patchcore_runtime.heatmap import HeatmapScale, with_legend
+from patchcore_runtime.explain.heatmap import HeatmapScale, with_legend
 
 _PAPER_RGB = (255, 255, 255)
 _INK_RGB = (24, 24, 32)

@@ -21,12 +21,18 @@ from patchcore_build.index_settings import (
 )
 from patchcore_build.progress import progress_bar
 from patchcore_build.signing import new_signed_folder
-from patchcore_runtime.artifact import INDEX_FILES, INDEX_ONNX, MANIFEST, SELFTEST_MAP, Artifact
+from patchcore_runtime.artifact.folder import (
+    INDEX_FILES,
+    INDEX_ONNX,
+    MANIFEST,
+    SELFTEST_MAP,
+    Artifact,
+)
+from patchcore_runtime.artifact.writing import EXACT_INDEX, seal
 from patchcore_runtime.detector import Detector
-from patchcore_runtime.index import ExactIndex
-from patchcore_runtime.index_file import open_index_file
-from patchcore_runtime.manifest import Index, IndexKind, Manifest
-from patchcore_runtime.new_artifact import EXACT_INDEX, seal
+from patchcore_runtime.manifest.manifest import Index, IndexKind, Manifest
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.open import open_index_file
 from patchcore_runtime.selftest import rescore_selftest
 
 _REMADE = (MANIFEST, SELFTEST_MAP, *INDEX_FILES.values())

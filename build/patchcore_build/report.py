@@ -22,7 +22,7 @@ from patchcore_build.gallery import Gallery
 from patchcore_build.picture_sheet import picture_sheet
 from patchcore_build.report_facts import artifact_facts, four_digits, kind_facts, report_dict
 from patchcore_build.report_page import render_page
-from patchcore_runtime.manifest import Manifest
+from patchcore_runtime.manifest.manifest import Manifest
 
 REPORT_JSON, REPORT_HTML, SHEET_PNG = "report.json", "report.html", "sheet.png"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from patchcore_build.dataset import GOOD
 from patchcore_build.evaluate import Evaluation
-from patchcore_runtime.manifest import Manifest
+from patchcore_runtime.manifest.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

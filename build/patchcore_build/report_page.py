@@ -13,7 +13,7 @@ from patchcore_build.report_figures import figures_section
 from patchcore_build.report_html import document, number, table
 from patchcore_build.report_pictures import html_text, pictures_section
 from patchcore_build.score_histogram import bin_scores, histogram_svg
-from patchcore_runtime.heatmap import HeatmapScale
+from patchcore_runtime.explain.heatmap import HeatmapScale
 
 
 def render_page(

@@ -8,7 +8,7 @@ import numpy as np
 
 from patchcore_build.gallery import Shot
 from patchcore_build.report_facts import four_digits, printable
-from patchcore_runtime.heatmap import HeatmapScale, colorize
+from patchcore_runtime.explain.heatmap import HeatmapScale, colorize
 
 MAX_SHOTS = 60  # in the page: about 3 MB; report.json names every picture
 

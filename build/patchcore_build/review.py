@@ -20,9 +20,9 @@ from patchcore_build.report_pictures import html_text
 from patchcore_build.suspects import LeftOut, Suspect
 from patchcore_build.training_inputs import Inputs
 from patchcore_build.whole_file import write_whole
-from patchcore_runtime.heatmap import HeatmapScale, overlay
-from patchcore_runtime.preprocess import preprocess
-from patchcore_runtime.scoring import anomaly_map, map_matrix
+from patchcore_runtime.explain.heatmap import HeatmapScale, overlay
+from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.scoring.rules import anomaly_map, map_matrix
 
 REVIEW_PAGE = "suspects.html"
 SHOWN = 40  # pictures on the page: about 2 MB

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.artifact import ROI
+from patchcore_runtime.artifact.folder import ROI
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
-from patchcore_runtime.preprocess import place_input
-from patchcore_runtime.region import Region, read_region
+from patchcore_runtime.image.preprocess import place_input
+from patchcore_runtime.image.region import Region, read_region
+from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
 
 _NUMBER = r"[-+]?[0-9]*\.?[0-9]+"
 _POLYGON = re.compile(rf"\s*{_NUMBER},{_NUMBER}(\s+{_NUMBER},{_NUMBER})*\s*")

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_PICTURE
+from patchcore_runtime.artifact.folder import SELFTEST_INPUT, SELFTEST_PICTURE
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.manifest import FeaturePrecision, Preprocessing, SelfTest
-from patchcore_runtime.preprocess import fit_to_input, read_image
-from patchcore_runtime.region import Region
+from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.region import Region
+from patchcore_runtime.manifest.manifest import FeaturePrecision, Preprocessing, SelfTest
 from patchcore_runtime.selftest import layer_magnitudes, write_selftest_map
 
 # Relative; other CPUs round differently, other faults are far larger. An activation that rounds to

@@ -14,20 +14,20 @@ from patchcore_build.coreset import coreset_size
 from patchcore_build.errors import SearchError
 from patchcore_build.index_settings import IndexSettings, effort_of, resolve, write_index_file
 from patchcore_build.progress import progress_bar
-from patchcore_runtime.artifact import (
+from patchcore_runtime.artifact.folder import (
     INDEX_FILES,
     INDEX_MINDIR,
     INDEX_ONNX,
     MEMORY_BANK,
     Artifact,
 )
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.errors import ProviderError
-from patchcore_runtime.index import ExactIndex, NearestIndex
-from patchcore_runtime.index_file import open_index_file
-from patchcore_runtime.index_graph import write_bank
-from patchcore_runtime.manifest import IndexKind
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.neighbours import nearest_rows
+from patchcore_runtime.manifest.manifest import IndexKind
+from patchcore_runtime.search.exact import ExactIndex, NearestIndex
+from patchcore_runtime.search.exact_graph import write_bank
+from patchcore_runtime.search.open import open_index_file
 
 _SHARES = (0.5, 0.25, 0.1)  # of the bank's rows
 

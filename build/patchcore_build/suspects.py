@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from patchcore_build.banks import Pictures
 from patchcore_build.errors import DatasetError
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.memory_bank import MemoryBank
-from patchcore_runtime.patch_scorer import PatchScorer
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
 
 _DEVIATIONS = 4.0
 _MAD_TO_SIGMA = 1.4826

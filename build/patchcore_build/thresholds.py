@@ -1,6 +1,6 @@
 """Held-out scores (n,) -> a threshold for a false-alarm rate, and how sure it is.
 
-Pure functions over the rules of `patchcore_runtime.thresholds`, which applies them on the line:
+Pure functions over the rules of `patchcore_runtime.scoring.thresholds`, which the line applies:
 
 - (n + 1)·rate of at least 3: the conformal order statistic of rank ceil((n + 1)(1 - rate)) (Vovk
   et al. 2005); its 90 % interval are two order statistics (David & Nagaraja 2003, section 7.1).
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.calibration import HeldOut, Tail
-from patchcore_runtime.thresholds import conformal_rank, tail_quantile, uses_tail
+from patchcore_runtime.manifest.calibration import HeldOut, Tail
+from patchcore_runtime.scoring.thresholds import conformal_rank, tail_quantile, uses_tail
 
 CONFIDENCE = 0.9  # of every interval
 _FEWEST, _MOST = 10, 50  # values of a tail, where there are as many
@@ -93,7 +93,7 @@ def _from_tail(ordered: Array, rate: float, *, seed: int) -> Threshold:
 
 
 def _tail_threshold(ordered: Array, tail: Tail, rate: float) -> float:
-    """As `patchcore_runtime.thresholds.threshold_at`: not below the second largest score."""
+    """As `scoring.thresholds.threshold_at` of the runtime: not below the second largest score."""
     return max(float(ordered[max(0, len(ordered) - 2)]), tail_quantile(tail, rate))
 
 

@@ -23,13 +23,13 @@ from patchcore_build.image_folder import ImageFolder
 from patchcore_build.patch_cloud import ROW_BYTES
 from patchcore_build.progress import Progress, silent
 from patchcore_build.roi import plan_region
-from patchcore_runtime.artifact import file_digest
+from patchcore_runtime.artifact.folder import file_digest
+from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.manifest import Preprocessing, RegionOfInterest
-from patchcore_runtime.preprocess import Placement, picture_size, preprocess
-from patchcore_runtime.region import Region
-from patchcore_runtime.session import usable_cores
-from patchcore_runtime.tiling import TileGrid
+from patchcore_runtime.image.preprocess import Placement, picture_size, preprocess
+from patchcore_runtime.image.region import Region
+from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
+from patchcore_runtime.manifest.tiling import TileGrid
 
 _READ_AHEAD = 16  # pictures decoded before they are needed
 MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import OutputError, WeightsError
 from patchcore_build.torch_checkpoint import LEGACY_MAGIC, ZIP_MAGIC, read_torch_checkpoint
-from patchcore_runtime.artifact import hash_file
+from patchcore_runtime.artifact.folder import hash_file
 
 Weights = dict[str, NDArray[np.float32]]
 

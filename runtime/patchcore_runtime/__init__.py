@@ -9,7 +9,7 @@
 Importing is light; onnxruntime is imported when a detector loads.
 """
 
-from patchcore_runtime.artifact import Artifact
+from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import (
     ArtifactError,
@@ -19,7 +19,7 @@ from patchcore_runtime.errors import (
     ProviderError,
     ThresholdError,
 )
-from patchcore_runtime.monitor import Monitor
+from patchcore_runtime.monitor.monitor import Monitor
 
 __version__ = "0.1.0"
 __all__ = [

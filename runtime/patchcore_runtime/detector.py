@@ -14,22 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
-from patchcore_runtime.heatmap import HeatmapScale
-from patchcore_runtime.index import ExactIndex, NearestIndex
-from patchcore_runtime.manifest import Manifest
-from patchcore_runtime.memory_bank import bank_sections
-from patchcore_runtime.onnx_references import check_no_references, check_references
-from patchcore_runtime.patch_scorer import Layers, PatchScorer, PatchScores
-from patchcore_runtime.picture_statistics import Measured, measure_picture
-from patchcore_runtime.preprocess import ImageSource, Placement, preprocess
-from patchcore_runtime.region import Region, narrower, read_region
-from patchcore_runtime.session import CPU, check_shapes, open_session
-from patchcore_runtime.thresholds import p_value, with_thresholds
+from patchcore_runtime.artifact.folder import (
+    FEATURES_ONNX,
+    INDEX_FILES,
+    INDEX_ONNX,
+    MEMORY_BANK,
+    Artifact,
+)
+from patchcore_runtime.bank.memory_bank import bank_sections
+from patchcore_runtime.engine.references import check_no_references, check_references
+from patchcore_runtime.engine.session import CPU, check_shapes, open_session
+from patchcore_runtime.explain.heatmap import HeatmapScale
+from patchcore_runtime.image.preprocess import ImageSource, Placement, preprocess
+from patchcore_runtime.image.region import Region, narrower, read_region
+from patchcore_runtime.image.statistics import Measured, measure_picture
+from patchcore_runtime.manifest.manifest import Manifest
+from patchcore_runtime.scoring.patch_scorer import Layers, PatchScorer, PatchScores
+from patchcore_runtime.scoring.thresholds import p_value, with_thresholds
+from patchcore_runtime.search.exact import ExactIndex, NearestIndex
 
 if TYPE_CHECKING:
-    from patchcore_runtime.anomaly_regions import AnomalyRegion
-    from patchcore_runtime.explanation import PatchEvidence
+    from patchcore_runtime.explain.evidence import PatchEvidence
+    from patchcore_runtime.explain.regions import AnomalyRegion
 
 Search = Literal["auto", "exact", "pca"]
 
@@ -93,7 +99,7 @@ class Result:
 
         Pixels, boxes and contours are those of `map_on`, whose contour the heat maps show.
         """
-        from patchcore_runtime.anomaly_regions import find_regions
+        from patchcore_runtime.explain.regions import find_regions
 
         return find_regions(self._map_on_photograph(), self.pixel_threshold)
 
@@ -198,7 +204,7 @@ class Detector:
             ArtifactError: the bank names training images that the manifest has not, or
                 thumbnails.bin is damaged.
         """
-        from patchcore_runtime.explanation import explain_patches
+        from patchcore_runtime.explain.evidence import explain_patches
 
         squared = self.manifest.scoring.image_score == "modelzoo"  # its maps' unit
         return explain_patches(
@@ -330,10 +336,10 @@ def open_index(
         exact.check_shapes(features)
         if search in ("auto", "exact"):
             return exact
-        from patchcore_runtime.pca_index import PcaIndex
+        from patchcore_runtime.search.pca_index import PcaIndex
 
         return PcaIndex(bank, features, exact, threads=threads)
-    from patchcore_runtime.index_file import open_index_file
+    from patchcore_runtime.search.open import open_index_file
 
     path = artifact.path(INDEX_FILES[kind.kind])
     return open_index_file(

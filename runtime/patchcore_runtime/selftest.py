@@ -13,13 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.artifact import SELFTEST_INPUT, SELFTEST_MAP, SELFTEST_PICTURE, Artifact
+from patchcore_runtime.artifact.folder import (
+    SELFTEST_INPUT,
+    SELFTEST_MAP,
+    SELFTEST_PICTURE,
+    Artifact,
+)
 from patchcore_runtime.detector import Detector, Result, Search
+from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.manifest import SelfTest
-from patchcore_runtime.preprocess import preprocess, read_image
-from patchcore_runtime.regular_file import open_regular
-from patchcore_runtime.session import CPU
+from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.image.preprocess import preprocess, read_image
+from patchcore_runtime.manifest.manifest import SelfTest
 
 
 @dataclass(frozen=True, kw_only=True)

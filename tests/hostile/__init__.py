@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from artifact_factory import write_sums
-from patchcore_runtime.artifact import RUNTIME_FILES
-from patchcore_runtime.memory_bank import sections
+from patchcore_runtime.artifact.folder import RUNTIME_FILES
+from patchcore_runtime.bank.memory_bank import sections
 
 FREE = ("config", "provenance")  # objects whose inside no program decides by
 BANK_HEADER = struct.Struct("<8sIIQIIII")

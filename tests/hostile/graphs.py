@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hostile import Damage, with_bytes
-from patchcore_runtime.artifact import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK
+from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK
 
 # What a graph may say of the place of its rows, and the field that the refusal names.
 PLACES = [

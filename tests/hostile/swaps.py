@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from artifact_factory import make_artifact, tiny_config, write_network
 from hostile import Damage
-from patchcore_runtime.artifact import (
+from patchcore_runtime.artifact.folder import (
     FEATURES_ONNX,
     INDEX_ONNX,
     MEMORY_BANK,

@@ -1,0 +1,1 @@
+"""An artifact folder on disk: its files, checksums and signature, read and written."""

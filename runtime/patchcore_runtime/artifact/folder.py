@@ -1,0 +1,282 @@
+"""An artifact folder: names of its files, their checksums, its manifest and memory bank.
+
+folder -> Artifact, or ArtifactError naming the file. Read-only; artifacts/FORMAT.md defines it.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchcore_runtime.artifact.signature import check_signature
+from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.image.region import Region, stored_region
+from patchcore_runtime.manifest.manifest import IndexKind, Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from patchcore_runtime.image.thumbnails import Thumbnail
+
+MANIFEST = "manifest.json"
+FEATURES_ONNX = "features.onnx"
+FEATURES_MINDIR = "features.mindir"
+INDEX_ONNX = "index.onnx"
+INDEX_MINDIR = "index.mindir"
+INDEX_HNSW = "index.hnsw"
+INDEX_FAISS = "index.faiss"
+ROI = "roi.png"
+THUMBNAILS = "thumbnails.bin"
+MEMORY_BANK = "memory_bank.bin"
+SELFTEST_PICTURE = "selftest.png"
+SELFTEST_INPUT = "selftest_input.png"
+SELFTEST_MAP = "selftest_map.npy"
+SHA256SUMS = "SHA256SUMS"
+SIGNATURE = "SHA256SUMS.sig"  # optional, of SHA256SUMS
+
+RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
+SELFTEST_FILES = (SELFTEST_PICTURE, SELFTEST_INPUT, SELFTEST_MAP)
+# The manifest says which of them are there.
+OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS, ROI, THUMBNAILS)
+ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
+# What a kind of index has beside index.onnx; `exact` has nothing.
+INDEX_FILES: dict[IndexKind, str] = {
+    "hnsw": INDEX_HNSW,
+    "faiss-flat": INDEX_FAISS,
+    "faiss-hnsw": INDEX_FAISS,
+    "faiss-ivfpq": INDEX_FAISS,
+}
+
+_MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
+_HASH_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder on disk, opened for reading; with a key, sums count only as signed by it."""
+
+    folder: Path
+    manifest: Manifest
+    public_key: Path | None = None
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, *, verify: bool = True, public_key: str | Path | None = None
+    ) -> "Artifact":
+        """Read the manifest, and check the files that scoring uses against SHA256SUMS.
+
+        Args:
+            folder: The artifact.
+            verify: Compare checksums; `False` saves reading every byte once.
+            public_key: PEM file of an ed25519 key that must have signed SHA256SUMS.
+
+        Raises:
+            ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
+                SignatureError, not signed by that key.
+            ProviderError: the extra `sign` is not installed, and there is a key.
+            ValueError: a key, and `verify` is off.
+        """
+        if public_key is not None and not verify:
+            raise ValueError("verify: expected True with a public_key, which signs the checksums")
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ArtifactError(f"{folder}: no such folder; expected a PatchCore artifact")
+        path = folder / MANIFEST
+        key = None if public_key is None else Path(public_key)
+        if key is not None:
+            _verify(folder, (MANIFEST,), key)  # nothing is parsed that nobody signed
+        artifact = cls(folder, parse_manifest(_read_text(path), str(path)), key)
+        refuse_links_out(folder, artifact.scoring_files)
+        if verify:
+            artifact.verify(artifact.scoring_files)
+        return artifact
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file this artifact consists of, SHA256SUMS left out."""
+        return files_of(self.manifest)
+
+    @property
+    def scoring_files(self) -> tuple[str, ...]:
+        """The files that scoring with onnxruntime uses."""
+        own = INDEX_FILES.get(self.manifest.index.kind)
+        masked = self.manifest.region.kind == "mask"
+        return (*RUNTIME_FILES, *([own] if own else []), *([ROI] if masked else []))
+
+    @classmethod
+    def open_whole(cls, folder: str | Path) -> "Artifact":
+        """Open a folder of which every byte is verified, as before anything is made of it.
+
+        Raises:
+            ArtifactError: it is damaged.
+        """
+        artifact = cls.open(folder, verify=False)
+        artifact.verify()
+        return artifact
+
+    def path(self, name: str) -> Path:
+        """Where one of the files stands."""
+        return self.folder / name
+
+    @cached_property
+    def memory_bank(self) -> MemoryBank:
+        """The bank, mapped into memory, its shape checked against the manifest.
+
+        Raises:
+            ArtifactError: header, size and manifest do not agree.
+        """
+        path = self.path(MEMORY_BANK)
+        bank = read_memory_bank(path)
+        manifest = self.manifest
+        expected = (
+            manifest.memory_bank.rows,
+            manifest.features.layer2.channels,
+            manifest.features.layer3.channels,
+            manifest.memory_bank.neighbours,
+            manifest.memory_bank.precision,
+        )
+        got = (*bank.shape, bank.precision)
+        if got != expected:
+            raise ArtifactError(
+                f"{path}: (M, C2, C3, K, precision): manifest.json says {expected}, "
+                f"the file has {got}; "
+                "the files belong to different artifacts, copy the folder again"
+            )
+        return bank
+
+    @cached_property
+    def region(self) -> Region | None:
+        """What of the input counts; None where all of it does.
+
+        Raises:
+            ArtifactError: roi.png is damaged.
+        """
+        if self.manifest.region.kind == "whole":
+            return None
+        return stored_region(self.path(ROI), self.manifest.preprocess)
+
+    @cached_property
+    def thumbnails(self) -> "tuple[Thumbnail, ...]":
+        """One for each training image, checked against SHA256SUMS; none where none were kept.
+
+        Raises:
+            ArtifactError: thumbnails.bin is missing, altered, or not what the manifest says.
+        """
+        from patchcore_runtime.image.thumbnails import read_thumbnails
+
+        if self.manifest.training.thumbnails == "none":
+            return ()
+        self.verify((THUMBNAILS,))
+        return read_thumbnails(self.path(THUMBNAILS), len(self.manifest.training.images))
+
+    def verify(self, names: Sequence[str] | None = None) -> None:
+        """Compare files with SHA256SUMS; all of the artifact's where none are named.
+
+        Raises:
+            ArtifactError: a file is missing or altered, or SHA256SUMS does not list it, or is not
+                signed by the key the artifact was opened with.
+        """
+        _verify(self.folder, self.files if names is None else names, self.public_key)
+
+
+def _verify(folder: Path, names: Sequence[str], public_key: Path | None) -> None:
+    sums = _sums(folder / SHA256SUMS, public_key)
+    for name in names:
+        if name not in sums:
+            raise ArtifactError(f"{folder / SHA256SUMS}: {name} is not listed; copy it again")
+        got = file_digest(folder / name)
+        if got != sums[name]:
+            raise ArtifactError(
+                f"{folder / name}: altered: SHA256SUMS says {sums[name][:12]}…, "
+                f"the file has {got[:12]}…; copy the folder again"
+            )
+
+
+def _sums(path: Path, public_key: Path | None) -> dict[str, str]:
+    """File name -> digest; with a key from the very bytes whose signature was checked."""
+    content = _read_bytes(path)
+    if public_key is not None:
+        check_signature(content, path, public_key)
+    sums = {}
+    for number, line in enumerate(_decode(path, content).splitlines(), start=1):
+        digest, separator, name = line.partition("  ")
+        if separator != "  " or len(digest) != 64:
+            raise ArtifactError(f"{path}: line {number}: expected `sha256  file name`")
+        sums[name] = digest
+    return sums
+
+
+def refuse_links_out(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files that are links to places outside of the folder.
+
+    Raises:
+        ArtifactError: one of them is.
+    """
+    real = os.path.realpath(folder)
+    for name in names:
+        target = os.path.realpath(folder / name)
+        if os.path.dirname(target) != real:  # noqa: PTH120 Path.resolve() fails on circles of links
+            raise ArtifactError(
+                f"{folder / name}: expected a file of the folder, got a link to {target}; "
+                "copy the folder with what it links to (cp -L)"
+            )
+
+
+def files_of(manifest: Manifest) -> tuple[str, ...]:
+    """The files of an artifact with that manifest, SHA256SUMS left out."""
+    optional = {
+        FEATURES_MINDIR: manifest.features.precision == "float32",
+        INDEX_MINDIR: manifest.index.mindir_candidates > 0,
+        INDEX_HNSW: INDEX_FILES.get(manifest.index.kind) == INDEX_HNSW,
+        INDEX_FAISS: INDEX_FILES.get(manifest.index.kind) == INDEX_FAISS,
+        ROI: manifest.region.kind == "mask",
+        THUMBNAILS: manifest.training.thumbnails == "jpeg",
+    }
+    there = (name for name in OPTIONAL_FILES if optional[name])
+    return (*RUNTIME_FILES, *SELFTEST_FILES, *there)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hex, as sha256sum prints it; whatever fails is an OSError."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_text(path: Path) -> str:
+    return _decode(path, _read_bytes(path))
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            content = file.read(_MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+    if len(content) > _MAX_TEXT_BYTES:
+        raise ArtifactError(f"{path}: larger than {_MAX_TEXT_BYTES} bytes; copy it again")
+    return content
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path}: not UTF-8 ({error.reason}); copy it again") from None

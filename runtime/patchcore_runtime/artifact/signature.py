@@ -1,0 +1,104 @@
+"""SHA256SUMS.sig: an ed25519 signature (RFC 8032) over the bytes of SHA256SUMS.
+
+public key (PEM) + sums + signature -> nothing, or SignatureError. Only who passes a key needs the
+extra `sign`; the library is imported when one is checked. artifacts/FORMAT.md, section Signature.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchcore_runtime.errors import ProviderError, SignatureError
+from patchcore_runtime.files.regular import open_regular
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+SIGNATURE_BYTES = 64
+MAX_KEY_BYTES = 2**16  # a PEM of an ed25519 key has about 120
+
+
+def check_signature(sums: bytes, sums_path: Path, public_key: Path) -> None:
+    """Refuse sums that the owner of the key has not signed as they are.
+
+    Args:
+        sums: What SHA256SUMS holds; use these very bytes afterwards, and do not read it again.
+        sums_path: Where they were read; the signature stands beside, with `.sig` appended.
+        public_key: PEM file.
+
+    Raises:
+        SignatureError: no signature, a malformed one, one by another key or of other sums; or
+            the key is no ed25519 public key.
+        ProviderError: the extra `sign` is not installed here.
+    """
+    key = read_public_key(public_key)
+    path = sums_path.with_name(f"{sums_path.name}.sig")
+    signature = _read(path, SIGNATURE_BYTES, "the artifact is not signed, or was copied in part")
+    if len(signature) != SIGNATURE_BYTES:
+        shown = "more" if len(signature) > SIGNATURE_BYTES else str(len(signature))
+        raise SignatureError(
+            f"{path}: expected {SIGNATURE_BYTES} bytes of an ed25519 signature, got {shown}; "
+            "copy the folder again"
+        )
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(signature, sums)
+    except InvalidSignature:
+        raise SignatureError(
+            f"{path}: expected a signature of {sums_path.name} by {public_key}, got another; "
+            "the artifact was altered or signed by somebody else: do not use it"
+        ) from None
+
+
+def read_public_key(path: Path) -> "Ed25519PublicKey":
+    """An ed25519 public key from a PEM file; raises as `check_signature` does."""
+    serialization = import_cryptography(path)
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        key = serialization.load_pem_public_key(read_key_file(path))
+    except key_refusals():
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        got = "another kind of key" if key is not None else "another file"
+        raise SignatureError(f"{path}: expected an ed25519 public key in PEM, got {got}")
+    return key
+
+
+def key_refusals() -> tuple[type[Exception], ...]:
+    """What the library raises for files that it cannot or will not read as a key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    return (ValueError, TypeError, UnsupportedAlgorithm)
+
+
+def import_cryptography(needed_for: Path) -> Any:
+    """The library's `serialization`, which the lean wheel does not bring.
+
+    Raises:
+        ProviderError: it is not installed here; the message names the extra.
+    """
+    try:
+        from cryptography.hazmat.primitives import serialization
+    except ImportError:
+        raise ProviderError(
+            f"{needed_for}: the library `cryptography` is not installed here, which keys need; "
+            "pip install 'patchcore-runtime[sign]'"
+        ) from None
+    return serialization
+
+
+def read_key_file(path: Path) -> bytes:
+    """The bytes of a key file; raises SignatureError where it is missing or far too large."""
+    content = _read(path, MAX_KEY_BYTES, "pass a key in PEM")
+    if len(content) > MAX_KEY_BYTES:
+        raise SignatureError(f"{path}: expected a key in PEM of at most {MAX_KEY_BYTES} bytes")
+    return content
+
+
+def _read(path: Path, most: int, advice: str) -> bytes:
+    try:
+        with open_regular(path) as file:
+            return file.read(most + 1)
+    except OSError as error:
+        raise SignatureError(f"{path}: {error.strerror}; {advice}") from None

@@ -1,0 +1,107 @@
+"""The table N_b of eq. 7: the K nearest rows of each bank row; made whole, or mended.
+
+rows (M, D) -> (M, K). An edit of a bank changes the lists of few rows: those near a row that came,
+and those that named a row that went. Only these are sought again, over the whole bank.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.bank.memory_bank import squared_lengths
+
+_BLOCK = 512
+_PAIRS_AT_ONCE = 2**22  # about 10 bytes each, 50 where all distances are equal
+_GROUP = 64  # numbers whose minimum bounds the smallest from above
+SLACK = 1e-5  # of |a|² + |b|²: more than float32 sums of a squared distance can be off
+
+
+def nearest_rows(
+    bank: NDArray[np.float32],
+    norms: NDArray[np.float32],
+    count: int,
+    *,
+    wanted: NDArray[np.int64] | None = None,
+) -> NDArray[np.int32]:
+    """The nearest rows of each row, itself first, then by distance, then by number.
+
+    Args:
+        bank: Whole rows, (M, D).
+        norms: Their squared lengths, (M,).
+        count: K, 1 <= K <= M.
+        wanted: The rows whose lists are sought; all where none are named.
+
+    Returns:
+        Row numbers, (M, K), or one list for each wanted row.
+    """
+    rows = np.arange(len(bank)) if wanted is None else wanted
+    nearest = np.empty((len(rows), count), np.int32)
+    step = max(1, min(_BLOCK, _PAIRS_AT_ONCE // len(bank)))
+    for start in range(0, len(rows), step):
+        own = rows[start : start + step]
+        squares = norms - 2 * (bank[own] @ bank.T)
+        squares[np.arange(len(own)), own] = -np.inf
+        nearest[start : start + len(own)] = _smallest(squares, count)
+    return nearest
+
+
+def _smallest(squares: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Columns of the `count` smallest numbers of each row, ascending, of equal ones the first."""
+    groups = squares.shape[1] // _GROUP
+    bound = squares
+    if groups >= count:  # minima are numbers of the row: the K-th bounds its K-th smallest number
+        whole = squares[:, : groups * _GROUP].reshape(len(squares), _GROUP, groups)
+        bound = whole.min(axis=1)
+    farthest = np.partition(bound, count - 1, axis=1)[:, count - 1]
+    rows, columns = divmod(np.flatnonzero(squares <= farthest[:, None]), squares.shape[1])
+    order = np.lexsort((columns, squares[rows, columns], rows))
+    starts = np.searchsorted(rows, np.arange(len(squares)))
+    smallest: NDArray[np.int64] = columns[order[starts[:, None] + np.arange(count)]]
+    return smallest
+
+
+def with_new_rows(
+    bank: NDArray[np.float32], norms: NDArray[np.float32], table: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """The table of a bank whose last rows are new.
+
+    Args:
+        bank: Old rows, then new ones, (M, D).
+        norms: Their squared lengths, (M,).
+        table: Of the old rows, (M', K); K stays.
+    """
+    before, count = table.shape
+    stale = [np.arange(before, len(bank))]
+    for start in range(0, before, _BLOCK):
+        own = slice(start, min(before, start + _BLOCK))
+        last = bank[table[own, -1]] - bank[own]  # to the K-th neighbour
+        reach = squared_lengths(last)
+        to_new = norms[own, None] + norms[None, before:] - 2 * (bank[own] @ bank[before:].T)
+        slack = SLACK * (norms[own] + norms.max())
+        stale.append(start + np.flatnonzero((to_new <= (reach + slack)[:, None]).any(axis=1)))
+    sought = np.concatenate(stale)
+    mended = np.empty((len(bank), count), np.int32)
+    mended[:before] = table
+    mended[sought] = nearest_rows(bank, norms, count, wanted=sought)
+    return mended
+
+
+def without_rows(
+    bank: NDArray[np.float32],
+    norms: NDArray[np.float32],
+    table: NDArray[np.int32],
+    kept: NDArray[np.int64],
+) -> NDArray[np.int32]:
+    """The table of the rows that are kept, under their new numbers.
+
+    Args:
+        bank: The rows that are kept, (M', D).
+        norms: Their squared lengths, (M',).
+        table: Of all rows, (M, K); K is clipped to M'.
+        kept: Their numbers among all rows, ascending, (M',).
+    """
+    new_number = np.full(len(table), -1, np.int32)
+    new_number[kept] = np.arange(len(kept), dtype=np.int32)
+    mended = new_number[table[kept]][:, : min(table.shape[1], len(kept))]
+    sought = np.flatnonzero((mended < 0).any(axis=1))
+    mended[sought] = nearest_rows(bank, norms, mended.shape[1], wanted=sought)
+    return mended

@@ -1,0 +1,55 @@
+"""`patchcore-runtime score --explain DIR --regions`: what goes beyond a score.
+
+picture + result -> entries of its JSON line, and a picture sheet that shows why.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from patchcore_runtime.detector import Detector, Result
+
+
+def add_explain_options(command: argparse.ArgumentParser) -> None:
+    """--explain and --regions."""
+    command.add_argument(
+        "--explain",
+        metavar="DIR",
+        type=Path,
+        help="write a sheet per picture: strange patches beside their nearest normal ones "
+        "(with pictures where the artifact was made with --keep-thumbnails)",
+    )
+    command.add_argument(
+        "--regions",
+        action="store_true",
+        help="add the areas above the pixel threshold to the JSON line: box, area, peak, contour",
+    )
+
+
+def explain_row(
+    arguments: argparse.Namespace, detector: Detector, image: Image.Image, result: Result, name: str
+) -> dict[str, Any]:
+    """What the options add to a picture's JSON line; writes its sheet."""
+    row: dict[str, Any] = {}
+    if arguments.regions:
+        row["regions"] = [dataclasses.asdict(region) for region in result.regions()]
+    if arguments.explain is not None:
+        from patchcore_runtime.explain.heatmap import save_png
+        from patchcore_runtime.explain.sheet import explain_sheet
+
+        target = sheet_path(arguments.explain, name)
+        evidence = detector.explain(result)
+        sheet = explain_sheet(detector, image, result, evidence, name=name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_png(target, sheet)
+        row["sheet"] = str(target)
+        row["patches"] = [dataclasses.asdict(one) for one in evidence]
+    return row
+
+
+def sheet_path(folder: Path, name: str) -> Path:
+    """Where the sheet of a picture goes."""
+    return folder / f"{name}.explain.png"

@@ -1,0 +1,191 @@
+"""The command `patchcore-runtime`: score pictures, check and describe an artifact.
+
+argv -> JSON lines or text on stdout, refusals on stderr, exit code 0 done, 1 refused, 2 usage.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from patchcore_runtime import __version__
+from patchcore_runtime.artifact.folder import Artifact
+from patchcore_runtime.cli.command_line import Run, add_command, new_parser, run_command_line
+from patchcore_runtime.cli.edit import (
+    FORGET_SUMMARY,
+    LEARN_SUMMARY,
+    add_forget_options,
+    add_learn_options,
+    run_forget,
+    run_learn,
+)
+from patchcore_runtime.cli.monitor import add_monitor_options, monitor
+from patchcore_runtime.cli.score import add_score_options, score_pictures
+from patchcore_runtime.detector import Search
+from patchcore_runtime.engine.session import CPU
+from patchcore_runtime.manifest.manifest import Index, Training
+from patchcore_runtime.scoring.thresholds import describe_calibration
+
+_EXAMPLES = """examples:
+  patchcore-runtime check artifacts/bottle
+  patchcore-runtime score artifacts/bottle photo.png more_photos/
+  patchcore-runtime score artifacts/bottle photos/ --maps heatmaps/ --csv scores.csv
+  patchcore-runtime score artifacts/bottle photos/ --search exact
+  patchcore-runtime score artifacts/bottle photos/ --roi mask.png
+  patchcore-runtime score artifacts/bottle photo.png --explain why/ --regions
+  patchcore-runtime score artifacts/bottle photos/ --target-fpr 0.001
+  patchcore-runtime check artifacts/bottle --public-key vendor.pem
+  patchcore-runtime monitor artifacts/bottle photos/ --state bottle.monitor
+  patchcore-runtime info artifacts/bottle
+  patchcore-runtime learn artifacts/bottle refused_but_good/ --output artifacts/bottle2
+  patchcore-runtime forget artifacts/bottle2 --image learned/photo.png --output artifacts/bottle3
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return run_command_line(_parser(), argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    description = "Score pictures with a PatchCore artifact, on any CPU."
+    parser, commands = new_parser("patchcore-runtime", description, _EXAMPLES, __version__)
+    score = _command(commands, "score", score_pictures, "score pictures, one JSON line each")
+    add_score_options(score)
+    _add_session_options(score)
+    watch = _command(
+        commands, "monitor", monitor, "score pictures in order, and say when the line has changed"
+    )
+    add_monitor_options(watch)
+    _add_session_options(watch)
+    check = _command(
+        commands, "check", _check, "verify checksums and run the artifact's own self-test here"
+    )
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_session_options(check)
+    info = _command(commands, "info", _info, "what it is, how it was made, its thresholds")
+    info.add_argument("--json", action="store_true", help="print the whole manifest")
+    add_learn_options(_command(commands, "learn", run_learn, LEARN_SUMMARY))
+    add_forget_options(_command(commands, "forget", run_forget, FORGET_SUMMARY))
+    return parser
+
+
+def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    command = add_command(commands, name, run, summary=summary, examples=_EXAMPLES)
+    command.add_argument("artifact", metavar="ARTIFACT", type=Path, help="the artifact folder")
+    return command
+
+
+def _add_session_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads in all (default: the cores given); `score` works on up to 4 pictures at once",
+    )
+    command.add_argument(
+        "--providers",
+        default=CPU,
+        metavar="A,B",
+        help=f"onnxruntime execution providers in order of preference (default: {CPU})",
+    )
+    command.add_argument(
+        "--search",
+        choices=get_args(Search),
+        default="auto",
+        help="auto (default): the artifact's own kind of index; exact: its index.onnx; pca: the "
+        "same rows, found faster in a large bank of a wide network, after a longer start",
+    )
+    command.add_argument(
+        "--public-key",
+        metavar="PEM",
+        type=Path,
+        help="refuse an artifact that this ed25519 key has not signed (needs the extra `sign`)",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    from patchcore_runtime.selftest import run_selftest
+
+    key = arguments.public_key
+    artifact = Artifact.open(arguments.artifact, verify=key is not None, public_key=key)
+    artifact.verify()
+    steps = run_selftest(
+        artifact,
+        threads=arguments.threads,
+        providers=arguments.providers.split(","),
+        search=arguments.search,
+    )
+    passed = all(step.passed for step in steps)
+    if arguments.json:
+        rows = [{**asdict(step), "passed": step.passed} for step in steps]
+        print(json.dumps({"artifact": str(arguments.artifact), "passed": passed, "steps": rows}))
+        return 0 if passed else 1
+    print(f"checksums: {len(artifact.files)} files as listed{f', signed by {key}' if key else ''}")
+    for step in steps:
+        verdict = "ok" if step.passed else "FAILED"
+        print(f"{step.name}: {verdict}, differs by {step.difference:.3g} of {step.tolerance:.3g}")
+    if not passed:
+        broken = next(step.name for step in steps if not step.passed)
+        print(
+            f"patchcore-runtime: {arguments.artifact}: the self-test breaks at `{broken}` on this "
+            "machine; do not trust its scores here",
+            file=sys.stderr,
+        )
+    return 0 if passed else 1
+
+
+def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    manifest = Artifact.open(arguments.artifact, verify=False).manifest
+    if arguments.json:
+        print(manifest.to_json(), end="")
+        return 0
+    calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
+    tiles = manifest.tiling
+    channels = manifest.features.layer2.channels + manifest.features.layer3.channels
+    # Nothing is decided by these two objects, so nothing in them has to be there.
+    config, packages = manifest.config, manifest.provenance.get("packages")
+    listed = packages.items() if isinstance(packages, dict) else [("unknown", "packages")]
+    made = ", ".join(f"{name} {of}" for name, of in listed)
+    lines = {
+        "category": manifest.training.category,
+        "recipe": f"{config.get('recipe', '?')}, seed {config.get('seed', '?')}",
+        "trained on": _training(manifest.training),
+        "backbone": manifest.features.backbone,
+        "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
+        "looks at": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
+        "tiles": f"{tiles.rows} x {tiles.columns} of {tiles.tile_height} x {tiles.tile_width} px",
+        "memory bank": f"{bank.rows} rows of {channels}",
+        "index": _index_line(manifest.index),
+        "image score": manifest.scoring.image_score,
+        **describe_calibration(calibration),
+        "made with": made,
+    }
+    for name, value in lines.items():
+        print(f"{name + ':':17}{value}")
+    return 0
+
+
+def _index_line(index: Index) -> str:
+    if index.kind == "exact":
+        return "exact"
+    return (
+        f"{index.kind}, effort {index.effort}, recall {index.recall:.4f}, "
+        f"scores within {index.score_change:.2%} of the exact search's, as measured"
+    )
+
+
+def _training(training: Training) -> str:
+    dropped = len(training.dropped)
+    left_out = f", {dropped} suspicious ones dropped" if dropped else ""
+    return f"{len(training.images)} pictures{left_out}"

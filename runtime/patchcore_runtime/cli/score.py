@@ -1,0 +1,189 @@
+"""The command `patchcore-runtime score`: pictures and folders -> a JSON line each, maps, a table.
+
+argv -> lines on stdout in the order of the pictures, refusals on stderr.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from PIL import Image
+
+from patchcore_runtime.cli.command_line import add_roi_option
+from patchcore_runtime.cli.explain import add_explain_options, explain_row, sheet_path
+from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.engine.session import usable_cores
+from patchcore_runtime.errors import ImageError
+from patchcore_runtime.image.listing import list_pictures
+from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.ordered_work import work_in_order, workers_for
+
+
+def add_score_options(command: argparse.ArgumentParser) -> None:
+    """Declare the pictures, and what only `score` takes."""
+    command.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
+    command.add_argument(
+        "--maps", metavar="DIR", type=Path, help="write a heat map PNG per picture"
+    )
+    command.add_argument(
+        "--csv", metavar="FILE", type=Path, help="write the scores as a table, too"
+    )
+    add_verdict_options(command)
+    add_explain_options(command)
+
+
+def add_verdict_options(command: argparse.ArgumentParser) -> None:
+    """Declare a region and thresholds in place of the artifact's."""
+    add_roi_option(command)
+    either = command.add_mutually_exclusive_group()
+    either.add_argument(
+        "--threshold", type=float, metavar="X",
+        help="image threshold in place of the artifact's; in the unit of the score",
+    )  # fmt: skip
+    either.add_argument(
+        "--target-fpr", type=float, metavar="R",
+        help="share of good parts that may be flagged, in place of the one the artifact was "
+        "fitted for; image and pixel threshold follow from its held-out scores",
+    )  # fmt: skip
+
+
+def score_pictures(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Print a line for each picture; returns the exit code."""
+    pictures = list(list_pictures(arguments.images))
+    if arguments.maps is not None:
+        _refuse_shared(pictures, partial(_map_path, arguments.maps), "heat map")
+    if arguments.explain is not None:
+        _refuse_shared(pictures, partial(sheet_path, arguments.explain), "sheet")
+    rows: list[dict[str, Any]] = []
+    detector, workers = open_detector(arguments, len(pictures))
+    score = partial(_score_and_explain, detector, arguments)
+    for row in work_in_order(score, pictures, workers=workers):
+        rows.append(row)
+        print_row(row)
+    if arguments.csv:
+        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
+            _write_csv(file, rows)
+    return 1 if any("error" in row for row in rows) else 0
+
+
+def _score_and_explain(
+    detector: Detector, arguments: argparse.Namespace, picture: tuple[Path, str]
+) -> dict[str, Any]:
+    scored = score_one(detector, arguments.maps, picture)
+    if scored.image is None or scored.result is None:
+        return scored.row
+    return scored.row | explain_row(arguments, detector, scored.image, scored.result, picture[1])
+
+
+def open_detector(arguments: argparse.Namespace, pictures: int) -> tuple[Detector, int]:
+    """The detector asked for, and on how many pictures it may work at once."""
+    threads = arguments.threads or usable_cores()
+    workers = workers_for(threads, pictures)
+    detector = Detector.load(
+        arguments.artifact,
+        threads=threads // workers,
+        providers=arguments.providers.split(","),
+        search=arguments.search,
+        roi=arguments.roi,
+        threshold=arguments.threshold,
+        target_fpr=arguments.target_fpr,
+        public_key=arguments.public_key,
+    )
+    return detector, workers
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """One JSON line; what was refused goes to stderr, too."""
+    if "error" in row:
+        print(f"patchcore-runtime: {row['error']}", file=sys.stderr)
+    print(json.dumps(row), flush=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """The line of one picture, and what it was made of; nothing for what cannot be read."""
+
+    row: dict[str, Any]
+    image: Image.Image | None = None
+    result: Result | None = None
+
+
+def score_one(
+    detector: Detector, maps: Path | None, picture: tuple[Path, str], *, measure: bool = False
+) -> Scored:
+    """Score one picture, and write its heat map where there is a folder for it.
+
+    Args:
+        detector: Scores it.
+        maps: Folder for heat maps.
+        picture: Its path, and its name below `maps`.
+        measure: Measure the picture as a whole, for a monitor.
+    """
+    path, name = picture
+    try:
+        image = read_image(path)
+        result = detector.predict(image, measure=measure)
+    except ImageError as error:
+        reason = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+        return Scored(row={"image": str(path), "error": reason})
+    row = {
+        "image": str(path),
+        "score": result.score,
+        "threshold": result.threshold,
+        "score_ratio": result.score_ratio,
+        "p_value": result.p_value,
+        "is_anomalous": result.is_anomalous,
+        "peak": list(result.peak),
+    }
+    if maps is not None:
+        target = _map_path(maps, name)
+        _write_heatmap(detector, image, result, target)
+        row["map"] = str(target)
+    return Scored(row=row, image=image, result=result)
+
+
+def _write_heatmap(detector: Detector, image: Image.Image, result: Result, target: Path) -> None:
+    import numpy as np
+
+    from patchcore_runtime.explain.heatmap import save_heatmap
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    verdict = "anomalous" if result.is_anomalous else "normal"
+    title = f"{verdict}: score {result.score:.3g}, threshold {result.threshold:.3g}"
+    photograph = np.asarray(image)
+    save_heatmap(target, photograph, result.map_on(image), detector.heatmap_scale, title=title)
+
+
+def _refuse_shared(
+    pictures: Sequence[tuple[Path, str]], target: Callable[[str], Path], what: str
+) -> None:
+    seen: set[str] = set()
+    for _, name in pictures:
+        if name in seen:
+            raise ImageError(
+                f"{target(name)}: two pictures would get this {what}; "
+                "score their common folder, or one after the other with two folders"
+            )
+        seen.add(name)
+
+
+def _map_path(maps: Path, name: str) -> Path:
+    return maps / f"{name}.heatmap.png"
+
+
+def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
+    columns = (
+        "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "peak_y", "peak_x",
+        "error",
+    )  # fmt: skip
+    writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+    writer.writeheader()
+    for row in rows:
+        y, x = row.get("peak", ("", ""))
+        writer.writerow({**row, "peak_y": y, "peak_x": x})

@@ -1,0 +1,242 @@
+"""Teach an artifact good pictures that it refused: greedy k-centre goes on from its bank.
+
+artifact + pictures -> a new artifact, in seconds, without the workshop. A patch of the pictures
+becomes a row when it is farther from the bank than the radius, the farthest first, until none is.
+
+The radius is the median held-out image score, as a distance. The score of a picture is at most the
+largest distance of its patches (its square for `modelzoo`), so afterwards each picture scores like
+the better half of good ones: below the threshold, with room for its siblings. A radius at the
+threshold itself would accept these pictures and refuse the next ones of their kind.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime import __version__
+from patchcore_runtime.artifact.folder import Artifact, file_digest
+from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
+from patchcore_runtime.bank.neighbours import with_new_rows
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.edit.cover import extend_cover
+from patchcore_runtime.edit.edit import (
+    Edit,
+    chained_digest,
+    dropped_files,
+    edited,
+    kept_thresholds,
+)
+from patchcore_runtime.errors import EditError
+from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail
+from patchcore_runtime.manifest.manifest import Manifest
+from patchcore_runtime.manifest.tiling import CELL_PX
+from patchcore_runtime.scoring.rules import layer3_upsampling, whole_patches
+from patchcore_runtime.scoring.thresholds import threshold_at
+
+_KEPT = "kept by learn: more rows only lower patch distances"
+_PREFIX = "learned/"  # of a learned picture's name among the training images
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedImage:
+    """One picture before and after."""
+
+    image: str
+    score_before: float
+    score_after: float
+    rows: int  # that came from it
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnReport:
+    """What `learn` made of which pictures."""
+
+    artifact: Path
+    images: tuple[LearnedImage, ...]
+    threshold: float
+    radius: float  # Euclidean
+    rows_before: int
+    rows_after: int
+    dropped: tuple[str, ...]  # files of the old artifact that the new one has not
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Candidates:
+    """The patches of one picture, of all its tiles, that lie beyond the radius."""
+
+    score: float
+    patches: NDArray[np.float32]  # (N, D)
+    distances: NDArray[np.float32]  # (N,)
+    places: NDArray[np.int32]  # (N, 2): y, x on the patch grid of the whole input
+    thumbnail: Thumbnail | None
+
+
+def learn(
+    artifact: Path, images: Sequence[Path], output: Path, *, threads: int | None = None
+) -> LearnReport:
+    """Write a new artifact that accepts the given pictures; the old one is only read.
+
+    Args:
+        artifact: The artifact that refused them.
+        images: Good pictures. Whatever is on them will be normal.
+        output: The folder to make.
+        threads: Threads of one operator; `None` takes the cores this process may use.
+
+    Raises:
+        ArtifactError: the artifact is damaged.
+        ImageError: a picture cannot be read.
+        EditError: a name is taken, no patch is beyond the radius, or a picture is still refused.
+        OutputError: the output exists or cannot be written; nothing is left behind.
+    """
+    source = Artifact.open_whole(artifact)
+    names = _new_names(source, images)
+    radius = learning_radius(source.manifest)
+    detector = Detector(source, threads=threads, search="exact")
+    found = [_candidates(detector, path, radius) for path in images]
+    patches = np.concatenate([one.patches for one in found])
+    picks = extend_cover(patches, np.concatenate([one.distances for one in found]), radius)
+    if not len(picks):
+        raise EditError(
+            f"{output}: expected patches farther than {radius:.4g} from the bank, got none; "
+            "these pictures are known already, there is nothing to learn"
+        )
+    origins = _origins(found, first=len(source.manifest.training.images))[picks]
+    bank = _extended(source.memory_bank, patches[picks], origins)
+    edit = _edit(source, bank, names, images, found)
+    with edited(source, output, edit, threads) as improved:
+        after = [improved.predict(path).score for path in images]
+        _refuse_refused(after, images, source.manifest)
+    per_image = np.bincount(origins[:, 0], minlength=len(edit.training.images))[-len(images) :]
+    return LearnReport(
+        artifact=output,
+        images=tuple(
+            LearnedImage(image=str(path), score_before=one.score, score_after=score, rows=int(rows))
+            for path, one, score, rows in zip(images, found, after, per_image, strict=True)
+        ),
+        threshold=source.manifest.calibration.image_threshold,
+        radius=radius,
+        rows_before=source.memory_bank.rows,
+        rows_after=bank.rows,
+        dropped=tuple(dropped_files(source)),
+    )
+
+
+def learning_radius(manifest: Manifest) -> float:
+    """How near to the bank every patch of a learned picture will be, Euclidean.
+
+    The median held-out image score, and never more than the threshold.
+    """
+    calibration = manifest.calibration
+    median = threshold_at(calibration, calibration.image_scores, 0.5)
+    score = min(median, calibration.image_threshold)
+    return math.sqrt(score) if manifest.scoring.image_score == "modelzoo" else score
+
+
+def _new_names(source: Artifact, images: Sequence[Path]) -> list[str]:
+    """Names for `training.images`, none of them taken: `forget` goes by them."""
+    names = [f"{_PREFIX}{path.name}" for path in images]
+    taken = set(source.manifest.training.images)
+    for name, path in zip(names, images, strict=True):
+        if name in taken:
+            raise EditError(
+                f"{path}: the artifact has a training image {name} already; "
+                "rename the picture, or forget that one first"
+            )
+        taken.add(name)
+    return names
+
+
+def _candidates(detector: Detector, path: Path, radius: float) -> _Candidates:
+    image = read_image(path)
+    manifest = detector.manifest
+    pixels, placement = fit_to_input(image, manifest.preprocess)
+    layer2, layer3 = detector.features(pixels)
+    result = detector.score_features(layer2, layer3, placement)
+    distances = detector.tile_distances(layer2, layer3)
+    numbers = np.flatnonzero(distances > radius)
+    tiles, y, x = np.unravel_index(numbers, distances.shape)
+    corners = np.array(detector.grid.corners_px)[tiles] // CELL_PX
+    keeps = manifest.training.thumbnails == "jpeg"
+    return _Candidates(
+        score=result.score,
+        patches=whole_patches(layer2, layer3, *layer3_upsampling(manifest.features))[numbers],
+        distances=distances.ravel()[numbers],
+        places=(corners + np.column_stack([y, x])).astype(np.int32),
+        thumbnail=make_thumbnail(image) if keeps else None,
+    )
+
+
+def _origins(found: Sequence[_Candidates], *, first: int) -> NDArray[np.int32]:
+    """(image number, y, x) of every candidate, (N, 3)."""
+    numbers = [np.full(len(one.places), first + i, np.int32) for i, one in enumerate(found)]
+    places = np.concatenate([one.places for one in found])
+    return np.column_stack([np.concatenate(numbers), places]).astype(np.int32)
+
+
+def _extended(
+    bank: MemoryBank, patches: NDArray[np.float32], origins: NDArray[np.int32]
+) -> MemoryBank:
+    """The bank with new rows at its end, stored as precisely as the others."""
+    split = bank.channels[0]
+    layer2 = np.concatenate([bank.layer2, patches[:, :split].astype(bank.layer2.dtype)])
+    layer3 = np.concatenate([bank.layer3, patches[:, split:].astype(bank.layer3.dtype)])
+    new = np.concatenate([layer2, layer3], axis=1)[bank.rows :].astype(np.float32, copy=False)
+    norms = np.concatenate([bank.norms, squared_lengths(new)])
+    whole = np.concatenate([bank.whole_rows(slice(None)), new])
+    return MemoryBank(
+        layer2=layer2,
+        layer3=layer3,
+        norms=norms,
+        origins=np.concatenate([bank.origins, origins]),
+        neighbours=with_new_rows(whole, norms, bank.neighbours),
+    )
+
+
+def _edit(
+    source: Artifact,
+    bank: MemoryBank,
+    names: Sequence[str],
+    images: Sequence[Path],
+    found: Sequence[_Candidates],
+) -> Edit:
+    manifest = source.manifest
+    digests = [file_digest(path) for path in images]
+    lines = [f"{digest}  {name}" for digest, name in zip(digests, names, strict=True)]
+    training = dataclasses.replace(
+        manifest.training,
+        images=(*manifest.training.images, *names),
+        digest=chained_digest(manifest.training.digest, lines),
+    )
+    thumbnails = None
+    if manifest.training.thumbnails == "jpeg":
+        thumbnails = [*source.thumbnails, *(one.thumbnail or Thumbnail() for one in found)]
+    return Edit(
+        bank=bank,
+        training=training,
+        calibration=kept_thresholds(manifest.calibration, _KEPT),
+        facts={
+            "what": "learn",
+            "with": f"patchcore-runtime {__version__}",
+            "images": dict(zip(names, digests, strict=True)),
+            "rows_added": bank.rows - source.memory_bank.rows,
+            "radius": learning_radius(manifest),
+            "dropped": dropped_files(source),
+        },
+        thumbnails=thumbnails,
+    )
+
+
+def _refuse_refused(scores: Sequence[float], images: Sequence[Path], manifest: Manifest) -> None:
+    threshold = manifest.calibration.image_threshold
+    refused = [str(path) for path, score in zip(images, scores, strict=True) if score > threshold]
+    if refused:
+        raise EditError(
+            f"{refused[0]}: expected a score up to {threshold:.4g} after learning, got "
+            f"{max(scores):.4g} ({len(refused)} refused); nothing was written"
+        )

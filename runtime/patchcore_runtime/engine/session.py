@@ -1,0 +1,174 @@
+"""Open ONNX files for inference; the only module that imports onnxruntime, and only when called.
+
+path of an .onnx file -> InferenceSession on the chosen execution providers and threads.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchcore_runtime.engine.freed_memory import handed_back
+from patchcore_runtime.engine.mapped_weights import graph_in_place
+from patchcore_runtime.errors import ArtifactError, ProviderError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, NodeArg, SessionOptions
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+_FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_KNOWS_FOLDER = (1, 21)  # the first onnxruntime whose optimizers heed it
+
+# TF32 keeps 10 bits of a factor: distances would be off by 1e-3, a hundred times what an artifact's
+# own test allows.
+_PROVIDER_SETTINGS = {CUDA: {"use_tf32": "0"}}
+
+
+def open_session(
+    path: Path,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU,),
+    repack: bool = True,
+) -> "InferenceSession":
+    """Load one graph.
+
+    Args:
+        path: The .onnx file; external data stands beside it.
+        threads: Threads of one operator; `None` takes the cores this process may use.
+        providers: onnxruntime execution providers in order of preference.
+        repack: Let onnxruntime copy weights into an order its kernels like better. Without it
+            external data stays mapped from the file: a bank is not in memory twice, nor read at
+            load, for 5 % more time of a search.
+
+    Raises:
+        ProviderError: a provider is not in this build of onnxruntime, or would not start.
+        ArtifactError: onnxruntime cannot load the graph.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    available = onnxruntime.get_available_providers()
+    for provider in providers:
+        if provider not in available:
+            raise ProviderError(
+                f"provider {provider}: not in this onnxruntime, which has {', '.join(available)}; "
+                "install the onnxruntime build that brings it"
+            )
+    options = session_options(path, threads=threads, repack=repack)
+    if CUDA in providers:
+        _load_cuda()
+    model: Path | bytes = path
+    # Other providers may copy a graph for themselves: they, and older versions, get the file and
+    # take the memory.
+    if list(providers) == [CPU] and _version(onnxruntime.__version__) >= _KNOWS_FOLDER:
+        model = graph_in_place(path)
+    not_the_file = (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
+    chosen = [(provider, _PROVIDER_SETTINGS.get(provider, {})) for provider in providers]
+    try:
+        # Repacking needs as much again as the weights.
+        with handed_back() if repack else nullcontext():
+            session = onnxruntime.InferenceSession(
+                model,
+                options,
+                providers=chosen,
+                enable_fallback=0,  # which would load, or run, on the CPU and say so on stdout
+            )
+    except (
+        *not_the_file,
+        raised.InvalidArgument,
+        raised.InvalidGraph,
+        raised.InvalidProtobuf,
+        raised.NoSuchFile,
+        raised.NotImplemented,
+        ValueError,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        if providers[0] != CPU and isinstance(error, not_the_file):
+            raise ProviderError(
+                f"provider {providers[0]}: did not start ({reason}); see that its driver and "
+                f"libraries are installed, or choose {CPU}"
+            ) from None
+        raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
+    started = session.get_providers()
+    if providers[0] not in started:
+        raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
+    return session
+
+
+def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceSession":
+    """Load a graph that this process wrote, on the CPU; threads as in `open_session`."""
+    import onnxruntime
+
+    options = session_options(threads=threads)
+    with handed_back():
+        return onnxruntime.InferenceSession(content, options, providers=[CPU])
+
+
+def session_options(
+    path: Path | None = None, *, threads: int | None = None, repack: bool = True
+) -> "SessionOptions":
+    """How a graph at that path, or in no file, is run; benchmarks/session_options.py tells why."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    # A detector has two sessions. Threads that spin on after one's run would slow the other's:
+    # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
+    if path is not None:
+        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
+    options.log_severity_level = 3  # errors; they also come as exceptions
+    # One block for all tensors of a run would stay beside those of the first run, and saves no
+    # time: 17 MB with wide_resnet50_2.
+    options.enable_mem_pattern = False
+    return options
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The first two numbers."""
+    return tuple(map(int, text.split(".")[:2]))
+
+
+def _load_cuda() -> None:
+    """Find CUDA's libraries in the packages of PyPI too; what it has to say goes to stderr."""
+    import onnxruntime
+
+    if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
+        with redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls()
+
+
+def check_shapes(
+    path: Path, values: Iterable["NodeArg"], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse a graph of another artifact.
+
+    Args:
+        path: The .onnx file, for messages.
+        values: Inputs or outputs of its session.
+        shapes: What must be among them, by name, each as (B, *shape).
+
+    Raises:
+        ArtifactError: one is missing or has another shape.
+    """
+    got = {value.name: tuple(value.shape[1:]) for value in values}
+    for name, shape in shapes.items():
+        if got.get(name) != shape:
+            raise ArtifactError(
+                f"{path}: {name}: expected (B, {', '.join(map(str, shape))}) as manifest.json "
+                f"says, got {got.get(name, 'none')!s:.80}; the files belong to different "
+                "artifacts, copy the folder again"
+            )
+
+
+def usable_cores() -> int:
+    """Cores this process may run on (not those the machine has)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,158 @@
+"""Why a picture scored as it did: its strangest patches, each with its nearest normal patch.
+
+patch distances and nearest rows (h, w) -> places on the photograph and on training pictures.
+Every bank row knows the training image and the cell it came from (`origins` in memory_bank.bin).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.artifact.folder import MEMORY_BANK, Artifact
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.explain.regions import Box, find_regions
+from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.manifest.manifest import Preprocessing
+from patchcore_runtime.manifest.tiling import CELL_PX
+
+_APART = 5  # cells from one patch to another of the same region: two lie between their boxes
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchEvidence:
+    """One strange patch. Boxes are top, left, bottom, right, of the 3 x 3 cells a patch averages.
+
+    `normal_box` is in input pixels (H, W): the size of a training photograph is known only where
+    thumbnails are kept.
+    """
+
+    distance: float  # Euclidean, to the nearest normal patch
+    threshold: float  # the pixel threshold as a distance
+    patch: tuple[int, int]  # (y, x) on the patch grid
+    box: Box  # in pixels of the photograph
+    row: int  # of the memory bank
+    normal_number: int  # of the training image
+    normal_image: str  # its name
+    normal_patch: tuple[int, int]  # (y, x) on the patch grid
+    normal_box: Box  # in input pixels of that image
+
+
+def explain_patches(  # noqa: PLR0913 - what a result knows, and what is wanted of it
+    artifact: Artifact,
+    distances: NDArray[np.float32],
+    nearest_rows: NDArray[np.int64],
+    placement: Placement,
+    *,
+    counts: NDArray[np.bool_] | None,
+    threshold: float,
+    top: int,
+) -> tuple[PatchEvidence, ...]:
+    """Look up where the nearest rows of the strangest patches come from.
+
+    Args:
+        artifact: Whose bank was searched.
+        distances: Of each patch to the bank, (h, w).
+        nearest_rows: Of the bank, (h, w).
+        placement: Of the picture.
+        counts: The patches of the region of interest, (h, w); None: all.
+        threshold: Patches farther than it form regions.
+        top: Patches wanted, at least 1.
+
+    Returns:
+        At most `top` patches, the strangest first.
+
+    Raises:
+        ArtifactError: a row comes from no image of the manifest.
+        ValueError: `top` is below 1.
+    """
+    if top < 1:
+        raise ValueError(f"top: expected 1 or more, got {top}")
+    size, names = artifact.manifest.preprocess, artifact.manifest.training.images
+    evidence = []
+    for y, x in choose_patches(distances, threshold, top, counts=counts):
+        row = int(nearest_rows[y, x])
+        number, *cell = (int(value) for value in artifact.memory_bank.origins[row])
+        if not 0 <= number < len(names):
+            raise ArtifactError(
+                f"{artifact.path(MEMORY_BANK)}: origins: row {row}: expected an image below "
+                f"{len(names)}, got {number}; copy the folder again"
+            )
+        evidence.append(
+            PatchEvidence(
+                distance=float(distances[y, x]),
+                threshold=threshold,
+                patch=(y, x),
+                box=on_photograph(patch_box((y, x), size), placement),
+                row=row,
+                normal_number=number,
+                normal_image=names[number],
+                normal_patch=(cell[0], cell[1]),
+                normal_box=patch_box((cell[0], cell[1]), size),
+            )
+        )
+    return tuple(evidence)
+
+
+def choose_patches(
+    distances: NDArray[np.float32],
+    threshold: float,
+    top: int,
+    *,
+    counts: NDArray[np.bool_] | None = None,
+) -> list[tuple[int, int]]:
+    """Pick strange patches that tell different things, the strangest first.
+
+    First the farthest patch of each region above the threshold. Where there are fewer regions
+    than wanted, the farthest other patches that lie 5 cells or more from all picked ones.
+
+    Args:
+        distances: (h, w), 0 where they do not count.
+        threshold: Of a region's patches.
+        top: Patches wanted.
+        counts: Which may be picked, (h, w); None: all.
+
+    Returns:
+        (y, x) of at most `top` patches, distances descending.
+    """
+    picked = [region.peak for region in find_regions(distances, threshold)][:top]
+    left = distances.astype(np.float64)
+    if counts is not None:
+        left[~counts] = -np.inf
+    for y, x in picked:
+        _take_out(left, y, x)
+    while len(picked) < top and np.isfinite(left.max()):
+        y, x = divmod(int(left.argmax()), left.shape[1])
+        picked.append((y, x))
+        _take_out(left, y, x)
+    return sorted(picked, key=lambda place: -distances[place])
+
+
+def _take_out(left: NDArray[np.float64], y: int, x: int) -> None:
+    reach = _APART - 1
+    left[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = -np.inf
+
+
+def patch_box(patch: tuple[int, int], size: Preprocessing) -> Box:
+    """The 3 x 3 cells around a patch, in input pixels, cut off at the input's border."""
+    y, x = patch
+    return (
+        max(0, (y - 1) * CELL_PX),
+        max(0, (x - 1) * CELL_PX),
+        min(size.height, (y + 2) * CELL_PX),
+        min(size.width, (x + 2) * CELL_PX),
+    )
+
+
+def on_photograph(box: Box, placement: Placement) -> Box:
+    """A box of the input in pixels of the photograph, grown to whole ones."""
+    vertical = placement.photo_height / placement.resized_height
+    horizontal = placement.photo_width / placement.resized_width
+    top, left, bottom, right = box
+    return (
+        math.floor((placement.top + top) * vertical),
+        math.floor((placement.left + left) * horizontal),
+        min(placement.photo_height, math.ceil((placement.top + bottom) * vertical)),
+        min(placement.photo_width, math.ceil((placement.left + right) * horizontal)),
+    )

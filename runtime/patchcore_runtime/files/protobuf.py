@@ -1,0 +1,144 @@
+"""Protobuf's wire format: the fields of a message, read from a file and written.
+
+path of a file -> its fields; numbers, strings and messages -> bytes. Knows no message by name.
+Encoding: https://protobuf.dev/programming-guides/encoding. Written fields have to stand in
+ascending order, as the deterministic serialisation of others has them.
+"""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.files.regular import open_regular
+
+VARINT, BYTES = 0, 2  # wire types; strings and messages are bytes too
+_SKIPPED = {1: 8, 5: 4}  # wire type -> bytes of a fixed number
+_MOST_FIELDS = 300_000  # half a second of walking; the largest network here has a tenth
+
+
+class NoProtobufError(Exception):
+    """Where the bytes are no message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a message, by its place in the file; the tag is in front of the content."""
+
+    number: int
+    wire: int
+    start: int  # of the tag
+    begin: int  # of the content
+    end: int
+
+
+class Message:
+    """A mapped file; counts the fields it gives, so that no file can make a walk endless."""
+
+    def __init__(self, whole: mmap.mmap) -> None:
+        self.whole = whole
+        self._left = _MOST_FIELDS
+
+    def fields(self, start: int, end: int) -> Iterator[Field]:
+        """The fields of the message between two offsets."""
+        place = start
+        while place < end:
+            self._left -= 1
+            if self._left < 0:
+                raise NoProtobufError(f"more than {_MOST_FIELDS} fields")
+            first = place
+            tag, place = self._varint(place, end)
+            number, wire = tag >> 3, tag & 7
+            begin = place
+            if wire == VARINT:
+                _, place = self._varint(place, end)
+            elif wire == BYTES:
+                length, begin = self._varint(place, end)
+                place = begin + length
+            elif wire in _SKIPPED:
+                place += _SKIPPED[wire]
+            else:
+                raise NoProtobufError(f"wire type {wire} at byte {begin}")
+            if place > end or number == 0:
+                raise NoProtobufError(f"a field that ends outside of its message at byte {begin}")
+            yield Field(number=number, wire=wire, start=first, begin=begin, end=place)
+
+    def number(self, field: Field) -> int:
+        """The value of a VARINT."""
+        return self._varint(field.begin, field.end)[0]
+
+    def text(self, field: Field) -> str:
+        """The value of a string, at most 200 bytes of it."""
+        return self.whole[field.begin : min(field.end, field.begin + 200)].decode(
+            "utf-8", "replace"
+        )
+
+    def _varint(self, place: int, end: int) -> tuple[int, int]:
+        value = 0
+        for shift in range(0, 70, 7):
+            if place >= end:
+                break
+            byte = self.whole[place]
+            place += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value, place
+        raise NoProtobufError(f"no number at byte {place}")
+
+
+@contextmanager
+def onnx_message(path: Path) -> Iterator[Message]:
+    """Map an ONNX file to read its fields; no weight is read for it.
+
+    Raises:
+        ArtifactError: the file cannot be read, or what is read within is no protobuf.
+    """
+    try:
+        with open_regular(path) as file:
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+    except ValueError:  # an empty file cannot be mapped
+        raise ArtifactError(
+            f"{path}: expected an ONNX graph, got no bytes; onnxruntime cannot load it"
+        ) from None
+    with whole:
+        try:
+            yield Message(whole)
+        except NoProtobufError as error:
+            raise ArtifactError(
+                f"{path}: expected an ONNX graph, got {error}; onnxruntime cannot load it"
+            ) from None
+
+
+def text_field(number: int, content: str) -> bytes:
+    """A field that is a string."""
+    return bytes_field(number, content.encode())
+
+
+def bytes_field(number: int, content: bytes) -> bytes:
+    """A field of bytes, a string or a message."""
+    return field_key(number, BYTES) + _varint(len(content)) + content
+
+
+def integer_field(number: int, content: int) -> bytes:
+    """A field that is a whole number, 64 bits at most."""
+    return field_key(number, VARINT) + _varint(content)
+
+
+def field_key(number: int, wire: int) -> bytes:
+    """What stands in front of a field's content: its tag."""
+    return _varint(number << 3 | wire)
+
+
+def _varint(content: int) -> bytes:
+    """Seven bits a byte, the lowest first; negative numbers as 64-bit two's complement."""
+    content &= 2**64 - 1
+    encoded = bytearray()
+    while content > 0x7F:
+        encoded.append(content & 0x7F | 0x80)
+        content >>= 7
+    encoded.append(content)
+    return bytes(encoded)

@@ -1,0 +1,167 @@
+"""The region of interest: which pixels and patches of the input count.
+
+mask picture of a photograph, or roi.png of an artifact -> Region. artifacts/FORMAT.md, section
+Region of interest, defines every step in whole numbers, so that all readers agree to the bit.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchcore_runtime.errors import ArtifactError, ImageError
+from patchcore_runtime.image.preprocess import Placement, place_input, read_image
+from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
+from patchcore_runtime.manifest.tiling import CELL_PX
+
+_LEAST_PX = CELL_PX * CELL_PX // 2  # of a cell, for its patch to count
+_ASPECT_SHARE = 50  # a fiftieth: how far a mask's aspect ratio may be off
+_BLACK, _WHITE = 0, 255
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The pixels that count, bool (H, W), none outside of a patch that counts."""
+
+    pixels: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.bool_]) -> "Region":
+        """Leave out the pixels of cells of which less than half is marked.
+
+        Args:
+            pixels: bool (H, W), multiples of 8.
+
+        Raises:
+            ValueError: no patch counts.
+        """
+        counts = _cells(pixels).sum(axis=(1, 3), dtype=np.int64)
+        patches = np.repeat(np.repeat(counts >= _LEAST_PX, CELL_PX, axis=0), CELL_PX, axis=1)
+        if not patches.any():
+            raise ValueError(
+                "expected white where to look, got no patch of 8 x 8 input pixels that is half "
+                "white; draw a larger region"
+            )
+        return cls(pixels & patches)
+
+    @cached_property
+    def patches(self) -> NDArray[np.bool_]:
+        """The patches that count, (h, w)."""
+        inside: NDArray[np.bool_] = np.asarray(_cells(self.pixels).any(axis=(1, 3)))
+        return inside
+
+    def on_photograph(self, place: Placement) -> NDArray[np.bool_]:
+        """Which pixels of the photograph count, (H', W'): those whose centre the region covers."""
+        resized = place.uncropped(self.pixels)
+        y = _nearest(place.resized_height, place.photo_height, 0, place.photo_height)
+        x = _nearest(place.resized_width, place.photo_width, 0, place.photo_width)
+        shown: NDArray[np.bool_] = resized[y[:, None], x]
+        return shown
+
+    @property
+    def share(self) -> float:
+        """Of the input's pixels, the share that counts."""
+        return float(self.pixels.mean())
+
+
+def read_region(path: str | Path, settings: Preprocessing, photo: RegionOfInterest) -> Region:
+    """Bring a mask of the photograph to the input's geometry.
+
+    Args:
+        path: A picture with the aspect ratio of the artifact's photographs; white where to look.
+        settings: The artifact's geometry.
+        photo: The size of the artifact's photographs.
+
+    Raises:
+        ImageError: unreadable, no mask, of another aspect ratio, or nothing of it counts.
+    """
+    image = read_image(path)
+    width, height = image.size
+    gap = abs(width * photo.photo_height - height * photo.photo_width)
+    if gap * _ASPECT_SHARE > height * photo.photo_width:
+        raise ImageError(
+            f"{path}: expected a mask with the aspect ratio of the artifact's photographs, "
+            f"{photo.photo_width} x {photo.photo_height} px, got {width} x {height}; draw it on "
+            "one of them"
+        )
+    white = _white(image, str(path))
+    place = place_input(height, width, settings)
+    y = _nearest(height, place.resized_height, place.top, settings.height)
+    x = _nearest(width, place.resized_width, place.left, settings.width)
+    try:
+        return Region.of(white[y[:, None], x])
+    except ValueError as error:
+        raise ImageError(f"{path}: {error}") from None
+
+
+def stored_region(path: Path, settings: Preprocessing) -> Region:
+    """Read an artifact's roi.png.
+
+    Raises:
+        ArtifactError: it is no mask of the input's size, or not reduced to the patches that count.
+    """
+    try:
+        pixels = _white(read_image(path), str(path))
+        if pixels.shape != (settings.height, settings.width):
+            raise ImageError(
+                f"{path}: expected {settings.width} x {settings.height} px as the input, "
+                f"got {pixels.shape[1]} x {pixels.shape[0]}"
+            )
+        region = Region.of(pixels)
+    except ImageError as error:
+        raise ArtifactError(f"{error}; copy the folder again") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}; copy the folder again") from None
+    lone = int(pixels.sum() - region.pixels.sum())
+    if lone:
+        raise ArtifactError(
+            f"{path}: expected white only in patches that count, got {lone} px elsewhere; "
+            "copy the folder again"
+        )
+    return region
+
+
+def narrower(path: str | Path, asked: Region, learned: Region | None) -> Region:
+    """A region asked for at load, which must lie inside the one that was learned.
+
+    Raises:
+        ImageError: some of it lies outside: nothing was learned of what stands there.
+    """
+    if learned is not None:
+        beyond = int((asked.pixels & ~learned.pixels).sum())
+        if beyond:
+            raise ImageError(
+                f"{path}: expected a region inside the artifact's own (roi.png), got {beyond} "
+                "input pixels outside, where nothing was learned; draw it smaller, or fit again"
+            )
+    return asked
+
+
+def _cells(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) -> (h, 8, w, 8)."""
+    height, width = pixels.shape
+    return pixels.reshape(height // CELL_PX, CELL_PX, width // CELL_PX, CELL_PX)
+
+
+def _nearest(source: int, target: int, start: int, count: int) -> NDArray[np.int64]:
+    """Of `source` pixels, those at the centres of some of `target` pixels."""
+    nearest: NDArray[np.int64] = (2 * np.arange(start, start + count) + 1) * source // (2 * target)
+    return nearest
+
+
+def _white(image: Image.Image, where: str) -> NDArray[np.bool_]:
+    """(H, W), True where a picture of black and white alone is white."""
+    pixels = np.asarray(image)
+    white: NDArray[np.bool_] = (pixels == _WHITE).all(axis=2)
+    other = ~(white | (pixels == _BLACK).all(axis=2))
+    if other.any():
+        y, x = divmod(int(other.argmax()), pixels.shape[1])
+        got = ", ".join(map(str, pixels[y, x]))
+        raise ImageError(
+            f"{where}: expected a mask of black (0) and white (255) pixels alone, got ({got}) at "
+            f"x {x}, y {y}; save it as PNG, white where to look"
+        )
+    return white

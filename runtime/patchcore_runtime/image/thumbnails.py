@@ -1,0 +1,117 @@
+"""thumbnails.bin: small training photographs, so that a neighbour can be shown on the line.
+
+pictures <-> one file: header, a table, JPEG files one after the other. The bytes are defined in
+artifacts/FORMAT.md. Nothing is decoded before its place in the file has been checked.
+"""
+
+import io
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from patchcore_runtime.errors import ArtifactError, ImageError
+from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.image.preprocess import DECODER_ERRORS, MIN_SIDE_PX, read_image
+
+MAGIC = b"PCTHUMBS"
+VERSION = 1
+MAX_SIDE_PX = 512
+_HEADER = struct.Struct("<8sII")  # magic, version, number of pictures
+_ENTRY = struct.Struct("<III")  # bytes of the JPEG, height and width of the photograph
+_QUALITY = 85
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """One photograph, small; `jpeg` is empty where none was kept."""
+
+    jpeg: bytes = b""
+    photo_height: int = 0
+    photo_width: int = 0
+
+    def decode(self, where: str) -> Image.Image:
+        """The picture, RGB, its long side at most MAX_SIDE_PX.
+
+        Raises:
+            ArtifactError: the bytes are no such JPEG; `where` names the file.
+        """
+        try:
+            image = Image.open(io.BytesIO(self.jpeg), formats=("JPEG",))
+            if max(image.size) > MAX_SIDE_PX:
+                raise ArtifactError(
+                    f"{where}: a thumbnail of {image.width} x {image.height} px, expected at most "
+                    f"{MAX_SIDE_PX}; copy the folder again"
+                )
+            return read_image(image)
+        except (ImageError, *DECODER_ERRORS) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ArtifactError(
+                f"{where}: a thumbnail is no JPEG ({reason}); copy the folder again"
+            ) from None
+
+
+def make_thumbnail(photograph: Image.Image) -> Thumbnail:
+    """Shrink one photograph, RGB, oriented as shown."""
+    small = photograph.copy()
+    small.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return Thumbnail(
+        jpeg=file.getvalue(), photo_height=photograph.height, photo_width=photograph.width
+    )
+
+
+def write_thumbnails(path: Path, pictures: Sequence[Thumbnail]) -> None:
+    """Write the file; the caller puts the folder it belongs to into place."""
+    table = [_ENTRY.pack(len(one.jpeg), one.photo_height, one.photo_width) for one in pictures]
+    content = [_HEADER.pack(MAGIC, VERSION, len(pictures)), *table]
+    path.write_bytes(b"".join([*content, *(one.jpeg for one in pictures)]))
+
+
+def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
+    """Read the file of an artifact with `count` training images.
+
+    Raises:
+        ArtifactError: no such file, another version or count, or sizes that do not fit the file.
+    """
+    try:
+        with open_regular(path) as file:
+            content = file.read()
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+    header = content[: _HEADER.size]
+    if len(header) < _HEADER.size or header[:8] != MAGIC:
+        raise ArtifactError(f"{path}: expected thumbnails ({MAGIC!r}), got {header[:8]!r}")
+    _, version, listed = _HEADER.unpack(header)
+    if version != VERSION:
+        raise ArtifactError(f"{path}: version: expected {VERSION}, got {version}")
+    if listed != count:
+        raise ArtifactError(
+            f"{path}: manifest.json names {count} training images, the file {listed}; "
+            "copy the folder again"
+        )
+    start = _HEADER.size + count * _ENTRY.size
+    entries = (
+        list(_ENTRY.iter_unpack(content[_HEADER.size : start])) if len(content) >= start else []
+    )
+    expected = start + sum(size for size, _, _ in entries)
+    if len(entries) != count or len(content) != expected:
+        raise ArtifactError(
+            f"{path}: the table says {expected} bytes, the file has {len(content)}; "
+            "copy the folder again"
+        )
+    pictures = []
+    for number, (size, height, width) in enumerate(entries):
+        if size and min(height, width) < MIN_SIDE_PX:
+            raise ArtifactError(
+                f"{path}: picture {number}: expected a photograph of {MIN_SIDE_PX} px a side or "
+                f"more, got {width} x {height}; copy the folder again"
+            )
+        pictures.append(
+            Thumbnail(jpeg=content[start : start + size], photo_height=height, photo_width=width)
+        )
+        start += size
+    return tuple(pictures)

@@ -1,0 +1,260 @@
+"""manifest.json <-> frozen dataclasses; every decision the runtime takes stands here.
+
+bytes of manifest.json -> Manifest, or ArtifactError naming the field. The fields and their meaning
+are defined in artifacts/FORMAT.md; `tests/test_contract.py` holds both to each other.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.files.strict_json import build, check, parse_json
+from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.manifest.monitoring import Monitoring
+from patchcore_runtime.manifest.tiling import STEP_PX, TileGrid, Tiling, tiles_along
+
+FORMAT = "patchcore-artifact"
+FORMAT_VERSION = 2
+
+ResampleFilter = Literal["bilinear", "bicubic", "lanczos"]
+Resize = Literal["stretch", "shorter_side"]
+Upsampling = Literal["bilinear", "nearest"]
+ImageScore = Literal["max", "paper", "modelzoo"]
+IndexKind = Literal["exact", "hnsw", "faiss-flat", "faiss-hnsw", "faiss-ivfpq"]
+FeaturePrecision = Literal["float32", "int8"]
+BankPrecision = Literal["float32", "float16"]
+RegionKind = Literal["whole", "mask"]
+Thumbnails = Literal["none", "jpeg"]
+
+MAX_SIDE_PX = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Picture -> input: resize, then keep the central (height, width)."""
+
+    resize: Resize
+    resize_height: int
+    resize_width: int
+    filter: ResampleFilter
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        check(32 <= self.height <= self.resize_height, "height", "32 to resize_height")
+        check(32 <= self.width <= self.resize_width, "width", "32 to resize_width")
+        check(self.resize_height <= MAX_SIDE_PX, "resize_height", f"up to {MAX_SIDE_PX}")
+        check(self.resize_width <= MAX_SIDE_PX, "resize_width", f"up to {MAX_SIDE_PX}")
+        if self.resize == "shorter_side":
+            equal = self.resize_height == self.resize_width
+            check(equal, "resize_width", "equal to resize_height for shorter_side")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionOfInterest:
+    """What of the input counts, and the size of the photographs, on which masks are drawn."""
+
+    kind: RegionKind  # `mask`: roi.png says
+    photo_height: int
+    photo_width: int
+
+    def __post_init__(self) -> None:
+        for field in ("photo_height", "photo_width"):
+            check(8 <= getattr(self, field) <= 2**23, field, "8 to 2^23")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerShape:
+    """One output of features.onnx: (B, channels, height, width)."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        for field in ("channels", "height", "width"):
+            check(1 <= getattr(self, field) <= 2**16, field, "1 to 65536")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The feature network, its layers of one tile, and how they make one patch vector."""
+
+    backbone: str
+    precision: FeaturePrecision
+    layer2: LayerShape
+    layer3: LayerShape
+    layer3_upsampling: Upsampling
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """(C, h, w) of each output of features.onnx, by name."""
+        layers = {"layer2": self.layer2, "layer3": self.layer3}
+        return {name: (of.channels, of.height, of.width) for name, of in layers.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bank:
+    """Shape of memory_bank.bin."""
+
+    rows: int
+    neighbours: int
+    precision: BankPrecision
+
+    def __post_init__(self) -> None:
+        check(1 <= self.rows < 2**31, "rows", "1 to 2^31 - 1")
+        check(1 <= self.neighbours <= self.rows, "neighbours", "1 to rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """Which nearest-neighbour index serves the artifact, and what it costs in accuracy.
+
+    `recall` and `score_change` were measured against the exact search when the index was made.
+    """
+
+    kind: IndexKind
+    effort: int  # candidates per patch (ef) of a graph, cells per patch (nprobe) of faiss-ivfpq
+    recall: float
+    score_change: float
+    mindir_candidates: int  # rows that index.mindir gives per patch
+
+    def __post_init__(self) -> None:
+        exact = self.kind == "exact"
+        all_rows = self.kind in ("exact", "faiss-flat")
+        low, high, words = (
+            (0, 0, "0 for exact, faiss-flat") if all_rows else (1, 2**16, "1 to 65536")
+        )
+        check(low <= self.effort <= high, "effort", words)
+        check(
+            self.recall == 1 if exact else 0 < self.recall <= 1, "recall", "in (0, 1]; 1 for exact"
+        )
+        near = self.score_change == 0 if exact else 0 <= self.score_change <= 1
+        check(near, "score_change", "0 to 1; 0 for exact")
+        check(0 <= self.mindir_candidates <= 1024, "mindir_candidates", "0 to 1024")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """Patch distances -> image score and anomaly map."""
+
+    image_score: ImageScore
+    sigma_px: float
+
+    def __post_init__(self) -> None:
+        check(0 < self.sigma_px <= 1024, "sigma_px", "in (0, 1024]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTest:
+    """What the stored picture must give: score, place of the defect, tolerances (relative)."""
+
+    score: float
+    layer_magnitudes: tuple[float, float, float, float]
+    defect_box: tuple[int, int, int, int]  # top, left, bottom, right in input pixels
+    score_tolerance: float
+    map_tolerance: float
+
+    def __post_init__(self) -> None:
+        check(self.score >= 0, "score", "0 or more")
+        check(min(self.layer_magnitudes) >= 0, "layer_magnitudes", "0 or more, each")
+        # A wide tolerance would pass any machine.
+        check(0 < self.score_tolerance <= 0.1, "score_tolerance", "in (0, 0.1]")
+        check(0 < self.map_tolerance <= 0.1, "map_tolerance", "in (0, 0.1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The pictures the bank was made of; a bank row names one by its number."""
+
+    category: str
+    images: tuple[str, ...]
+    skipped: tuple[str, ...]
+    dropped: tuple[str, ...]
+    digest: str
+    thumbnails: Thumbnails  # of the images, in thumbnails.bin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The whole of manifest.json."""
+
+    format: str
+    format_version: int
+    preprocess: Preprocessing
+    region: RegionOfInterest
+    tiling: Tiling
+    features: Features
+    memory_bank: Bank
+    index: Index
+    scoring: Scoring
+    calibration: Calibration
+    monitoring: Monitoring
+    selftest: SelfTest
+    training: Training
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        size, tiles = self.preprocess, self.tiling
+        for side in ("height", "width"):
+            length, tile = getattr(size, side), getattr(tiles, f"tile_{side}")
+            check(length % STEP_PX == 0, f"preprocess.{side}", "a multiple of 16")
+            check(tile <= length, f"tiling.tile_{side}", f"up to preprocess.{side}")
+        for count, side in (("rows", "height"), ("columns", "width")):
+            covering = tiles_along(
+                getattr(size, side), getattr(tiles, f"tile_{side}"), tiles.overlap
+            )
+            check(
+                getattr(tiles, count) == covering, f"tiling.{count}", "as many as cover the input"
+            )
+        layer2, layer3 = self.features.layer2, self.features.layer3
+        check(
+            (layer2.height * 8, layer2.width * 8) == (tiles.tile_height, tiles.tile_width),
+            "features.layer2",
+            "an eighth of tiling.tile_height and tile_width",
+        )
+        check(
+            (layer3.height * 2, layer3.width * 2) == (layer2.height, layer2.width),
+            "features.layer3",
+            "half of features.layer2's height and width",
+        )
+        bare = self.features.precision == "float32" or self.index.mindir_candidates == 0
+        check(bare, "index.mindir_candidates", "0 where features.precision is int8")
+        top, left, bottom, right = self.selftest.defect_box
+        inside = 0 <= top <= bottom <= size.height and 0 <= left <= right <= size.width
+        check(inside, "selftest.defect_box", "top, left, bottom, right inside the input")
+
+    @property
+    def grid(self) -> TileGrid:
+        """Where the tiles of an input lie."""
+        return TileGrid(self.tiling, self.preprocess.height, self.preprocess.width)
+
+    def to_json(self) -> str:
+        """The text of manifest.json: stable key order, no timestamps, one final newline."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read manifest.json strictly: every field present, typed, in range, and none unknown.
+
+    Raises:
+        ArtifactError: the text is no manifest of this version; says which field and why.
+    """
+    try:
+        data = parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{where}: not JSON ({error}); copy the folder again") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ArtifactError(
+            f'{where}: expected "format": "{FORMAT}"; this folder is not a PatchCore artifact'
+        )
+    version = data.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise ArtifactError(
+            f"{where}: format_version: expected {FORMAT_VERSION}, got {version!r:.40}; "
+            "use the patchcore-runtime that is as new as the artifact, or build it again"
+        )
+    return build(Manifest, data, where, "")

@@ -1,0 +1,62 @@
+"""What normal pictures look like as a whole: the `monitoring` section of manifest.json.
+
+The fields are defined in artifacts/FORMAT.md; `picture_statistics` compares pictures with them.
+"""
+
+from dataclasses import dataclass, fields
+
+from patchcore_runtime.files.strict_json import check
+
+THUMBNAIL_SIDE = 16
+GROUPS = 16  # of channels, at most
+LEVELS = 33  # quantiles of a statistic, from the smallest value to the largest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelGroups:
+    """Mean and spread over pictures of a layer's means, for each group of channels."""
+
+    means: tuple[float, ...]
+    spreads: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        same = 1 <= len(self.means) == len(self.spreads) <= GROUPS
+        check(same, "spreads", f"as many entries as means, 1 to {GROUPS}")
+        check(min(self.spreads, default=0) > 0, "spreads", "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantiles:
+    """Of each statistic over the normal pictures, each compared with the others: 33 values."""
+
+    brightness: tuple[float, ...]
+    contrast: tuple[float, ...]
+    warmth: tuple[float, ...]
+    sharpness: tuple[float, ...]
+    row_shift: tuple[float, ...]
+    column_shift: tuple[float, ...]
+    likeness: tuple[float, ...]
+    layer2: tuple[float, ...]
+    layer3: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            values = getattr(self, field.name)
+            whole = len(values) == LEVELS and list(values) == sorted(values)
+            check(whole, field.name, f"{LEVELS} values in ascending order")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """What a monitor compares pictures with."""
+
+    images: int
+    thumbnail: tuple[float, ...]
+    layer2: ChannelGroups
+    layer3: ChannelGroups
+    quantiles: Quantiles
+
+    def __post_init__(self) -> None:
+        check(2 <= self.images < 2**31, "images", "2 to 2^31 - 1")
+        cells = THUMBNAIL_SIDE**2
+        check(len(self.thumbnail) == cells, "thumbnail", f"{cells} values")

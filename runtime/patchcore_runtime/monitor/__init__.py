@@ -1,0 +1,1 @@
+"""Control charts over many images: has the line changed since the fit?"""

@@ -1,0 +1,180 @@
+"""Watch whether a line still shows what the detector was fitted for: Results -> verdicts.
+
+Each Result's score and the picture's statistics go to control charts (`control_chart`); what they
+find is named by `causes`. The calibration in the artifact says what is normal.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from patchcore_runtime.detector import Result
+from patchcore_runtime.errors import MonitorError
+from patchcore_runtime.image.statistics import Reference, compare
+from patchcore_runtime.manifest.manifest import Manifest
+from patchcore_runtime.manifest.monitoring import LEVELS
+from patchcore_runtime.monitor.causes import Candidate, Evidence, find_causes
+from patchcore_runtime.monitor.control_chart import Chart, Normal, limits_for
+from patchcore_runtime.monitor.state import ChartState, MonitorState, read_state, write_state
+
+FEWEST_PICTURES = 30  # of a calibration; fewer could not tell what is strange
+LARGEST_RATE = 0.05
+DEFAULT_RATE = 0.001
+_RECENT = 10  # values that evidence speaks of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Where the line stands after a picture."""
+
+    pictures: int  # so far
+    candidates: tuple[Candidate, ...]  # the best supported first; none: nothing has changed
+    began: bool  # whether the alarm is new with this picture
+
+    @property
+    def alarm(self) -> bool:
+        """Whether anything has changed."""
+        return bool(self.candidates)
+
+
+class Monitor:
+    """Charts of one line; not for several threads, and the order of pictures matters."""
+
+    def __init__(
+        self, manifest: Manifest, *, state: Path | None = None, rate: float = DEFAULT_RATE
+    ) -> None:
+        """Begin, or go on from a state file.
+
+        Args:
+            manifest: Of the artifact that scores the pictures.
+            state: File that is read now, and written after each picture.
+            rate: False alarms per good picture that all tests together may raise.
+
+        Raises:
+            MonitorError: the rate is out of range, the artifact was made of too few pictures, or
+                the file is damaged or of another artifact.
+        """
+        if not 0 < rate <= LARGEST_RATE:
+            raise MonitorError(
+                f"false-alarm rate: expected above 0 and at most {LARGEST_RATE:g} per picture, "
+                f"got {rate:g}"
+            )
+        normal = _normal(manifest)
+        count = min(one.count for one in normal.values())
+        if count < FEWEST_PICTURES:
+            raise MonitorError(
+                f"monitor: expected an artifact of at least {FEWEST_PICTURES} good pictures, got "
+                f"{count}; fit it with more"
+            )
+        self._reference = Reference.of(manifest.monitoring)
+        self._path = state
+        # A score threshold asked for at load changes no statistic.
+        told = [manifest.training.digest, manifest.calibration.image_scores.values]
+        self._artifact = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        self._pictures = 0
+        self._alarm = False
+        self._charts = {
+            # Held-out scores come from leaner banks than the artifact's, so lower ones are no news.
+            name: Chart(
+                normal=one,
+                limits=limits_for(rate / len(normal), one.count),
+                upward=name == "score",
+                window=[],
+            )
+            for name, one in normal.items()
+        }
+        kept = read_state(state, self._artifact) if state is not None else None
+        if kept is not None:
+            self._take_up(kept)
+
+    def update(self, result: Result) -> Verdict:
+        """Take the next picture.
+
+        Args:
+            result: Of `Detector.predict(..., measure=True)`.
+
+        Raises:
+            MonitorError: the result was not measured, or the state cannot be written; the picture
+                counts all the same.
+        """
+        if result.measured is None:
+            raise MonitorError(
+                "monitor: expected a Result with measurements; predict with measure=True"
+            )
+        self._pictures += 1
+        values = {"score": result.score, **compare(result.measured, self._reference)}
+        for name, chart in self._charts.items():
+            chart.add(values[name], number=self._pictures)
+        candidates = find_causes(self._evidence())
+        began = bool(candidates) and not self._alarm
+        self._alarm = bool(candidates)
+        if self._path is not None:
+            write_state(self._path, self._state())
+        return Verdict(pictures=self._pictures, candidates=candidates, began=began)
+
+    def _evidence(self) -> list[Evidence]:
+        found = []
+        for name, chart in self._charts.items():
+            tests = {"ewma": chart.far, "kolmogorov-smirnov": chart.unlike}
+            raised = [test for test, alarm in tests.items() if alarm]
+            if raised:
+                found.append(_describe(name, chart, " and ".join(raised)))
+        return found
+
+    def _state(self) -> MonitorState:
+        charts = tuple(
+            ChartState(
+                statistic=name,
+                average=chart.average,
+                far=int(chart.far),
+                unlike=int(chart.unlike),
+                window=tuple(chart.window),
+            )
+            for name, chart in self._charts.items()
+        )
+        return MonitorState(artifact=self._artifact, pictures=self._pictures, charts=charts)
+
+    def _take_up(self, state: MonitorState) -> None:
+        named = {chart.statistic: chart for chart in state.charts}
+        if named.keys() != self._charts.keys():
+            raise MonitorError(
+                f"{self._path}: expected charts {sorted(self._charts)}, got {sorted(named)}; "
+                "remove it to begin anew"
+            )
+        self._pictures = state.pictures
+        for name, chart in self._charts.items():
+            kept = named[name]
+            chart.average, chart.window = kept.average, list(kept.window)
+            chart.far, chart.unlike = bool(kept.far), bool(kept.unlike)
+            self._alarm |= chart.far or chart.unlike
+
+
+def _normal(manifest: Manifest) -> dict[str, Normal]:
+    """Statistic -> its values over good pictures; the score's are held out."""
+    calibration, monitoring = manifest.calibration, manifest.monitoring
+    ranks = [rank - 1.0 for rank in calibration.ranks]
+    normal = {"score": Normal(calibration.image_scores.values, ranks, calibration.images)}
+    spread = np.linspace(0, monitoring.images - 1, LEVELS).tolist()
+    for field in dataclasses.fields(monitoring.quantiles):
+        values = getattr(monitoring.quantiles, field.name)
+        normal[field.name] = Normal(values, spread, monitoring.images)
+    return normal
+
+
+def _describe(name: str, chart: Chart, tests: str) -> Evidence:
+    normal = chart.normal
+    places = np.linspace(0, normal.count - 1, 101)[[5, 25, 50, 75, 95]]
+    low, lower, middle, upper, high = np.interp(places, normal.ranks, normal.values).tolist()
+    recent = float(np.mean(chart.window[-_RECENT:]))
+    deviation = max((upper - lower) / 1.349, 1e-9 * max(1.0, abs(middle)))  # a normal one's
+    return Evidence(
+        statistic=name,
+        test=tests,
+        recent=recent,
+        normal=(low, middle, high),
+        deviations=(recent - middle) / deviation,
+    )

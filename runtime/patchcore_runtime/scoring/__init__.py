@@ -1,0 +1,1 @@
+"""Distances to image score, anomaly map, p-value and thresholds."""

@@ -1,0 +1,182 @@
+"""Held-out scores of good pictures -> how strange a score is, and a threshold for a rate.
+
+Inside the scores an order statistic decides, exactly as in conformal prediction (Vovk et al.
+2005): a share of about `rate` of fresh good pictures lies above the threshold. Where fewer than
+three of the held-out scores may lie above it, a generalised Pareto tail decides (Pickands 1975).
+Both directions agree: a score lies above `threshold_at(rate)` just where `p_value` is at most
+`rate`.
+"""
+
+import bisect
+import dataclasses
+import math
+
+from patchcore_runtime.errors import ThresholdError
+from patchcore_runtime.manifest.calibration import Calibration, HeldOut, Tail
+
+MIN_BEYOND = 3  # below, no order statistic is above the quantile with 95 %: 0.95 = 1 - exp(-3)
+MAX_EXTRAPOLATION = 100  # times smaller than 1/(n + 1), the smallest share that was seen
+
+
+def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
+    """Share of good pictures at least as strange, `smallest_rate` to 1.
+
+    Between stored ranks the larger one. Below `smallest_rate` the tail is a guess, so nothing is
+    said to be rarer.
+
+    Args:
+        calibration: What `scores` belong to.
+        scores: Its `image_scores`, or its `map_maxima`.
+        value: A score, or a map's maximum.
+    """
+    count = calibration.images
+    below = bisect.bisect_left(scores.values, value)
+    above = count - (calibration.ranks[below - 1] if below else 0)  # held-out scores >= value
+    share = (above + 1) / (count + 1)
+    if above + 1 >= MIN_BEYOND:
+        return share
+    share = min(1.0, MIN_BEYOND / (count + 1), tail_share(scores.tail, value))
+    return max(share, smallest_rate(count))
+
+
+def threshold_at(calibration: Calibration, scores: HeldOut, rate: float) -> float:
+    """The value that a share of about `rate` of good pictures exceed; never rises with `rate`.
+
+    Args:
+        calibration: What `scores` belong to.
+        scores: Its `image_scores`, or its `map_maxima`.
+        rate: Wanted false-alarm rate, `smallest_rate` to below 1.
+
+    Raises:
+        ThresholdError: the rate is out of reach for so few pictures.
+    """
+    count = calibration.images
+    check_rate(count, rate)
+    if uses_tail(count, rate):
+        first = _stored(calibration, scores, max(1, min(count, count + 2 - MIN_BEYOND)))
+        return max(first, tail_quantile(scores.tail, rate))
+    return _stored(calibration, scores, conformal_rank(count, rate))
+
+
+def check_rate(count: int, rate: float) -> None:
+    """Refuse a false-alarm rate that `count` held-out scores say nothing about.
+
+    Raises:
+        ThresholdError: it is not in [smallest_rate, 1).
+    """
+    smallest = smallest_rate(count)
+    if not smallest <= rate < 1:
+        raise ThresholdError(
+            f"target false-alarm rate: expected {smallest:.2g} to below 1, got {rate:.4g}; the "
+            f"artifact was calibrated on {count} pictures, which say nothing about rarer alarms"
+        )
+
+
+def smallest_rate(count: int) -> float:
+    """The rarest false alarms that `count` held-out scores may be stretched to."""
+    return 1 / (MAX_EXTRAPOLATION * (count + 1))
+
+
+def uses_tail(count: int, rate: float) -> bool:
+    """Whether too few of `count` scores lie beyond a rate's threshold to read it off them."""
+    return (count + 1) * rate < MIN_BEYOND - 1e-9
+
+
+def conformal_rank(count: int, rate: float) -> int:
+    """Which of `count` sorted scores, from 1 on, is the threshold for a rate."""
+    return max(1, math.ceil((count + 1) * (1 - rate) - 1e-9))
+
+
+def tail_share(tail: Tail, value: float) -> float:
+    """Share of good pictures above a value, in (0, 1]; `tail.share` up to `tail.level`."""
+    reach = max(0.0, value - tail.level) / tail.scale
+    if abs(tail.shape) < 1e-9:
+        return max(tail.share * math.exp(-min(reach, 700.0)), 5e-324)
+    base = max(0.0, 1 + tail.shape * reach)  # 0 beyond the end of a tail that has one
+    return max(tail.share * math.pow(base, -1 / tail.shape), 5e-324)
+
+
+def tail_quantile(tail: Tail, rate: float) -> float:
+    """The value that a share of `rate` exceed; the inverse of `tail_share`, from `level` on."""
+    depth = math.log(tail.share / rate)
+    if depth <= 0:
+        return tail.level
+    stretch = depth if abs(tail.shape) < 1e-9 else math.expm1(tail.shape * depth) / tail.shape
+    return tail.level + tail.scale * stretch
+
+
+def with_thresholds(
+    calibration: Calibration, *, threshold: float | None, target_fpr: float | None
+) -> Calibration:
+    """The calibration with other thresholds, from what is stored and without a new fit.
+
+    Intervals come with a fit alone; those of replaced thresholds shrink to the threshold.
+
+    Args:
+        calibration: As the artifact has it.
+        threshold: Another image threshold; the pixel threshold stays.
+        target_fpr: Another false-alarm rate, for both thresholds. The heat map's bright end
+            follows, so that the pixel threshold stays the middle of the scale.
+
+    Raises:
+        ThresholdError: both are given, or one is out of range.
+    """
+    if threshold is not None and target_fpr is not None:
+        raise ThresholdError(
+            "threshold and target false-alarm rate: expected one of them, got both"
+        )
+    if threshold is not None:
+        if not 0 < threshold < math.inf:
+            raise ThresholdError(f"threshold: expected a number above 0, got {threshold:.4g}")
+        given = float(threshold)
+        return dataclasses.replace(
+            calibration, image_threshold=given, image_interval=(given, given)
+        )
+    if target_fpr is None:
+        return calibration
+    image = threshold_at(calibration, calibration.image_scores, target_fpr)
+    low = calibration.heatmap.low
+    pixel = above_dark_end(threshold_at(calibration, calibration.map_maxima, target_fpr), low)
+    return dataclasses.replace(
+        calibration,
+        target_fpr=float(target_fpr),
+        image_threshold=image,
+        image_interval=(image, image),
+        pixel_threshold=pixel,
+        pixel_interval=(pixel, pixel),
+        heatmap=dataclasses.replace(calibration.heatmap, high=2 * pixel - low),
+    )
+
+
+def above_dark_end(pixel_threshold: float, low: float) -> float:
+    """A pixel threshold that the heat map's scale can show: a little above its dark end."""
+    return max(pixel_threshold, low + 1e-6 * max(1.0, abs(low)))
+
+
+def describe_calibration(calibration: Calibration) -> dict[str, str]:
+    """What the thresholds are and how far to trust them, line by line, for a person."""
+    count, rate = calibration.images, calibration.target_fpr
+    groups = "" if calibration.groups == count else f" in {calibration.groups} groups"
+    far = "beyond the scores seen: " if uses_tail(count, rate) else "read off the scores: "
+    more = math.ceil(MIN_BEYOND / rate) - 1
+    hint = f"; {more} pictures would make it a count" if uses_tail(count, rate) else ""
+    return {
+        "image threshold": _between(calibration.image_threshold, calibration.image_interval),
+        "pixel threshold": _between(calibration.pixel_threshold, calibration.pixel_interval),
+        "false alarms": f"aimed at {rate:.3g} of good pictures, about 1 in {1 / rate:.3g}",
+        "calibration": (
+            f"{count} good pictures{groups}, each scored by a bank that never saw it "
+            f"({calibration.folds} folds), scores times {calibration.image_scores.bias:.3g} for "
+            "the larger final bank"
+        ),
+        "method": f"{far}{calibration.method}{hint}",
+    }
+
+
+def _between(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.6g} (90 % sure: {interval[0]:.6g} to {interval[1]:.6g})"
+
+
+def _stored(calibration: Calibration, scores: HeldOut, rank: int) -> float:
+    """The score of a rank, or of the next stored one above it."""
+    return scores.values[bisect.bisect_left(calibration.ranks, rank)]

@@ -1,0 +1,204 @@
+"""index.onnx: exact nearest-neighbour search as an ONNX graph over memory_bank.bin.
+
+layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2) -> distances (B, h, w), rows (B, h, w).
+The bank is external data: every tensor of rows points into memory_bank.bin, which is stored once
+and mapped into memory. With U the upsampling of layer3, q·m = q2·m2 + U(q3·m3), and the nearest
+row maximises q·m - |m|²/2. Rows are taken in blocks, so that no (P, M) matrix exists. Patches are
+rows and bank rows are columns of every product: the winner is sought and layer3's products are
+upsampled along contiguous memory, a fifth to a third faster than the other way round. U is two
+small matrix products: no slower than ONNX's Resize, which onnxruntime computes wrongly on CUDA when
+the last axis is not resized (1.31). A patch's best score is sought among the maxima of groups, and
+then in the best group: a third to a half of the time of TopK over all rows of a block.
+
+The graph depends on M, for its blocks of rows and their places in the file. It is written by
+onnx_file.py, so that a line PC can write it anew when it has changed the bank.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from patchcore_runtime.artifact.folder import INDEX_ONNX, MEMORY_BANK
+from patchcore_runtime.bank.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
+from patchcore_runtime.engine import onnx_file
+from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.search.graph import GridGraph
+
+BLOCK_ROWS = 2048  # rows of a bank whose products are in memory at a time
+_GROUP = 64  # scores whose maximum is taken first
+
+
+def write_bank(folder: Path, bank: MemoryBank, features: Features) -> Path:
+    """Write memory_bank.bin and index.onnx into a folder; returns the path of the index."""
+    write_memory_bank(folder / MEMORY_BANK, bank)
+    path = folder / INDEX_ONNX
+    write_index(path, features, bank_sections(bank))
+    return path
+
+
+def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None:
+    """Write index.onnx beside a memory_bank.bin of that shape.
+
+    Args:
+        path: The file to write; it refers to `memory_bank.bin` in its own folder.
+        features: Shapes of the two layers and how layer3 is brought to layer2's grid.
+        bank: Where the arrays stand in that file.
+    """
+    sections = {section.name: section for section in bank}
+    blocks = _blocks(sections["norms"].shape[0])
+    path.write_bytes(_IndexGraph(features, sections, blocks).build())
+
+
+class _IndexGraph(GridGraph):
+    def __init__(
+        self, features: Features, bank: dict[str, Section], blocks: list[tuple[int, int]]
+    ) -> None:
+        super().__init__(features)
+        self.bank = bank
+        self.blocks = blocks  # the first row of each, and the one behind its last
+
+    def build(self) -> bytes:
+        layer2, layer3 = self.features.layer2, self.features.layer3
+        grid = [layer2.height, layer2.width]
+        self.constant("grid2", np.array([-1, *grid], np.int64))
+        self.upsampling()
+        self.constant("one", np.array([1], np.int64))
+        self.patches("layer2", layer2)  # q2, (B·P, C2)
+        self.patches("layer3", layer3)  # q3, (B·P/4, C3)
+        best = self._best_rows()
+        self._distances(best)
+        self.node("Reshape", [best, "grid2"], "rows")
+        return self.model(
+            "patchcore_exact_index",
+            inputs=[
+                _value("layer2", [layer2.channels, *grid]),
+                _value("layer3", [layer3.channels, layer3.height, layer3.width]),
+            ],
+            outputs=[_value("distances", grid), _value("rows", grid, onnx_file.INT64)],
+        )
+
+    def _best_rows(self) -> str:
+        """Running maximum of q·m - |m|²/2 over blocks of rows; name of the winners, (B·P, 1)."""
+        best = ""
+        for block, (start, stop) in enumerate(self.blocks):
+            score, winner = self._block(str(block), start, stop)
+            if not best:
+                best_score, best = score, winner
+                continue
+            better = self.node("Greater", [score, best_score], f"better_{block}")
+            best_score = self.node("Where", [better, score, best_score], f"best_score_{block}")
+            best = self.node("Where", [better, winner, best], f"best_row_{block}")
+        return best
+
+    def _block(self, name: str, start: int, stop: int) -> tuple[str, str]:
+        """Largest score of each patch among some rows, and its row; both (B·P, 1)."""
+        rows2 = self._rows("layer2", start, stop, f"m2_{name}")
+        rows3 = self._rows("layer3", start, stop, f"m3_{name}")
+        norms = self._rows("norms", start, stop, f"norms_{name}")
+        offset = self.constant(f"start_{name}", np.array(start, np.int64))
+        # U copies constants, so that -|m|²/2 may be added on the coarse grid already.
+        coarse = self.node(
+            "Gemm", ["q3", rows3, norms], f"coarse_{name}", transB=1, alpha=1.0, beta=-0.5
+        )
+        fine = self.upsample(coarse, stop - start, f"fine_{name}")
+        score = self.node("Gemm", ["q2", rows2, fine], f"score_{name}", transB=1)
+        largest, winner = self._largest(score, stop - start, name)
+        return largest, self.node("Add", [winner, offset], f"row_{name}")
+
+    def _largest(self, score: str, rows: int, name: str) -> tuple[str, str]:
+        """Largest of each line of (B·P, rows) and its column, of equal ones the first."""
+        if rows % _GROUP:
+            return self._top(score, name)
+        groups = self.constant(f"groups_of_{rows}", np.array([-1, rows // _GROUP, _GROUP]))
+        self.node("Reshape", [score, groups], f"groups_{name}")
+        self.node("ReduceMax", [f"groups_{name}"], f"maxima_{name}", axes=[2], keepdims=0)
+        _, group = self._top(f"maxima_{name}", f"{name}_group")
+        self.node("GatherND", [f"groups_{name}", group], f"members_{name}", batch_dims=1)
+        largest, column = self._top(f"members_{name}", f"{name}_member")
+        self.node("Mul", [group, self.constant("group", np.array(_GROUP))], f"before_{name}")
+        return largest, self.node("Add", [f"before_{name}", column], f"winner_{name}")
+
+    def _top(self, values: str, name: str) -> tuple[str, str]:
+        outputs = f"largest_{name}", f"column_{name}"
+        self.nodes("TopK", [values, "one"], outputs, f"top_{name}", axis=1)
+        return outputs
+
+    def _distances(self, winners: str) -> None:
+        """Distances from the differences of the winning pairs: no cancellation.
+
+        A block's winners are picked from the block: a tensor of the whole bank would map the file a
+        second time, and most of its pages would count twice as resident.
+        """
+        picks = self.node("Reshape", [winners, self._list()], "picks")
+        q3_fine = self.upsample("q3", self.features.layer3.channels, "q3_fine")
+        squares = self.node("ConstantOfShape", [self.node("Shape", [picks], "count")], "no_square")
+        below = self.node("Less", [picks, "start_0"], "below_0")
+        for block, (start, stop) in enumerate(self.blocks):
+            end = self.constant(f"start_{block + 1}", np.array(stop, np.int64))
+            earlier, below = below, self.node("Less", [picks, end], f"below_{block + 1}")
+            inside = self.node("Xor", [earlier, below], f"inside_{block}")
+            squares = self._winning_pairs(block, (start, stop), inside, squares, q3_fine)
+        root = self.node("Sqrt", [squares], "distance")
+        self.node("Reshape", [root, "grid2"], "distances")
+
+    def _winning_pairs(
+        self, block: int, rows: tuple[int, int], inside: str, squares: str, q3_fine: str
+    ) -> str:
+        """Squared distances with those of the patches that won inside a block put in, (B·P)."""
+        patches = self.node("NonZero", [inside], f"patches_{block}_column")
+        patches = self.node("Reshape", [patches, self._list()], f"patches_{block}")
+        picked = self.node("Gather", ["picks", patches], f"picked_{block}", axis=0)
+        winners = self.node("Sub", [picked, f"start_{block}"], f"winners_{block}")
+        parts = []
+        for layer, query in (("layer2", "q2"), ("layer3", q3_fine)):
+            name = f"{layer}_{block}"
+            own = self.node("Gather", [query, patches], f"{name}_own", axis=0)
+            stored, is_half = self._stored_rows(layer, *rows, f"m{layer[-1]}_{block}")
+            rows_there = self.node("Gather", [stored, winners], f"{name}_picked", axis=0)
+            nearest = self._float32(rows_there, f"{name}_nearest", is_half=is_half)
+            difference = self.node("Sub", [own, nearest], f"{name}_difference")
+            parts.append(
+                self.node("ReduceSumSquare", [difference], f"{name}_square", axes=[1], keepdims=0)
+            )
+        square = self.node("Add", parts, f"square_{block}")
+        return self.node("ScatterElements", [squares, patches, square], f"squares_{block}", axis=0)
+
+    def _list(self) -> str:
+        return self.constant("list", np.array([-1], np.int64))
+
+    def _rows(self, layer: str, start: int, stop: int, name: str) -> str:
+        """Rows start..stop of a section of the bank, float32."""
+        stored, is_half = self._stored_rows(layer, start, stop, name)
+        return self._float32(stored, name, is_half=is_half)
+
+    def _float32(self, stored: str, name: str, *, is_half: bool) -> str:
+        """The numbers themselves, or cast to that name where they are float16."""
+        return self.node("Cast", [stored], name, to=onnx_file.FLOAT) if is_half else stored
+
+    def _stored_rows(self, layer: str, start: int, stop: int, name: str) -> tuple[str, bool]:
+        """Rows start..stop as external data, as they are stored; whether that is float16."""
+        section = self.bank[layer]
+        row_bytes = section.size // section.shape[0]
+        is_half = section.dtype == "<f2"
+        stored = f"{name}_half" if is_half else name
+        place = (MEMORY_BANK, section.offset + start * row_bytes, (stop - start) * row_bytes)
+        self.external(
+            stored,
+            onnx_file.external_tensor(
+                stored, section.dtype, (stop - start, *section.shape[1:]), place
+            ),
+        )
+        return stored, is_half
+
+
+def _blocks(rows: int) -> list[tuple[int, int]]:
+    """Rows of each block: BLOCK_ROWS as often as they go, whole groups, and what is left."""
+    grouped = rows - rows % _GROUP
+    starts = [*range(0, grouped, BLOCK_ROWS), *([grouped] if rows > grouped else [])]
+    return list(pairwise([*starts, rows]))
+
+
+def _value(name: str, shape: list[int], kind: int = onnx_file.FLOAT) -> bytes:
+    return onnx_file.value(name, kind, ["B", *shape])

@@ -1,0 +1,164 @@
+"""index.faiss, checked from its first byte to its last before faiss sees it.
+
+path, kind, bank -> nothing, or ArtifactError naming the field: faiss follows the numbers of a file
+without asking whether they lead out of it. The layouts are those of faiss's `write_index`
+(artifacts/FORMAT.md): IndexFlatL2, IndexHNSWFlat, IndexIVFPQ over an IndexFlatL2.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.files.cursor import FileCursor, expect, expect_all
+from patchcore_runtime.manifest.manifest import IndexKind
+
+FOURCC = {"faiss-flat": b"IxF2", "faiss-hnsw": b"IHNf", "faiss-ivfpq": b"IwPQ"}
+LINKS = (2, 1024)  # m, links of a row on each upper level
+EFFORT = (1, 2**16)  # efConstruction, efSearch; nlist is at most as large
+CODE_BITS = 8  # of one part of a code: each byte names one of 256 centroids, none is out of range
+_METRIC_L2 = 1
+_BLOCK_ROWS = 4096
+
+
+def check_faiss_file(path: Path, kind: IndexKind, bank: MemoryBank) -> None:
+    """Refuse a file that is not that kind of index over exactly this bank.
+
+    Every number that faiss would use as a size, a place or a link is compared with the bank and
+    the file's real size; rows, where the file has them, are equal to the bank's.
+
+    Raises:
+        ArtifactError: no such file, another kind of index, a field out of its range.
+    """
+    cursor = FileCursor(path)
+    if kind == "faiss-flat":
+        _check_rows(cursor, bank)
+    elif kind == "faiss-hnsw":
+        _check_hnsw(cursor, bank)
+    else:
+        _check_ivfpq(cursor, bank)
+    cursor.end()
+
+
+def _check_header(cursor: FileCursor, kind: str, size: int, rows: int) -> None:
+    fourcc = cursor.array("fourcc", "S4", 1)[0]
+    expect(fourcc == FOURCC[kind], cursor.path, "fourcc", FOURCC[kind], fourcc)
+    cursor.expect("d", "<i4", size)
+    cursor.expect("ntotal", "<i8", rows)
+    cursor.array("unused", "<i8", 2)
+    cursor.expect("is_trained", "u1", 1)
+    cursor.expect("metric_type", "<i4", _METRIC_L2)
+
+
+def _check_flat(cursor: FileCursor, size: int, rows: int) -> NDArray[np.float32]:
+    """An IndexFlatL2; its vectors, (rows, size)."""
+    _check_header(cursor, "faiss-flat", size, rows)
+    cursor.expect("size of vectors", "<u8", rows * size)
+    return cursor.array("vectors", "<f4", rows * size).reshape(rows, size)
+
+
+def _check_rows(cursor: FileCursor, bank: MemoryBank) -> None:
+    """An IndexFlatL2 of the bank's own rows."""
+    vectors = _check_flat(cursor, sum(bank.channels), bank.rows)
+    split = bank.channels[0]
+    for start in range(0, bank.rows, _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        same2 = vectors[part, :split] == bank.layer2[part]
+        same3 = vectors[part, split:] == bank.layer3[part]
+        expect_all(same2, cursor.path, "layer2 of that row of memory_bank.bin", start)
+        expect_all(same3, cursor.path, "layer3 of that row of memory_bank.bin", start)
+
+
+def _check_hnsw(cursor: FileCursor, bank: MemoryBank) -> None:
+    path, rows = cursor.path, bank.rows
+    _check_header(cursor, "faiss-hnsw", sum(bank.channels), rows)
+    kinds = cursor.ranged("size of assign_probas", "<u8", 1, 2**10)  # as many as levels
+    cursor.array("assign_probas", "<f8", kinds)  # for adding rows only
+    cursor.expect("size of cum_nneighbor_per_level", "<u8", kinds + 1)
+    ends = cursor.array("cum_nneighbor_per_level", "<i4", kinds + 1).astype(np.int64)
+    links = int(ends[1]) // 2
+    expect(LINKS[0] <= links <= LINKS[1], path, "links", "{} to {}".format(*LINKS), links)
+    wanted = links * np.array([0, *range(2, kinds + 2)])
+    same = np.array_equal(ends, wanted)
+    expect(same, path, "cum_nneighbor_per_level", f"0, {2 * links}, {3 * links}, …", "others")
+    cursor.expect("size of levels", "<u8", rows)
+    levels = cursor.array("levels", "<i4", rows).astype(np.int64)  # 1 is the lowest
+    expect_all((levels >= 1) & (levels <= kinds), path, f"a level of 1 to {kinds}", 0)
+    cursor.expect("size of offsets", "<u8", rows + 1)
+    offsets = cursor.array("offsets", "<u8", rows + 1)
+    places = np.concatenate([[0], np.cumsum(ends[levels])])
+    expect_all(offsets == places.astype(np.uint64), path, "the offset that levels give", 0)
+    cursor.expect("size of neighbors", "<u8", int(places[-1]))
+    neighbours = cursor.array("neighbors", "<i4", int(places[-1]))
+    _check_links(path, neighbours, levels, places, ends)
+    entry = cursor.ranged("entry_point", "<i4", 0, rows - 1)
+    top = int(levels.max()) - 1
+    cursor.expect("max_level", "<i4", top)
+    expect(levels[entry] == top + 1, path, "entry_point", f"a row of level {top}", entry)
+    cursor.ranged("efConstruction", "<i4", *EFFORT)
+    cursor.ranged("efSearch", "<i4", *EFFORT)
+    cursor.expect("upper_beam", "<i4", 1)
+    _check_rows(cursor, bank)
+
+
+def _check_links(
+    path: Path,
+    neighbours: NDArray[np.int32],
+    levels: NDArray[np.int64],
+    places: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> None:
+    """Every link is -1 (the end of a list) or a row that has the link's level itself."""
+    for level in range(int(levels.max())):
+        present = np.flatnonzero(levels > level)
+        slots = places[present, None] + np.arange(ends[level], ends[level + 1])
+        links = neighbours[slots]
+        what = f"links of level {level} to"
+        inside = (links >= -1) & (links < len(levels))
+        expect_all(inside, path, f"{what} 0..{len(levels) - 1}, or -1", present)
+        expect_all((links < 0) | (levels[links] > level), path, f"{what} its rows", present)
+
+
+def _check_ivfpq(cursor: FileCursor, bank: MemoryBank) -> None:
+    path, rows, size = cursor.path, bank.rows, sum(bank.channels)
+    _check_header(cursor, "faiss-ivfpq", size, rows)
+    cells = cursor.ranged("nlist", "<u8", 1, min(rows, EFFORT[1]))
+    cursor.ranged("nprobe", "<u8", 1, cells)
+    centroids = _check_flat(cursor, size, cells)
+    expect(bool(np.isfinite(centroids).all()), path, "quantizer", "finite numbers", "others")
+    cursor.expect("direct_map type", "u1", 0)
+    cursor.expect("size of direct_map", "<u8", 0)
+    cursor.expect("by_residual", "u1", 1)
+    parts = cursor.ranged("code_size", "<u8", 1, size)
+    cursor.expect("pq.d", "<u8", size)
+    cursor.expect("pq.M", "<u8", parts)
+    expect(size % parts == 0, path, "pq.M", f"a divisor of {size}", parts)
+    cursor.expect("pq.nbits", "<u8", CODE_BITS)
+    cursor.expect("size of pq.centroids", "<u8", 2**CODE_BITS * size)
+    codebook = cursor.array("pq.centroids", "<f4", 2**CODE_BITS * size)
+    expect(bool(np.isfinite(codebook).all()), path, "pq.centroids", "finite numbers", "others")
+    _check_lists(cursor, rows, cells, parts)
+
+
+def _check_lists(cursor: FileCursor, rows: int, cells: int, code_size: int) -> None:
+    """The inverted lists, which together hold every row once."""
+    path = cursor.path
+    for field, wanted in (("inverted lists", b"ilar"), ("list sizes", b"full")):
+        if field == "list sizes":
+            cursor.expect("lists", "<u8", cells)
+            cursor.expect("code size of lists", "<u8", code_size)
+        got = cursor.array(field, "S4", 1)[0]
+        expect(got == wanted, path, field, wanted, got)
+    cursor.expect("size of list sizes", "<u8", cells)
+    sizes = cursor.array("list sizes", "<u8", cells)
+    # Each size first: their sum could wrap around.
+    expect_all(sizes <= rows, path, f"a list of {rows} rows or fewer", 0)
+    expect(int(sizes.sum()) == rows, path, "list sizes", f"{rows} rows in all", int(sizes.sum()))
+    seen = np.zeros(rows, np.bool_)
+    for cell, count in enumerate(sizes.tolist()):
+        cursor.array(f"codes of list {cell}", "u1", count * code_size)
+        ids = cursor.array(f"ids of list {cell}", "<i8", count)
+        expect_all((ids >= 0) & (ids < rows), path, f"list {cell}: rows 0..{rows - 1}", 0)
+        seen[ids] = True
+    expect_all(seen, path, "its row in one of the lists", 0)

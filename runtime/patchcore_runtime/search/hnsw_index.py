@@ -1,0 +1,64 @@
+"""Approximate nearest-neighbour search by a graph: index.hnsw, walked by the optional hnswlib.
+
+layer2, layer3 of some pictures -> distance and bank row of each patch, as the exact search gives
+them, but for patches whose walk ends at another row. Malkov & Yashunin 2018 (arXiv:1603.09320).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.engine.session import usable_cores
+from patchcore_runtime.errors import ArtifactError, ProviderError
+from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.search.hnsw_file import check_hnsw_file
+from patchcore_runtime.search.ranked import RankedIndex
+
+
+class HnswIndex(RankedIndex):
+    """The graph of one artifact, ready to be walked; safe to share between threads."""
+
+    def __init__(
+        self,
+        path: Path,
+        bank: MemoryBank,
+        features: Features,
+        *,
+        effort: int,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(bank, features)
+        library = import_hnswlib(path)
+        check_hnsw_file(path, bank)
+        self._graph = library.Index(space="l2", dim=sum(bank.channels))
+        try:
+            self._graph.load_index(str(path), max_elements=bank.rows)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path}: hnswlib cannot load it ({error})") from None
+        self._graph.set_ef(effort)
+        self._threads = threads or usable_cores()
+
+    def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The row at which each walk ends, (P, 1)."""
+        labels, _ = self._graph.knn_query(patches, k=1, num_threads=self._threads)
+        rows: NDArray[np.int64] = labels.astype(np.int64)
+        return rows
+
+
+def import_hnswlib(needed_for: Path) -> Any:
+    """The library, which the lean wheel does not bring: it comes as source only.
+
+    Raises:
+        ProviderError: it is not installed here; the message names the extra.
+    """
+    try:
+        import hnswlib
+    except ImportError:
+        raise ProviderError(
+            f"{needed_for}: hnswlib is not installed here; "
+            "pip install 'patchcore-runtime[hnsw]' (needs a C++ compiler), or take --search exact"
+        ) from None
+    return hnswlib

@@ -1,0 +1,99 @@
+"""Exact search along a bank's principal axes: layers -> nearest distance and bank row.
+
+Products along few axes bound the whole ones (principal_axes.py), in a fraction of the time. A row
+whose bound stays below what some row reaches for certain cannot be the nearest; the few others are
+measured in float32 by their differences, highest bound first. So the winners are those of the
+exact search, proven patch by patch, whatever the axes miss.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.neighbours import SLACK
+from patchcore_runtime.engine.session import open_own_graph
+from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.search.exact import NearestIndex
+from patchcore_runtime.search.pca_axes import axes_of
+from patchcore_runtime.search.pca_candidates import Shortlist
+from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
+
+_BLOCK_ROWS = 512  # whose products with a picture's patches stay in cache
+_FIRST = (2 * GROUP, 512, 2048)  # ends of the first graphs: a near row is to be known soon,
+_ROWS = 2**14  # of the others: few graphs, since the threads of each have to be woken
+_MOST_PAIRS = 64  # per patch; beyond, this does not pay and float32 takes over
+
+Vectors = NDArray[np.float32]
+
+
+class PcaIndex:
+    """A bank along its principal axes, in memory; safe to share between threads."""
+
+    def __init__(
+        self,
+        bank: MemoryBank,
+        features: Features,
+        exact: NearestIndex,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        """Find the axes, which reads all of the bank.
+
+        Args:
+            bank: The rows.
+            features: Shapes of the layers and how layer3 is brought to layer2's grid.
+            exact: Takes over where too many rows are left in doubt.
+            threads: Threads of one operator; `None` takes the cores this process may use.
+        """
+        self._bank = np.asarray(bank.layer2), np.asarray(bank.layer3)
+        self._exact = exact
+        self._grid = features.layer2.height, features.layer2.width
+        axes = axes_of(bank)
+        self._patches = open_own_graph(patches_graph(features, axes), threads=threads)
+        self._graphs, self._largest = [], np.float32(0)
+        for start, end in _ends(bank.rows):
+            blocks = []
+            for first in range(start, end, _BLOCK_ROWS):
+                rows = bank.whole_rows(slice(first, min(first + _BLOCK_ROWS, end)))
+                main, rest, squared = axes.split(rows)
+                blocks.append(np.vstack([main.T, rest, -squared / 2]))
+                self._largest = max(self._largest, squared.max())
+            self._graphs.append((start, open_own_graph(bounds_graph(blocks), threads=threads)))
+
+    def nearest(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As NearestIndex: (B, h, w) twice, from differences; of equal distances the first row."""
+        pictures = zip(layer2, layer3, strict=True)
+        found = [self._search(fine[None], coarse[None]) for fine, coarse in pictures]
+        distances, rows = zip(*found, strict=True)
+        return np.concatenate(distances), np.concatenate(rows)
+
+    def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
+        """One picture, (1, C, h, w)."""
+        fine, coarse, columns, squared = self._patches.run(
+            ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
+        )
+        squared = squared[:, 0]
+        slack = (squared + self._largest) * np.float32(SLACK)
+        shortlist = Shortlist(self._bank, (fine, coarse), squared, slack)
+        for start, graph in self._graphs:
+            least = shortlist.least[:, None]
+            groups, bounds = graph.run(["groups", "bounds"], {"columns": columns, "least": least})
+            pairs, members = np.nonzero(bounds >= least[groups[:, 0]])
+            patches, numbers = groups[pairs].T
+            shortlist.add(patches, start + numbers * GROUP + members, bounds[pairs, members])
+            if shortlist.is_longer_than(_MOST_PAIRS * len(squared)):
+                return self._exact.nearest(layer2, layer3)
+        shortlist.settle()
+        shape = (1, *self._grid)
+        return np.sqrt(shortlist.nearest).reshape(shape), shortlist.winners.reshape(shape)
+
+
+def _ends(rows: int) -> list[tuple[int, int]]:
+    """First row of each graph and the one after its last."""
+    inner = sorted({*_FIRST, *range(_ROWS, rows, _ROWS)})
+    ends = [0, *(end for end in inner if end < rows), rows]
+    return list(pairwise(ends))
