@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_build.dataset import TestImage, list_test_images, read_mask
+from patchcore_build.data.dataset import TestImage, list_test_images, read_mask
 from patchcore_build.errors import DatasetError
-from patchcore_build.metrics import auroc
+from patchcore_build.evaluation.metrics import auroc
 from patchcore_runtime import Artifact, PatchCoreError
 from patchcore_runtime.image.preprocess import preprocess
 

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patch_features import real_features, synthetic_features
-from patchcore_build.coreset import coreset_size, select_coreset
-from patchcore_build.machine import describe_machine
+from patchcore_build.benchmark.machine import describe_machine
+from patchcore_build.coreset.select import coreset_size, select_coreset
 
 CURVE = (0.001, 0.003, 0.01, 0.03, 0.1, 0.25)
 OURS, GEMM, NUMPY, TORCH = "ours", "one GEMM at peak", "NumPy gemv loop", "torch cdist loop"

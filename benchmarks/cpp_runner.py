@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from patchcore_build.machine import describe_machine
+from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime.artifact.folder import Artifact
 from tables import table
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_build.backbone.device import open_device
+from patchcore_build.backbone.parameters import make_network
 from patchcore_build.config import (
     RECIPES,
     Config,
@@ -23,25 +25,23 @@ from patchcore_build.config import (
     make_config,
     scoring_rule,
 )
-from patchcore_build.coreset import (
+from patchcore_build.coreset.select import (
     coreset_size,
     projection_size,
     random_projection,
     select_coreset,
 )
-from patchcore_build.dataset import TestImage, open_dataset, read_mask
-from patchcore_build.device import open_device
+from patchcore_build.data.dataset import TestImage, open_dataset, read_mask
+from patchcore_build.data.training_inputs import Inputs, load_inputs
 from patchcore_build.errors import DatasetError
-from patchcore_build.features import (
+from patchcore_build.evaluation.metrics import auroc
+from patchcore_build.features.store import (
     FeatureStore,
     Storage,
     extract_features,
     make_bank,
     mindspore_network,
 )
-from patchcore_build.metrics import auroc
-from patchcore_build.parameters import make_network
-from patchcore_build.training_inputs import Inputs, load_inputs
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.image.preprocess import Placement, preprocess
 from patchcore_runtime.scoring.patch_scorer import PatchScorer

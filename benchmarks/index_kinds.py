@@ -22,19 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build import FitJob, fit, make_config
-from patchcore_build.dataset import ImageFolder, list_test_images, open_dataset
+from patchcore_build.benchmark.machine import describe_machine
+from patchcore_build.data.dataset import ImageFolder, list_test_images, open_dataset
 from patchcore_build.errors import SearchError
-from patchcore_build.index_quality import Contestant, run_trial, settled_median
-from patchcore_build.index_settings import (
+from patchcore_build.evaluation.metrics import auroc
+from patchcore_build.indexes.entries import first_rows
+from patchcore_build.indexes.quality import Contestant, run_trial, settled_median
+from patchcore_build.indexes.settings import (
     GRAPHS,
     IndexSettings,
     effort_of,
     resolve,
     write_index_file,
 )
-from patchcore_build.machine import describe_machine
-from patchcore_build.metrics import auroc
-from patchcore_build.serving_entries import first_rows
 from patchcore_runtime import Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.image.preprocess import preprocess

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchcore_build.benchmark.machine import describe_machine
 from patchcore_build.config import make_config
-from patchcore_build.fit import FitJob, fit
-from patchcore_build.machine import describe_machine
-from patchcore_build.metrics import auroc
+from patchcore_build.evaluation.metrics import auroc
+from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.edit.learn import learning_radius
 from patchcore_runtime.image.preprocess import read_image

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from patchcore_build.benchmark.machine import describe_machine
 from patchcore_build.config import make_config
-from patchcore_build.fit import FitJob, fit
-from patchcore_build.machine import describe_machine
+from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector, Monitor, Result
 from patchcore_runtime.image.preprocess import read_image
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from peer_worker import Job, Step, nothing, peak_mb, serve
 
-CLI = "import sys; from patchcore_build.cli import main; sys.exit(main())"
+CLI = "import sys; from patchcore_build.cli.main import main; sys.exit(main())"
 PROJECTED = 296  # dimensions that Johnson and Lindenstrauss ask of 163,856 patches at eps 0.9
 
 
@@ -71,7 +71,7 @@ def search(job: Job) -> Step:
 
 def coreset(job: Job) -> Step:
     """Our exact greedy k-centre on given features."""
-    from patchcore_build.coreset import select_coreset
+    from patchcore_build.coreset.select import select_coreset
 
     features = np.load(job["features"])
     return lambda: {"picked": len(select_coreset(features, job["count"], seed=0))}
@@ -109,7 +109,7 @@ def share_bank(job: Job) -> Step:
 
 def share_features(job: Job) -> Step:
     """Write the projected patches of all training pictures, (N·P, 296)."""
-    from patchcore_build.coreset import random_projection
+    from patchcore_build.coreset.select import random_projection
 
     network = _network(job["artifact"])
     patches = [_patches(*network(picture[None])) for picture in np.load(job["pictures"])]

@@ -122,7 +122,7 @@ class Arena:
 
     def can_quantize(self) -> bool:
         """Whether our `fit` has --quantize."""
-        code = "from patchcore_build.cli import main; main(['fit', '--help'])"
+        code = "from patchcore_build.cli.main import main; main(['fit', '--help'])"
         told = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )

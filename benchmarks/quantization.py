@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from patchcore_build.machine import describe_machine
+from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.engine.session import open_session

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchcore_build.demo import write_demo_dataset
+from patchcore_build.data.demo import write_demo_dataset
 from peers_race import Contestant, Record, Stable
 
 WORKER = "run_worker.py"

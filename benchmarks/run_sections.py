@@ -16,7 +16,7 @@ import numpy as np
 from cold_start import start_once, told_once
 from figures import graph_gflop, spread
 from headlines import Record
-from patchcore_build.metrics import auroc
+from patchcore_build.evaluation.metrics import auroc
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK
 from peers_race import Contestant, race
 from run_arena import SHARES, WIDE, WORKER, Arena, Kind

@@ -18,7 +18,7 @@ from typing import Any
 
 from figures import estimate
 from headlines import Record
-from patchcore_build.demo import write_demo_dataset
+from patchcore_build.data.demo import write_demo_dataset
 from peers_race import Stable
 from scaling_page import page
 from scaling_pictures import link_first, write_variations

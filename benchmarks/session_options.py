@@ -3,8 +3,8 @@
     python benchmarks/session_options.py ARTIFACT [ARTIFACT ...] [--rounds N]
 
 Each variant changes one thing of `patchcore_runtime.engine.session.open_session`. Times: both
-graphs of the artifact, one after the other as in `Detector.predict`, all variants taking turns in one run,
-some pictures at a time.
+graphs of the artifact, one after the other as in `Detector.predict`, all variants taking turns in
+one run, some pictures at a time.
 Load time and memory: a fresh process for each variant, median of three.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from patchcore_build.machine import describe_machine
+from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime import Artifact
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX
 from patchcore_runtime.engine.freed_memory import handed_back

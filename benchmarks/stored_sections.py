@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from patchcore_build.machine import describe_machine
+from patchcore_build.benchmark.machine import describe_machine
 
 Page = Callable[[Mapping[str, Any]], str]
 

@@ -19,18 +19,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.banks import Pictures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration import score_held_out
+from patchcore_build.backbone.device import open_device
+from patchcore_build.backbone.parameters import make_network
+from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.calibration import score_held_out
+from patchcore_build.calibration.folds import every_picture_alone
+from patchcore_build.calibration.suspects import choose_suspects, leave_one_out
 from patchcore_build.config import Config, make_config, plan_preprocessing
-from patchcore_build.coreset import projection_size, random_projection
-from patchcore_build.dataset import open_dataset
-from patchcore_build.device import open_device
-from patchcore_build.features import FeatureStore, Storage, extract_features, mindspore_network
-from patchcore_build.folds import every_picture_alone
-from patchcore_build.parameters import make_network
-from patchcore_build.patch_cloud import PatchCloud
-from patchcore_build.suspects import choose_suspects, leave_one_out
-from patchcore_build.training_inputs import load_inputs
+from patchcore_build.coreset.cloud import PatchCloud
+from patchcore_build.coreset.select import projection_size, random_projection
+from patchcore_build.data.dataset import open_dataset
+from patchcore_build.data.training_inputs import load_inputs
+from patchcore_build.features.store import (
+    FeatureStore,
+    Storage,
+    extract_features,
+    mindspore_network,
+)
 from patchcore_runtime.image.preprocess import preprocess
 from thresholds_tables import DRAWS, SEEDS, SPOILT, SPOILT_SHARE, Scores, report
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from patchcore_build.machine import describe_machine
-from patchcore_build.metrics import auroc
-from patchcore_build.thresholds import estimate_bias, find_threshold
+from patchcore_build.benchmark.machine import describe_machine
+from patchcore_build.calibration.thresholds import estimate_bias, find_threshold
+from patchcore_build.evaluation.metrics import auroc
 
 DRAWS = (("bottle", "test", 209), ("bottle", "pool", 150), ("magnetic_tile", "test", 250))
 SPOILT = (("bottle", 209, (0, 1, 2)), ("magnetic_tile", 250, (0, 1)))

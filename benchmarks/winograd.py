@@ -2,7 +2,7 @@
 
     python benchmarks/winograd.py [--backbones NAME,NAME] [--rounds N]
 
-features.onnx with and without `patchcore_build.winograd`, of the same seeded random parameters at
+features.onnx with and without `patchcore_build.export.winograd`, same seeded random parameters, at
 224 px: their runs take turns, so that both see the same machine. Load time and memory are those of
 a process of its own (median of three); errors are relative to what MindSpore computes.
 """
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from figures import graph_gflop
-from patchcore_build.device import open_device
-from patchcore_build.machine import describe_machine
+from patchcore_build.backbone.device import open_device
+from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime.engine.session import open_session
 from peer_worker import peak_mb
 from tables import table
@@ -62,9 +62,9 @@ def main() -> None:
 
 
 def _rows(backbone: str, rounds: int) -> Iterator[list[str]]:
-    from patchcore_build.backbone import make_extractor, random_weights
-    from patchcore_build.export import compare_onnx, export_onnx
-    from patchcore_build.features import mindspore_network
+    from patchcore_build.backbone.extractor import make_extractor, random_weights
+    from patchcore_build.export.graphs import compare_onnx, export_onnx
+    from patchcore_build.features.store import mindspore_network
 
     weights = random_weights(backbone, seed=0)
     make_cell = partial(make_extractor, backbone, weights, height=SIDE, width=SIDE)

@@ -13,17 +13,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from patchcore_build.artifact_writer import Making, keep_thumbnails, write_manifest
-from patchcore_build.banks import Pictures, bank_of, choose_rows
-from patchcore_build.calibration import calibrate, score_held_out
+from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows
+from patchcore_build.calibration.calibration import calibrate, score_held_out
+from patchcore_build.calibration.folds import every_picture_alone
 from patchcore_build.config import Config, describe_features, make_config
-from patchcore_build.coreset import random_projection
-from patchcore_build.dataset import list_images
-from patchcore_build.features import Storage, extract_features
-from patchcore_build.folds import every_picture_alone
-from patchcore_build.normal_pictures import describe_normal
-from patchcore_build.patch_cloud import PatchCloud
-from patchcore_build.training_inputs import load_inputs
+from patchcore_build.coreset.cloud import PatchCloud
+from patchcore_build.coreset.select import random_projection
+from patchcore_build.data.dataset import list_images
+from patchcore_build.data.training_inputs import load_inputs
+from patchcore_build.features.normal_images import describe_normal
+from patchcore_build.features.store import Storage, extract_features
+from patchcore_build.fitting.artifact_writer import Making, keep_thumbnails, write_manifest
 from patchcore_runtime.artifact.folder import (
     ALL_FILES,
     FEATURES_MINDIR,

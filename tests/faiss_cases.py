@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from patchcore_build.index_settings import IndexSettings, effort_of, resolve, write_index_file
+from patchcore_build.indexes.settings import IndexSettings, effort_of, resolve, write_index_file
 from patchcore_runtime.search.faiss_file import FOURCC
 
 FAISS_KINDS = tuple(FOURCC)

@@ -32,7 +32,7 @@ SITE = [str(Path(package.__file__).parents[1]) for package in (patchcore_build, 
 _FORKED = """
 import os, sys, signal
 import mindspore
-from patchcore_build.cli import main
+from patchcore_build.cli.main import main
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
@@ -94,7 +94,7 @@ def fit_arguments(photos, output):
 
 def build_process(*arguments, **options):
     """`patchcore-build` as a process of its own."""
-    program = "import sys; from patchcore_build.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from patchcore_build.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment(), **streams, **options)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fuzz_python import MOST_BYTES, small_bank
 from hostile.odd_pictures import bombs, odd_pictures
-from patchcore_build.hnsw_graph import write_hnsw
+from patchcore_build.indexes.hnsw_build import write_hnsw
 
 TINY = Path(__file__).resolve().parents[1] / "artifacts" / "tiny"
 FROM_TINY = {

@@ -15,9 +15,9 @@ import numpy as np
 from mindspore import nn
 
 from patchcore_build import FitJob, fit, make_config
-from patchcore_build.backbone import FeatureExtractor
-from patchcore_build.demo import write_demo_dataset
-from patchcore_build.training_inputs import Inputs
+from patchcore_build.backbone.extractor import FeatureExtractor
+from patchcore_build.data.demo import write_demo_dataset
+from patchcore_build.data.training_inputs import Inputs
 
 CHANNELS = (8, 12)
 

@@ -9,10 +9,10 @@ import pytest
 from artifact_factory import make_artifact, tiny_config
 from faiss_cases import needs_faiss
 from hnsw_cases import needs_hnswlib
-from patchcore_build.advise import AdviceJob, Option, choose
-from patchcore_build.cli import main
-from patchcore_build.reindex import MAX_SCORE_CHANGE
-from patchcore_build.serving_entries import first_rows, list_entries
+from patchcore_build.cli.main import main
+from patchcore_build.indexes.advise import AdviceJob, Option, choose
+from patchcore_build.indexes.entries import first_rows, list_entries
+from patchcore_build.indexes.reindex import MAX_SCORE_CHANGE
 from patchcore_runtime import Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
 

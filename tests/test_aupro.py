@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from patchcore_build.aupro import LIMITS, PROTOCOLS, PixelScores
+from patchcore_build.evaluation.aupro import LIMITS, PROTOCOLS, PixelScores
 
 ALL, BESIDE = PROTOCOLS
 EVERY = [(protocol, limit) for protocol in PROTOCOLS for limit in LIMITS]

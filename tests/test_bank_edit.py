@@ -15,7 +15,7 @@ from PIL import Image
 import patchcore_runtime
 from artifact_factory import make_artifact, striped_photo, tiny_config
 from hnsw_cases import needs_hnswlib
-from patchcore_build.cli import main as build_main
+from patchcore_build.cli.main import main as build_main
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import INDEX_ONNX, SHA256SUMS
 from patchcore_runtime.bank.neighbours import nearest_rows

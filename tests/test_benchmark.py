@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from patchcore_build import cli
-from patchcore_build.benchmark import BenchmarkJob, run_benchmark
+from patchcore_build.benchmark.benchmark import BenchmarkJob, run_benchmark
+from patchcore_build.benchmark.results_table import write_results
+from patchcore_build.cli.main import main as cli
 from patchcore_build.config import make_config
-from patchcore_build.demo import write_demo_dataset
+from patchcore_build.data.demo import write_demo_dataset
 from patchcore_build.errors import DatasetError, OutputError
-from patchcore_build.results_table import write_results
 
 
 @pytest.fixture(scope="module")

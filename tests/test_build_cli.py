@@ -13,7 +13,7 @@ from PIL import Image
 
 from artifact_factory import striped_photo
 from patchcore_build import __version__
-from patchcore_build.cli import _parser, main
+from patchcore_build.cli.main import _parser, main
 
 COMMANDS = (
     "fit", "evaluate", "benchmark", "index", "merge", "advise", "sign", "convert-weights",
@@ -86,7 +86,7 @@ def test_help_explains_every_option_and_gives_examples(command):
 def test_help_and_version_import_no_heavy_library(arguments):
     code = (
         "import sys\n"
-        "from patchcore_build.cli import main\n"
+        "from patchcore_build.cli.main import main\n"
         "try:\n"
         "    main(sys.argv[1:])\n"
         "except SystemExit as stop:\n"
@@ -213,11 +213,11 @@ def test_evaluate_refuses_what_is_no_artifact_and_what_is_no_test_set(
 
 
 def test_convert_weights_writes_a_checkpoint_and_says_where(tmp_path, capfd):
-    from patchcore_build.device import open_device
+    from patchcore_build.backbone.device import open_device
 
     open_device()
-    from patchcore_build.backbone import random_weights
-    from patchcore_build.weights import read_weights
+    from patchcore_build.backbone.extractor import random_weights
+    from patchcore_build.weights.match import read_weights
 
     weights = random_weights("resnet18", seed=0)
     source, target = tmp_path / "in.safetensors", tmp_path / "out.ckpt"

@@ -8,15 +8,15 @@ import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
-from patchcore_build.banks import Pictures
-from patchcore_build.calibration import HeldOutScores, calibrate, score_held_out
+from patchcore_build.calibration.banks import Pictures
+from patchcore_build.calibration.calibration import HeldOutScores, calibrate, score_held_out
+from patchcore_build.calibration.folds import every_picture_alone, group_pictures, split_folds
+from patchcore_build.calibration.thresholds import estimate_bias, find_threshold
 from patchcore_build.config import make_config, plan_preprocessing
-from patchcore_build.coreset import select_coreset
+from patchcore_build.coreset.cloud import PatchCloud
+from patchcore_build.coreset.select import select_coreset
 from patchcore_build.errors import DatasetError
-from patchcore_build.features import FeatureStore
-from patchcore_build.folds import every_picture_alone, group_pictures, split_folds
-from patchcore_build.patch_cloud import PatchCloud
-from patchcore_build.thresholds import estimate_bias, find_threshold
+from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.errors import ThresholdError
 
 C2, C3 = 4, 6

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from patchcore_build.config import make_config
-from patchcore_build.fit import FitJob, fit
-from patchcore_build.metrics import auroc
+from patchcore_build.evaluation.metrics import auroc
+from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 from threadpoolctl import ThreadpoolController
 
-from patchcore_build.coreset import (
+from patchcore_build.coreset.cloud import HostProduct, PatchCloud
+from patchcore_build.coreset.select import (
     coreset_size,
     projection_size,
     random_projection,
     select_coreset,
 )
-from patchcore_build.patch_cloud import HostProduct, PatchCloud
 
 Features = NDArray[np.float32]
 

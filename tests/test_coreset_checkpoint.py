@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from patchcore_build.coreset import select_coreset
-from patchcore_build.coreset_checkpoint import Checkpoint, checkpoint_in, clear_checkpoints
+from patchcore_build.coreset.checkpoint import Checkpoint, checkpoint_in, clear_checkpoints
+from patchcore_build.coreset.select import select_coreset
 from patchcore_build.errors import OutputError
 
 ROWS = np.arange(0, 9000, 3)

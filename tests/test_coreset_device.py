@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from patchcore_build.coreset import select_coreset
-from patchcore_build.device import open_device
-from patchcore_build.patch_cloud import PatchCloud
+from patchcore_build.backbone.device import open_device
+from patchcore_build.coreset.cloud import PatchCloud
+from patchcore_build.coreset.select import select_coreset
 
 
 @pytest.fixture(scope="module")
 def product():
     open_device()
-    from patchcore_build.coreset_device import DeviceProduct
+    from patchcore_build.coreset.device_product import DeviceProduct
 
     return DeviceProduct()
 

@@ -9,8 +9,8 @@ from artifact_factory import make_artifact, tiny_config, write_sums
 from cpp_binary import BINARY
 from cpp_dump import DUMP
 from hnsw_cases import hostile_files, needs_hnswlib
-from patchcore_build.index_settings import IndexSettings
-from patchcore_build.reindex import IndexJob, change_index
+from patchcore_build.indexes.reindex import IndexJob, change_index
+from patchcore_build.indexes.settings import IndexSettings
 from patchcore_runtime import Artifact, Detector
 from test_cpp_runner import assert_same, run, scores_of_both, write_noise
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from artifact_factory import striped_photo
 from cpp_binary import BINARY, needs_binary
-from patchcore_build.evaluate import evaluate
+from patchcore_build.evaluation.evaluate import evaluate
 from patchcore_runtime import Detector
 
 SCRIPT = Path(__file__).resolve().parents[1] / "ascend310_infer" / "run_infer_cpp.sh"

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 from patchcore_build.config import make_config
-from patchcore_build.dataset import (
+from patchcore_build.data.dataset import (
     list_images,
     list_test_images,
     read_mask,
     training_folder,
 )
+from patchcore_build.data.training_inputs import digest_images, load_inputs
 from patchcore_build.errors import DatasetError
-from patchcore_build.features import Storage
-from patchcore_build.training_inputs import digest_images, load_inputs
+from patchcore_build.features.store import Storage
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.manifest.manifest import Preprocessing

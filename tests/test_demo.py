@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchcore_build.demo import DEFECTS, render_plate, write_demo_dataset
+from patchcore_build.data.demo import DEFECTS, render_plate, write_demo_dataset
 from patchcore_build.errors import DatasetError
 
 SMALL = {"train": 3, "test_good": 2, "per_defect": 2, "size_px": 96}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from patchcore_build.download import TORCHVISION_FILES, fetch_weights, user_cache_dir
 from patchcore_build.errors import WeightsError
+from patchcore_build.weights.download import TORCHVISION_FILES, fetch_weights, user_cache_dir
 
 BODY = bytes(range(256)) * 4000
 NAME = f"tiny-{hashlib.sha256(BODY).hexdigest()[:8]}.pth"

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from artifact_factory import PHOTO_SIZE, striped_photo
 from patchcore_build.errors import DatasetError
-from patchcore_build.evaluate import evaluate
+from patchcore_build.evaluation.evaluate import evaluate
 from patchcore_runtime import Detector, ImageError
 from patchcore_runtime.errors import ArtifactError
 

@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 from mindspore import nn, ops
 
-from patchcore_build.device import open_device
+from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import ExportError, OutputError
-from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
+from patchcore_build.export.graphs import compare_mindir, compare_onnx, export_mindir, export_onnx
 
 H, W = 64, 96
 
@@ -210,12 +210,12 @@ def test_onnxruntime_has_nothing_to_warn_about(exported, capfd):
 SCRIPT = """
 import sys
 from pathlib import Path
-from patchcore_build.device import open_device
+from patchcore_build.backbone.device import open_device
 open_device()
 tests, folder, other_work_first = sys.argv[1:]
 sys.path.insert(0, tests)
 from test_export import H, W, SmallNetwork, layers, pictures
-from patchcore_build.export import export_mindir, export_onnx
+from patchcore_build.export.graphs import export_mindir, export_onnx
 if other_work_first == "yes":
     layers(pictures(2), seed=9)
     kept = [SmallNetwork(seed) for seed in range(3)]

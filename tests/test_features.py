@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
 from patchcore_build.errors import OutputError
-from patchcore_build.features import (
+from patchcore_build.features.store import (
     BATCH,
     FeatureStore,
     Storage,
@@ -149,7 +149,7 @@ def test_a_disk_without_room_is_one_line_and_not_a_killed_process(tmp_path):
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from patchcore_build.errors import OutputError\n"
-        "from patchcore_build.features import Storage\n"
+        "from patchcore_build.features.store import Storage\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         "storage = Storage(Path(sys.argv[1]), budget_bytes=0)\n"
         "try:\n"

@@ -15,10 +15,10 @@ import safetensors.numpy
 
 from artifact_factory import striped_photo
 from patchcore_build import FitJob, evaluate, fit, make_config
-from patchcore_build.checked_graphs import EXPORT_TOLERANCE
-from patchcore_build.device import open_device
+from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import DatasetError, DeviceError, OutputError, WeightsError
-from patchcore_build.learning import Learner
+from patchcore_build.export.checked import EXPORT_TOLERANCE
+from patchcore_build.fitting.learner import Learner
 from patchcore_runtime import Artifact, Detector, ImageError
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
 from patchcore_runtime.engine.session import open_session
@@ -34,7 +34,7 @@ SETTINGS = {"backbone": "resnet18", "resize_px": 64, "coreset_ratio": 0.05, "fol
 def weights(tmp_path_factory):
     """A resnet18 with random numbers, as a file."""
     open_device()
-    from patchcore_build.backbone import random_weights
+    from patchcore_build.backbone.extractor import random_weights
 
     path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
     safetensors.numpy.save_file(random_weights("resnet18", seed=5), path)
@@ -119,7 +119,7 @@ def test_another_process_writes_the_same_bytes_with_and_without_memory(
     fitted, photos, weights, tmp_path, budget
 ):
     elsewhere = shutil.copytree(photos, tmp_path / "stripes")  # its name is the category
-    code = "import sys; from patchcore_build.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from patchcore_build.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [
         sys.executable, "-c", code, "fit", "--normal", elsewhere, "--output", tmp_path / "out",
         "--backbone", "resnet18", "--weights", weights, "--resize-px", "64", "--folds", "2",
@@ -204,7 +204,7 @@ def test_a_dropped_picture_leaves_what_a_fit_without_it_gives(photos, weights, t
 
 
 def test_the_network_is_gone_before_rows_are_chosen(photos, weights, tmp_path, monkeypatch):
-    module = sys.modules["patchcore_build.fit"]
+    module = sys.modules["patchcore_build.fitting.fit"]
     opened, alive = [], []
     open_network, prepare = module.onnx_network, Learner.prepare
 
@@ -289,7 +289,7 @@ def test_an_absent_device_is_refused(photos, weights, tmp_path, device):
 
 
 def test_weights_of_another_network_are_refused_by_their_tensors(photos, tmp_path):
-    from patchcore_build.backbone import random_weights
+    from patchcore_build.backbone.extractor import random_weights
 
     path = tmp_path / "weights.safetensors"
     safetensors.numpy.save_file(random_weights("resnet34", seed=0), path)

@@ -14,10 +14,10 @@ from PIL import Image
 from artifact_factory import striped_photo
 from cpp_binary import BINARY, needs_binary
 from patchcore_build import FitJob, fit, make_config
-from patchcore_build.cli import main
+from patchcore_build.cli.main import main
 from patchcore_build.errors import AccuracyError
-from patchcore_build.float32_twin import NOT_MEASURED
-from patchcore_build.quantization import quantize_features
+from patchcore_build.export.quantization import quantize_features
+from patchcore_build.fitting.float32_twin import NOT_MEASURED
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
 from patchcore_runtime.cli.main import main as runtime_main
@@ -136,7 +136,7 @@ def spoiled(source, target, images, *, seed):
 
 def test_a_ruinous_quantization_is_refused_and_taken_with_force(dataset, tmp_path, monkeypatch):
     # The one place where a test swaps a part: no real network of this size loses so much.
-    monkeypatch.setattr("patchcore_build.quantization.quantize_features", spoiled)
+    monkeypatch.setattr("patchcore_build.export.quantization.quantize_features", spoiled)
     images = dataset / "stripes" / "train" / "good"
     job = int8_job(images, tmp_path / "out", test_set=dataset)
     expected = r"stripes: --quantize int8: expected (image|pixel) AUROC .*--force$"

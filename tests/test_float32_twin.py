@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from patchcore_build.errors import AccuracyError
-from patchcore_build.float32_twin import (
+from patchcore_build.fitting.float32_twin import (
     Auroc,
     compare_auroc,
     layer_errors,

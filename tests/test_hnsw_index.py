@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hnsw_cases import hostile_files, make_bank, needs_hnswlib
-from patchcore_build.hnsw_graph import write_hnsw
+from patchcore_build.indexes.hnsw_build import write_hnsw
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest.manifest import Features, LayerShape
 from patchcore_runtime.search.exact import ExactIndex
@@ -105,7 +105,7 @@ def test_the_same_bank_gives_the_same_bytes_in_another_process(tmp_path):
     program = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from pathlib import Path; from hnsw_cases import make_bank\n"
-        "from patchcore_build.hnsw_graph import write_hnsw\n"
+        "from patchcore_build.indexes.hnsw_build import write_hnsw\n"
         "write_hnsw(Path(sys.argv[1]), make_bank(700), links=4, ef_construction=50)\n"
     )
     other = tmp_path / "other.hnsw"

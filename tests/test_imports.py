@@ -74,7 +74,7 @@ def test_loading_a_detector_is_what_imports_onnxruntime(tiny_artifact):
 )
 def test_the_help_of_the_workshop_does_not_wait_for_mindspore(command):
     statement = (
-        "from patchcore_build.cli import main\n"
+        "from patchcore_build.cli.main import main\n"
         f"try:\n    main({[*command, '--help']!r})\nexcept SystemExit as end:\n"
         "    assert end.code == 0"
     )

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from scipy.spatial.distance import cdist
 
-from patchcore_build.features import FeatureStore, make_bank
+from patchcore_build.features.store import FeatureStore, make_bank
 from patchcore_runtime.artifact.folder import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.bank.memory_bank import MemoryBank, sections
 from patchcore_runtime.manifest.manifest import Features, LayerShape

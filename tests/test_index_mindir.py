@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from patchcore_build.device import open_device
+from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import ExportError
-from patchcore_build.features import FeatureStore, make_bank
-from patchcore_build.index_mindir import (
+from patchcore_build.export.index_mindir import (
     Frame,
     check_shortlist,
     patch_vectors,
     write_shortlist,
 )
+from patchcore_build.features.store import FeatureStore, make_bank
 from test_index_graph import BOTH, C2, C3, batch_of, build, every_row, make_store, whole
 
 COLUMNS = C2 + C3 + 4

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from artifact_factory import PHOTO_SIZE, striped_photo
-from patchcore_build.cli import main
-from patchcore_build.dataset import list_test_images, open_dataset, read_mask
+from patchcore_build.cli.main import main
+from patchcore_build.data.dataset import list_test_images, open_dataset, read_mask
+from patchcore_build.data.layouts import LAYOUTS
 from patchcore_build.errors import DatasetError
-from patchcore_build.evaluate import evaluate
-from patchcore_build.layouts import LAYOUTS
+from patchcore_build.evaluation.evaluate import evaluate
 from patchcore_runtime import Detector
 
 CATEGORY = "part"

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from patchcore_build.config import make_config
-from patchcore_build.fit import FitJob, fit
-from patchcore_build.metrics import auroc
+from patchcore_build.evaluation.metrics import auroc
+from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.image.preprocess import read_image

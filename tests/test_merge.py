@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from artifact_factory import make_artifact, tiny_config, write_network, write_photos, write_sums
-from patchcore_build.cli import main
+from patchcore_build.cli.main import main
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.cli.main import main as runtime_main

@@ -10,7 +10,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from patchcore_build.metrics import (
+from patchcore_build.evaluation.metrics import (
     CURVE_POINTS,
     area_below,
     auroc,

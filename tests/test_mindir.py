@@ -8,9 +8,9 @@ import pytest
 from mindspore import nn, ops
 from mindspore.train import mind_ir_pb2
 
-from patchcore_build.device import open_device
+from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import ExportError
-from patchcore_build.mindir import canonical, mind_ir_version
+from patchcore_build.export.mindir import canonical, mind_ir_version
 
 SHAPE = (None, 16, 16, 3)
 

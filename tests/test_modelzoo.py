@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from patchcore_build.config import describe_features, make_config, plan_preprocessing, scoring_rule
-from patchcore_build.features import FeatureStore, make_bank
+from patchcore_build.features.store import FeatureStore, make_bank
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from patchcore_build.norm_folding import fold_norms
+from patchcore_build.export.norm_folding import fold_norms
 from small_graph import as_float32, rewritten, run_model, small_model
 
 NORM = ("gamma", "beta", "mean", "variance")

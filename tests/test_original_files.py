@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from artifact_factory import PHOTO_SIZE, striped_photo
-from patchcore_build.cli import main
-from patchcore_build.dataset import open_dataset
+from patchcore_build.cli.main import main
+from patchcore_build.data.dataset import open_dataset
 from patchcore_build.errors import OutputError
-from patchcore_build.evaluate import evaluate
-from patchcore_build.original_files import original_files
+from patchcore_build.evaluation.evaluate import evaluate
+from patchcore_build.report.original_files import original_files
 from patchcore_runtime import Detector
 from patchcore_runtime.explain.heatmap import colorize
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from artifact_factory import striped_photo
-from patchcore_build.features import make_bank
+from patchcore_build.features.store import make_bank
 from patchcore_runtime import Detector, pca_index, principal_axes
 from patchcore_runtime.engine.session import open_own_graph
 from patchcore_runtime.search.pca_axes import axes_of

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from patchcore_build.features import FeatureStore
-from patchcore_build.normal_pictures import describe_normal
+from patchcore_build.features.normal_images import describe_normal
+from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.image.statistics import Reference, compare, measure_picture
 from patchcore_runtime.manifest.monitoring import GROUPS, LEVELS, Quantiles
 

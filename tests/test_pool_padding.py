@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from patchcore_build.pool_padding import fold_paddings
+from patchcore_build.export.pool_padding import fold_paddings
 from small_graph import Level, rewritten, run_model, small_model
 
 AROUND = (0, 0, 1, 2, 0, 0, 2, 0)

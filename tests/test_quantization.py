@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from loaded_graph import loaded_graph
 from patchcore_build.errors import ExportError
-from patchcore_build.quantization import CALIBRATION_IMAGES, quantize_features, sample_images
+from patchcore_build.export.quantization import CALIBRATION_IMAGES, quantize_features, sample_images
 from patchcore_runtime.engine.session import open_session
 
 LAYERS = ["layer2", "layer3"]
@@ -106,7 +106,7 @@ def test_the_same_network_pictures_and_seed_give_the_same_bytes_in_another_proce
     np.save(tmp_path / "pictures.npy", pictures(20))
     code = (
         "import sys, numpy as np; from pathlib import Path; "
-        "from patchcore_build.quantization import quantize_features; "
+        "from patchcore_build.export.quantization import quantize_features; "
         "quantize_features(Path(sys.argv[1]), Path('out.onnx'), np.load('pictures.npy'), seed=0)"
     )
     done = subprocess.run(

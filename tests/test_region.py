@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_photos
-from patchcore_build.aupro import PixelScores
-from patchcore_build.evaluate import evaluate
-from patchcore_build.roi import fill_polygon, plan_region
+from patchcore_build.data.roi import fill_polygon, plan_region
+from patchcore_build.evaluation.aupro import PixelScores
+from patchcore_build.evaluation.evaluate import evaluate
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.image.region import Region, read_region

@@ -14,8 +14,8 @@ import patchcore_runtime
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
 from faiss_cases import FAISS_KINDS, needs_faiss
 from hnsw_cases import needs_hnswlib
-from patchcore_build.cli import main
-from patchcore_build.index_pictures import made_pictures, with_drawn_defects
+from patchcore_build.cli.main import main
+from patchcore_build.indexes.images import made_pictures, with_drawn_defects
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.cli.main import main as runtime_main
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchcore_build.dataset import TestImage as Picture
+from patchcore_build.data.dataset import TestImage as Picture
 from patchcore_build.errors import OutputError
-from patchcore_build.evaluate import Evaluation, ScoredImage
-from patchcore_build.evaluation import _reasons
-from patchcore_build.gallery import Gallery
-from patchcore_build.metrics import BestF1, Curve, auroc, best_f1, confusion, rates
-from patchcore_build.picture_sheet import examples
-from patchcore_build.report import write_report
-from patchcore_build.report_pictures import MAX_SHOTS
-from patchcore_build.score_histogram import bin_scores
+from patchcore_build.evaluation.evaluate import Evaluation, ScoredImage
+from patchcore_build.evaluation.figures import _reasons
+from patchcore_build.evaluation.metrics import BestF1, Curve, auroc, best_f1, confusion, rates
+from patchcore_build.report.gallery import Gallery
+from patchcore_build.report.image_sheet import examples
+from patchcore_build.report.images import MAX_SHOTS
+from patchcore_build.report.report import write_report
+from patchcore_build.report.score_histogram import bin_scores
 from patchcore_runtime.detector import Result
 from patchcore_runtime.explain.heatmap import HeatmapScale, colorize
 from patchcore_runtime.image.preprocess import Placement

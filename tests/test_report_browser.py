@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchcore_build.report import write_report
+from patchcore_build.report.report import write_report
 from test_report import MANIFEST, _run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from patchcore_build import cli as build_cli
+from patchcore_build.cli.main import main as build_cli
 from patchcore_runtime.cli.main import main as runtime_cli
 
 ROOT = Path(__file__).resolve().parents[1]

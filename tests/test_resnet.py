@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from patchcore_build.device import open_device
+from patchcore_build.backbone.device import open_device
 
 open_device()
 
-from patchcore_build.backbone import (  # noqa: E402  (MindSpore wants its device first)
+from patchcore_build.backbone.extractor import (  # noqa: E402  (MindSpore wants its device first)
     expected_shapes,
     make_extractor,
     random_weights,
 )
-from patchcore_build.features import mindspore_network  # noqa: E402
+from patchcore_build.features.store import mindspore_network  # noqa: E402
 
 SIDE_PX = 64
 # As torchvision's documentation gives them for its ImageNet weights.

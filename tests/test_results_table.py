@@ -5,10 +5,10 @@ import statistics
 
 import pytest
 
-from patchcore_build.benchmark import BenchmarkJob, BenchmarkRuns, Run
+from patchcore_build.benchmark.benchmark import BenchmarkJob, BenchmarkRuns, Run
+from patchcore_build.benchmark.published import MVTEC_AD, PUBLISHED
+from patchcore_build.benchmark.results_table import results_dict, results_markdown, write_results
 from patchcore_build.config import make_config
-from patchcore_build.published import MVTEC_AD, PUBLISHED
-from patchcore_build.results_table import results_dict, results_markdown, write_results
 
 
 def _run(category, seed, image, pixel):

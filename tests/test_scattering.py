@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from patchcore_build.backbone import FeatureExtractor
-from patchcore_build.device import open_device
-from patchcore_build.export import compare_mindir, compare_onnx, export_mindir, export_onnx
-from patchcore_build.scattering import Scattering, gabor_filters
-from patchcore_build.whitening import augmented_view, estimate_whitening
+from patchcore_build.backbone.device import open_device
+from patchcore_build.backbone.extractor import FeatureExtractor
+from patchcore_build.backbone.scattering import Scattering, gabor_filters
+from patchcore_build.backbone.whitening import augmented_view, estimate_whitening
+from patchcore_build.export.graphs import compare_mindir, compare_onnx, export_mindir, export_onnx
 
 H, W = 96, 128
 

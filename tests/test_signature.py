@@ -10,7 +10,7 @@ import pytest
 import patchcore_build
 import patchcore_runtime
 from artifact_factory import striped_photo, write_sums
-from patchcore_build.cli import main as build_main
+from patchcore_build.cli.main import main as build_main
 from patchcore_build.signing import new_signed_folder
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import RUNTIME_FILES

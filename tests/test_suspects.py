@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from patchcore_build.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.folds import every_picture_alone
+from patchcore_build.calibration.suspects import choose_suspects, leave_one_out
 from patchcore_build.config import make_config, plan_preprocessing
+from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import DatasetError
-from patchcore_build.features import FeatureStore, keep_pictures
-from patchcore_build.folds import every_picture_alone
-from patchcore_build.patch_cloud import PatchCloud
-from patchcore_build.suspects import choose_suspects, leave_one_out
+from patchcore_build.features.store import FeatureStore, keep_pictures
 
 NAMES = tuple(f"{number:03}.png" for number in range(200))
 

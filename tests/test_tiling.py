@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config
-from patchcore_build.evaluate import evaluate
-from patchcore_build.features import FeatureStore, keep_pictures
-from patchcore_build.index_settings import IndexSettings
-from patchcore_build.reindex import IndexJob, change_index
+from patchcore_build.evaluation.evaluate import evaluate
+from patchcore_build.features.store import FeatureStore, keep_pictures
+from patchcore_build.indexes.reindex import IndexJob, change_index
+from patchcore_build.indexes.settings import IndexSettings
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.image.region import Region

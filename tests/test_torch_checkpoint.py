@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from patchcore_build.errors import WeightsError
-from patchcore_build.torch_checkpoint import read_torch_checkpoint
-from patchcore_build.weights import read_weights
+from patchcore_build.weights.match import read_weights
+from patchcore_build.weights.torch_checkpoint import read_torch_checkpoint
 from torch_files import (
     KINDS,
     Parts,

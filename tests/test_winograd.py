@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from patchcore_build.winograd import (
+from patchcore_build.export.winograd import (
     kernel_transform,
     relative_cost,
     row_transforms,

@@ -1,0 +1,1 @@
+"""Feature networks: ResNets and the scattering network in MindSpore, and their parameters."""

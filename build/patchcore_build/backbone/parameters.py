@@ -1,0 +1,95 @@
+"""The network a config names, with parameters from a file, a download, a seed, or the pictures.
+
+config + source of weights -> a maker of ready cells, and a line for the provenance.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.backbone.extractor import expected_shapes, make_extractor, random_weights
+from patchcore_build.backbone.whitening import estimate_whitening
+from patchcore_build.config import Config
+from patchcore_build.data.training_inputs import Inputs
+from patchcore_build.errors import WeightsError
+from patchcore_build.features.store import Network, mindspore_network
+from patchcore_build.progress import Progress, silent
+from patchcore_build.weights.download import fetch_weights, user_cache_dir
+from patchcore_build.weights.match import digest, match_weights, read_weights
+
+Parameters = dict[str, NDArray[np.float32]]
+
+
+def make_network(
+    config: Config, weights: str | None, inputs: Inputs, *, progress: Progress = silent
+) -> tuple[Callable[[], Any], dict[str, str]]:
+    """Find the parameters once; the maker builds a fresh cell from them at each call.
+
+    Args:
+        config: Backbone, border rule, precision and seed.
+        weights: See `load_parameters`; the scattering network's are estimated from `inputs`.
+        inputs: The preprocessed training pictures.
+        progress: Told how many bytes are downloaded.
+
+    Raises:
+        WeightsError: no source named, or a file that does not hold this network.
+    """
+    make = partial(
+        make_extractor,
+        config.backbone,
+        height=inputs.grid.tile_px[0],
+        width=inputs.grid.tile_px[1],
+        border=config.pooling_border,
+        half=config.precision == "fp16",
+    )
+    if config.backbone == "scattering":
+        plain = mindspore_network(make(weights={}))
+        found = whitening_parameters(plain, inputs.pixels, seed=config.seed)
+        source = {"name": "estimated from the training pictures"}
+    else:
+        found, source = load_parameters(
+            config.backbone, weights, seed=config.seed, progress=progress
+        )
+    return partial(make, weights=found), source
+
+
+def load_parameters(
+    backbone: str, weights: str | None, *, seed: int, progress: Progress = silent
+) -> tuple[Parameters, dict[str, str]]:
+    """Parameters of a ResNet.
+
+    Args:
+        backbone: Its name.
+        weights: A file, `auto` (torchvision's, downloaded once) or `random`.
+        seed: Of `random`.
+        progress: Told how many bytes are downloaded.
+
+    Raises:
+        WeightsError: no source named, or a file that does not hold this network.
+    """
+    if weights is None:
+        raise WeightsError(
+            f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt) or "
+            "--weights auto to download torchvision's; --backbone scattering needs none"
+        )
+    if weights == "random":
+        return random_weights(backbone, seed=seed), {"name": f"random, seed {seed}"}
+    if weights == "auto":
+        path = fetch_weights(backbone, cache=user_cache_dir(), progress=progress)
+    else:
+        path = Path(weights)
+    found = match_weights(read_weights(path), expected_shapes(backbone), source=str(path))
+    return found, {"name": path.name, "sha256": digest(path)}
+
+
+def whitening_parameters(network: Network, inputs: NDArray[np.uint8], *, seed: int) -> Parameters:
+    """The scattering network's two whitening layers, estimated from the training pictures."""
+    whiten2, whiten3 = estimate_whitening(network, inputs, seed=seed)
+    return {
+        "whiten2.weight": whiten2[:, :, None, None],
+        "whiten3.weight": whiten3[:, :, None, None],
+    }

@@ -1,0 +1,219 @@
+"""Every category of a data set, every seed -> one results table, resumable.
+
+data set + settings -> OUTPUT/results.{json,csv,md}, a report per category, and one small file per
+finished run (OUTPUT/runs/CATEGORY/seed-N.json). A run that is on disk is not done again; a category
+that fails is named and does not stop the others.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patchcore_build.backbone.device import Device
+from patchcore_build.config import Config
+from patchcore_build.data.layouts import Dataset, open_dataset
+from patchcore_build.errors import DatasetError, OutputError
+from patchcore_build.evaluation.evaluate import Evaluation, evaluate
+from patchcore_build.fitting.fit import FitJob, FitReport, fit
+from patchcore_build.progress import progress_bar
+from patchcore_build.report.gallery import Gallery
+from patchcore_build.report.report import write_report
+from patchcore_build.weights.match import digest
+from patchcore_build.whole_file import write_whole
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.errors import PatchCoreError
+
+SETTINGS = "settings.json"
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkJob:
+    """What to run, on what, where to.
+
+    `categories` empty means all that the data set has. `config.seed` is replaced by each of
+    `seeds`. Artifacts are removed once measured unless `keep_artifacts`.
+    """
+
+    dataset: Path
+    output: Path
+    config: Config
+    weights: str | None
+    categories: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    device: Device = "cpu"
+    device_id: int = 0
+    keep_artifacts: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One category and seed: its figures and times, or why it failed."""
+
+    category: str
+    seed: int
+    figures: dict[str, Any]
+    fit_seconds: dict[str, float]
+    ms_per_image: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRuns:
+    """All runs of a benchmark, finished ones and failed ones, in order."""
+
+    layout: str
+    runs: tuple[Run, ...]
+
+    @property
+    def failed(self) -> tuple[Run, ...]:
+        """Runs without figures."""
+        return tuple(run for run in self.runs if run.error is not None)
+
+
+def run_benchmark(job: BenchmarkJob, *, tell: Told) -> BenchmarkRuns:
+    """Fit and evaluate every category with every seed, skipping what is on disk already.
+
+    Args:
+        job: What to run.
+        tell: Called with a line when a run starts, is taken from disk, or fails.
+
+    Raises:
+        DatasetError: a category that is asked for does not exist.
+        OutputError: the output folder belongs to a benchmark with other settings.
+    """
+    dataset = open_dataset(job.dataset)
+    categories = _categories(job, dataset)
+    _claim_output(job)
+    runs = tuple(
+        _finished(job, category, seed) or _run(job, dataset, category, seed, tell)
+        for category in categories
+        for seed in job.seeds
+    )
+    return BenchmarkRuns(layout=dataset.layout, runs=runs)
+
+
+def _categories(job: BenchmarkJob, dataset: Dataset) -> tuple[str, ...]:
+    present = dataset.categories()
+    missing = [category for category in job.categories if category not in present]
+    if missing:
+        raise DatasetError(
+            f"{job.dataset}: no category {', '.join(missing)}; it has {', '.join(present)}"
+        )
+    return job.categories or present
+
+
+def _claim_output(job: BenchmarkJob) -> None:
+    """Write the settings once; later runs into the folder must have the same."""
+    settings = json.loads(json.dumps({**dataclasses.asdict(job.config), "seed": "see runs"}))
+    settings["weights"] = _identify(job.weights)
+    path = job.output / SETTINGS
+    if not path.exists():
+        job.output.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(settings, indent=2).encode() + b"\n")
+        return
+    before = _read_json(path)
+    for name, value in settings.items():
+        if before.get(name) != value:
+            raise OutputError(
+                f"{path}: {name}: these results were made with {before.get(name)!r}, now it is "
+                f"{value!r}; choose another --output, or remove the folder"
+            )
+
+
+def _identify(weights: str | None) -> str:
+    """Weights by content, so that a moved file is still the same."""
+    if weights is None or not Path(weights).is_file():
+        return str(weights)
+    return f"sha256 {digest(Path(weights))}"
+
+
+def _path(job: BenchmarkJob, category: str, seed: int) -> Path:
+    return job.output / "runs" / category / f"seed-{seed}.json"
+
+
+def _finished(job: BenchmarkJob, category: str, seed: int) -> Run | None:
+    path = _path(job, category, seed)
+    return Run(**_read_json(path)) if path.exists() else None
+
+
+def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: Told) -> Run:
+    tell(f"{category}, seed {seed} …")
+    artifact = job.output / "artifacts" / f"{category}-seed-{seed}"
+    try:
+        run = _measure(job, dataset, category, seed, artifact)
+    except (PatchCoreError, OSError) as error:
+        tell(f"{category}, seed {seed}: FAILED: {error}")
+        return Run(
+            category=category,
+            seed=seed,
+            figures={},
+            fit_seconds={},
+            ms_per_image=None,
+            error=str(error),
+        )
+    path = _path(job, category, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(dataclasses.asdict(run), indent=2).encode() + b"\n")
+    if not job.keep_artifacts:
+        shutil.rmtree(artifact, ignore_errors=True)
+    return run
+
+
+def _measure(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, artifact: Path) -> Run:
+    shutil.rmtree(artifact, ignore_errors=True)  # of a run that ended before it was measured
+    report = _fit(job, dataset, category, seed, artifact)
+    detector = Detector.load(artifact)
+    gallery = Gallery(detector) if seed == job.seeds[0] else None
+    with progress_bar(f"{category}: scoring", "image") as progress:
+        evaluation = evaluate(
+            detector,
+            job.dataset,
+            category,
+            progress=progress,
+            visit=gallery.visit if gallery else None,
+        )
+    if gallery:
+        write_report(job.output / "reports" / category, evaluation, gallery, detector.manifest)
+    return Run(
+        category=category,
+        seed=seed,
+        figures=_figures(evaluation),
+        fit_seconds=report.seconds,
+        ms_per_image=1e3 * evaluation.seconds["scoring"] / len(evaluation.images),
+    )
+
+
+def _fit(
+    job: BenchmarkJob, dataset: Dataset, category: str, seed: int, artifact: Path
+) -> FitReport:
+    return fit(
+        FitJob(
+            images=dataset.training_images(category),
+            category=category,
+            output=artifact,
+            config=dataclasses.replace(job.config, seed=seed),
+            weights=job.weights,
+            device=job.device,
+            device_id=job.device_id,
+        )
+    )
+
+
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    """All figures but the list of pictures, which the report holds."""
+    figures = evaluation.to_dict()
+    figures["image_count"] = len(figures.pop("images"))
+    return figures
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{path}: not JSON ({error}); remove it to run it again") from None
+    return content

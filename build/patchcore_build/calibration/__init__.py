@@ -1,0 +1,1 @@
+"""Held-out scores of the training images, and the thresholds that follow from them."""

@@ -1,0 +1,120 @@
+"""Which training pictures do not belong: each is scored without its own rows of the bank.
+
+features of N pictures + their memory bank -> a distance per picture, and which stand out.
+A bank's rows say which picture they come from, so leaving one out costs one search, and a second
+one for the patches whose nearest row was its own. The score is PatchCore's eq. 6, the plain
+maximum, whatever the artifact's own is: eq. 7 would look at the rows that were left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.calibration.banks import Pictures
+from patchcore_build.errors import DatasetError
+from patchcore_build.progress import Progress, silent
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
+
+_DEVIATIONS = 4.0
+_MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LeftOut:
+    """What the other pictures' rows make of each picture."""
+
+    scores: NDArray[np.float64]  # (N,), the largest distance of each
+    distances: NDArray[np.float32]  # (N, h, w)
+
+
+def leave_one_out(
+    pictures: Pictures, bank: MemoryBank, scorer: PatchScorer, progress: Progress = silent
+) -> LeftOut:
+    """Score every picture against rows of other groups only.
+
+    Args:
+        pictures: The N pictures that the bank was made of.
+        bank: Their memory bank.
+        scorer: Of that bank.
+        progress: Told how many pictures are done.
+    """
+    store = pictures.store
+    distances = np.empty((store.images, *store.cells), np.float32)
+    group_of_row = pictures.groups[bank.origins[:, 0]]
+    for image in range(store.images):
+        found = scorer.score(*store.as_network_output(image))
+        distances[image] = found.distances
+        own = group_of_row == pictures.groups[image]
+        counts = True if store.region is None else store.region.patches
+        places = np.flatnonzero(own[found.rows] & counts)
+        if len(places) and not own.all():
+            patches = store.take(store.owned_rows(image, places))
+            distances[image].flat[places] = _nearest(np.hstack(patches), bank, ~own)
+        progress(image + 1, store.images)
+    return LeftOut(scores=distances.max(axis=(1, 2)).astype(np.float64), distances=distances)
+
+
+def _nearest(
+    patches: NDArray[np.float32], bank: MemoryBank, rows: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Euclidean distance of each patch (n, D) to the nearest of some rows, (n,)."""
+    whole = np.hstack([bank.layer2[rows], bank.layer3[rows]]).astype(np.float32, copy=False)
+    best = (patches @ whole.T - bank.norms[rows] / 2).argmax(axis=1)
+    return np.asarray(np.linalg.norm(patches - whole[best], axis=1), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """A picture that is to go: its number, and a line for the log and the manifest."""
+
+    image: int
+    reason: str
+
+
+def choose_suspects(
+    scores: NDArray[np.float64], names: Sequence[str], wanted: int | Literal["auto"]
+) -> tuple[Suspect, ...]:
+    """Say which pictures are dropped, the most suspicious first.
+
+    `auto` takes those whose logarithm lies more than four robust standard deviations above the
+    median; the deviation is told by the upper half, 1.4826 times its median distance, because
+    good scores are skewed.
+
+    Args:
+        scores: Of `leave_one_out`, (N,).
+        names: Of the N pictures.
+        wanted: How many, or `auto`, which drops a tenth at most.
+
+    Raises:
+        DatasetError: fewer than two pictures would be left.
+    """
+    order = np.argsort(-scores, kind="stable")
+    count = int((scores > _limit(scores)).sum()) if wanted == "auto" else wanted
+    if wanted == "auto":
+        count = min(count, len(scores) // 10)
+    if len(scores) - count < 2:
+        raise DatasetError(
+            f"--drop-suspects {count}: expected at least two of the {len(scores)} pictures to be "
+            f"left; drop {len(scores) - 2} at most"
+        )
+    median = float(np.median(scores))
+    return tuple(
+        Suspect(
+            image=int(image),
+            reason=f"{names[image]}: {scores[image] / median:.2f} times as far from the other "
+            "pictures as the median one",
+        )
+        for image in order[:count]
+    )
+
+
+def _limit(scores: NDArray[np.float64]) -> float:
+    """The score above which `auto` drops."""
+    logs = np.log(np.maximum(scores, 1e-300))
+    median = float(np.median(logs))
+    upper = logs[logs >= median] - median
+    return float(np.exp(median + _DEVIATIONS * _MAD_TO_SIGMA * float(np.median(upper))))

@@ -1,0 +1,1 @@
+"""The command line `patchcore-build`: one module for each group of commands."""

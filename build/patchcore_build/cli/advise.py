@@ -1,0 +1,100 @@
+"""`patchcore-build advise`: which index and size of bank serve an artifact best on this machine.
+
+parsed arguments -> a table and one sentence on stdout.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchcore_build.cli.options import at_least
+
+if TYPE_CHECKING:
+    from patchcore_build.indexes.advise import Advice, Option
+
+_ABOUT = """Builds every kind of index whose library is installed here, scores some pictures with
+each, and recommends the one whose scores move least among those within both limits. Where none
+is, it looks at smaller memory banks, which take a new fit. The artifact is only read."""
+
+
+def add_advise_options(command: argparse.ArgumentParser) -> None:
+    """The artifact and the limits."""
+    command.description = f"{command.description or ''}\n\n{_ABOUT}".strip()
+    command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
+    command.add_argument(
+        "--target-ms", type=_limit, metavar="N", help="longest time of a picture, end to end"
+    )
+    command.add_argument(
+        "--max-mb", type=_limit, metavar="N", help="largest artifact, in millions of bytes"
+    )
+    command.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="measure on up to 32 of these pictures, best held-out ones (default: pictures made "
+        "of the self-test's, which is a training picture: that flatters)",
+    )  # fmt: skip
+    command.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
+    )
+
+
+def _limit(text: str) -> float:
+    """An argparse type: a number above 0."""
+    if not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
+    return float(text)
+
+
+def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Measure and print; 1 where nothing keeps to the limits."""
+    from patchcore_build.indexes.advise import AdviceJob, advise
+
+    advice = advise(
+        AdviceJob(
+            artifact=arguments.artifact,
+            target_ms=arguments.target_ms,
+            max_mb=arguments.max_mb,
+            images=arguments.images,
+            threads=arguments.threads,
+        )
+    )
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(advice)))
+    else:
+        _print_advice(advice)
+    return 0 if advice.recommended else 1
+
+
+def _print_advice(advice: "Advice") -> None:
+    heads = ("index", "rows", "ms a picture", "search ms", "MB", "recall", "score change")
+    rows = [heads, *(_cells(option) for option in advice.options)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    for row in rows:
+        first, *others = (
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *others]))
+    for reason in advice.left_out:
+        print(f"left out: {reason}")
+    print(f"measured on: {advice.measured_on}; change and recall against the whole bank, exact")
+    print(advice.sentence)
+    if advice.recommended:
+        print(f"command: {advice.command or 'none: the artifact has this index'}")
+
+
+def _cells(option: "Option") -> tuple[str, ...]:
+    name: str = option.kind
+    if option.coreset_ratio is not None:
+        name += f", new fit at {option.coreset_ratio:.3g}"
+    return (
+        name,
+        str(option.rows),
+        f"{option.picture_ms:.1f}",
+        f"{option.search_ms:.1f}",
+        f"{option.artifact_mb:.1f}",
+        f"{option.recall:.4f}",
+        f"{option.largest_score_change:.2g}",
+    )

@@ -1,0 +1,84 @@
+"""`patchcore-build benchmark`: every category of a data set, one table.
+
+parsed arguments -> results.json, results.csv, results.md and a report per category; exit code 1
+where a category failed.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from patchcore_build.cli.options import add_method_options, add_network_options, config_from
+
+
+def add_benchmark_options(command: argparse.ArgumentParser) -> None:
+    """What to run, where to, and with which settings."""
+    command.add_argument(
+        "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
+        help="data set in any known layout",
+    )  # fmt: skip
+    command.add_argument(
+        "--categories", type=_names, default=(), metavar="A,B", help="default: all it has"
+    )
+    command.add_argument(
+        "--seeds", type=_seeds, default=(0,), metavar="0,1,2",
+        help="one run each; figures are means over them (default 0)",
+    )  # fmt: skip
+    command.add_argument(
+        "--output", type=Path, metavar="DIR", default=Path("out/benchmark"),
+        help="results and reports; an interrupted run goes on from there (default out/benchmark)",
+    )  # fmt: skip
+    command.add_argument(
+        "--keep-artifacts", action="store_true", help="keep every artifact once it is measured"
+    )
+    add_network_options(command)
+    add_method_options(command)
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Run the benchmark and print its table."""
+    from patchcore_build.benchmark.benchmark import BenchmarkJob, run_benchmark
+    from patchcore_build.benchmark.results_table import (
+        results_dict,
+        results_markdown,
+        write_results,
+    )
+
+    job = BenchmarkJob(
+        dataset=arguments.dataset,
+        output=arguments.output,
+        config=config_from(arguments, parser, seed=None),
+        weights=arguments.weights,
+        categories=arguments.categories,
+        seeds=arguments.seeds,
+        device=arguments.device,
+        device_id=arguments.device_id,
+        keep_artifacts=arguments.keep_artifacts,
+    )
+    result = run_benchmark(job, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    path = write_results(job, result)
+    table = results_dict(job, result)
+    print(json.dumps(table) if arguments.json else results_markdown(table))
+    if not arguments.json:
+        print(f"results: {path}; reports: {job.output / 'reports'}")
+    for failed in result.failed:
+        print(
+            f"patchcore-build: {failed.category}, seed {failed.seed}: {failed.error}",
+            file=sys.stderr,
+        )
+    return 1 if result.failed else 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("expected names with commas between them, got none")
+    return tuple(dict.fromkeys(names))
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
+    if min(seeds) < 0 or max(seeds) >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected seeds from 0 to 2^32 - 1, got {text}")
+    return seeds

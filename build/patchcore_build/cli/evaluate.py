@@ -1,0 +1,162 @@
+"""`patchcore-build evaluate`: measure an artifact on a test set.
+
+parsed arguments -> figures on stdout; with --output a report, sample pictures and the data set's
+index, as the MindSpore Models PatchCore writes them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchcore_build.cli.options import at_least
+from patchcore_runtime.cli.command_line import add_roi_option
+
+if TYPE_CHECKING:
+    from patchcore_build.evaluation.evaluate import Evaluation, Visitor
+    from patchcore_build.evaluation.metrics import BestF1, Rates
+    from patchcore_runtime.detector import Detector
+
+
+def add_evaluate_options(command: argparse.ArgumentParser, layouts: str) -> None:
+    """What to measure, on what, where to; `layouts` names the layouts a data set may have."""
+    command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
+    command.add_argument(
+        "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
+        help=f"data set ({layouts} layout)",
+    )  # fmt: skip
+    command.add_argument("--category", metavar="NAME", help="default: the artifact's own")
+    command.add_argument(
+        "--resolution", choices=("input", "original"), default="input",
+        help="where pixels are counted: the network's input, or the whole photograph, on which "
+        "the map is 0 where a crop hides it (default input)",
+    )  # fmt: skip
+    add_roi_option(command)
+    command.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help="write report.json, report.html, sheet.png, sample/ and CATEGORY_{train,test}.json",
+    )  # fmt: skip
+    command.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
+    )
+
+
+def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Evaluate and print the figures."""
+    from patchcore_build.data.dataset import open_dataset
+    from patchcore_runtime.detector import Detector
+
+    detector = Detector.load(arguments.artifact, threads=arguments.threads, roi=arguments.roi)
+    category = arguments.category or detector.manifest.training.category
+    if arguments.output is None:
+        result = _score(arguments, detector, category)
+    else:
+        result = _score_and_report(arguments, detector, category)
+    if arguments.json:
+        print(json.dumps(result.to_dict(), allow_nan=False))
+        return 0
+    _print_figures(result, open_dataset(arguments.dataset).layout)
+    if arguments.output is not None:
+        print(f"report: {arguments.output / 'report.html'}")
+        print(f"picture sheet: {arguments.output / 'sheet.png'}")
+        print(f"sample pictures: {arguments.output / 'sample'}")
+    return 0
+
+
+def _score(
+    arguments: argparse.Namespace,
+    detector: "Detector",
+    category: str,
+    visit: "Visitor | None" = None,
+) -> "Evaluation":
+    from patchcore_build.evaluation.evaluate import evaluate
+    from patchcore_build.progress import progress_bar
+
+    with progress_bar("scoring", "image") as progress:
+        return evaluate(
+            detector,
+            arguments.dataset,
+            category,
+            resolution=arguments.resolution,
+            progress=progress,
+            visit=visit,
+        )
+
+
+def _score_and_report(
+    arguments: argparse.Namespace, detector: "Detector", category: str
+) -> "Evaluation":
+    """Evaluate with all files in the output folder, or none of them."""
+    from patchcore_build.data.dataset import open_dataset
+    from patchcore_build.report.gallery import Gallery
+    from patchcore_build.report.original_files import original_files
+    from patchcore_build.report.report import write_report
+
+    gallery = Gallery(detector)
+    dataset = open_dataset(arguments.dataset)
+    with original_files(arguments.output, detector, dataset, category) as sample:
+        result = _score(arguments, detector, category, _each(gallery.visit, sample))
+        write_report(arguments.output, result, gallery, detector.manifest)
+    return result
+
+
+def _each(*visitors: "Visitor") -> "Visitor":
+    def visit(*seen: object) -> None:
+        for visitor in visitors:
+            visitor(*seen)  # type: ignore[arg-type]
+
+    return visit
+
+
+def _print_figures(result: "Evaluation", layout: str) -> None:
+    for problem in result.problems:
+        print(f"note: {problem}")
+    print(f"category: {result.category} ({layout} layout), {len(result.images)} pictures")
+    if result.region_share < 1:
+        print(f"region of interest: {result.region_share:.1%} of the pixels; others are left out")
+    print(
+        f"image AUROC: {_figure(result.image_auroc)}, "
+        f"average precision {_figure(result.image_average_precision)}"
+    )
+    print(
+        f"pixel AUROC: {_figure(result.pixel_auroc)}, average precision "
+        f"{_figure(result.pixel_average_precision)} ({result.resolution} resolution)"
+    )
+    for protocol, figures in (
+        ("all images", (result.aupro_030_all_images, result.aupro_005_all_images)),
+        (
+            "anomalous images only",
+            (result.aupro_030_anomalous_images_only, result.aupro_005_anomalous_images_only),
+        ),
+    ):
+        wide, narrow = map(_figure, figures)
+        print(f"AUPRO ({protocol}): {wide} to FPR 0.30, {narrow} to FPR 0.05")
+    _print_best("best F1", result.image_best_f1)
+    _print_best("best pixel F1", result.pixel_best_f1)
+    counts = result.image_confusion
+    print(
+        f"at the stored threshold {counts.threshold:.4g}: "
+        f"{counts.true_positives} of {counts.true_positives + counts.false_negatives} defects "
+        f"found, {counts.false_positives} of {counts.false_positives + counts.true_negatives} "
+        "good pictures flagged"
+    )
+    if result.pixel_rates:
+        _print_rates(result.pixel_rates)
+    print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in result.seconds.items()))
+
+
+def _print_best(name: str, best: "BestF1 | None") -> None:
+    if best:
+        print(f"{name}: {best.f1:.4f} at {best.threshold:.4g} (chosen on the test set)")
+
+
+def _print_rates(pixels: "Rates") -> None:
+    print(
+        f"at the stored pixel threshold {pixels.threshold:.4g}: segmentation F1 "
+        f"{_figure(pixels.f1)}, {_figure(pixels.true_positive_rate)} of defect pixels and "
+        f"{_figure(pixels.false_positive_rate)} of normal ones flagged"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

@@ -1,0 +1,166 @@
+"""`patchcore-build index`: the same artifact with another kind of index, measured.
+
+parsed arguments -> a new artifact folder, figures on stdout.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from patchcore_build.cli.options import add_signing_option, at_least
+from patchcore_runtime.manifest.manifest import IndexKind
+
+if TYPE_CHECKING:
+    from patchcore_build.indexes.reindex import IndexReport
+
+_MEASURING = ("images", "max_score_change")
+_GRAPH = ("m", "ef_construction", "ef", *_MEASURING)
+# Options that each kind takes.
+_TAKEN: dict[IndexKind, tuple[str, ...]] = {
+    "exact": (),
+    "hnsw": _GRAPH,
+    "faiss-flat": _MEASURING,
+    "faiss-hnsw": _GRAPH,
+    "faiss-ivfpq": ("nlist", "nprobe", "pq_m", *_MEASURING),
+}
+_SETTINGS = {
+    "m": "links", "ef_construction": "ef_construction", "ef": "effort",
+    "nlist": "cells", "nprobe": "probes", "pq_m": "code_parts",
+}  # fmt: skip
+_MOST = {"m": 1024, "ef_construction": 65536, "ef": 65536, "nlist": 65536}  # artifacts/FORMAT.md
+_ABOUT = """kinds of index (every artifact keeps its exact search, index.onnx, whatever its kind):
+  exact         index.onnx alone; nothing to install, nothing lost
+  hnsw          a graph for hnswlib; for large banks; Python and C++ walk it
+  faiss-flat    all rows for faiss's IndexFlatL2, the original PatchCore's own file
+  faiss-hnsw    a graph for faiss
+  faiss-ivfpq   compressed rows in cells for faiss; the bank's own rows rank the best 32
+The faiss kinds need faiss (pip install 'patchcore-build[faiss]', on the line PC
+'patchcore-runtime[faiss]'); hnsw needs 'patchcore-runtime[hnsw]'. The C++ runner searches the
+faiss kinds exactly. Which one is best here says `patchcore-build advise ARTIFACT`."""
+
+
+def add_index_options(command: argparse.ArgumentParser) -> None:
+    """What to make of which artifact."""
+    command.description = f"{command.description or ''}\n\n{_ABOUT}".strip()
+    command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
+    command.add_argument(
+        "--kind", choices=get_args(IndexKind), required=True, help="what the new artifact gets"
+    )
+    command.add_argument(
+        "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
+    )
+    _add_graph_options(command.add_argument_group("of --kind hnsw and faiss-hnsw"))
+    _add_cell_options(command.add_argument_group("of --kind faiss-ivfpq"))
+    measuring = command.add_argument_group("measuring (not for exact)")
+    measuring.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="measure on these pictures, as they are and with a drawn defect, best ones the bank "
+        "was not made of (default: pictures made of the self-test's, which is a training picture: "
+        "that flatters)",
+    )  # fmt: skip
+    measuring.add_argument(
+        "--max-score-change", type=_share, metavar="R",
+        help="refuse when an image score moves by more than this share (default 0.01)",
+    )  # fmt: skip
+    measuring.add_argument("--force", action="store_true", help="do not refuse")
+    command.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
+    )
+    add_signing_option(command)
+
+
+def _add_graph_options(graph: argparse._ArgumentGroup) -> None:
+    graph.add_argument("--m", type=at_least(2), metavar="N", help="links of a row (default 16)")
+    graph.add_argument(
+        "--ef-construction", type=at_least(1), metavar="N",
+        help="candidates kept while the graph is built (default 200)",
+    )  # fmt: skip
+    graph.add_argument(
+        "--ef", type=at_least(1), metavar="N",
+        help="candidates kept while it is searched: more find more, slower (default 128)",
+    )  # fmt: skip
+
+
+def _add_cell_options(cells: argparse._ArgumentGroup) -> None:
+    cells.add_argument(
+        "--nlist", type=at_least(1), metavar="N",
+        help="cells that rows are sorted into (default: the square root of their number)",
+    )  # fmt: skip
+    cells.add_argument(
+        "--nprobe", type=at_least(1), metavar="N",
+        help="cells looked into: more find more, slower (default: a quarter of them)",
+    )  # fmt: skip
+    cells.add_argument(
+        "--pq-m", type=at_least(1), metavar="N",
+        help="bytes of a row's code, a divisor of its length (default: the largest up to 64)",
+    )  # fmt: skip
+
+
+def _share(text: str) -> float:
+    """An argparse type: 0 to 1."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"expected 0 to 1, got {text}")
+    return float(text)
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Make the artifact and print what its index is worth."""
+    given = {name: getattr(arguments, name) for name in (*_SETTINGS, *_MEASURING)}
+    given = {name: value for name, value in given.items() if value is not None}
+    _refuse_misplaced(arguments, given, parser)
+    from patchcore_build.indexes.reindex import IndexJob, change_index
+    from patchcore_build.indexes.settings import IndexSettings
+
+    settings = {_SETTINGS[name]: value for name, value in given.items() if name in _SETTINGS}
+    report = change_index(
+        IndexJob(
+            artifact=arguments.artifact,
+            output=arguments.output,
+            settings=IndexSettings(kind=arguments.kind, **settings),
+            force=arguments.force,
+            threads=arguments.threads,
+            sign=arguments.sign,
+            **{name: given[name] for name in _MEASURING if name in given},
+        )
+    )
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(report), default=str))
+    else:
+        _print_report(report)
+    return 0
+
+
+def _refuse_misplaced(
+    arguments: argparse.Namespace, given: dict[str, object], parser: argparse.ArgumentParser
+) -> None:
+    """End in usage where an option means nothing to the kind, or is too large."""
+    kind = arguments.kind
+    names = [name for name in given if name not in _TAKEN[kind]]
+    names += ["force"] if arguments.force and kind == "exact" else []
+    if names:
+        options = ", ".join("--" + name.replace("_", "-") for name in names)
+        parser.error(f"index: --kind {kind} takes none of {options}")
+    for name, most in _MOST.items():
+        value = given.get(name, 0)
+        if isinstance(value, int) and value > most:
+            parser.error(f"index: --{name.replace('_', '-')}: expected {most} or less")
+
+
+def _print_report(report: "IndexReport") -> None:
+    print(f"index: {report.kind}, {report.rows} rows")
+    quality = report.quality
+    if quality:
+        print(f"file: {report.file}, {report.index_bytes / 1e6:.1f} MB")
+        print(f"measured on: {report.measured_on}, {quality.patches} patches")
+        print(f"recall: {quality.recall:.5f}")
+        print(
+            f"change of image scores: largest {quality.largest_score_change:.3g}, "
+            f"mean {quality.mean_score_change:.3g} (relative to the exact search)"
+        )
+        print(
+            f"search: {quality.approximate_ms:.1f} ms a picture, exact {quality.exact_ms:.1f} ms "
+            f"({quality.exact_ms / quality.approximate_ms:.2f} times as fast, here)"
+        )
+    print(f"artifact: {report.artifact}")

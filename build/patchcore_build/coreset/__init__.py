@@ -1,0 +1,1 @@
+"""Exact greedy k-centre selection of the patches that the memory bank keeps."""

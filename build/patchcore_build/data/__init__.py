@@ -1,0 +1,1 @@
+"""Data sets, their layouts on disk, training images and the demo data."""

@@ -1,0 +1,91 @@
+"""A data set's test pictures, and their masks in the input's geometry.
+
+root, category -> the listings of whichever layout stands there; picture -> bool (H, W). The
+names of data sets are gathered here; `layouts` tells one layout from another.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchcore_build.data.image_folder import GOOD, ImageFolder, TestImage, list_images
+from patchcore_build.data.layouts import Dataset, open_dataset
+from patchcore_build.errors import DatasetError
+from patchcore_runtime.errors import ImageError
+from patchcore_runtime.image.preprocess import Placement, read_image
+
+__all__ = [
+    "GOOD",
+    "Dataset",
+    "ImageFolder",
+    "TestImage",
+    "list_images",
+    "list_test_images",
+    "open_dataset",
+    "read_mask",
+    "training_folder",
+]
+
+
+def list_test_images(dataset: Path, category: str) -> list[TestImage]:
+    """Test pictures of a data set in any layout, sorted by name, defects with their masks.
+
+    Raises:
+        DatasetError: no data set, no such category, or no test pictures.
+    """
+    return open_dataset(dataset).test_images(category)
+
+
+def training_folder(dataset: Path, category: str) -> Path:
+    """The folder below which a category's training pictures lie.
+
+    Only in VisA's layout others lie there, too; `Dataset.training_images` lists them exactly.
+
+    Raises:
+        DatasetError: no data set, no such category (names those that exist), or no pictures.
+    """
+    return open_dataset(dataset).training_images(category).root
+
+
+def read_mask(image: TestImage, placement: Placement, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Bring a picture's mask to the input's geometry.
+
+    Args:
+        image: A test picture; good ones have nothing marked.
+        placement: Where the input lies on the photograph.
+        shape: (H, W) of the input.
+
+    Returns:
+        bool (H, W), True on the defect; nearest neighbour, so that nothing is invented.
+
+    Raises:
+        DatasetError: the mask is missing, unreadable, empty, or of another size than the picture.
+    """
+    height, width = shape
+    if not image.is_anomalous:
+        return np.zeros((height, width), np.bool_)
+    if image.mask is None:
+        where = f" in {image.mask_source}" if image.mask_source else ""
+        raise DatasetError(f"{image.path}: no mask found{where}")
+    try:
+        mask = read_image(image.mask).convert("L")
+    except ImageError as error:
+        raise DatasetError(str(error)) from None
+    if mask.size != (placement.photo_width, placement.photo_height):
+        raise DatasetError(
+            f"{image.mask}: expected {placement.photo_width} x {placement.photo_height} px as its "
+            f"picture, got {mask.size[0]} x {mask.size[1]}"
+        )
+    largest = int(np.asarray(mask).max())
+    if largest < image.mask_level:
+        raise DatasetError(
+            f"{image.mask}: expected a marked defect (at least {image.mask_level} of 255), got an "
+            f"empty mask, its largest value is {largest}"
+        )
+    resized = mask.resize(
+        (placement.resized_width, placement.resized_height), Image.Resampling.NEAREST
+    )
+    top, left = placement.top, placement.left
+    return np.asarray(resized)[top : top + height, left : left + width] >= image.mask_level

@@ -1,0 +1,198 @@
+"""Layouts that are folders alone: MVTec AD, MVTec AD 2, BTAD, and a plain one.
+
+root, category -> pictures to learn from, and test pictures with their masks. Nothing is opened.
+
+    mvtec       CATEGORY/train/good  CATEGORY/test/{good,DEFECT}
+                CATEGORY/ground_truth/DEFECT/NAME_mask.png              (Bergmann et al. 2019)
+    mvtec-ad-2  CATEGORY/train/good  CATEGORY/test_public/{good,bad}
+                CATEGORY/test_public/ground_truth/bad/NAME_mask.png     (Heckler-Kram et al. 2025)
+    btad        CATEGORY/train/ok  CATEGORY/test/{ok,ko}
+                CATEGORY/ground_truth/ko/NAME.{png,bmp}                 (Mishra et al. 2021)
+    plain       normal  normal_test  abnormal  masks; or train/normal  test/{normal,abnormal,masks}
+
+MVTec AD 2's validation/good is kept out of training, as its authors do; its private test sets
+have no truth to compare with.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchcore_build.data.image_folder import GOOD, ImageFolder, TestImage, find_mask, list_images
+from patchcore_build.errors import DatasetError
+
+# Where a plain data set may keep each of its parts.
+_NORMAL = ("normal", "train/normal")
+_NORMAL_TEST = ("normal_test", "test/normal")
+_ABNORMAL = ("abnormal", "test/abnormal")
+_MASKS = ("masks", "test/masks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(ABC):
+    """A data set whose layout is known; every listing is sorted by name."""
+
+    layout: str
+    root: Path
+
+    @abstractmethod
+    def categories(self) -> tuple[str, ...]:
+        """Names of the categories, sorted."""
+
+    @abstractmethod
+    def training_images(self, category: str) -> ImageFolder:
+        """Good pictures to learn from.
+
+        Raises:
+            DatasetError: no such category (names those that exist), or no pictures in it.
+        """
+
+    @abstractmethod
+    def test_images(self, category: str) -> list[TestImage]:
+        """Test pictures, each defect with its mask where one is found.
+
+        Raises:
+            DatasetError: no such category (names those that exist), or no test pictures in it.
+        """
+
+    def require(self, category: str) -> None:
+        """Refuse a category that is not here; the message names those that are."""
+        found = self.categories()
+        if category not in found:
+            raise DatasetError(
+                f"{self.root}: no category {category!r} in this {self.layout} layout; categories "
+                f"here: {', '.join(found)}; any folder of good pictures: fit --normal DIR"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryFolders(Dataset):
+    """MVTec AD and its relatives: CATEGORY/train and a test folder whose folders name defects."""
+
+    good: str = GOOD  # what the folders of good pictures are called
+    test: str = "test"
+    truth: str = "ground_truth"
+
+    def categories(self) -> tuple[str, ...]:
+        """Folders with pictures to learn from or to test, sorted."""
+        return tuple(
+            folder.name
+            for folder in subfolders(self.root)
+            if (folder / "train" / self.good).is_dir() or (folder / self.test).is_dir()
+        )
+
+    def training_images(self, category: str) -> ImageFolder:
+        """Pictures of CATEGORY/train/good."""
+        self.require(category)
+        return list_images(self.root / category / "train" / self.good)
+
+    def test_images(self, category: str) -> list[TestImage]:
+        """Pictures of CATEGORY/test, each defect matched with its mask by name."""
+        self.require(category)
+        root = self.root / category / self.test
+        truth = self.root / category / self.truth
+        pictures = [path for path in list_images(root).images if not path.is_relative_to(truth)]
+        if not pictures:
+            raise DatasetError(f"{root}: expected test pictures, got masks only")
+        return [self._test_image(path, root, truth) for path in pictures]
+
+    def _test_image(self, path: Path, root: Path, truth: Path) -> TestImage:
+        kind, *below = path.relative_to(root).parts
+        if not below:
+            raise DatasetError(
+                f"{path}: expected a folder that names the defect (or `{self.good}`) between "
+                f"{self.test}/ and the picture; move the picture into one"
+            )
+        if kind == self.good:
+            return TestImage(path=path, defect=GOOD, mask=None, root=root)
+        return _defect(path, kind, root=root, masks=truth.joinpath(kind, *below[:-1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainFolders(Dataset):
+    """One category in folders named `normal`, `normal_test`, `abnormal` and `masks`.
+
+    Without `normal_test` (or test/normal) no good picture is tested: those of `normal` are
+    learned, and to test with them would flatter every figure.
+    """
+
+    def categories(self) -> tuple[str, ...]:
+        """The one category, called after the folder."""
+        return (self.root.resolve().name,)
+
+    def training_images(self, category: str) -> ImageFolder:
+        """Pictures of `normal`."""
+        self.require(category)
+        return list_images(_one_of(self.root, _NORMAL) or self.root / _NORMAL[0])
+
+    def test_images(self, category: str) -> list[TestImage]:
+        """Pictures of `abnormal` and `normal_test`; a folder below `abnormal` names a defect."""
+        self.require(category)
+        good, bad = _one_of(self.root, _NORMAL_TEST), _one_of(self.root, _ABNORMAL)
+        if good is None and bad is None:
+            raise DatasetError(
+                f"{self.root}: expected test pictures in {_ABNORMAL[0]}/ or {_NORMAL_TEST[0]}/, "
+                "got neither folder"
+            )
+        listed = []
+        if bad is not None:
+            listed += [self._abnormal(path, bad) for path in list_images(bad).images]
+        if good is not None:
+            listed += [
+                TestImage(path=path, defect=GOOD, mask=None, root=self.root)
+                for path in list_images(good).images
+            ]
+        return sorted(listed, key=lambda image: image.name)
+
+    def _abnormal(self, path: Path, folder: Path) -> TestImage:
+        *below, _ = path.relative_to(folder).parts
+        kind = below[0] if below else folder.name
+        if kind == GOOD:
+            raise DatasetError(f"{path}: expected a defect's name, got a folder named {GOOD!r}")
+        masks = _one_of(self.root, _MASKS) or self.root / _MASKS[0]
+        return _defect(path, kind, root=self.root, masks=masks.joinpath(*below))
+
+
+def is_plain(root: Path) -> bool:
+    """Whether a folder has the parts of a plain data set that nothing else has."""
+    return any((root / name).is_dir() for name in _NORMAL + _ABNORMAL)
+
+
+def folder_kind(category: Path) -> str | None:
+    """Which layout of CategoryFolders one category's folder has, judged by its folders' names.
+
+    Raises:
+        DatasetError: the signs contradict each other; names both.
+    """
+    train, test = category / "train", category / "test"
+    good = [folder for folder in (train / GOOD, test / GOOD) if folder.is_dir()]
+    okay = [folder for folder in (train / "ok", test / "ok") if folder.is_dir()]
+    if good and okay:
+        raise DatasetError(
+            f"{category}: expected one layout, got {okay[0].relative_to(category).as_posix()} "
+            f"(btad) beside {good[0].relative_to(category).as_posix()} (mvtec); keep one"
+        )
+    if (category / "test_public").is_dir():
+        return "mvtec-ad-2"
+    if okay or ((test / "ko").is_dir() and not good):
+        return "btad"
+    return "mvtec" if good or test.is_dir() else None
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Folders directly below, sorted by name, without hidden ones."""
+    return sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _defect(path: Path, kind: str, *, root: Path, masks: Path) -> TestImage:
+    mask = find_mask(masks, path.stem)
+    return TestImage(path=path, defect=kind, mask=mask, root=root, mask_source=masks)
+
+
+def _one_of(root: Path, names: tuple[str, ...]) -> Path | None:
+    found = [root / name for name in names if (root / name).is_dir()]
+    if len(found) > 1:
+        raise DatasetError(f"{root}: expected one of {' and '.join(names)}, got both; keep one")
+    return found[0] if found else None

@@ -1,0 +1,1 @@
+"""Scores of a test set: AUROC, average precision, F1 and AUPRO."""

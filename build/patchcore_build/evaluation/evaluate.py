@@ -1,0 +1,179 @@
+"""An artifact and a test set -> metrics, scored through the runtime.
+
+What is measured is what ships. Pixel metrics are taken at input resolution, on what the input
+shows of the photograph, or at original resolution, on the map laid on the whole photograph. Pixels
+outside of the artifact's region of interest are left out of them.
+"""
+
+import dataclasses
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.data.dataset import TestImage, list_test_images, read_mask
+from patchcore_build.errors import DatasetError
+from patchcore_build.evaluation.aupro import PixelScores
+from patchcore_build.evaluation.figures import Evaluation, Resolution, ScoredImage, summarize
+from patchcore_build.progress import Progress, silent
+from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.image.preprocess import picture_size
+from patchcore_runtime.image.region import Region
+
+__all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
+
+Visitor = Callable[[TestImage, Result, NDArray[np.bool_] | None], None]
+
+
+def evaluate(
+    detector: Detector,
+    dataset: Path,
+    category: str,
+    *,
+    resolution: Resolution = "input",
+    progress: Progress = silent,
+    visit: Visitor | None = None,
+) -> Evaluation:
+    """Score every test picture and compare with the truth.
+
+    A defect's picture whose mask is missing, empty, of another size or shared with another picture
+    counts for the image metrics, is left out of the pixel metrics, and is named in `problems`. So
+    is one of whose defect the input shows nothing, but its pixels are kept.
+
+    Args:
+        detector: The artifact, loaded.
+        dataset: Folder of a data set in any known layout.
+        category: Its subfolder.
+        resolution: `original` counts the photograph's pixels; those outside of a crop have the
+            map value 0, so that a hidden defect is a missed one.
+        progress: Told how many pictures are done.
+        visit: Called with each picture, its result and its mask in input geometry (None: not
+            usable).
+
+    Raises:
+        DatasetError: no test pictures.
+        ImageError: a test picture is unreadable.
+        ArtifactError: a score is not finite.
+    """
+    listed = list_test_images(dataset, category)
+    masks = Counter(image.mask for image in listed if image.mask is not None)
+    problems = list(_twins(listed))
+    pixels = PixelScores(_pixel_count(detector, listed, resolution))
+    scored: list[ScoredImage] = []
+    seconds = {"scoring": 0.0, "metrics": 0.0}
+    for done, image in enumerate(listed, start=1):
+        start = time.perf_counter()
+        result = detector.predict(image.path)
+        _require_finite(image, result)
+        predicted = time.perf_counter()
+        mask: NDArray[np.bool_] | None = None
+        try:
+            mask = _read_own_mask(image, result, masks)
+            pixels.add(*_compared(image, result, mask, resolution, detector.region))
+            if image.is_anomalous and not _seen(mask, detector.region).any():
+                problems += _hidden(image, result, mask, resolution)
+        except DatasetError as error:
+            problems.append(str(error))
+        scored.append(_scored(image, result))
+        seconds["scoring"] += predicted - start
+        seconds["metrics"] += time.perf_counter() - predicted
+        if visit is not None:
+            visit(image, result, mask)
+        progress(done, len(listed))
+    start = time.perf_counter()
+    calibration = detector.manifest.calibration
+    measured = pixels.measure(calibration.pixel_threshold)
+    found = summarize(category, scored, measured, problems, calibration)
+    seconds["metrics"] += time.perf_counter() - start
+    share = 1.0 if detector.region is None else detector.region.share
+    return dataclasses.replace(found, resolution=resolution, region_share=share, seconds=seconds)
+
+
+def _twins(listed: Sequence[TestImage]) -> Iterator[str]:
+    """A line for each name that stands there in several formats."""
+    names: dict[Path, list[TestImage]] = {}
+    for image in listed:
+        names.setdefault(image.path.with_suffix(""), []).append(image)
+    for name, images in names.items():
+        if len(images) > 1:
+            files = ", ".join(image.path.name for image in images)
+            yield f"{name}: {len(images)} pictures of one name ({files}), each counts; keep one"
+
+
+def _pixel_count(detector: Detector, listed: Sequence[TestImage], resolution: Resolution) -> int:
+    size = detector.manifest.preprocess
+    if resolution == "input":
+        return len(listed) * size.height * size.width
+    return sum(math.prod(picture_size(image.path)) for image in listed)
+
+
+def _require_finite(image: TestImage, result: Result) -> None:
+    if not (math.isfinite(result.score) and np.isfinite(result.anomaly_map).all()):
+        raise ArtifactError(
+            f"{image.path}: expected a finite score and map, got {result.score} and values up to "
+            f"{result.anomaly_map.max()}; the artifact's network overflows, build it again"
+        )
+
+
+def _read_own_mask(image: TestImage, result: Result, masks: Counter[Path]) -> NDArray[np.bool_]:
+    """The mask in input geometry; one that several pictures claim belongs to none for sure."""
+    if image.mask is not None and masks[image.mask] > 1:
+        raise DatasetError(
+            f"{image.path}: expected a mask of its own, got {image.mask.name}, which "
+            f"{masks[image.mask]} pictures share; rename or remove one of them"
+        )
+    return read_mask(image, result.placement, result.anomaly_map.shape)
+
+
+def _compared(
+    image: TestImage,
+    result: Result,
+    mask: NDArray[np.bool_],
+    resolution: Resolution,
+    region: Region | None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Map, mask and what counts, at the resolution where pixels are counted."""
+    if resolution == "input":
+        return result.anomaly_map, mask, None if region is None else region.pixels
+    place = result.placement
+    shape = (place.photo_height, place.photo_width)
+    whole = dataclasses.replace(
+        place, resized_height=shape[0], resized_width=shape[1], top=0, left=0
+    )
+    photo = np.broadcast_to(np.uint8(0), (*shape, 3))  # only its size matters
+    inside = None if region is None else region.on_photograph(place)
+    return result.map_on(photo), read_mask(image, whole, shape), inside
+
+
+def _seen(mask: NDArray[np.bool_], region: Region | None) -> NDArray[np.bool_]:
+    return mask if region is None else mask & region.pixels
+
+
+def _hidden(
+    image: TestImage, result: Result, mask: NDArray[np.bool_], resolution: Resolution
+) -> list[str]:
+    """Words on a defect of which nothing is looked at, where that bears on the figures."""
+    if mask.any():
+        return [f"{image.mask}: the whole defect lies outside of the region of interest"]
+    place = result.placement
+    if (place.resized_height, place.resized_width) != result.anomaly_map.shape:
+        return [f"{image.mask}: the crop hides the whole defect"]
+    if resolution == "original":  # the photograph's own pixels are counted
+        return []
+    return [f"{image.mask}: the defect is too small to be marked at input resolution"]
+
+
+def _scored(image: TestImage, result: Result) -> ScoredImage:
+    return ScoredImage(
+        name=image.name,
+        defect=image.defect,
+        is_anomalous=image.is_anomalous,
+        score=result.score,
+        map_maximum=float(result.anomaly_map.max()),
+        is_flagged=result.is_anomalous,
+    )

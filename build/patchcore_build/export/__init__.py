@@ -1,0 +1,1 @@
+"""MindSpore cells to ONNX and MindIR, and the passes over those graphs."""

@@ -1,0 +1,196 @@
+"""index.mindir: for each patch the few bank rows that may be the nearest, as MindIR for an NPU.
+
+memory bank -> index.mindir: queries (N, D + 4) -> scores (N, S), rows (N, S). A score is -d²/2 of
+the rounded vectors, summed inside one matrix product. Everything that an NPU would round to half
+precision is rounded before, here and by the reader, so that the reader knows by how much and can
+prove that no row outside the shortlist is nearer: artifacts/FORMAT.md, section index.mindir.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+from numpy.typing import NDArray
+
+from patchcore_build.errors import ExportError
+from patchcore_build.export.graphs import write_mindir
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.manifest import Upsampling
+from patchcore_runtime.scoring.rules import upsampling_matrix, whole_patches
+from patchcore_runtime.search.exact import ExactIndex
+
+CANDIDATES = 8  # S; bottle at 1 % and at 10 %: 4 prove every patch, see ascend310_infer/README.md
+BLOCK_ROWS = 4096
+MAX_PARAMETER_BYTES = 2**30  # above it MindSpore writes a graph and a folder instead of a file
+_LARGEST_LENGTH = 16.0  # of a centred row after scaling; 361 would overflow half precision
+_SMALLEST_NORMAL = 2.0**-14
+_SLACK = 1e-5  # relative, of two float32 searches that may each pick another of two near rows
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The shift and the power of two that bring rows and patches into half precision's range."""
+
+    centre: NDArray[np.float64]  # (D,), values of float32
+    scale: float
+
+    @classmethod
+    def of(cls, bank: MemoryBank) -> "Frame":
+        """The mean row, and the scale that brings the farthest row's distance to it to [8, 16)."""
+        vectors = _whole(bank)
+        total = np.zeros(vectors.shape[1])
+        for row in vectors:  # in this order: a reader gets the same bits
+            total += row
+        centre = (total / len(vectors)).astype(np.float32).astype(np.float64)
+        farthest = max(float(np.linalg.norm(row - centre)) for row in vectors)
+        scale = _LARGEST_LENGTH * 2.0 ** -np.frexp(farthest)[1] if farthest > 0 else 1.0
+        return cls(centre, float(scale))
+
+    def queries(self, vectors: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Patch vectors (N, D) -> columns for the product, (N, D + 4), every value a half."""
+        rounded, halves = self._rounded(vectors)
+        return np.concatenate([rounded, halves, np.ones_like(halves)], axis=1).astype(np.float16)
+
+    def rows(self, vectors: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Bank rows (M, D) -> the other factor before its transpose, (M, D + 4)."""
+        factor = np.empty((len(vectors), vectors.shape[1] + 4), np.float16)
+        for start in range(0, len(vectors), BLOCK_ROWS):  # float64 takes ten times their bytes
+            part = slice(start, start + BLOCK_ROWS)
+            rounded, halves = self._rounded(vectors[part])
+            factor[part] = np.concatenate([rounded, np.ones_like(halves), halves], axis=1)
+        return factor
+
+    def _rounded(
+        self, vectors: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centred, scaled, rounded vectors, and -|v|²/2 of those as a sum of two halves."""
+        rounded = _to_half((vectors.astype(np.float64) - self.centre) * self.scale)
+        square = -np.einsum("nd,nd->n", rounded, rounded)[:, None] / 2
+        upper = _to_half(square)
+        return rounded, np.concatenate([upper, _to_half(square - upper)], axis=1)
+
+
+class Shortlist(nn.Cell):
+    """Queries (N, D + 4) float32 -> scores (N, S) float32, rows (N, S) int32, best first."""
+
+    def __init__(self, rows: NDArray[np.float16], candidates: int, block_rows: int) -> None:
+        super().__init__()
+        self.starts = tuple(range(0, len(rows), block_rows))
+        self.counts = tuple(min(candidates, len(rows) - start) for start in self.starts)
+        self.candidates = candidates
+        self.nothing: Any = ()
+        self.blocks = ms.ParameterTuple(
+            ms.Parameter(
+                ms.Tensor(np.ascontiguousarray(rows[start : start + block_rows].T)),
+                name=f"rows_{start}",
+            )
+            for start in self.starts
+        )
+        self.multiply, self.best, self.cast = ops.MatMul(), ops.TopK(sorted=True), ops.Cast()
+        self.join, self.pick = ops.Concat(1), ops.GatherD()
+
+    def construct(self, queries: Any) -> Any:
+        """The best of each block, then the best of those."""
+        scores, rows = self.nothing, self.nothing
+        for number, start in enumerate(self.starts):
+            product = self.multiply(queries, self.cast(self.blocks[number], ms.float32))
+            score, place = self.best(product, self.counts[number])
+            scores += (score,)
+            rows += (place + start,)
+        if len(self.starts) == 1:
+            return scores[0], rows[0]
+        score, place = self.best(self.join(scores), self.candidates)
+        return score, self.pick(self.join(rows), 1, place)
+
+
+def write_shortlist(
+    path: Path,
+    bank: MemoryBank,
+    *,
+    candidates: int = CANDIDATES,
+    block_rows: int = BLOCK_ROWS,
+    max_bytes: int = MAX_PARAMETER_BYTES,
+) -> int:
+    """Write index.mindir of a bank, unless the bank is too large for one file.
+
+    Args:
+        path: The file to write, whole or not at all; its folder exists.
+        bank: Searched as it is stored; rows become halves whatever their precision.
+        candidates: S; clipped to the number of rows.
+        block_rows: Rows of one product; at least `candidates`.
+        max_bytes: Largest bank, in bytes of its halves.
+
+    Returns:
+        S, or 0 when nothing was written.
+
+    Raises:
+        ExportError: MindSpore refuses the graph.
+        OutputError: `path` cannot be written.
+    """
+    count = min(candidates, bank.rows)
+    if bank.rows * (sum(bank.channels) + 4) * 2 >= max_bytes:
+        return 0
+    cell = Shortlist(Frame.of(bank).rows(_whole(bank)), count, block_rows)
+    queries = ms.Tensor(shape=(None, sum(bank.channels) + 4), dtype=ms.float32)
+    write_mindir(cell.set_train(False), queries, path)
+    return count
+
+
+def check_shortlist(
+    path: Path,
+    bank: MemoryBank,
+    index: ExactIndex,
+    layers: tuple[NDArray[np.float32], NDArray[np.float32]],
+    upsampling: Upsampling,
+) -> None:
+    """Load index.mindir back and look for the nearest row of every patch in its shortlist.
+
+    Args:
+        path: A file of `write_shortlist`.
+        bank: What it was made of.
+        index: The exact search over the same bank.
+        layers: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2) of real pictures.
+        upsampling: How layer3 comes to layer2's grid.
+
+    Raises:
+        ExportError: the best row of some shortlist is farther away than the nearest row.
+    """
+    vectors = patch_vectors(*layers, upsampling)
+    queries = Frame.of(bank).queries(vectors).astype(np.float32)
+    rows = ms.nn.GraphCell(ms.load(str(path)))(ms.Tensor(queries))[1].asnumpy()
+    nearest = index.nearest(*layers)[0].ravel()
+    whole = _whole(bank)
+    listed = np.full(len(vectors), np.inf)
+    for column in rows.T:
+        listed = np.minimum(listed, np.linalg.norm(vectors - whole[column], axis=1))
+    allowed = nearest * (1 + _SLACK) + _SLACK * np.abs(vectors).max()
+    missing = np.flatnonzero(~(listed <= allowed))
+    if len(missing):
+        raise ExportError(
+            f"{path}: expected the nearest row of each of {len(vectors)} patches in its shortlist, "
+            f"got {len(missing)} without; do not ship this file, export again"
+        )
+
+
+def patch_vectors(
+    layer2: NDArray[np.float32], layer3: NDArray[np.float32], upsampling: Upsampling
+) -> NDArray[np.float32]:
+    """Layers (B, C2, h, w), (B, C3, h/2, w/2) -> patch vectors (B·h·w, D)."""
+    (height, width), (height3, width3) = layer2.shape[2:], layer3.shape[2:]
+    rows = upsampling_matrix(height, height3, upsampling)
+    columns = upsampling_matrix(width, width3, upsampling)
+    return whole_patches(layer2, layer3, rows, columns)
+
+
+def _whole(bank: MemoryBank) -> NDArray[np.float32]:
+    return np.concatenate([bank.layer2, bank.layer3], axis=1).astype(np.float32, copy=False)
+
+
+def _to_half(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest half; zero below the smallest normal one, which some devices cannot hold."""
+    rounded = values.astype(np.float16).astype(np.float64)
+    rounded[np.abs(rounded) < _SMALLEST_NORMAL] = 0
+    return rounded

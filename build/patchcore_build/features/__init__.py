@@ -1,0 +1,1 @@
+"""Patch features of all training images, and what is computed from them."""

@@ -1,0 +1,82 @@
+"""Training pictures and their features -> the manifest's `monitoring`: what is normal as a whole.
+
+Each picture's statistics come from a comparison with all the others, as a new picture's will: its
+own values would make it look too normal.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.features.store import FeatureStore
+from patchcore_runtime.image.statistics import Reference, compare, measure_picture
+from patchcore_runtime.manifest.monitoring import LEVELS, ChannelGroups, Monitoring, Quantiles
+
+_SMALLEST_SPREAD = 1e-6  # of pictures that are all equal
+_DIGITS = 6  # that are stored
+
+Array = NDArray[np.float64]
+
+
+def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitoring:
+    """Measure every training picture, and compare it with the others.
+
+    Args:
+        pixels: The inputs, (N, H, W, 3), N >= 2.
+        store: Their features.
+    """
+    measured = [
+        measure_picture(pixels[image], *store.as_network_output(image))
+        for image in range(store.images)
+    ]
+    thumbnails, _ = _without_each(np.stack([one.thumbnail for one in measured]))
+    layers2 = np.stack([one.layer2 for one in measured])
+    layers3 = np.stack([one.layer3 for one in measured])
+    others = zip(
+        thumbnails,
+        zip(*_without_each(layers2), strict=True),
+        zip(*_without_each(layers3), strict=True),
+        strict=True,
+    )
+    found = [
+        compare(one, Reference(thumbnail=thumbnail, layer2=layer2, layer3=layer3))
+        for one, (thumbnail, layer2, layer3) in zip(measured, others, strict=True)
+    ]
+    levels = np.linspace(0, 1, LEVELS)
+    quantiles = {
+        field.name: _short(np.quantile([one[field.name] for one in found], levels))
+        for field in dataclasses.fields(Quantiles)
+    }
+    return Monitoring(
+        images=len(measured),
+        thumbnail=_short(np.mean([one.thumbnail for one in measured], axis=0).ravel()),
+        layer2=_groups(layers2),
+        layer3=_groups(layers3),
+        quantiles=Quantiles(**quantiles),
+    )
+
+
+def _without_each(values: Array) -> tuple[Array, Array]:
+    """Mean and spread over all pictures but one, for each of them: twice (N, ...)."""
+    count = len(values) - 1
+    mean = values.mean(axis=0)
+    centred = values - mean  # they add up to 0
+    shift = -centred / count
+    squares = np.square(centred)
+    variance = (squares.sum(axis=0) - squares) / count - np.square(shift)
+    return mean + shift, _never_zero(np.sqrt(np.maximum(variance, 0)), mean)
+
+
+def _never_zero(spread: Array, mean: Array) -> Array:
+    return np.maximum(spread, _SMALLEST_SPREAD * np.maximum(1.0, np.abs(mean)))
+
+
+def _groups(layers: Array) -> ChannelGroups:
+    mean = layers.mean(axis=0)
+    return ChannelGroups(means=_short(mean), spreads=_short(_never_zero(layers.std(axis=0), mean)))
+
+
+def _short(values: Array) -> tuple[float, ...]:
+    """Six significant digits: what lies beyond says nothing, and makes manifests long."""
+    return tuple(float(f"{value:.{_DIGITS}g}") for value in values)

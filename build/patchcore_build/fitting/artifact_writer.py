@@ -1,0 +1,146 @@
+"""Complete a staged artifact folder with manifest, self-test and checksums.
+
+staging folder with graphs and bank -> complete artifact. artifacts/FORMAT.md defines the files.
+"""
+
+import dataclasses
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from patchcore_build.config import Config, describe_features, plan_tiling, scoring_rule
+from patchcore_build.data.roi import write_region
+from patchcore_build.data.training_inputs import Inputs, digest_images
+from patchcore_build.fitting.selftest import write_selftest
+from patchcore_runtime.artifact.folder import (
+    FEATURES_MINDIR,
+    MEMORY_BANK,
+    THUMBNAILS,
+    Artifact,
+)
+from patchcore_runtime.artifact.writing import EXACT_INDEX, seal
+from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail, write_thumbnails
+from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.manifest.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    Bank,
+    Index,
+    Manifest,
+    SelfTest,
+    Training,
+)
+from patchcore_runtime.manifest.monitoring import Monitoring
+
+_PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
+_NO_SELFTEST_YET = SelfTest(
+    score=0.0,
+    layer_magnitudes=(0.0, 0.0, 0.0, 0.0),
+    defect_box=(0, 0, 0, 0),
+    score_tolerance=1e-3,
+    map_tolerance=1e-3,
+)
+
+
+def provenance(
+    staging: Path,
+    *,
+    weights: dict[str, str],
+    device: str,
+    quantization: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the artifact was made of and with; nothing that changes from run to run.
+
+    `quantization` says how features.onnx became int8 and what that cost; without it there is a
+    features.mindir.
+    """
+    from patchcore_build.export.mindir import mind_ir_version
+
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    made_by = {"weights": weights, "device": device}
+    if quantization is not None:
+        return {"packages": packages, **made_by, "quantization": quantization}
+    version = mind_ir_version(staging / FEATURES_MINDIR)
+    return {"packages": packages, "mind_ir_version": version, **made_by}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Making:
+    """How an artifact came about: what the pictures show, all settings, `provenance`, its index.
+
+    `dropped` has a line for each picture that was left out as suspicious.
+    """
+
+    category: str
+    config: Config
+    monitoring: Monitoring
+    provenance: dict[str, Any]
+    index: Index = EXACT_INDEX
+    dropped: tuple[str, ...] = ()
+
+
+def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, making: Making) -> None:
+    """Write roi.png, run the self-test on the staged files, write manifest.json and SHA256SUMS.
+
+    Args:
+        staging: Holds graphs, bank and index already.
+        inputs: The training pictures; the self-test is made of the middle one.
+        calibration: Thresholds.
+        making: Everything else that the manifest says.
+    """
+    write_region(staging, inputs.roi)
+    manifest = plan_manifest(staging, inputs, calibration, making)
+    detector = Detector(Artifact(staging, manifest))
+    selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
+    seal(staging, dataclasses.replace(manifest, selftest=selftest))
+
+
+def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
+    """Write thumbnails.bin: of every training picture that gave the bank a row, for explanations.
+
+    Raises:
+        ImageError: a picture cannot be read any more.
+    """
+    shown = set(bank.origins[:, 0].tolist())
+    pictures = (
+        make_thumbnail(read_image(path)) if number in shown else Thumbnail()
+        for number, path in enumerate(inputs.paths)
+    )
+    write_thumbnails(staging / THUMBNAILS, list(pictures))
+
+
+def plan_manifest(
+    staging: Path, inputs: Inputs, calibration: Calibration, making: Making
+) -> Manifest:
+    """The manifest of graphs and a bank that are written, before there is a self-test."""
+    bank = read_memory_bank(staging / MEMORY_BANK)
+    config = making.config
+    return Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        preprocess=inputs.preprocessing,
+        region=inputs.region,
+        tiling=plan_tiling(config, inputs.preprocessing),
+        features=describe_features(config, inputs.preprocessing, bank.channels),
+        memory_bank=Bank(
+            rows=bank.rows, neighbours=bank.neighbours.shape[1], precision=bank.precision
+        ),
+        index=making.index,
+        scoring=scoring_rule(config, inputs.preprocessing),
+        calibration=calibration,
+        monitoring=making.monitoring,
+        selftest=_NO_SELFTEST_YET,
+        training=Training(
+            category=making.category,
+            images=inputs.names,
+            skipped=inputs.skipped,
+            dropped=making.dropped,
+            digest=digest_images(inputs),
+            thumbnails="jpeg" if (staging / THUMBNAILS).exists() else "none",
+        ),
+        config=dataclasses.asdict(config),
+        provenance=making.provenance,
+    )

@@ -1,0 +1,191 @@
+"""An int8 detector held against its float32 twin: error of the layers, difference of AUROC.
+
+features.onnx in float32 -> the same file in int8, and `facts` for the manifest's provenance.
+AUROC needs a test set. Its labels only decide whether an int8 artifact is made at all: no threshold
+and no setting comes from them. Without a test set nothing is said about AUROC; the error of the
+layers on good pictures stands in the manifest, and nothing is refused by it.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.config import Config, describe_features
+from patchcore_build.data.roi import write_region
+from patchcore_build.data.training_inputs import Inputs
+from patchcore_build.errors import AccuracyError
+from patchcore_build.evaluation.evaluate import evaluate
+from patchcore_build.features.store import BATCH, Network, onnx_network
+from patchcore_build.fitting.artifact_writer import Making, plan_manifest
+from patchcore_build.progress import progress_bar
+from patchcore_runtime.artifact.folder import FEATURES_ONNX, Artifact
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, HeldOut, Tail
+from patchcore_runtime.manifest.monitoring import (
+    LEVELS,
+    THUMBNAIL_SIDE,
+    ChannelGroups,
+    Monitoring,
+    Quantiles,
+)
+from patchcore_runtime.search.exact_graph import write_bank
+
+LARGEST_LOSS = 0.005  # of image and of pixel AUROC, against float32
+NOT_MEASURED = "not measured: no test set"
+_COMPARED_IMAGES = 16
+_ONE_SCORE = HeldOut(bias=1.0, values=(1.0,), tail=Tail(level=1.0, share=1.0, scale=1.0, shape=0.0))
+_NO_CALIBRATION_YET = Calibration(
+    method="none",
+    images=1,
+    groups=1,
+    folds=1,
+    target_fpr=0.01,
+    image_threshold=1.0,
+    image_interval=(1.0, 1.0),
+    pixel_threshold=1.0,
+    pixel_interval=(1.0, 1.0),
+    heatmap=HeatmapRange(low=0.0, high=2.0),
+    ranks=(1,),
+    image_scores=_ONE_SCORE,
+    map_maxima=_ONE_SCORE,
+)
+_ALL_EQUAL = ChannelGroups(means=(0.0,), spreads=(1.0,))
+_NO_MONITORING_YET = Monitoring(
+    images=2,
+    thumbnail=(0.0,) * THUMBNAIL_SIDE**2,
+    layer2=_ALL_EQUAL,
+    layer3=_ALL_EQUAL,
+    quantiles=Quantiles(**{field.name: (0.0,) * LEVELS for field in fields(Quantiles)}),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auroc:
+    """Figures of one detector on a test set; None where it lacks a class, or usable masks."""
+
+    image: float | None
+    pixel: float | None
+
+
+class Float32Twin:
+    """The float32 side of an int8 detector, which is measured and not kept.
+
+    `folder` is the twin's and does not exist yet, `staging` that of the artifact being made.
+    `facts` is what the manifest's provenance says.
+    """
+
+    def __init__(self, staging: Path, folder: Path, inputs: Inputs, config: Config) -> None:
+        self.facts: dict[str, Any] = {}
+        self._staging = staging
+        self._folder = folder
+        self._inputs = inputs
+        self._config = config
+        self._float32 = replace(config, feature_precision="float32")
+
+    def quantize(self, bank: MemoryBank) -> Network:
+        """Move the staged float32 network and its bank to the twin; stage the int8 network.
+
+        Raises:
+            ExportError: the network cannot be quantized.
+        """
+        from patchcore_build.export.quantization import quantize_features
+
+        self._folder.mkdir()
+        size = self._inputs.preprocessing
+        write_bank(self._folder, bank, describe_features(self._float32, size, bank.channels))
+        source, target = self._folder / FEATURES_ONNX, self._staging / FEATURES_ONNX
+        shutil.move(target, source)
+        pixels = self._inputs.pixels
+        self.facts = quantize_features(source, target, pixels, seed=self._config.seed)
+        network = onnx_network(target)
+        chosen = unseen_images(len(pixels), self.facts["calibration_images"])
+        errors = layer_errors(onnx_network(source), network, pixels[chosen])
+        self.facts["layer_errors"] = {"images": chosen.tolist(), **errors}
+        self.facts["auroc"] = NOT_MEASURED
+        return network
+
+    def compare(self, category: str, test_set: Path, *, force: bool) -> None:
+        """Score the test set with both detectors, whose banks hold the same patches.
+
+        Raises:
+            AccuracyError: int8 loses more than `LARGEST_LOSS`, and `force` is false.
+        """
+        float32 = self._measure(self._folder, self._float32, category, test_set)
+        int8 = self._measure(self._staging, self._config, category, test_set)
+        self.facts["auroc"] = compare_auroc(float32, int8)
+        if not force:
+            require_small_loss(float32, int8, where=f"{test_set}: {category}")
+
+    def _measure(self, folder: Path, config: Config, category: str, test_set: Path) -> Auroc:
+        making = Making(
+            category=category, config=config, monitoring=_NO_MONITORING_YET, provenance={}
+        )
+        write_region(folder, self._inputs.roi)
+        manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, making)
+        detector = Detector(Artifact(folder, manifest))
+        with progress_bar(f"{config.feature_precision}: scoring", "image") as progress:
+            found = evaluate(detector, test_set, category, progress=progress)
+        return Auroc(image=found.image_auroc, pixel=found.pixel_auroc)
+
+
+def compare_auroc(float32: Auroc, int8: Auroc) -> dict[str, dict[str, float | None]]:
+    """Both, and int8 - float32 of each figure that both have."""
+    difference = {name: -loss for name, loss in _losses(float32, int8).items()}
+    return {"float32": asdict(float32), "int8": asdict(int8), "difference": dict(difference)}
+
+
+def require_small_loss(float32: Auroc, int8: Auroc, *, where: str) -> None:
+    """Refuse an int8 detector that is clearly worse than float32; a gain is never refused.
+
+    Raises:
+        AccuracyError: image or pixel AUROC falls by more than `LARGEST_LOSS`.
+    """
+    for name, loss in _losses(float32, int8).items():
+        if loss > LARGEST_LOSS:
+            before, after = getattr(float32, name), getattr(int8, name)
+            raise AccuracyError(
+                f"{where}: --quantize int8: expected {name} AUROC at most {LARGEST_LOSS} below "
+                f"float32's {before:.4f}, got {after:.4f}; leave --quantize out, or take it "
+                "with --force"
+            )
+
+
+def _losses(float32: Auroc, int8: Auroc) -> dict[str, float]:
+    pairs = {"image": (float32.image, int8.image), "pixel": (float32.pixel, int8.pixel)}
+    return {
+        name: before - after
+        for name, (before, after) in pairs.items()
+        if before is not None and after is not None
+    }
+
+
+def unseen_images(count: int, seen: list[int]) -> NDArray[np.int64]:
+    """Up to 16 numbers of pictures, spread over those not seen; over all where all were."""
+    rest = np.setdiff1d(np.arange(count), seen)
+    rest = rest if len(rest) else np.arange(count)
+    picks = np.linspace(0, len(rest) - 1, min(_COMPARED_IMAGES, len(rest)))
+    return rest[np.rint(picks).astype(np.int64)].astype(np.int64)
+
+
+def layer_errors(float32: Network, int8: Network, images: NDArray[np.uint8]) -> dict[str, float]:
+    """|int8 - float32| / |float32| of each layer, both as Euclidean norms over all pictures.
+
+    Args:
+        float32: The network as exported.
+        int8: Its twin.
+        images: uint8 (N, H, W, 3), N >= 1; best not those that the ranges come from.
+    """
+    squares = np.zeros((2, 2))  # layer; error and size
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        for layer, (true, near) in enumerate(zip(float32(batch), int8(batch), strict=True)):
+            squares[layer] += np.square(near - true).sum(), np.square(true).sum()
+    return {
+        name: float(np.sqrt(error / max(size, np.finfo(np.float64).tiny)))
+        for name, (error, size) in zip(("layer2", "layer3"), squares, strict=True)
+    }

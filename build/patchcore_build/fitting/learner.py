@@ -1,0 +1,173 @@
+"""Training pictures -> their features, the rows of the bank, and thresholds; without suspects.
+
+network + inputs -> features -> projection -> coreset -> memory bank -> calibration. What the steps
+share (settings, storage, clock) is the learner's; each may come twice, when pictures are dropped.
+"""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.backbone.device import Device
+from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.calibration import calibrate, score_held_out
+from patchcore_build.calibration.folds import every_picture_alone, group_pictures
+from patchcore_build.calibration.suspects import Suspect, choose_suspects, leave_one_out
+from patchcore_build.config import Config
+from patchcore_build.coreset.checkpoint import make_folder
+from patchcore_build.coreset.cloud import PatchCloud
+from patchcore_build.coreset.select import coreset_size, projection_size, random_projection
+from patchcore_build.data.training_inputs import Inputs, keep_inputs
+from patchcore_build.features.store import (
+    FeatureStore,
+    Network,
+    Storage,
+    extract_features,
+    keep_pictures,
+)
+from patchcore_build.fitting.review import write_review
+from patchcore_build.progress import Stopwatch, progress_bar
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.calibration import Calibration
+
+# A sorted copy of the patches saves a fifth of the coreset's time at 10 % and nothing at 1 %: not
+# worth more than some of the budget, and nothing for few rows.
+_COPY_SHARE = 8
+_COPY_RATIO = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learner:
+    """The steps of a fit that look at all pictures at once.
+
+    `groups` is a regular expression for `group_pictures`; without one each picture stands alone.
+    `checkpoints` is a folder for unfinished coresets.
+    """
+
+    config: Config
+    device: Device
+    groups: str | None
+    checkpoints: Path | None
+    storage: Storage
+    clock: Stopwatch
+
+    def features(self, network: Network, inputs: Inputs) -> FeatureStore:
+        """Both layers of every picture."""
+        patches = inputs.pixels[..., 0].size // 64
+        with self.clock.stage("features"), progress_bar("features", "image") as progress:
+            store = extract_features(
+                network,
+                inputs.pixels,
+                upsampling=self.config.layer3_upsampling,
+                storage=self.storage,
+                bank_rows=coreset_size(patches, self.config.coreset_ratio),
+                progress=progress,
+            )
+        return replace(store, grid=inputs.grid, region=inputs.roi)
+
+    def prepare(self, store: FeatureStore, inputs: Inputs) -> Pictures:
+        """Project the patches, and sort them once for the bank and for every fold."""
+        names = inputs.names
+        projected = self._project(store)
+        with self.clock.stage("coreset"):
+            cloud = self._sort(projected)
+        if self.checkpoints is not None:
+            make_folder(self.checkpoints)
+        return Pictures(
+            store=store,
+            cloud=cloud,
+            groups=group_pictures(names, self.groups)
+            if self.groups
+            else every_picture_alone(len(names)),
+            size=inputs.preprocessing,
+            config=self.config,
+            checkpoints=self.checkpoints,
+        )
+
+    def choose(self, pictures: Pictures, name: str) -> NDArray[np.int64]:
+        """The rows of the memory bank; `name` is that of their checkpoint."""
+        with self.clock.stage("coreset"), progress_bar("coreset", "row") as progress:
+            return choose_rows(pictures, name=name, progress=progress)
+
+    def bank(self, pictures: Pictures, rows: NDArray[np.int64]) -> MemoryBank:
+        """The memory bank of the rows."""
+        with self.clock.stage("memory bank"):
+            return bank_of(pictures, rows)
+
+    def review(
+        self,
+        pictures: Pictures,
+        rows: NDArray[np.int64],
+        inputs: Inputs,
+        *,
+        drop: int | Literal["auto"],
+        page: Path | None,
+    ) -> tuple[Suspect, ...]:
+        """Score every picture without its own rows; say which are to go.
+
+        Args:
+            pictures: All of them.
+            rows: Of their bank.
+            inputs: The same pictures.
+            drop: How many are to go, or `auto`.
+            page: Folder for a page of the strangest; none by default.
+
+        Raises:
+            DatasetError: too few would be left.
+        """
+        bank = self.bank(pictures, rows)
+        with (
+            self.clock.stage("suspects"),
+            progress_bar("suspects", "image") as progress,
+            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+        ):
+            scorer = open_scorer(pictures, bank, Path(folder))
+            found = leave_one_out(pictures, bank, scorer, progress)
+            suspects = choose_suspects(found.scores, inputs.names, drop)
+            if page is not None:
+                write_review(page, found, pictures, inputs, suspects)
+        return suspects
+
+    def calibrate(self, pictures: Pictures) -> Calibration:
+        """Thresholds, from banks that never saw the pictures they score."""
+        with (
+            self.clock.stage("calibration"),
+            progress_bar("calibration", "image") as progress,
+            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+        ):
+            scores = score_held_out(pictures, folder=Path(folder), progress=progress)
+            return calibrate(scores, self.config)
+
+    def _project(self, store: FeatureStore) -> NDArray[np.float32]:
+        count = store.images * store.patches_per_image
+        dim = store.layer2.shape[3] + store.layer3.shape[3]
+        matrix = random_projection(dim, projection_size(count), seed=self.config.seed)
+        projected = self.storage.allocate((count, matrix.shape[1]))
+        with self.clock.stage("projection"), progress_bar("projection", "image") as progress:
+            store.project(matrix, projected, progress)
+        return projected
+
+    def _sort(self, projected: NDArray[np.float32]) -> PatchCloud:
+        product, budget = None, self.storage.left // _COPY_SHARE
+        if self.device != "cpu":
+            from patchcore_build.coreset.device_product import DeviceProduct
+
+            product = DeviceProduct()
+        elif self.config.coreset_ratio < _COPY_RATIO:
+            budget = 0
+        cloud = PatchCloud.of(projected, memory_budget_bytes=budget, product=product)
+        if cloud.loaded:
+            self.storage.set_aside(projected.nbytes)
+        return cloud
+
+
+def without(
+    suspects: tuple[Suspect, ...], store: FeatureStore, inputs: Inputs
+) -> tuple[FeatureStore, Inputs]:
+    """Features and inputs of the pictures that stay; the old store is spent."""
+    kept = np.setdiff1d(np.arange(store.images), [suspect.image for suspect in suspects])
+    return keep_pictures(store, kept), keep_inputs(inputs, kept)

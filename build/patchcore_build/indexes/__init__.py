@@ -1,0 +1,1 @@
+"""Other search indexes for a finished artifact: build, measure, recommend."""

@@ -1,0 +1,147 @@
+"""Ways to serve an artifact, made ready to be measured: kinds of index, and smaller banks.
+
+artifact -> entries. Rows of a bank stand in the order in which the greedy coreset picked them, so
+its first rows are the coreset of a smaller ratio, to be had without a new fit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from patchcore_build.coreset.select import coreset_size
+from patchcore_build.errors import SearchError
+from patchcore_build.indexes.settings import IndexSettings, effort_of, resolve, write_index_file
+from patchcore_build.progress import progress_bar
+from patchcore_runtime.artifact.folder import (
+    INDEX_FILES,
+    INDEX_MINDIR,
+    INDEX_ONNX,
+    MEMORY_BANK,
+    Artifact,
+)
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.neighbours import nearest_rows
+from patchcore_runtime.errors import ProviderError
+from patchcore_runtime.manifest.manifest import IndexKind
+from patchcore_runtime.search.exact import ExactIndex, NearestIndex
+from patchcore_runtime.search.exact_graph import write_bank
+from patchcore_runtime.search.open import open_index_file
+
+_SHARES = (0.5, 0.25, 0.1)  # of the bank's rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """A way to serve the artifact, ready to search; with a `coreset_ratio` it takes a new fit."""
+
+    kind: IndexKind
+    bank: MemoryBank
+    index: NearestIndex
+    artifact_mb: float
+    coreset_ratio: float | None = None
+
+
+def list_entries(
+    source: Artifact, scratch: Path, threads: int | None = None
+) -> tuple[list[Entry], list[str]]:
+    """The exact search of the whole bank first, then other kinds, then smaller banks.
+
+    Args:
+        source: The artifact, which is only read.
+        scratch: An empty folder for the files of the indexes.
+        threads: Of one search.
+
+    Returns:
+        The entries, and a line for each that cannot be had here.
+    """
+    bank = source.memory_bank
+    exact = ExactIndex(source.path(INDEX_ONNX), threads=threads)
+    own = INDEX_FILES.get(source.manifest.index.kind)
+    bare_mb = _megabytes(source.path(name) for name in source.files if name != own)
+    entries = [Entry(kind="exact", bank=bank, index=exact, artifact_mb=bare_mb)]
+    left_out = []
+    for kind in INDEX_FILES:
+        try:
+            entries.append(_with_file(source, scratch, kind, bare_mb, threads))
+        except (
+            ProviderError,
+            SearchError,
+        ) as error:  # no library, or too few rows: the others still count
+            left_out.append(f"{kind}: {str(error).rpartition(': ')[2]}")
+    ratio = _ratio_of(source)
+    if ratio is None:
+        left_out.append("smaller banks: this bank's rows are not the coreset its settings give")
+        return entries, left_out
+    for share in _SHARES:
+        rows = round(share * bank.rows)
+        if rows >= max(2, bank.neighbours.shape[1]):
+            entries.append(_smaller(source, scratch, rows, bare_mb, threads))
+    return entries, left_out
+
+
+def _with_file(
+    source: Artifact, scratch: Path, kind: IndexKind, bare_mb: float, threads: int | None
+) -> Entry:
+    """A kind of index over the whole bank: its settings where the artifact has it, or defaults."""
+    bank, manifest = source.memory_bank, source.manifest
+    if manifest.index.kind == kind:
+        path, effort = source.path(INDEX_FILES[kind]), manifest.index.effort
+    else:
+        settings = resolve(IndexSettings(kind=kind), bank)
+        path, effort = scratch / f"{kind}.{INDEX_FILES[kind]}", effort_of(settings)
+        with progress_bar(kind, "row") as progress:
+            write_index_file(path, bank, settings, progress=progress)
+    index = open_index_file(
+        path, bank, manifest.features, kind=kind, effort=effort, threads=threads
+    )
+    return Entry(kind=kind, bank=bank, index=index, artifact_mb=bare_mb + _megabytes([path]))
+
+
+def _smaller(
+    source: Artifact, scratch: Path, rows: int, bare_mb: float, threads: int | None
+) -> Entry:
+    """The exact search of the first rows; only their neighbours are made anew."""
+    folder = scratch / str(rows)
+    folder.mkdir()
+    bank = first_rows(source.memory_bank, rows)
+    index = ExactIndex(write_bank(folder, bank, source.manifest.features), threads=threads)
+    whole = [source.path(name) for name in (MEMORY_BANK, INDEX_ONNX)]
+    saved = _megabytes(whole) - _megabytes(folder.iterdir())
+    if source.manifest.index.mindir_candidates:  # its size is that of its rows
+        left = rows / source.memory_bank.rows
+        saved += (1 - left) * _megabytes([source.path(INDEX_MINDIR)])
+    config = source.manifest.config
+    ratio = float(config["coreset_ratio"]) * rows / source.memory_bank.rows
+    return Entry(
+        kind="exact", bank=bank, index=index, artifact_mb=bare_mb - saved, coreset_ratio=ratio
+    )
+
+
+def first_rows(bank: MemoryBank, rows: int) -> MemoryBank:
+    """The bank that a coreset of so many rows would have given; neighbours are sought again."""
+    part = slice(0, rows)
+    norms = bank.norms[part]
+    count = min(bank.neighbours.shape[1], rows)
+    return MemoryBank(
+        layer2=bank.layer2[part],
+        layer3=bank.layer3[part],
+        norms=norms,
+        origins=bank.origins[part],
+        neighbours=nearest_rows(bank.whole_rows(part), np.asarray(norms), count),
+    )
+
+
+def _ratio_of(source: Artifact) -> float | None:
+    """The coreset ratio, where the bank has as many rows as a fit with it gives, else None."""
+    manifest = source.manifest
+    ratio, grid = manifest.config.get("coreset_ratio"), manifest.features.layer2
+    if not isinstance(ratio, float) or not 0 < ratio <= 1:
+        return None
+    patches = len(manifest.training.images) * grid.height * grid.width
+    return ratio if coreset_size(patches, ratio) == manifest.memory_bank.rows else None
+
+
+def _megabytes(paths: Iterable[Path]) -> float:
+    return sum(path.stat().st_size for path in paths) / 1e6

@@ -1,0 +1,168 @@
+"""What an index costs: recall, change of scores and time, beside the exact search.
+
+pictures through several indexes of one artifact, in turns -> Quality of each. An approximate search
+that goes astray ends at a farther row, never at a nearer one: distances are only ever raised.
+"""
+
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.indexes.images import made_pictures, with_drawn_defects
+from patchcore_runtime.artifact.folder import FEATURES_ONNX, SELFTEST_INPUT, Artifact
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.image.preprocess import preprocess, read_image
+from patchcore_runtime.scoring.patch_scorer import PatchScorer
+from patchcore_runtime.search.exact import NearestIndex
+
+_TIE = 1e-6  # relative; of two rows as near as that either is the nearest
+_SEED = 0  # of the pictures made and the defects drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """An index beside the reference, over some pictures."""
+
+    pictures: int
+    patches: int
+    recall: float  # share of patches whose row is the nearest, or as near
+    largest_score_change: float  # relative, of image scores
+    mean_score_change: float
+    exact_ms: float  # search alone, median of the pictures
+    approximate_ms: float
+    scoring_ms: float  # search, image score and map, median of the pictures
+
+
+class Contestant:
+    """An index at work, as a detector would use it; remembers what it found and how long it took.
+
+    `bank` is the index's own: the reference's, or its first rows.
+    """
+
+    def __init__(self, bank: MemoryBank, index: NearestIndex, artifact: Artifact) -> None:
+        manifest = artifact.manifest
+        self._index = index
+        self._scorer = PatchScorer(
+            bank,
+            self,
+            manifest.features,
+            manifest.scoring,
+            grid=manifest.grid,
+            region=artifact.region,
+        )
+        self._searched_ms = 0.0  # of the picture at hand
+        self.scores: list[float] = []
+        self.search_ms: list[float] = []
+        self.scoring_ms: list[float] = []
+        self.found = self.patches = 0
+
+    def nearest(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The index's answer, timed."""
+        start = time.perf_counter()
+        answer = self._index.nearest(layer2, layer3)
+        self._searched_ms += 1e3 * (time.perf_counter() - start)
+        return answer
+
+    def score(
+        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Score one picture; distances and rows of the whole input's patches."""
+        self._searched_ms = 0.0
+        start = time.perf_counter()
+        result = self._scorer.score(layer2, layer3)
+        self.scoring_ms.append(1e3 * (time.perf_counter() - start))
+        self.search_ms.append(self._searched_ms)
+        self.scores.append(result.score)
+        return result.distances, result.rows
+
+    def quality(self, reference: "Contestant") -> Quality:
+        """What this index costs beside the one that was the reference of the same trial."""
+        changes = [
+            abs(own - exact) / max(abs(exact), float(np.finfo(np.float32).tiny))
+            for own, exact in zip(self.scores, reference.scores, strict=True)
+        ]
+        return Quality(
+            pictures=len(changes),
+            patches=self.patches,
+            recall=self.found / self.patches,
+            largest_score_change=max(changes),
+            mean_score_change=statistics.fmean(changes),
+            exact_ms=settled_median(reference.search_ms),
+            approximate_ms=settled_median(self.search_ms),
+            scoring_ms=settled_median(self.scoring_ms),
+        )
+
+
+def run_trial(
+    artifact: Artifact,
+    pictures: Iterable[NDArray[np.uint8]],
+    contestants: Sequence[Contestant],
+    *,
+    threads: int | None = None,
+) -> list[float]:
+    """Score every picture with every contestant, whose turn moves on from picture to picture.
+
+    Args:
+        artifact: Gives the network.
+        pictures: Inputs, uint8 (H, W, 3) each, at least one; taken one by one.
+        contestants: The first is the reference; they keep what comes out.
+        threads: Of the network.
+
+    Returns:
+        Milliseconds of the network for each picture.
+    """
+    network = open_session(artifact.path(FEATURES_ONNX), threads=threads)
+    grid, region = artifact.manifest.grid, artifact.region
+    counts = ... if region is None else region.patches
+    network_ms = []
+    for number, pixels in enumerate(pictures):
+        start = time.perf_counter()
+        tiles = [
+            network.run(["layer2", "layer3"], {"images": tile[None]}) for tile in grid.cut(pixels)
+        ]
+        layers = [np.concatenate(layer) for layer in zip(*tiles, strict=True)]
+        network_ms.append(1e3 * (time.perf_counter() - start))
+        first = number % len(contestants)
+        turn = [*contestants[first:], *contestants[:first]]
+        found = {contestant: contestant.score(*layers) for contestant in turn}
+        nearest, rows = found[contestants[0]]
+        for contestant, (distances, own) in found.items():
+            near = ((own == rows) | (distances <= nearest * (1 + _TIE)))[counts]
+            contestant.found += int(near.sum())
+            contestant.patches += near.size
+    return network_ms
+
+
+def settled_median(times: Sequence[float]) -> float:
+    """Median without the first, which is slower, where there are others."""
+    return statistics.median(times[1:] or times)
+
+
+def pictures_for(
+    artifact: Artifact, given: Sequence[str]
+) -> tuple[Iterable[NDArray[np.uint8]], str]:
+    """Inputs to measure on, and words for them.
+
+    Args:
+        artifact: Its self-test's input comes first; without given pictures others are made of it.
+        given: Paths of pictures, best ones the bank was not made of; each is taken as it is and
+            with a drawn defect.
+    """
+    manifest = artifact.manifest
+    own = np.asarray(read_image(artifact.path(SELFTEST_INPUT)))
+    if not given:
+        made = made_pictures(own, manifest.selftest.defect_box, seed=_SEED)
+        return made, "the self-test picture and 32 pictures made of it"
+    inputs = (preprocess(path, manifest.preprocess)[0] for path in given)
+    marked = with_drawn_defects(inputs, seed=_SEED)
+    words = (
+        f"the self-test picture and {len(given)} given ones, as they are and with a drawn defect"
+    )
+    return (pixels for group in ((own,), marked) for pixels in group), words

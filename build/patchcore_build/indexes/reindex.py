@@ -1,0 +1,177 @@
+"""The same detector with another index: artifact folder -> new artifact folder, without a fit.
+
+Bank, network and thresholds stay as they are; index.hnsw or index.faiss is built and measured, or
+left out, and the self-test's map and score are made anew by the index that will serve them.
+"""
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchcore_build.data.image_folder import list_images
+from patchcore_build.errors import SearchError
+from patchcore_build.indexes.quality import Contestant, Quality, pictures_for, run_trial
+from patchcore_build.indexes.settings import (
+    IndexSettings,
+    effort_of,
+    made_with,
+    resolve,
+    write_index_file,
+)
+from patchcore_build.progress import progress_bar
+from patchcore_build.signing import new_signed_folder
+from patchcore_runtime.artifact.folder import (
+    INDEX_FILES,
+    INDEX_ONNX,
+    MANIFEST,
+    SELFTEST_MAP,
+    Artifact,
+)
+from patchcore_runtime.artifact.writing import EXACT_INDEX, seal
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.manifest.manifest import Index, IndexKind, Manifest
+from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.open import open_index_file
+from patchcore_runtime.selftest import rescore_selftest
+
+_REMADE = (MANIFEST, SELFTEST_MAP, *INDEX_FILES.values())
+_MENDED_BY = {
+    "hnsw": "--ef or --m",
+    "faiss-hnsw": "--ef or --m",
+    "faiss-ivfpq": "--nprobe or --pq-m",
+}
+MAX_SCORE_CHANGE = 0.01  # of an image score, relative; beyond it an index is refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexJob:
+    """Which artifact gets which index, where to, and how much its scores may move.
+
+    `images` is a folder of pictures to measure on, best held-out ones. `sign` is the PEM of a
+    private key; without one the new artifact is unsigned, whatever the old one was, because its
+    sums are others.
+    """
+
+    artifact: Path
+    output: Path
+    settings: IndexSettings
+    images: Path | None = None
+    max_score_change: float = MAX_SCORE_CHANGE
+    force: bool = False
+    threads: int | None = None
+    sign: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport:
+    """What was made; the last four are of an index with a file of its own."""
+
+    artifact: Path
+    kind: IndexKind
+    rows: int
+    file: str = ""
+    index_bytes: int = 0
+    measured_on: str = ""
+    quality: Quality | None = None
+
+
+def change_index(job: IndexJob) -> IndexReport:
+    """Write a new artifact with another index; the old one is only read.
+
+    Raises:
+        ArtifactError: the artifact is damaged.
+        ProviderError: the library of the index is not installed.
+        SearchError: the bank does not fit the settings, or scores move by more than allowed and
+            `force` is off; nothing is left behind.
+        OutputError: the output exists or cannot be written.
+    """
+    source = Artifact.open_whole(job.artifact)
+    with new_signed_folder(job.output, sign=job.sign) as staging:
+        for name in source.files:
+            if name not in _REMADE:
+                shutil.copyfile(source.path(name), staging / name)
+        if job.settings.kind in INDEX_FILES:
+            manifest, report = _with_file(job, source, staging)
+        else:
+            manifest = _with_index(source.manifest, EXACT_INDEX)
+            report = IndexReport(artifact=job.output, kind="exact", rows=manifest.memory_bank.rows)
+        detector = Detector(Artifact(staging, manifest), threads=job.threads)
+        selftest = rescore_selftest(staging, detector)
+        seal(staging, dataclasses.replace(manifest, selftest=selftest))
+    return report
+
+
+def _with_index(manifest: Manifest, index: Index, **made: object) -> Manifest:
+    """The manifest with another index; `made` says how, in its provenance."""
+    known = {key: value for key, value in manifest.provenance.items() if key != "index"}
+    candidates = manifest.index.mindir_candidates  # index.mindir serves whatever kind there is
+    return dataclasses.replace(
+        manifest,
+        index=dataclasses.replace(index, mindir_candidates=candidates),
+        provenance={**known, "index": made} if made else known,
+    )
+
+
+def _with_file(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest, IndexReport]:
+    bank, kind = source.memory_bank, job.settings.kind
+    settings = resolve(job.settings, bank)
+    path = staging / INDEX_FILES[kind]
+    with progress_bar(kind, "row") as progress:
+        write_index_file(path, bank, settings, progress=progress)
+    quality, measured_on = _measure(job, source, path, effort_of(settings))
+    _refuse_moved_scores(job, quality)
+    index = Index(
+        kind=kind,
+        effort=effort_of(settings),
+        recall=quality.recall,
+        score_change=quality.largest_score_change,
+        mindir_candidates=0,
+    )
+    manifest = _with_index(
+        source.manifest,
+        index,
+        **made_with(settings),
+        measured_on=measured_on,
+        patches=quality.patches,
+        mean_score_change=quality.mean_score_change,
+    )
+    report = IndexReport(
+        artifact=job.output,
+        kind=kind,
+        rows=bank.rows,
+        file=path.name,
+        index_bytes=path.stat().st_size,
+        measured_on=measured_on,
+        quality=quality,
+    )
+    return manifest, report
+
+
+def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[Quality, str]:
+    """The staged index beside the exact search, and words for the pictures."""
+    manifest, bank, kind = source.manifest, source.memory_bank, job.settings.kind
+    exact = ExactIndex(source.path(INDEX_ONNX), threads=job.threads)
+    own = open_index_file(
+        path, bank, manifest.features, kind=kind, effort=effort, threads=job.threads
+    )
+    reference, contestant = (Contestant(bank, index, source) for index in (exact, own))
+    given = list_images(job.images).images if job.images else ()
+    pictures, measured_on = pictures_for(source, [str(path) for path in given])
+    run_trial(source, pictures, [reference, contestant], threads=job.threads)
+    return contestant.quality(reference), measured_on
+
+
+def _refuse_moved_scores(job: IndexJob, quality: Quality) -> None:
+    change, allowed = quality.largest_score_change, job.max_score_change
+    if quality.recall > 0 and change <= (1.0 if job.force else allowed):
+        return
+    advice = (
+        f"raise {_MENDED_BY.get(job.settings.kind, '--max-score-change')}, or take --kind exact"
+    )
+    storable = quality.recall > 0 and change <= 1
+    advice += "; --force takes it as it is" if storable else "; a change beyond 1 is never stored"
+    raise SearchError(
+        f"{job.output}: expected image scores within {allowed:.3g} of the exact search's, got "
+        f"{change:.3g} (recall {quality.recall:.4f}); {advice}"
+    )

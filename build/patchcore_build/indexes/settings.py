@@ -1,0 +1,134 @@
+"""Which index is made beside index.onnx and how: checked settings -> file, effort, provenance.
+
+Every kind has its defaults here; what a kind does not use stays None. The defaults of the graphs
+are one: two libraries, the same algorithm.
+"""
+
+import importlib.metadata
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patchcore_build.errors import SearchError
+from patchcore_build.indexes.faiss_build import RANDOM_SEED as FAISS_SEED
+from patchcore_build.indexes.faiss_build import (
+    write_faiss_flat,
+    write_faiss_hnsw,
+    write_faiss_ivfpq,
+)
+from patchcore_build.indexes.hnsw_build import RANDOM_SEED as HNSW_SEED
+from patchcore_build.indexes.hnsw_build import write_hnsw
+from patchcore_build.progress import Progress, silent
+from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.manifest import IndexKind
+from patchcore_runtime.search.faiss_file import CODE_BITS
+
+GRAPHS: tuple[IndexKind, ...] = ("hnsw", "faiss-hnsw")
+_LINKS = 16
+_EF_CONSTRUCTION = 200
+_EFFORT = 128  # with 64, one of bottle's 83 test pictures scored twice as much (10 %)
+_LARGEST_PQ_M = 64  # bytes of a row's code where nothing else is asked for
+_CELLS_SEARCHED = 0.25  # of all: a picture's defects lie far from every cell's centre
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings:
+    """What the command line asks for; None takes the default, which may depend on the bank.
+
+    `links` and `ef_construction` are M and efConstruction of both graph libraries, `effort` their
+    ef; `cells`, `probes` and `code_parts` are nlist, nprobe and pq-m of faiss-ivfpq.
+    """
+
+    kind: IndexKind
+    links: int | None = None
+    ef_construction: int | None = None
+    effort: int | None = None
+    cells: int | None = None
+    probes: int | None = None
+    code_parts: int | None = None
+
+
+def resolve(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
+    """Fill in the defaults for this bank.
+
+    Raises:
+        SearchError: the bank is too small, or a number does not fit it.
+    """
+    kind = settings.kind
+    if kind in GRAPHS:
+        return IndexSettings(
+            kind=kind,
+            links=settings.links or _LINKS,
+            ef_construction=settings.ef_construction or _EF_CONSTRUCTION,
+            effort=settings.effort or _EFFORT,
+        )
+    if kind != "faiss-ivfpq":
+        return IndexSettings(kind=kind)
+    size, least = sum(bank.channels), 2**CODE_BITS
+    if bank.rows < least:
+        raise SearchError(
+            f"index: faiss-ivfpq: expected {least} bank rows or more to make codes of, got "
+            f"{bank.rows}; take --kind exact, which is fast there"
+        )
+    cells = settings.cells or math.isqrt(bank.rows)
+    probes = settings.probes or math.ceil(_CELLS_SEARCHED * cells)
+    parts = settings.code_parts or _default_code_parts(size)
+    _expect(cells <= bank.rows, "--nlist", f"{bank.rows}, the rows of the bank, or less", cells)
+    _expect(probes <= cells, "--nprobe", f"{cells}, the number of cells (--nlist), or less", probes)
+    _expect(size % parts == 0, "--pq-m", f"a divisor of {size}, the length of a row", parts)
+    return IndexSettings(kind=kind, cells=cells, probes=probes, code_parts=parts)
+
+
+def effort_of(settings: IndexSettings) -> int:
+    """The manifest's `index.effort` of resolved settings; 0 where every row is looked at."""
+    return settings.effort or settings.probes or 0
+
+
+def write_index_file(
+    path: Path, bank: MemoryBank, settings: IndexSettings, *, progress: Progress = silent
+) -> None:
+    """Build index.hnsw or index.faiss from resolved settings; the same bytes every time.
+
+    Raises:
+        ProviderError: the library is not installed.
+        SearchError: the rows do not make such an index.
+    """
+    if settings.kind == "faiss-flat":
+        write_faiss_flat(path, bank)
+    elif settings.cells and settings.probes and settings.code_parts:
+        write_faiss_ivfpq(
+            path, bank,
+            cells=settings.cells, probes=settings.probes, code_parts=settings.code_parts,
+        )  # fmt: skip
+    elif settings.links and settings.ef_construction and settings.effort:
+        size = {"links": settings.links, "ef_construction": settings.ef_construction}
+        if settings.kind == "hnsw":
+            write_hnsw(path, bank, **size, progress=progress)
+        else:
+            write_faiss_hnsw(path, bank, **size, effort=settings.effort, progress=progress)
+
+
+def made_with(settings: IndexSettings) -> dict[str, Any]:
+    """For provenance: the library, its version, and its own names of the resolved settings."""
+    kind = settings.kind
+    library, package = ("hnswlib", "hnswlib") if kind == "hnsw" else ("faiss", "faiss-cpu")
+    made: dict[str, Any] = {library: importlib.metadata.version(package)}
+    if kind in GRAPHS:
+        seed = HNSW_SEED if kind == "hnsw" else FAISS_SEED
+        made |= {"m": settings.links, "ef_construction": settings.ef_construction}
+        made["random_seed"] = seed
+    elif kind == "faiss-ivfpq":
+        made |= {"nlist": settings.cells, "nprobe": settings.probes, "pq_m": settings.code_parts}
+        made["random_seed"] = FAISS_SEED
+    return made
+
+
+def _default_code_parts(size: int) -> int:
+    """The largest divisor of a row's length that is not above 64."""
+    return max(parts for parts in range(1, min(size, _LARGEST_PQ_M) + 1) if size % parts == 0)
+
+
+def _expect(holds: bool, option: str, expected: str, got: int) -> None:
+    if not holds:
+        raise SearchError(f"index: {option}: expected {expected}, got {got}")

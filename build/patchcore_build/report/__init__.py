@@ -1,0 +1,1 @@
+"""What an evaluation writes for people: the HTML report, sheets, and the original files."""

@@ -1,0 +1,1 @@
+"""Trained weights: download, read, and match them to a network."""

@@ -1,0 +1,212 @@
+"""Fetch torchvision's ImageNet weights once, and say what to do where there is no network.
+
+backbone name -> CACHE/NAME-<first digits of its SHA-256>.pth
+
+The digits in torchvision's file names prove every copy, cached or new (torch.hub does the same).
+A download grows in `NAME.part`, which an interrupted run leaves behind for the next one to resume.
+One lock per file, held through the operating system and so freed even by a killed process, keeps
+two runs from writing the same part: the second waits and then finds the finished file.
+"""
+
+import http.client
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+from urllib.parse import urlsplit
+
+from patchcore_build.errors import WeightsError
+from patchcore_build.weights.match import digest
+
+BASE_URL = "https://download.pytorch.org/models/"
+# The weights torchvision calls IMAGENET1K_V1.
+TORCHVISION_FILES: Mapping[str, str] = MappingProxyType(
+    {
+        "resnet18": "resnet18-f37072fd.pth",
+        "resnet34": "resnet34-b627a593.pth",
+        "resnet50": "resnet50-0676ba61.pth",
+        "resnet101": "resnet101-63fe2227.pth",
+        "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
+        "wide_resnet101_2": "wide_resnet101_2-32ee1156.pth",
+    }
+)
+Progress = Callable[[int, int | None], None]
+
+_TIMEOUT_S = 30.0  # without a single byte, not for the whole file
+_BLOCK_BYTES = 1 << 18
+
+
+class _TransferError(Exception):
+    """What went wrong on the way, without the advice that every failure ends with."""
+
+
+def fetch_weights(
+    backbone: str,
+    *,
+    cache: Path,
+    base_url: str = BASE_URL,
+    files: Mapping[str, str] = TORCHVISION_FILES,
+    progress: Progress | None = None,
+) -> Path:
+    """Return the cached weights of a backbone, downloading or resuming where necessary.
+
+    Args:
+        backbone: A key of `files`.
+        cache: Folder of the downloads, made if absent; see `user_cache_dir`.
+        base_url: http or https address the file name is appended to.
+        files: File name by backbone; each ends in `-<8 to 64 digits of its SHA-256>.<suffix>`.
+        progress: Called with bytes so far and in all (None: unknown).
+
+    Returns:
+        A file whose SHA-256 begins with the digits in its name.
+
+    Raises:
+        WeightsError: Unknown backbone, or no proven copy can be had; says how to get one by hand.
+    """
+    if backbone not in files:
+        raise WeightsError(
+            f"{backbone}: no weights to download; choose one of {', '.join(files)},"
+            " or pass --weights FILE"
+        )
+    name = files[backbone]
+    target = cache / name
+    url = f"{base_url.rstrip('/')}/{name}"
+    try:
+        prefix = _digest_prefix(name)
+        if target.is_file() and digest(target).startswith(prefix):
+            return target
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise _TransferError("expected an http or https address")
+        cache.mkdir(parents=True, exist_ok=True)
+        with _lock(cache / f"{name}.lock"):
+            if not (target.is_file() and digest(target).startswith(prefix)):
+                _download(url, target, prefix, progress)
+    except (_TransferError, OSError, http.client.HTTPException, ValueError) as error:
+        raise WeightsError(
+            f"{url}: cannot be downloaded ({_reason(error)}); fetch it on another machine and"
+            f" copy it to {target}, or pass --weights FILE"
+        ) from error
+    return target
+
+
+def user_cache_dir(
+    environ: Mapping[str, str] = os.environ, *, platform: str = sys.platform
+) -> Path:
+    """Find the folder for downloaded weights that the user's system prescribes.
+
+    `XDG_CACHE_HOME` if it is absolute (as the XDG specification demands), else `LOCALAPPDATA` on
+    Windows, `~/Library/Caches` on macOS and `~/.cache` elsewhere. Nothing is created.
+
+    Args:
+        environ: Environment variables.
+        platform: As `sys.platform`.
+
+    Returns:
+        `<cache>/patchcore/weights`.
+    """
+    home = Path.home()
+    if Path(environ.get("XDG_CACHE_HOME", "")).is_absolute():
+        base = Path(environ["XDG_CACHE_HOME"])
+    elif platform == "win32":
+        base = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = home / ".cache"
+    return base / "patchcore" / "weights"
+
+
+def _digest_prefix(name: str) -> str:
+    found = re.fullmatch(r"[\w.-]+-([0-9a-f]{8,64})\.\w+", name)
+    if found is None:
+        raise _TransferError(f"the name {name!a} does not end in digits of a SHA-256")
+    return found[1]
+
+
+def _download(url: str, target: Path, prefix: str, progress: Progress | None) -> None:
+    """Complete NAME.part and move it into place; a stale part is fetched afresh once."""
+    part = target.with_name(f"{target.name}.part")
+    for _ in range(2):
+        resumed = part.exists() and part.stat().st_size > 0
+        _transfer(url, part, progress)
+        got = digest(part)
+        if got.startswith(prefix):
+            part.replace(target)
+            return
+        part.unlink()
+        if not resumed:
+            break
+    raise _TransferError(f"its SHA-256 begins with {got[: len(prefix)]}, expected {prefix}")
+
+
+def _transfer(url: str, part: Path, progress: Progress | None) -> None:
+    """Append what `part` lacks, or write it anew where the server cannot resume."""
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "patchcore-build"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  scheme is checked above
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310  same
+            _receive(response, part, start, progress)
+    except urllib.error.HTTPError as error:
+        with error:
+            # "Range not satisfiable": nothing follows, so the digest decides about the part.
+            if not (start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+                raise _TransferError(f"HTTP {error.code} {error.reason}") from error
+
+
+def _receive(
+    response: http.client.HTTPResponse, part: Path, start: int, progress: Progress | None
+) -> None:
+    content_range = response.headers.get("Content-Range", "")
+    resumes = content_range.startswith(f"bytes {start}-")  # comes with status 206 only
+    done = start if resumes else 0
+    length = response.headers.get("Content-Length", "")
+    total = done + int(length) if length.isdecimal() else None
+    with part.open("ab" if resumes else "wb") as file:
+        while block := response.read(_BLOCK_BYTES):
+            file.write(block)
+            done += len(block)
+            if progress is not None:
+                progress(done, total)
+    if total is not None and done < total:
+        raise _TransferError(f"the connection ended after {done} of {total} bytes; try again")
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Wait until no other process holds `path`; the empty file stays, as removing it would race."""
+    with path.open("ab") as file:
+        _acquire(file)
+        yield  # closing the file frees the lock
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _acquire(file: IO[bytes]) -> None:
+        while True:
+            try:
+                return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            except OSError as error:
+                if error.errno != 36:  # EDEADLOCK of the C runtime
+                    raise
+else:
+    import fcntl
+
+    def _acquire(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _reason(error: Exception) -> str:
+    """Put the cause on one line; urllib wraps the system's own error in its `reason`."""
+    cause = getattr(error, "reason", error)
+    text = getattr(cause, "strerror", None) or str(cause) or type(error).__name__
+    return " ".join(str(text).split())[:200]
