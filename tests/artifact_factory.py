@@ -149,3 +149,9 @@ def write_sums(folder: Path) -> None:
 
 def _value(name, kind, shape):
     return helper.make_tensor_value_info(name, kind, ["B", *shape])
+
+
+def tiled_config(recipe="full-frame", **overrides):
+    """An input of 128 x 192 in 3 x 4 tiles of 64 x 64 px."""
+    settings = {"resize_px": 156, "crop_px": 128, "tile_px": 64, "tile_overlap_px": 16}
+    return tiny_config(recipe, **{**settings, **overrides})

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 # `make cpp` builds the first; another build is named by the variable.
 BINARY = Path(
-    os.environ.get("PATCHCORE_INFER", REPOSITORY / "out" / "host" / "patchcore_infer")
+    os.environ.get("PATCHCORE_INFER", ROOT / "out" / "host" / "patchcore_infer")
 ).resolve()
 NOT_BUILT = f"{BINARY.name} is not built; `make cpp` builds it"
 needs_binary = pytest.mark.skipif(not BINARY.is_file(), reason=NOT_BUILT)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from patchcore_runtime.errors import ImageError
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 # `make cpp` builds the first; another build is named by the variable.
 DUMP = Path(
-    os.environ.get("PATCHCORE_DUMP", REPOSITORY / "out" / "host" / "tests" / "dump_preprocess")
+    os.environ.get("PATCHCORE_DUMP", ROOT / "out" / "host" / "tests" / "dump_preprocess")
 ).resolve()
 needs_dump = pytest.mark.skipif(
     not DUMP.is_file(), reason=f"{DUMP.name} is not built; `make cpp` builds it"

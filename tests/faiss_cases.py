@@ -6,8 +6,10 @@ import struct
 import numpy as np
 import pytest
 
+from hnsw_cases import describe
 from patchcore_build.indexes.settings import IndexSettings, effort_of, resolve, write_index_file
 from patchcore_runtime.search.faiss_file import FOURCC
+from patchcore_runtime.search.open import open_index_file
 
 FAISS_KINDS = tuple(FOURCC)
 EVIL = (0, -1, 1, 2, 7, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
@@ -101,3 +103,8 @@ def hostile_faiss_files(content, kind):
                 continue  # more than the field can hold
             end = offset + len(packed)
             yield f"{name} is {value}", content[:offset] + packed + content[end:]
+
+
+def open_kind(path, kind, bank, effort, *, upsampling="bilinear", threads=1, **grid):
+    features = describe(bank, upsampling, **grid)
+    return open_index_file(path, bank, features, kind=kind, effort=effort, threads=threads)

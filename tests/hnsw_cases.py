@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.manifest import Features, LayerShape
 from patchcore_runtime.search.hnsw_file import FIELDS, HEADER
 
 needs_hnswlib = pytest.mark.skipif(
@@ -98,3 +99,20 @@ def _first_upper(content, header, rows):
     """Offset of the first upper list, and its element."""
     places = enumerate(_places(content, header, rows))
     return next((place + 4, element) for element, (place, length) in places if length)
+
+
+def describe(bank, upsampling="bilinear", height=8, width=12):
+    layer2, layer3 = bank.channels
+    return Features(
+        backbone="tests",
+        precision="float32",
+        layer2=LayerShape(channels=layer2, height=height, width=width),
+        layer3=LayerShape(channels=layer3, height=height // 2, width=width // 2),
+        layer3_upsampling=upsampling,
+    )
+
+
+def draw_layers(features, count, seed=1):
+    rng = np.random.default_rng(seed)
+    shapes = [(count, s.channels, s.height, s.width) for s in (features.layer2, features.layer3)]
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]

@@ -8,11 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from places import TINY
+
 from fuzz_python import MOST_BYTES, small_bank
 from hostile.odd_pictures import bombs, odd_pictures
 from patchcore_build.indexes.hnsw_build import write_hnsw
 
-TINY = Path(__file__).resolve().parents[1] / "artifacts" / "tiny"
 FROM_TINY = {
     "manifest": ["manifest.json"],
     "memory_bank": ["memory_bank.bin"],

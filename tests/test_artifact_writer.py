@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import SUPPORT
 
 from patchcore_build.errors import DatasetError, OutputError
 from patchcore_runtime.artifact.folder import SHA256SUMS, Artifact
@@ -111,7 +112,7 @@ def test_an_artifact_that_outgrows_the_disk_is_one_line_and_leaves_nothing(tmp_p
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parent,
+        cwd=SUPPORT,
     )
     assert done.returncode == 0, done.stderr
     reason = os.strerror(errno.EFBIG)

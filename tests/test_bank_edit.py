@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from masks import write_mask
 from PIL import Image
+from places import TINY
 
 import patchcore_runtime
-from artifact_factory import make_artifact, striped_photo, tiny_config
+from artifact_factory import make_artifact, striped_photo, tiled_config, tiny_config
 from hnsw_cases import needs_hnswlib
 from patchcore_build.cli.main import main as build_main
 from patchcore_runtime import Artifact, Detector
@@ -23,8 +25,6 @@ from patchcore_runtime.cli.main import main
 from patchcore_runtime.edit.learn import learning_radius
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.thresholds import threshold_at
-from test_region import write_mask
-from test_tiling import tiled_config
 
 RECIPES = ("full-frame", "paper", "modelzoo")
 
@@ -206,7 +206,7 @@ def test_an_index_and_files_that_only_the_workshop_makes_are_left_out(
     fast = tmp_path / "fast"
     index = ["index", str(tiny_artifact), "--kind", "hnsw", "--output", str(fast)]
     assert build_main(index) == 0
-    golden = shutil.copytree(Path(__file__).parents[1] / "artifacts" / "tiny", tmp_path / "golden")
+    golden = shutil.copytree(TINY, tmp_path / "golden")
     capsys.readouterr()
     assert learn(fast, drifted, tmp_path / "new") == 0
     assert "left out: index.hnsw" in capsys.readouterr().out

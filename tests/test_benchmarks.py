@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-TINY = Path(__file__).parent.parent / "artifacts" / "tiny"
+from places import BENCHMARKS, TINY
 
 
 def benchmark_module(name):

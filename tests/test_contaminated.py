@@ -1,16 +1,14 @@
 """Laws of a training set with defects among its real pictures: they are found and dropped."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from places import SHARED
 
 from patchcore_build.config import make_config
 from patchcore_build.evaluation.metrics import auroc
 from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 BOTTLE = SHARED / "data" / "mvtec" / "bottle"
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"
 DEFECTS = ("broken_large", "broken_small", "contamination")

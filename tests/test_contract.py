@@ -6,13 +6,13 @@ import re
 import struct
 import types
 import typing
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from places import ROOT
 
 import patchcore_build
 import patchcore_runtime
@@ -27,7 +27,6 @@ from patchcore_runtime import (
     thumbnails,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 FORMAT = (ROOT / "artifacts" / "FORMAT.md").read_text(encoding="utf-8")
 WORDS = {str: "string", int: "integer", float: "number"}
 

@@ -1,13 +1,13 @@
 """The C++ runner searches artifacts of the faiss kinds exactly, and says so."""
 
 import pytest
+from cpp_runs import assert_same, run, scores_of_both
 
 from artifact_factory import make_artifact, tiny_config, write_sums
 from cpp_binary import needs_binary
 from faiss_cases import FAISS_KINDS, needs_faiss
 from patchcore_build.indexes.reindex import IndexJob, change_index
 from patchcore_build.indexes.settings import IndexSettings
-from test_cpp_runner import assert_same, run, scores_of_both
 
 pytestmark = [
     needs_faiss,

@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from cpp_runs import assert_same, run, scores_of_both, write_noise
 
 from artifact_factory import make_artifact, tiny_config, write_sums
 from cpp_binary import BINARY
@@ -12,7 +13,6 @@ from hnsw_cases import hostile_files, needs_hnswlib
 from patchcore_build.indexes.reindex import IndexJob, change_index
 from patchcore_build.indexes.settings import IndexSettings
 from patchcore_runtime import Artifact, Detector
-from test_cpp_runner import assert_same, run, scores_of_both, write_noise
 
 ROWS = DUMP.with_name("dump_rows")
 

@@ -1,16 +1,14 @@
 """The C++ runner resizes and crops as FORMAT.md says: Pillow's filters, to the byte."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
+from places import SHARED
 
 from cpp_dump import attempt, dump, needs_dump, random_pixels
 from patchcore_runtime.image.preprocess import fit_to_input, read_image
 from patchcore_runtime.manifest.manifest import Preprocessing
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 FILTERS = ("bilinear", "bicubic", "lanczos")
 
 pytestmark = needs_dump

@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import SHARED
 
 from cpp_binary import BINARY, needs_binary
 from cpp_dump import dump, needs_dump
@@ -14,8 +14,6 @@ from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector
 from patchcore_runtime.image.preprocess import preprocess
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"
 LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
 # Category folder, recipe, training pictures, test pictures (all, or that many spread evenly).

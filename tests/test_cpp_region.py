@@ -5,14 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+from cpp_runs import assert_same, maps_of_cpp, pythons_rows, rows_of, run
+from masks import write_mask
 from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
 from cpp_binary import needs_binary
-from patchcore_runtime import Artifact, Detector, PatchCoreError
-from patchcore_runtime.cli.main import main
-from test_cpp_runner import assert_same, rows_of, run
-from test_region import write_mask
+from patchcore_runtime import Detector, PatchCoreError
 
 pytestmark = needs_binary
 
@@ -31,30 +30,6 @@ def ragged_mask(tmp_path_factory):
 def ragged_artifact(request, tmp_path_factory, photos, ragged_mask):
     folder = tmp_path_factory.mktemp("ragged") / request.param
     return make_artifact(folder, photos, tiny_config(request.param), roi=ragged_mask)
-
-
-def pythons_rows(artifact, pictures, capsys, *options):
-    """What `patchcore-runtime score` prints."""
-    capsys.readouterr()
-    assert main(["score", str(artifact), *map(str, pictures), *map(str, options)]) == 0
-    return rows_of(capsys.readouterr().out)
-
-
-def maps_of_cpp(artifact, pictures, folder, capsys, *options):
-    """(picture, its map by the C++ runner, the step between two map values) for each picture.
-
-    The scores of both programs are compared on the way.
-    """
-    code, stdout, stderr = run(artifact, *pictures, *options, "--maps", folder)
-    assert code == 0, stderr
-    rows = rows_of(stdout)
-    for row in rows:
-        row.pop("map")
-    assert_same(rows, pythons_rows(artifact, pictures, capsys))
-    unit = 4 * Artifact.open(artifact).manifest.calibration.heatmap.high / 65535
-    for picture in pictures:
-        stored = np.asarray(Image.open(folder / f"{picture.name}.map.png"))
-        yield picture, stored.astype(np.float64) * unit, unit
 
 
 def test_a_region_gets_the_same_scores_peaks_and_zeros_in_both(

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cpp_runs import assert_same, rows_of, run, scores_of_both, write_noise
 from PIL import Image
+from places import SHARED, TINY
 
 from artifact_factory import (
     make_artifact,
@@ -17,67 +18,14 @@ from artifact_factory import (
     write_photos,
     write_sums,
 )
-from cpp_binary import BINARY, needs_binary
+from cpp_binary import needs_binary
 from patchcore_runtime import Detector
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.explain.heatmap import overlay
 from patchcore_runtime.image.preprocess import read_image
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-TINY = REPOSITORY / "artifacts" / "tiny"
-SHARED = REPOSITORY.parent / "shared"
-LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
-FOR_BOTH = ("--threshold", "--target-fpr")  # options that Python knows, too
-
 pytestmark = needs_binary
-
-
-def run(*arguments, cwd=None):
-    """Exit code, stdout and stderr of patchcore_infer."""
-    command = [str(BINARY), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
-def rows_of(stdout):
-    return [json.loads(line) for line in stdout.splitlines()]
-
-
-def scores_of_both(artifact, sources, capsys, *options):
-    """JSON lines of both programs for the same pictures."""
-    code, stdout, stderr = run(artifact, *sources, *options)
-    capsys.readouterr()
-    shared = [option for option in options if option in FOR_BOTH]
-    values = [options[options.index(option) + 1] for option in shared]
-    both = [str(part) for pair in zip(shared, values, strict=True) for part in pair]
-    assert main(["score", str(artifact), *map(str, sources), *both]) == code, stderr
-    return rows_of(stdout), rows_of(capsys.readouterr().out)
-
-
-def write_noise(folder, sizes):
-    folder.mkdir()
-    for number, size in enumerate(sizes):
-        noise = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{number}.png")
-    return folder
-
-
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs) > 0
-    for mine, reference in zip(ours, theirs, strict=True):
-        assert list(mine) == list(reference)  # the keys and their order
-        assert (mine["image"], mine.get("error")) == (reference["image"], reference.get("error"))
-        if "error" in mine:
-            continue
-        difference = abs(mine["score"] - reference["score"]) / reference["score"]
-        assert difference <= LARGEST_SCORE_DIFFERENCE, mine["image"]
-        assert mine["threshold"] == reference["threshold"]
-        assert mine["score_ratio"] == pytest.approx(reference["score_ratio"], rel=1e-4)
-        # A score that differs in its last digits may stand on the other side of a held-out one.
-        assert mine["p_value"] == pytest.approx(reference["p_value"], rel=1e-2, abs=0.1)
-        assert mine["is_anomalous"] == reference["is_anomalous"]
-        assert mine["peak"] == reference["peak"]
 
 
 @pytest.mark.parametrize("search", ["engine", "portable"])

@@ -3,18 +3,18 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 
 from artifact_factory import striped_photo
 from cpp_binary import BINARY, needs_binary
 from patchcore_build.evaluation.evaluate import evaluate
 from patchcore_runtime import Detector
 
-SCRIPT = Path(__file__).resolve().parents[1] / "ascend310_infer" / "run_infer_cpp.sh"
+SCRIPT = ROOT / "ascend310_infer" / "run_infer_cpp.sh"
 
 pytestmark = needs_binary
 

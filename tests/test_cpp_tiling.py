@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
+from cpp_runs import maps_of_cpp, rows_of, run
+from masks import write_mask
 from PIL import Image
 
-from artifact_factory import make_artifact, striped_photo
+from artifact_factory import make_artifact, striped_photo, tiled_config
 from cpp_binary import needs_binary
 from patchcore_runtime import Detector
-from test_cpp_region import maps_of_cpp
-from test_cpp_runner import rows_of, run
-from test_region import write_mask
-from test_tiling import tiled_config
 
 pytestmark = needs_binary
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from masks import write_mask
 from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_sums
@@ -14,7 +15,6 @@ from patchcore_runtime.cli.main import main
 from patchcore_runtime.explain.evidence import choose_patches, on_photograph, patch_box
 from patchcore_runtime.explain.sheet import explain_sheet
 from patchcore_runtime.image.preprocess import Placement, read_image
-from test_region import write_mask
 
 
 @pytest.fixture

@@ -12,85 +12,12 @@ import onnx
 import onnxruntime
 import pytest
 from mindspore import nn, ops
+from places import SUPPORT
+from small_network import H, SmallNetwork, W, _batch_norm, _conv, layers, pictures
 
 from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import ExportError, OutputError
 from patchcore_build.export.graphs import compare_mindir, compare_onnx, export_mindir, export_onnx
-
-H, W = 64, 96
-
-
-def _conv(rng, inputs, outputs, kernel, stride):
-    spread = np.sqrt(2 / (inputs * kernel * kernel))
-    weight = rng.standard_normal((outputs, inputs, kernel, kernel)) * spread
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        stride,
-        pad_mode="pad",
-        padding=kernel // 2,
-        weight_init=ms.Tensor(weight.astype(np.float32)),
-    )
-
-
-def _batch_norm(rng, channels):
-    def draw(low, high):
-        return ms.Tensor(rng.uniform(low, high, channels).astype(np.float32))
-
-    return nn.BatchNorm2d(
-        channels,
-        gamma_init=draw(0.5, 1.5),
-        beta_init=draw(-0.1, 0.1),
-        moving_mean_init=draw(-0.1, 0.1),
-        moving_var_init=draw(0.5, 1.5),
-    )
-
-
-class Block(nn.Cell):
-    """Two convolutions and a residual sum, stride 2."""
-
-    def __init__(self, rng, inputs, outputs):
-        super().__init__()
-        self.first = nn.SequentialCell(_conv(rng, inputs, outputs, 3, 2), _batch_norm(rng, outputs))
-        self.second = nn.SequentialCell(
-            _conv(rng, outputs, outputs, 3, 1), _batch_norm(rng, outputs)
-        )
-        self.shortcut = nn.SequentialCell(
-            _conv(rng, inputs, outputs, 1, 2), _batch_norm(rng, outputs)
-        )
-        self.relu = nn.ReLU()
-        self.add = ops.Add()
-
-    def construct(self, x):
-        """(B, C, h, w) -> (B, D, h/2, w/2)."""
-        return self.relu(self.add(self.second(self.relu(self.first(x))), self.shortcut(x)))
-
-
-class SmallNetwork(nn.Cell):
-    """uint8 (B, H, W, 3) -> float32 (B, 6, H/8, W/8), (B, 10, H/16, W/16)."""
-
-    def __init__(self, seed=0):
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.stem = nn.SequentialCell(_conv(rng, 3, 4, 7, 2), _batch_norm(rng, 4), nn.ReLU())
-        self.layer2 = Block(rng, 4, 6)
-        self.layer3 = Block(rng, 6, 10)
-        self.pad = nn.Pad(paddings=((0, 0), (0, 0), (1, 1), (1, 1)))
-        self.largest = nn.MaxPool2d(3, 2, pad_mode="valid")
-        self.average = nn.AvgPool2d(3, 1, pad_mode="valid")
-        self.cast = ops.Cast()
-        self.transpose = ops.Transpose()
-        self.mean = ms.Tensor(np.float32([123.7, 116.3, 103.5]).reshape(1, 3, 1, 1))
-        self.std = ms.Tensor(np.float32([58.4, 57.1, 57.4]).reshape(1, 3, 1, 1))
-
-    def construct(self, images):
-        """Normalise, run, average."""
-        x = self.transpose(self.cast(images, ms.float32), (0, 3, 1, 2))
-        x = self.largest(self.pad(self.stem((x - self.mean) / self.std)))
-        layer2 = self.layer2(x)
-        layer3 = self.layer3(layer2)
-        return self.average(self.pad(layer2)), self.average(self.pad(layer3))
 
 
 class Unexportable(nn.Cell):
@@ -122,15 +49,6 @@ class ManyChannels(nn.Cell):
         """uint8 (B, H, W, 3) -> float32 (B, 128, H/4 - 2, W/4 - 2), twice."""
         x = self.stem(self.transpose(self.cast(images, ms.float32), (0, 3, 1, 2)) / 255)
         return self.average(x), self.average(self.body(x))
-
-
-def pictures(batch):
-    return np.random.default_rng(batch).integers(0, 256, (batch, H, W, 3), dtype=np.uint8)
-
-
-def layers(images, seed=0):
-    network = SmallNetwork(seed).set_train(False)
-    return [layer.asnumpy() for layer in network(ms.Tensor(images))]
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +132,7 @@ from patchcore_build.backbone.device import open_device
 open_device()
 tests, folder, other_work_first = sys.argv[1:]
 sys.path.insert(0, tests)
-from test_export import H, W, SmallNetwork, layers, pictures
+from small_network import H, W, SmallNetwork, layers, pictures
 from patchcore_build.export.graphs import export_mindir, export_onnx
 if other_work_first == "yes":
     layers(pictures(2), seed=9)
@@ -229,7 +147,7 @@ def test_every_process_silently_writes_the_same_bytes(
     exported, tmp_path, hash_seed, other_work_first
 ):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, Path(__file__).parent, tmp_path, other_work_first],
+        [sys.executable, "-c", SCRIPT, SUPPORT, tmp_path, other_work_first],
         env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONWARNINGS": "ignore"},
         cwd=tmp_path,
         check=False,

@@ -12,16 +12,15 @@ from faiss_cases import (
     hostile_faiss_files,
     needs_faiss,
     numbers_of,
+    open_kind,
     write_faiss,
 )
-from hnsw_cases import make_bank
+from hnsw_cases import describe, draw_layers, make_bank
 from patchcore_build.errors import SearchError
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank
 from patchcore_runtime.search.faiss_file import check_faiss_file
-from patchcore_runtime.search.open import open_index_file
-from test_hnsw_index import describe, draw_layers
 
 pytestmark = needs_faiss
 
@@ -29,11 +28,6 @@ pytestmark = needs_faiss
 def smallest(kind):
     """Rows of the smallest bank that a kind takes."""
     return 256 if kind == "faiss-ivfpq" else 1
-
-
-def open_kind(path, kind, bank, effort, *, upsampling="bilinear", threads=1, **grid):
-    features = describe(bank, upsampling, **grid)
-    return open_index_file(path, bank, features, kind=kind, effort=effort, threads=threads)
 
 
 def looking_at_all(folder, kind, bank, **grid):
@@ -256,7 +250,8 @@ import numpy as np
 from faiss_cases import numbers_of, write_faiss
 from hnsw_cases import make_bank
 from patchcore_runtime.errors import ArtifactError
-from test_faiss_index import describe, draw_layers, open_kind
+from faiss_cases import open_kind
+from hnsw_cases import describe, draw_layers
 folder, kind, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 bank = make_bank(rows, (2, 3))
 path, effort = write_faiss(folder, kind, bank)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from places import SHARED
 
 from artifact_factory import striped_photo
 from patchcore_build import FitJob, evaluate, fit, make_config
@@ -26,7 +27,6 @@ from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.tiling import TileGrid
 from patchcore_runtime.selftest import run_selftest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 SETTINGS = {"backbone": "resnet18", "resize_px": 64, "coreset_ratio": 0.05, "folds": 2}
 
 

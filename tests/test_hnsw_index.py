@@ -6,33 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from hnsw_cases import hostile_files, make_bank, needs_hnswlib
+from hnsw_cases import describe, draw_layers, hostile_files, make_bank, needs_hnswlib
 from patchcore_build.indexes.hnsw_build import write_hnsw
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.manifest.manifest import Features, LayerShape
 from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank
 from patchcore_runtime.search.hnsw_file import check_hnsw_file
 from patchcore_runtime.search.hnsw_index import HnswIndex
 
 pytestmark = needs_hnswlib
-
-
-def describe(bank, upsampling="bilinear", height=8, width=12):
-    layer2, layer3 = bank.channels
-    return Features(
-        backbone="tests",
-        precision="float32",
-        layer2=LayerShape(channels=layer2, height=height, width=width),
-        layer3=LayerShape(channels=layer3, height=height // 2, width=width // 2),
-        layer3_upsampling=upsampling,
-    )
-
-
-def draw_layers(features, count, seed=1):
-    rng = np.random.default_rng(seed)
-    shapes = [(count, s.channels, s.height, s.width) for s in (features.layer2, features.layer3)]
-    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
 def write(folder, bank, *, links=4, ef_construction=50):

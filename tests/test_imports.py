@@ -5,11 +5,10 @@ import graphlib
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 RUNTIME = ROOT / "runtime" / "patchcore_runtime"
 BUILD = ROOT / "build" / "patchcore_build"
 HEAVY = ("onnxruntime", "mindspore", "torch", "onnx", "sklearn", "faiss", "hnswlib", "cryptography")

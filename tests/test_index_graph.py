@@ -10,61 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graphs import BOTH, C2, C3, H2, W2, batch_of, build, describe, every_row, make_store, whole
 from scipy.spatial.distance import cdist
 
-from patchcore_build.features.store import FeatureStore, make_bank
+from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.artifact.folder import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.bank.memory_bank import MemoryBank, sections
-from patchcore_runtime.manifest.manifest import Features, LayerShape
-from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.manifest.manifest import LayerShape
 from patchcore_runtime.search.exact_graph import BLOCK_ROWS, write_bank, write_index
-
-H2, W2, C2, C3 = 6, 10, 6, 9
-BOTH = ("bilinear", "nearest")
-
-
-def describe(upsampling):
-    return Features(
-        backbone="test",
-        precision="float32",
-        layer2=LayerShape(channels=C2, height=H2, width=W2),
-        layer3=LayerShape(channels=C3, height=H2 // 2, width=W2 // 2),
-        layer3_upsampling=upsampling,
-    )
-
-
-def make_store(upsampling, *, images, seed=0, whole_numbers=False):
-    rng = np.random.default_rng(seed)
-
-    def draw(*shape):
-        values = rng.integers(-4, 5, shape) if whole_numbers else rng.standard_normal(shape)
-        return values.astype(np.float32)
-
-    return FeatureStore(
-        layer2=draw(images, H2, W2, C2),
-        layer3=draw(images, H2 // 2, W2 // 2, C3),
-        upsampling=upsampling,
-    )
-
-
-def every_row(store):
-    return np.arange(store.images * store.patches_per_image)
-
-
-def build(folder, store, rows, precision="float32"):
-    """The bank of some rows of a store, and its opened index."""
-    folder.mkdir(exist_ok=True)
-    bank = make_bank(store, rows, 3, precision=precision)
-    return bank, ExactIndex(write_bank(folder, bank, describe(store.upsampling)), threads=1)
-
-
-def batch_of(store):
-    layers = [store.as_network_output(image) for image in range(store.images)]
-    return tuple(np.concatenate(layer) for layer in zip(*layers, strict=True))
-
-
-def whole(layers):
-    return np.concatenate(layers, axis=1).astype(np.float64)
 
 
 @pytest.mark.parametrize("rows", [1, 64, 500, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 700])

@@ -3,6 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from graphs import BOTH, C2, C3, batch_of, build, every_row, make_store, whole
 from scipy.spatial.distance import cdist
 
 from patchcore_build.backbone.device import open_device
@@ -14,7 +15,6 @@ from patchcore_build.export.index_mindir import (
     write_shortlist,
 )
 from patchcore_build.features.store import FeatureStore, make_bank
-from test_index_graph import BOTH, C2, C3, batch_of, build, every_row, make_store, whole
 
 COLUMNS = C2 + C3 + 4
 

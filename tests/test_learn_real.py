@@ -1,10 +1,9 @@
 """On real bottles: ten good pictures that were refused pass, and the others stay told apart."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
+from places import SHARED
 
 from patchcore_build.config import make_config
 from patchcore_build.evaluation.metrics import auroc
@@ -13,7 +12,6 @@ from patchcore_runtime import Detector
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.image.preprocess import read_image
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"
 BOTTLE = SHARED / "data" / "mvtec" / "bottle"
 LAMP = 0.35  # of the brightness: good bottles are refused, defects stay visible

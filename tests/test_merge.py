@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from masks import write_mask
 
 from artifact_factory import make_artifact, tiny_config, write_network, write_photos, write_sums
 from patchcore_build.cli.main import main
@@ -14,7 +15,6 @@ from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.cli.main import main as runtime_main
 from patchcore_runtime.edit.edit import artifact_digest
 from patchcore_runtime.scoring.thresholds import threshold_at
-from test_region import write_mask
 
 BOXES = {"left": (20, 10, 60, 50), "right": (20, 60, 60, 100)}
 

@@ -1,17 +1,15 @@
 """The monitor on real pictures: good ones raise no alarm, and three changes are told apart."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
+from places import SHARED
 
 from patchcore_build.config import make_config
 from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector, Monitor
 from patchcore_runtime.image.preprocess import read_image
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 BOTTLE = SHARED / "data" / "mvtec" / "bottle"
 OTHER = SHARED / "data" / "mtd" / "magnetic_tile" / "test" / "good"
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"

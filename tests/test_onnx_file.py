@@ -1,18 +1,15 @@
 """Laws of onnx_file.py: its bytes are those of the onnx package, field by field and whole."""
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from places import TINY
 
 from patchcore_runtime.artifact.folder import INDEX_ONNX, Artifact
 from patchcore_runtime.bank.memory_bank import bank_sections
 from patchcore_runtime.engine import onnx_file
 from patchcore_runtime.search.exact_graph import write_index
-
-TINY = Path(__file__).resolve().parents[1] / "artifacts" / "tiny"
 
 
 def serialized(message):

@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from graphs import BOTH, C2, H2, W2, batch_of, build, describe, every_row, make_store
+from graphs import whole as joined
 from scipy.spatial.distance import cdist
 
 from artifact_factory import striped_photo
@@ -13,8 +15,6 @@ from patchcore_runtime.engine.session import open_own_graph
 from patchcore_runtime.search.pca_axes import axes_of
 from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
 from patchcore_runtime.search.pca_index import PcaIndex
-from test_index_graph import BOTH, C2, H2, W2, batch_of, build, describe, every_row, make_store
-from test_index_graph import whole as joined
 
 
 class _NoIndex:

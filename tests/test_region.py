@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from masks import write_mask
 from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_photos
@@ -25,14 +26,6 @@ CROPPED = dataclasses.replace(
     INPUT, resize="shorter_side", resize_height=78, resize_width=78, height=64, width=64
 )
 PHOTO = RegionOfInterest(kind="mask", photo_height=80, photo_width=120)
-
-
-def write_mask(path, box=(20, 30, 60, 80), *, size=(80, 120)):
-    """White in top, left, bottom, right; black elsewhere."""
-    mask = np.zeros(size, np.uint8)
-    mask[box[0] : box[2], box[1] : box[3]] = 255
-    Image.fromarray(mask).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
+from places import ROOT
 
 from patchcore_build.cli.main import main as build_cli
 from patchcore_runtime.cli.main import main as runtime_cli
 
-ROOT = Path(__file__).resolve().parents[1]
 PARSERS = {"patchcore-build": build_cli._parser, "patchcore-runtime": runtime_cli._parser}
 READMES = ("README.md", "runtime/README.md")
 

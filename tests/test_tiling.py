@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import onnxruntime
 import pytest
+from masks import write_mask
 from PIL import Image
 
-from artifact_factory import make_artifact, striped_photo, tiny_config
+from artifact_factory import make_artifact, striped_photo, tiled_config, tiny_config
 from patchcore_build.evaluation.evaluate import evaluate
 from patchcore_build.features.store import FeatureStore, keep_pictures
 from patchcore_build.indexes.reindex import IndexJob, change_index
@@ -19,7 +20,6 @@ from patchcore_runtime.manifest.manifest import parse_manifest
 from patchcore_runtime.manifest.tiling import TileGrid, tiling_of
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.selftest import run_selftest
-from test_region import write_mask
 
 GEOMETRIES = [
     (64, 64, 64, 0),
@@ -133,12 +133,6 @@ def test_rows_that_count_are_those_of_the_region_in_every_tile_that_sees_them():
     assert store.region.patches[origins[:, 1], origins[:, 2]].all()
     seen = sum(int(store.grid.piece(store.region.patches, tile).sum()) for tile in range(12))
     assert len(rows) == seen > store.region.patches.sum()
-
-
-def tiled_config(recipe="full-frame", **overrides):
-    """An input of 128 x 192 in 3 x 4 tiles of 64 x 64 px."""
-    settings = {"resize_px": 156, "crop_px": 128, "tile_px": 64, "tile_overlap_px": 16}
-    return tiny_config(recipe, **{**settings, **overrides})
 
 
 @pytest.fixture(scope="module", params=["full-frame", "paper", "modelzoo"])

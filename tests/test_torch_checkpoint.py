@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from places import WEIGHTS
 
 from patchcore_build.errors import WeightsError
 from patchcore_build.weights.match import read_weights
@@ -35,7 +36,6 @@ from torch_files import (
     zip_file,
 )
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
 CONTAINERS: list[Callable[[Parts], bytes]] = [zip_file, legacy_file]
 both_containers = pytest.mark.parametrize("container", CONTAINERS)
 

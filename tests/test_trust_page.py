@@ -1,11 +1,9 @@
 """The page of `make trust`: what is wrong is counted and shown; equal answers share a line."""
 
 import sys
-from pathlib import Path
 
 import pytest
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+from places import BENCHMARKS
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from places import WEIGHTS
 from safetensors.numpy import save_file
 
 from patchcore_build.errors import OutputError, WeightsError
@@ -22,7 +23,6 @@ from patchcore_build.weights.match import (
     read_weights,
 )
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
 Arrays = dict[str, NDArray[np.float32]]
 
 
