@@ -61,12 +61,12 @@ $(FUZZ_VENV)/.ready:
 fuzz: $(READY) $(FUZZ_VENV)/.ready ## Fuzz what both programs read (clang), FUZZ_SECONDS each; stops at a finding
 	sh ascend310_infer/install_dependencies.sh --fuzz
 	cd ascend310_infer && cmake --preset fuzz && cmake --build --preset fuzz
-	$(BIN)/python tests/make_fuzz_corpus.py out/corpus
+	$(BIN)/python tests/support/make_fuzz_corpus.py out/corpus
 	for kind in $(FUZZ_CPP); do echo "C++: $$kind"; out/fuzz/fuzz/fuzz_$$kind \
 	  -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -rss_limit_mb=3000 \
 	  -artifact_prefix=out/corpus/finding-cpp-$$kind- out/corpus/$$kind || exit 1; done
 	for kind in $(FUZZ_PYTHON); do echo "Python: $$kind"; PYTHONPATH=runtime \
-	  $(FUZZ_VENV)/bin/python -W ignore tests/fuzz_python.py $$kind out/corpus/$$kind \
+	  $(FUZZ_VENV)/bin/python -W ignore tests/support/fuzz_python.py $$kind out/corpus/$$kind \
 	  --seconds $(FUZZ_SECONDS) || exit 1; done
 
 # WITH_CPP=no leaves the C++ runner out, where its libraries are not to be had.

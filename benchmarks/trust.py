@@ -2,7 +2,7 @@
 
     python benchmarks/trust.py [--only artifacts,pictures,faults,use,fuzz] [--kills N] ...
 
-Every hostile artifact and picture of tests/hostile in both programs, accidents of tests/faults.py
+Every hostile artifact and picture of tests/support/hostile in both programs, accidents of tests/support/faults.py
 in large numbers, and the fuzzers. Sections that are not named keep what was measured before.
 Exit code 1 when anything is not as it must be.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import faults  # noqa: E402
 from artifact_factory import make_artifact, tiny_config, write_photos  # noqa: E402
@@ -188,7 +188,7 @@ def _use(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
 
 def _fuzz(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
     corpus = scratch / "corpus"
-    subprocess.run([sys.executable, ROOT / "tests/make_fuzz_corpus.py", corpus],
+    subprocess.run([sys.executable, ROOT / "tests/support/make_fuzz_corpus.py", corpus],
                    check=True, env=faults.environment())  # fmt: skip
     seconds = arguments.fuzz_seconds
     tasks: list[tuple[str, str, list[Any]]] = []
@@ -202,7 +202,7 @@ def _fuzz(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
     guided = ROOT / "out" / "fuzz-venv" / "bin" / "python"
     python = guided if guided.is_file() else sys.executable
     for kind in ("manifest", "memory_bank", "hnsw", "onnx", "picture"):
-        command = [python, "-W", "ignore", ROOT / "tests/fuzz_python.py", kind, corpus / kind]
+        command = [python, "-W", "ignore", ROOT / "tests/support/fuzz_python.py", kind, corpus / kind]
         tasks.append(("Python", kind, [*command, "--seconds", seconds]))
     with ThreadPoolExecutor(4) as pool:  # each is one thread
         yield from pool.map(lambda task: _fuzzed(*task), tasks)
