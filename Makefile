@@ -99,30 +99,30 @@ lean: wheels ## Prove that the runtime wheel alone, in an empty environment, sco
 
 # BENCH_OPTIONS="--only score,coldstart" measures some sections again, --quick only tries it.
 BENCH_OPTIONS ?=
-bench: $(READY) ## Measure on this machine; writes benchmarks/results.md and results.json
-	$(BIN)/python benchmarks/run.py --shared $(SHARED) $(BENCH_OPTIONS)
+bench: $(READY) ## Measure on this machine; writes benchmarks/results/results.md and results.json
+	$(BIN)/python -m benchmarks.bench --shared $(SHARED) $(BENCH_OPTIONS)
 
 # SCALING_OPTIONS="--only images --images 5000" adds a point.
 SCALING_OPTIONS ?=
 bench-scaling: $(READY) ## Measure how cost grows with pictures, coreset and resolution
-	$(BIN)/python benchmarks/scaling.py --shared $(SHARED) $(SCALING_OPTIONS)
+	$(BIN)/python -m benchmarks.scaling --shared $(SHARED) $(SCALING_OPTIONS)
 
 # TRUST=faults,use runs some sections again; `make fuzz` builds what the section fuzz runs.
 TRUST ?= artifacts,pictures,faults,use,fuzz
-trust: $(READY) $(WITH_CPP_$(WITH_CPP)) ## Try to break both programs; writes benchmarks/trust.md
-	$(BIN)/python benchmarks/trust.py --only $(TRUST) $(TRUST_OPTIONS)
+trust: $(READY) $(WITH_CPP_$(WITH_CPP)) ## Try to break both programs; writes benchmarks/results/trust.md
+	$(BIN)/python -m benchmarks.trust --only $(TRUST) $(TRUST_OPTIONS)
 
 PEERS := out/peers-venv
-$(PEERS)/.ready: benchmarks/peers-requirements.txt
+$(PEERS)/.ready: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
-	$(PEERS)/bin/python -m pip install --quiet -r benchmarks/peers-requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet -r benchmarks/peers/requirements.txt
 	@touch $@
 
 # ONLY=inference,search measures some sections again; PEERS_OPTIONS=--full leaves nothing estimated.
 ONLY ?= fit,inference,search,coreset
-bench-peers: $(READY) $(PEERS)/.ready ## Measure beside anomalib, faiss and others; writes benchmarks/peers.md
-	$(BIN)/python benchmarks/peers.py --shared $(SHARED) --only $(ONLY) $(PEERS_OPTIONS)
+bench-peers: $(READY) $(PEERS)/.ready ## Measure beside anomalib, faiss and others; writes benchmarks/results/peers.md
+	$(BIN)/python -m benchmarks.peers --shared $(SHARED) --only $(ONLY) $(PEERS_OPTIONS)
 
 clean: ## Remove what the other targets made, except .venv
 	rm -rf out dist

@@ -2,7 +2,7 @@
 
 items + a function -> results in order. Each worker does all steps of a picture by itself: that
 keeps the cores busier than one picture shared by several threads, which wait for one another
-after every operator (benchmarks/results.md). NumPy, Pillow and onnxruntime let go of the
+after every operator (benchmarks/results/results.md). NumPy, Pillow and onnxruntime let go of the
 interpreter while they compute.
 """
 

@@ -1,40 +1,16 @@
 """Pages and figures of benchmarks: ratios, verdicts, percentiles, exponents, operations, points."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 
-from places import BENCHMARKS, TINY
-
-
-def benchmark_module(name):
-    @pytest.fixture(name=name)
-    def module(monkeypatch):
-        """The module; benchmarks are programs, so their folder is on the path only for a test."""
-        monkeypatch.syspath_prepend(BENCHMARKS)
-        before = set(sys.modules)
-        yield importlib.import_module(name)
-        for there in set(sys.modules) - before:
-            file = getattr(sys.modules[there], "__file__", None) or ""
-            if Path(file).parent == BENCHMARKS:
-                del sys.modules[there]
-
-    return module
-
-
-figures = benchmark_module("figures")
-headlines = benchmark_module("headlines")
-index_kinds = benchmark_module("index_kinds")
-peers_table = benchmark_module("peers_table")
-run_page = benchmark_module("run_page")
-scaling_page = benchmark_module("scaling_page")
-scaling_pictures = benchmark_module("scaling_pictures")
-stored_sections = benchmark_module("stored_sections")
-tables = benchmark_module("tables")
+from benchmarks.bench import page as run_page
+from benchmarks.harness import figures, headlines, stored_sections, tables
+from benchmarks.peers import table as peers_table
+from benchmarks.scaling import images as scaling_images
+from benchmarks.scaling import page as scaling_page
+from benchmarks.studies import index_kinds
+from places import TINY
 
 
 def record(who, seconds, *, threads=2, case="1 %", **more):
@@ -45,11 +21,11 @@ def section(*records):
     return {"about": "About.", "measured": "today", "records": list(records)}
 
 
-def target(headlines, **more):
+def target(**more):
     return headlines.Target(words="x / ours", section="fit", case="1 %", peer="x", **more)
 
 
-def test_a_ratio_is_the_peers_figure_by_ours_of_the_same_case_and_threads(headlines):
+def test_a_ratio_is_the_peers_figure_by_ours_of_the_same_case_and_threads():
     records = [
         record("ours", 2.0),
         record("x", 8.0),
@@ -57,25 +33,25 @@ def test_a_ratio_is_the_peers_figure_by_ours_of_the_same_case_and_threads(headli
         record("x", 3.0, threads=1),
         record("x", 90.0, case="10 %"),
     ]
-    assert headlines.ratio(records, target(headlines), 2) == 4.0
-    assert headlines.ratio(records, target(headlines), 1) == 3.0
+    assert headlines.ratio(records, target(), 2) == 4.0
+    assert headlines.ratio(records, target(), 1) == 3.0
 
 
-def test_a_ratio_can_be_one_of_memory_or_stand_on_another_of_our_rows_or_on_none(headlines):
+def test_a_ratio_can_be_one_of_memory_or_stand_on_another_of_our_rows_or_on_none():
     records = [
         record("ours", 2.0, peak_mb=100),
         record("ours, int8", 1.0),
         record("x", 8.0, peak_mb=250),
     ]
-    assert headlines.ratio(records, target(headlines, field="peak_mb"), 2) == 2.5
-    assert headlines.ratio(records, target(headlines, us="ours, int8"), 2) == 8.0
-    assert headlines.ratio(records, target(headlines, us=None), 2) == 8.0
+    assert headlines.ratio(records, target(field="peak_mb"), 2) == 2.5
+    assert headlines.ratio(records, target(us="ours, int8"), 2) == 8.0
+    assert headlines.ratio(records, target(us=None), 2) == 8.0
 
 
-def test_what_was_not_measured_has_no_ratio_and_no_headline(headlines):
+def test_what_was_not_measured_has_no_ratio_and_no_headline():
     sections = {"fit": section(record("x", 8.0))}
-    assert headlines.ratio(sections["fit"]["records"], target(headlines), 2) is None
-    assert len(headlines.headlines(sections, [target(headlines)])) == 2  # the head alone
+    assert headlines.ratio(sections["fit"]["records"], target(), 2) is None
+    assert len(headlines.headlines(sections, [target()])) == 2  # the head alone
 
 
 @pytest.mark.parametrize(
@@ -88,13 +64,13 @@ def test_what_was_not_measured_has_no_ratio_and_no_headline(headlines):
         ({}, 1.4, " | **1.40** | "),
     ],
 )
-def test_a_headline_says_whether_the_aim_was_reached(headlines, aim, theirs, told):
+def test_a_headline_says_whether_the_aim_was_reached(aim, theirs, told):
     sections = {"fit": section(record("ours", 1.0), record("x", theirs))}
-    lines = headlines.headlines(sections, [target(headlines, **aim)])
+    lines = headlines.headlines(sections, [target(**aim)])
     assert lines[2:] == [f"| x / ours | 2 | {told} |"]
 
 
-def test_every_row_of_the_peers_table_has_as_many_cells_as_its_head(peers_table):
+def test_every_row_of_the_peers_table_has_as_many_cells_as_its_head():
     full = record("ours", 0.01, p95=0.02, runs=3, peak_mb=10.0, note="n")
     results = {"sections": {"fit": section(full, record("x", 2.0))}}
     rows = [line for line in peers_table.page(results, []).splitlines() if "|" in line][2:]
@@ -102,7 +78,7 @@ def test_every_row_of_the_peers_table_has_as_many_cells_as_its_head(peers_table)
     assert "| x | 2.0 s |  |  | 200.00 |  |  |  |" in rows[-1]
 
 
-def test_merging_replaces_the_sections_measured_now_and_keeps_the_others(stored_sections):
+def test_merging_replaces_the_sections_measured_now_and_keeps_the_others():
     old = {"sections": {"fit": section(record("ours", 1.0)), "search": section()}}
     new = {"sections": {"fit": section(record("ours", 2.0))}}
     merged = stored_sections.merged(old, new)
@@ -111,7 +87,7 @@ def test_merging_replaces_the_sections_measured_now_and_keeps_the_others(stored_
     assert old["sections"]["fit"]["records"][0]["seconds"] == 1.0
 
 
-def test_a_stored_section_stands_in_both_files_beside_the_former_ones(stored_sections, tmp_path):
+def test_a_stored_section_stands_in_both_files_beside_the_former_ones(tmp_path):
     path = tmp_path / "results.json"
     for name in ("fit", "search"):
         stored_sections.store(path, name, section(), lambda results: ",".join(results["sections"]))
@@ -119,7 +95,7 @@ def test_a_stored_section_stands_in_both_files_beside_the_former_ones(stored_sec
     assert path.with_suffix(".md").read_text() == "fit,search"
 
 
-def test_a_row_with_another_number_of_cells_than_the_head_is_refused(tables):
+def test_a_row_with_another_number_of_cells_than_the_head_is_refused():
     with pytest.raises(ValueError, match="expected 2 cells"):
         tables.table(["a", "b"], [["1"]])
 
@@ -127,24 +103,24 @@ def test_a_row_with_another_number_of_cells_than_the_head_is_refused(tables):
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.5, 50), (0.95, 95), (0.99, 99), (1, 100), (0.001, 1)]
 )
-def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(figures, share, expected):
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(share, expected):
     values = np.random.default_rng(0).permutation(np.arange(1, 101)).tolist()
     assert figures.percentile(values, share) == expected
 
 
-def test_a_99th_percentile_needs_a_hundred_runs_and_a_95th_two(figures):
+def test_a_99th_percentile_needs_a_hundred_runs_and_a_95th_two():
     assert set(figures.spread([1.0] * 100)) == {"seconds", "runs", "p95", "p99"}
     assert set(figures.spread([1.0] * 99)) == {"seconds", "runs", "p95"}
     assert figures.spread([1.0]) == {"seconds": 1.0, "runs": 1}
 
 
-def test_the_exponent_of_a_power_is_found_and_of_one_point_there_is_none(figures):
+def test_the_exponent_of_a_power_is_found_and_of_one_point_there_is_none():
     sizes = [50, 100, 1000]
     assert figures.exponent(sizes, [3 * n**1.5 for n in sizes]) == pytest.approx(1.5)
     assert figures.exponent([50], [1.0]) is None
 
 
-def test_an_estimate_goes_on_as_between_the_last_two_points(figures):
+def test_an_estimate_goes_on_as_between_the_last_two_points():
     assert figures.estimate([(1, 99.0), (2, 4.0), (4, 16.0)], 8) == pytest.approx(64.0)
     assert figures.estimate([(1, 2.0)], 8) is None
 
@@ -172,15 +148,13 @@ def convolution(tmp_path, *, groups=1):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_operations_are_two_per_multiplication_of_every_output_of_one_picture(
-    figures, tmp_path, groups
-):
+def test_operations_are_two_per_multiplication_of_every_output_of_one_picture(tmp_path, groups):
     expected = 2 * (4 * 4 * 4) * (6 // groups * 9) + 2 * 5 * 64
     gflop = figures.graph_gflop(convolution(tmp_path, groups=groups))
     assert gflop == pytest.approx(expected / 1e9)
 
 
-def test_operations_of_a_search_are_those_of_both_layers_with_every_row_and_of_upsampling(figures):
+def test_operations_of_a_search_are_those_of_both_layers_with_every_row_and_of_upsampling():
     rows, side, channels2, channels3 = 38, 8, 8, 12
     patches = side * side
     products = rows * (patches * channels2 + patches // 4 * channels3)
@@ -190,7 +164,7 @@ def test_operations_of_a_search_are_those_of_both_layers_with_every_row_and_of_u
     assert figures.graph_gflop(TINY / "index.onnx") == pytest.approx(expected / 1e9)
 
 
-def test_work_is_held_against_the_best_product_with_as_many_threads(run_page):
+def test_work_is_held_against_the_best_product_with_as_many_threads():
     records = [
         {"case": "product", "threads": 2, "who": who, "gflops": gflops}
         for who, gflops in (("NumPy", 90.0), ("onnxruntime", 100.0))
@@ -201,7 +175,7 @@ def test_work_is_held_against_the_best_product_with_as_many_threads(run_page):
     assert row.endswith("| features | 100.0 ms |  | 300.0 ms |  | 5.00 | 50 | 50% |")
 
 
-def test_the_page_of_scaling_has_every_point_and_the_exponents_below(scaling_page):
+def test_the_page_of_scaling_has_every_point_and_the_exponents_below():
     stages = dict.fromkeys(("features", "projection", "coreset", "calibration"), 1.0)
     points = [
         {
@@ -216,19 +190,17 @@ def test_the_page_of_scaling_has_every_point_and_the_exponents_below(scaling_pag
     assert [cell.strip() for cell in lines[-1].split("|")][2:8] == ["1.00", *["0.00"] * 4, "2.00"]
 
 
-def test_varied_pictures_differ_are_seeded_and_keep_those_that_are_there(
-    scaling_pictures, tmp_path
-):
+def test_varied_pictures_differ_are_seeded_and_keep_those_that_are_there(tmp_path):
     folder = tmp_path / "a"
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "one.png").write_bytes((TINY / "selftest.png").read_bytes())
     for count in (3, 5):
-        scaling_pictures.write_variations(tmp_path / "source", folder, count)
-    again = scaling_pictures.write_variations(tmp_path / "source", tmp_path / "b", 5)
+        scaling_images.write_variations(tmp_path / "source", folder, count)
+    again = scaling_images.write_variations(tmp_path / "source", tmp_path / "b", 5)
     pictures = [path.read_bytes() for path in sorted(folder.iterdir())]
     assert pictures == [path.read_bytes() for path in sorted(again.iterdir())]
     assert len(set(pictures)) == 5
-    linked = scaling_pictures.link_first(folder, tmp_path / "first", 2)
+    linked = scaling_images.link_first(folder, tmp_path / "first", 2)
     assert sorted(path.name for path in linked.iterdir()) == ["000000.jpg", "000001.jpg"]
 
 
@@ -241,7 +213,7 @@ def kind_record(index, *, flat=1.0, exact=1.0, change=0.0, effort=0):
     }  # fmt: skip
 
 
-def test_the_verdict_on_graphs_takes_the_fastest_that_keeps_auroc(index_kinds):
+def test_the_verdict_on_graphs_takes_the_fastest_that_keeps_auroc():
     exact = kind_record("exact", flat=2.0)
     fast = kind_record("hnsw", flat=9.0, exact=4.5, change=-0.0021, effort=16)
     near = kind_record("hnsw", flat=3.1, exact=1.5, change=-0.002, effort=64)
@@ -253,7 +225,7 @@ def test_the_verdict_on_graphs_takes_the_fastest_that_keeps_auroc(index_kinds):
     assert index_kinds.verdict([exact, fast]).startswith("Every hnsw changes AUROC")
 
 
-def test_every_kind_stands_on_the_page_with_as_many_cells_as_the_head(index_kinds):
+def test_every_kind_stands_on_the_page_with_as_many_cells_as_the_head():
     records = [kind_record(kind) for kind in ("exact", "faiss-flat", "hnsw")]
     case = {"case": "c", "training_pictures": 2, "test_pictures": 3, "records": records}
     text = index_kinds.page({"command": "x", "machine": {"date": "today"}, "tables": [case]})

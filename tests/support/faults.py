@@ -1,7 +1,7 @@
 """What goes wrong around a program: killed, disk full, read-only, two at once, used for long.
 
 Each function does one thing to the real commands and returns what came of it as plain numbers and
-words; tests/test_faults.py does a little of it, benchmarks/trust.py much.
+words; tests/test_faults.py does a little of it, benchmarks/trust/__main__.py much.
 """
 
 import contextlib

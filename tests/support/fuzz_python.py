@@ -1,4 +1,4 @@
-"""Fuzz what the Python runtime reads: `python tests/support/fuzz_python.py KIND CORPUS --seconds N`.
+"""Fuzz the runtime: `python tests/support/fuzz_python.py KIND CORPUS --seconds N`.
 
 KIND is manifest, memory_bank, hnsw, onnx or picture. Any bytes must be read or refused by the
 package's own errors in one line; whatever else happens is a finding, and its input is kept. Guided

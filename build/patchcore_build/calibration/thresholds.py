@@ -9,7 +9,7 @@ Pure functions over the rules of `patchcore_runtime.scoring.thresholds`, which t
   values. The shape is drawn towards 0, the exponential, as by 20 values more, and kept within
   ±0.5; the interval is a seeded parametric bootstrap.
 
-benchmarks/thresholds.py measures where one should end and the other begin.
+benchmarks/studies/thresholds.py measures where one should end and the other begin.
 """
 
 from dataclasses import dataclass
@@ -149,7 +149,7 @@ def estimate_bias(full: Array, lean: Array, *, share: float, lean_share: float) 
     A patch's nearest distance falls like n^-b with the number n of pictures; b is told by the
     same pictures' scores from leaner banks, through the median of the ratios. Median scores of
     unseen pictures confirm b, but their largest ones shrink less, and an alarm too many costs
-    more than one too few: half of it is corrected (benchmarks/thresholds.md has all three).
+    more than one too few: half of it is corrected (benchmarks/results/thresholds.md has all three).
 
     Args:
         full: Scores from banks of `share` of the pictures, (n,).

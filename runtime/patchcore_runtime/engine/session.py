@@ -112,13 +112,13 @@ def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceS
 def session_options(
     path: Path | None = None, *, threads: int | None = None, repack: bool = True
 ) -> "SessionOptions":
-    """How a graph at that path, or in no file, is run; benchmarks/session_options.py tells why."""
+    """How a graph at that path, or in no file, is run; benchmarks/studies/session_options.py tells why."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     # A detector has two sessions. Threads that spin on after one's run would slow the other's:
-    # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
+    # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/bench/run.py).
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
     if path is not None:

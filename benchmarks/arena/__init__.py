@@ -1,0 +1,1 @@
+"""Contestants in processes of their own that take turns on one machine."""

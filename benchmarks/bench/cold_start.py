@@ -1,0 +1,77 @@
+"""Start the command `patchcore-runtime score` with one picture: seconds until its line of JSON.
+
+As a program it does the same steps with a clock:
+
+    python -m benchmarks.bench.cold_start ARTIFACT IMAGE STARTED
+
+where STARTED is time.monotonic() of whoever started it; -> JSON of seconds for each step.
+"""
+
+import sys
+import time
+
+_COMMAND = "import sys; from patchcore_runtime.cli.main import main; sys.exit(main())"
+
+
+def start_once(artifact: str, picture: str) -> float:
+    """Seconds from the start of the process to its line of JSON."""
+    import json
+    import subprocess
+
+    command = [sys.executable, "-c", _COMMAND, "score", artifact, picture]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline() if process.stdout else ""
+        seconds = time.perf_counter() - start
+    if "score" not in json.loads(line or "{}"):
+        raise SystemExit(f"{artifact}: expected a line of JSON with a score, got {line!r}")
+    return seconds
+
+
+def told_once(artifact: str, picture: str) -> dict[str, float]:
+    """Seconds of each step."""
+    import json
+    import subprocess
+
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.bench.cold_start",
+        artifact,
+        picture,
+        str(time.monotonic()),
+    ]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    steps: dict[str, float] = json.loads(done.stdout)
+    return steps
+
+
+def main(artifact: str, picture: str, started: float) -> None:
+    """Do what the command does and tell when."""
+    begun = time.monotonic()
+    import json
+
+    import onnxruntime  # noqa: F401 - the command imports it with the first session
+
+    from patchcore_runtime import Detector
+    from patchcore_runtime.artifact.folder import Artifact
+
+    imported = time.monotonic()
+    opened = Artifact.open(artifact, verify=True)
+    verified = time.monotonic()
+    detector = Detector(opened)
+    loaded = time.monotonic()
+    detector.predict(picture)
+    scored = time.monotonic()
+    steps = {
+        "start of Python": begun - started,
+        "imports": imported - begun,
+        "verify": verified - imported,
+        "sessions": loaded - verified,
+        "predict": scored - loaded,
+    }
+    print(json.dumps(steps))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))

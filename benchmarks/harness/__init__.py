@@ -1,0 +1,1 @@
+"""What all benchmarks share: figures, tables, stored sections, features to measure on."""

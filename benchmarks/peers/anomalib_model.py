@@ -1,0 +1,208 @@
+"""anomalib's PatchCore beside ours: fit, torch inference, OpenVINO inference, its coreset.
+
+Runs in out/peers-venv. Its own classes do the work; the weights, pictures and bank are those that
+ours uses, so the scores must agree. See peer_worker for the protocol.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.arena.worker import Job, Step, nothing, serve
+
+BATCH = 8  # pictures, as in our fit
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
+STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
+
+
+def fit(job: Job) -> Step:
+    """Features of all pictures, then `subsample_embedding` at the ratio."""
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    model = _model(job)
+    pictures = np.load(job["pictures"], mmap_mode="r")
+
+    def step() -> dict[str, Any]:
+        start = time.perf_counter()
+        model.train()
+        for first in range(0, len(pictures), BATCH):
+            model(torch.from_numpy(_normalised(pictures[first : first + BATCH])))
+        features = time.perf_counter() - start
+        start = time.perf_counter()
+        model.subsample_embedding(job["ratio"])
+        stages = {"features": features, "coreset": time.perf_counter() - start}
+        return {"stages": stages, "rows": len(model.memory_bank)}
+
+    return step
+
+
+def projection(job: Job) -> Step:
+    """What its coreset costs before the first pick: to tell the cost of a pick from the rest."""
+    import torch
+    from anomalib.models.components import KCenterGreedy
+
+    torch.set_num_threads(job["threads"])
+    embedding = torch.rand(job["rows"], job["dim"])
+
+    def step() -> dict[str, Any]:
+        sampler = KCenterGreedy(embedding=embedding, sampling_ratio=1.5 / job["rows"])
+        return {"picked": len(sampler.sample_coreset())}
+
+    return step
+
+
+def torch_inference(job: Job) -> Step:
+    """The model's forward pass: network, search, score and map."""
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    model = _model(job).eval()
+    model.memory_bank = torch.from_numpy(np.load(job["bank"]))
+    picture = torch.from_numpy(_normalised(np.load(job["picture"])))
+
+    def step() -> dict[str, Any]:
+        with torch.inference_mode():
+            return {"score": float(model(picture).pred_score)}
+
+    return step
+
+
+def export(job: Job) -> Step:
+    """Write the OpenVINO model with anomalib's own `to_openvino`, float32, for one picture.
+
+    Left to itself, anomalib 2.7.0 writes a model that takes two pictures at a time and no other
+    number; a fixed size is also what OpenVINO runs fastest.
+    """
+    import torch
+    from anomalib.models import Patchcore
+
+    off = dict.fromkeys(("pre_processor", "post_processor", "evaluator", "visualizer"), False)
+    module = Patchcore(backbone=job["backbone"], pre_trained=False, **off)
+    module.model = _model(job)
+    module.model.memory_bank = torch.from_numpy(np.load(job["bank"]))
+    size = np.load(job["picture"]).shape[1:3]
+    module.to_openvino(job["folder"], input_size=size, onnx_kwargs={"dynamic_axes": None})
+    return nothing
+
+
+def openvino_inference(job: Job) -> Step:
+    """The exported model, compiled for latency; `precision` f32, or None for OpenVINO's choice."""
+    import openvino
+
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": job["threads"],
+    }
+    if job["precision"]:
+        settings["INFERENCE_PRECISION_HINT"] = job["precision"]
+    path = next(iter(Path(job["folder"]).rglob("*.xml")))
+    model = openvino.Core().compile_model(path, "CPU", settings)
+    used = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    request = model.create_infer_request()
+    picture = _normalised(np.load(job["picture"]))
+
+    def step() -> dict[str, Any]:
+        answers = request.infer([picture])
+        return {"score": float(answers["pred_score"].squeeze()), "precision": used}
+
+    return step
+
+
+def coreset(job: Job) -> Step:
+    """Its greedy k-centre on given features, without its projection; at most `steps` picks."""
+    import torch
+    from anomalib.models.components import KCenterGreedy
+
+    torch.set_num_threads(job["threads"])
+    features = torch.from_numpy(np.load(job["features"]))
+
+    def step() -> dict[str, Any]:
+        sampler = KCenterGreedy(embedding=features, sampling_ratio=1.0)
+        sampler.features = features
+        row = torch.tensor(0)
+        for _ in range(job["count"] - 1):
+            sampler.update_distances(row)
+            row = sampler.get_new_idx()
+        return {"last": int(row)}
+
+    return step
+
+
+def torch_loop(job: Job) -> Step:
+    """The loop of most published code: torch.cdist of all rows to the last pick."""
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    points = torch.from_numpy(np.load(job["features"]))
+
+    def step() -> dict[str, Any]:
+        gaps = torch.full((len(points), 1), float("inf"))
+        row = 0
+        for _ in range(job["count"] - 1):
+            gaps = torch.minimum(gaps, torch.cdist(points, points[row : row + 1]))
+            row = int(gaps.argmax())
+        return {"last": row}
+
+    return step
+
+
+def weights(job: Job) -> Step:
+    """Write seeded random weights under torchvision's names."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    network = getattr(torchvision.models, job["backbone"])(weights=None)
+    kept = {n: v for n, v in network.state_dict().items() if not n.startswith(("layer4", "fc"))}
+    torch.save(kept, job["weights"])
+    return nothing
+
+
+def imports(_job: Job) -> Step:
+    """Import what fit and torch inference import, and no more: its share of their memory."""
+    from anomalib.models.image.patchcore import torch_model
+
+    return lambda: {"module": torch_model.__name__}
+
+
+def _model(job: Job) -> Any:
+    """Anomalib's torch model with the shared weights; nothing is downloaded."""
+    import torch
+    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+    model = PatchcoreModel(
+        layers=("layer2", "layer3"), backbone=job["backbone"], pre_trained=False, num_neighbors=9
+    )
+    network = model.feature_extractor.feature_extractor
+    loaded = torch.load(job["weights"], weights_only=True)
+    missing = network.load_state_dict(loaded, strict=False).missing_keys
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing:
+        raise SystemExit(f"{job['weights']}: lacks {missing[0]}, which timm's network has")
+    return model
+
+
+def _normalised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(B, H, W, 3) -> (B, 3, H, W), as the network was trained to see it."""
+    scaled = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    return np.ascontiguousarray((scaled - MEAN) / STD)
+
+
+if __name__ == "__main__":
+    serve(
+        {
+            "imports": imports,
+            "weights": weights,
+            "fit": fit,
+            "projection": projection,
+            "torch": torch_inference,
+            "export": export,
+            "openvino": openvino_inference,
+            "coreset": coreset,
+            "torch loop": torch_loop,
+        }
+    )

@@ -1,0 +1,1 @@
+"""`make bench-scaling`: how cost grows; writes results/scaling.md."""

@@ -1,0 +1,1 @@
+"""`make trust`: hostile artifacts, images and accidents; writes results/trust.md."""
