@@ -38,12 +38,14 @@ def real_features(shared: Path, cache: Path) -> NDArray[np.float32] | None:
 def _extract(data: Path, weights: Path) -> NDArray[np.float32]:
     """What `fit` computes up to the coreset."""
     from patchcore_build.backbone.device import open_device
+    from patchcore_build.backbone.network import mindspore_network
     from patchcore_build.backbone.parameters import make_network
     from patchcore_build.config import make_config
     from patchcore_build.coreset.select import projection_size, random_projection
     from patchcore_build.data.dataset import open_dataset
     from patchcore_build.data.training_inputs import load_inputs
-    from patchcore_build.features.store import Storage, extract_features, mindspore_network
+    from patchcore_build.features.store import extract_features
+    from patchcore_build.storage import Storage
 
     open_device()
     config = make_config("paper", backbone="resnet18")

@@ -61,7 +61,7 @@ def inference(job: Job) -> Step:
 def search(job: Job) -> Step:
     """Nearest bank row of each patch of one picture, its features already there."""
     from patchcore_runtime.artifact.folder import Artifact
-    from patchcore_runtime.detector import open_index
+    from patchcore_runtime.search.open import open_index
 
     artifact = Artifact.open(Path(job["artifact"]))
     index = open_index(artifact, job["search"], threads=job["threads"])
@@ -129,7 +129,7 @@ def _network(artifact: str) -> Callable[[NDArray[np.uint8]], list[NDArray[np.flo
 
 def _patches(layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> NDArray[np.float32]:
     """Patch vectors (P, D) of one picture, layer3 brought to layer2's grid."""
-    from patchcore_runtime.scoring.rules import upsampling_matrix
+    from patchcore_runtime.bank.patches import upsampling_matrix
 
     fine, coarse = layer2[0], layer3[0]
     rows = upsampling_matrix(fine.shape[1], coarse.shape[1], "bilinear")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.device import open_device
+from patchcore_build.backbone.network import mindspore_network
 from patchcore_build.backbone.parameters import make_network
 from patchcore_build.config import (
     RECIPES,
@@ -36,13 +37,8 @@ from patchcore_build.data.dataset import TestImage, open_dataset, read_mask
 from patchcore_build.data.training_inputs import Inputs, load_inputs
 from patchcore_build.errors import DatasetError
 from patchcore_build.evaluation.metrics import auroc
-from patchcore_build.features.store import (
-    FeatureStore,
-    Storage,
-    extract_features,
-    make_bank,
-    mindspore_network,
-)
+from patchcore_build.features.store import FeatureStore, extract_features, make_bank
+from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.image.preprocess import Placement, preprocess
 from patchcore_runtime.scoring.patch_scorer import PatchScorer

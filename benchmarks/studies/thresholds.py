@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.studies.thresholds_tables import DRAWS, SEEDS, SPOILT, SPOILT_SHARE, Scores, report
 from patchcore_build.backbone.device import open_device
+from patchcore_build.backbone.network import mindspore_network
 from patchcore_build.backbone.parameters import make_network
 from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
 from patchcore_build.calibration.calibration import score_held_out
@@ -32,12 +33,8 @@ from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import projection_size, random_projection
 from patchcore_build.data.dataset import open_dataset
 from patchcore_build.data.training_inputs import load_inputs
-from patchcore_build.features.store import (
-    FeatureStore,
-    Storage,
-    extract_features,
-    mindspore_network,
-)
+from patchcore_build.features.store import FeatureStore, extract_features
+from patchcore_build.storage import Storage
 from patchcore_runtime.image.preprocess import preprocess
 
 CONFIG = make_config("paper", backbone="resnet18", resize_px=182, crop_px=160)

@@ -95,7 +95,8 @@ class Config:
         _require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
         if self.feature_precision == "int8":
             _require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
-            # An int8 scattering network is a third off, and slower (benchmarks/results/quantization.md).
+            # An int8 scattering network is a third off, and slower: see the results of
+            # benchmarks/studies/quantization.py.
             resnet = self.backbone != "scattering"
             _require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
 

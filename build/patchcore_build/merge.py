@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from patchcore_build import __version__
+from patchcore_build._version import __version__
 from patchcore_runtime.artifact.folder import (
     FEATURES_MINDIR,
     FEATURES_ONNX,

@@ -9,6 +9,7 @@
 Importing is light; onnxruntime is imported when a detector loads.
 """
 
+from patchcore_runtime._version import __version__ as __version__
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import (
@@ -21,7 +22,6 @@ from patchcore_runtime.errors import (
 )
 from patchcore_runtime.monitor.monitor import Monitor
 
-__version__ = "0.1.0"
 __all__ = [
     "Artifact",
     "ArtifactError",

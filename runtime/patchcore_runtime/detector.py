@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,9 @@ from PIL import Image
 
 from patchcore_runtime.artifact.folder import (
     FEATURES_ONNX,
-    INDEX_FILES,
-    INDEX_ONNX,
-    MEMORY_BANK,
     Artifact,
 )
-from patchcore_runtime.bank.memory_bank import bank_sections
-from patchcore_runtime.engine.references import check_no_references, check_references
+from patchcore_runtime.engine.references import check_no_references
 from patchcore_runtime.engine.session import CPU, check_shapes, open_session
 from patchcore_runtime.explain.heatmap import HeatmapScale
 from patchcore_runtime.image.preprocess import ImageSource, Placement, preprocess
@@ -31,13 +27,11 @@ from patchcore_runtime.image.statistics import Measured, measure_picture
 from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.scoring.patch_scorer import Layers, PatchScorer, PatchScores
 from patchcore_runtime.scoring.thresholds import p_value, with_thresholds
-from patchcore_runtime.search.exact import ExactIndex, NearestIndex
+from patchcore_runtime.search.open import Search, open_index
 
 if TYPE_CHECKING:
     from patchcore_runtime.explain.evidence import PatchEvidence
     from patchcore_runtime.explain.regions import AnomalyRegion
-
-Search = Literal["auto", "exact", "pca"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -317,31 +311,3 @@ def _open_region(artifact: Artifact, roi: str | Path | None) -> Region | None:
         return learned
     manifest = artifact.manifest
     return narrower(roi, read_region(roi, manifest.preprocess, manifest.region), learned)
-
-
-def open_index(
-    artifact: Artifact,
-    search: Search,
-    *,
-    threads: int | None = None,
-    providers: Sequence[str] = (CPU,),
-) -> NearestIndex:
-    """The search over an artifact's bank, as `Detector.load` explains it."""
-    kind = artifact.manifest.index
-    bank, features = artifact.memory_bank, artifact.manifest.features
-    if kind.kind == "exact" or search != "auto":
-        graph = artifact.path(INDEX_ONNX)
-        check_references(graph, MEMORY_BANK, bank_sections(bank))
-        exact = ExactIndex(graph, threads=threads, providers=providers)
-        exact.check_shapes(features)
-        if search in ("auto", "exact"):
-            return exact
-        from patchcore_runtime.search.pca_index import PcaIndex
-
-        return PcaIndex(bank, features, exact, threads=threads)
-    from patchcore_runtime.search.open import open_index_file
-
-    path = artifact.path(INDEX_FILES[kind.kind])
-    return open_index_file(
-        path, bank, features, kind=kind.kind, effort=kind.effort, threads=threads
-    )

@@ -19,12 +19,13 @@ from patchcore_runtime.artifact.folder import (
     SELFTEST_PICTURE,
     Artifact,
 )
-from patchcore_runtime.detector import Detector, Result, Search
+from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import open_regular
 from patchcore_runtime.image.preprocess import preprocess, read_image
 from patchcore_runtime.manifest.manifest import SelfTest
+from patchcore_runtime.search.open import Search
 
 
 @dataclass(frozen=True, kw_only=True)

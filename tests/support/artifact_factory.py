@@ -22,8 +22,9 @@ from patchcore_build.coreset.select import random_projection
 from patchcore_build.data.dataset import list_images
 from patchcore_build.data.training_inputs import load_inputs
 from patchcore_build.features.normal_images import describe_normal
-from patchcore_build.features.store import Storage, extract_features
+from patchcore_build.features.store import extract_features
 from patchcore_build.fitting.artifact_writer import Making, keep_thumbnails, write_manifest
+from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import (
     ALL_FILES,
     FEATURES_MINDIR,

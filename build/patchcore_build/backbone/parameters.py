@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.extractor import expected_shapes, make_extractor, random_weights
+from patchcore_build.backbone.network import Network, mindspore_network
 from patchcore_build.backbone.whitening import estimate_whitening
 from patchcore_build.config import Config
 from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import WeightsError
-from patchcore_build.features.store import Network, mindspore_network
 from patchcore_build.progress import Progress, silent
 from patchcore_build.weights.download import fetch_weights, user_cache_dir
 from patchcore_build.weights.match import digest, match_weights, read_weights

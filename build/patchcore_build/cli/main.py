@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchcore_build import __version__
+from patchcore_build._version import __version__
 from patchcore_build.cli.advise import add_advise_options
 from patchcore_build.cli.advise import run as run_advise
 from patchcore_build.cli.benchmark import add_benchmark_options

@@ -17,9 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NEVER", "ROW_BYTES", "Block", "HostProduct", "PatchCloud", "Product"]
+__all__ = ["NEVER", "Block", "HostProduct", "PatchCloud", "Product"]
 
-ROW_BYTES = 100  # of memory while rows are picked: about 70, and the numbers of a fold's rows
 NEVER = -np.inf  # gap of a row that is picked or left out, below every true gap
 
 _PART = 2**19  # floats centred at once: 2 MB stay in the cache

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.config import Config, plan_grid, plan_preprocessing
-from patchcore_build.coreset.cloud import ROW_BYTES
 from patchcore_build.data.image_folder import ImageFolder
 from patchcore_build.data.roi import plan_region
 from patchcore_build.errors import DatasetError
-from patchcore_build.features.store import Storage
 from patchcore_build.progress import Progress, silent
+from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError

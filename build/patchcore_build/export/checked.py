@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from patchcore_build.backbone.network import mindspore_network
 from patchcore_build.config import Config
 from patchcore_build.data.training_inputs import Inputs
-from patchcore_build.features.store import FeatureStore, mindspore_network
+from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, INDEX_MINDIR
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.search.exact import ExactIndex

@@ -6,8 +6,8 @@ loaded the file. Normalisation, the first convolution, the pool behind it, the f
 and both outputs stay float32. Ranges are the smallest and largest values on a seeded sample of the
 pictures.
 
-Measured with resnet18 (benchmarks/results/quantization.md): percentiles and entropy came no nearer to
-float32, take up to three times as long, and clip what a defect excites; an int8 first convolution
+Measured with resnet18 (benchmarks/results/quantization.md): percentiles and entropy came no nearer
+to float32, take up to three times as long, and clip what a defect excites; an int8 first convolution
 loses more AUROC. Weights have 7 bits: x86 without VNNI adds two products in 16 bits, where
 2 * 255 * 127 would saturate unseen and 2 * 255 * 64 = 32640 fits. onnxruntime's own remedy,
 `session.x64quantprecision`, makes every processor twice as slow.

@@ -5,30 +5,24 @@ The layers are kept on their own grids: bringing layer3 to layer2's grid is line
 done after a projection, or for picked rows only, and the store is half as large.
 """
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.errors import OutputError
+from patchcore_build.backbone.network import Images, Network
 from patchcore_build.progress import Progress, silent
+from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import nearest_rows
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.bank.patches import upsampling_matrix
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import BankPrecision, Upsampling
 from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
-from patchcore_runtime.scoring.rules import upsampling_matrix
 
 BATCH = 8
 # How often a bank is in memory at most, while its index.mindir is written and loaded again.
 _BANK_COPIES = 5
-Images = NDArray[np.uint8]
-Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,80 +165,6 @@ def keep_pictures(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
         if place < tile:
             store.layer2[place], store.layer3[place] = store.layer2[tile], store.layer3[tile]
     return replace(store, layer2=store.layer2[: len(tiles)], layer3=store.layer3[: len(tiles)])
-
-
-class Storage:
-    """Where large arrays go: memory up to a budget, then files in a folder that is not kept.
-
-    Pages of those files may be cached in memory; the kernel takes them back when it needs them.
-    """
-
-    def __init__(self, folder: Path, *, budget_bytes: int) -> None:
-        self._folder = folder
-        self.left = budget_bytes  # what is not yet allocated in memory
-        self._files = 0
-
-    def set_aside(self, size: int) -> None:
-        """Keep bytes of the budget for what others will allocate; all that is left at most."""
-        self.left = max(0, self.left - size)
-
-    def allocate(self, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
-        """An uninitialised array; memory-mapped where what is left of the budget is too small.
-
-        Raises:
-            OutputError: the folder's disk has no room for it.
-        """
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if size <= self.left:
-            self.left -= size
-            return np.empty(shape, dtype)
-        self._files += 1
-        path = self._folder / f"array{self._files}.bin"
-        try:
-            with path.open("wb") as file:
-                _reserve(file.fileno(), size)
-        except OSError as error:
-            raise OutputError(
-                f"{self._folder}: no room for {size} bytes of features ({error.strerror}); point "
-                "TMPDIR to a larger disk, or raise --memory-budget-gb"
-            ) from None
-        return np.memmap(path, dtype, mode="r+", shape=shape)
-
-
-def _reserve(file: int, size: int) -> None:
-    """Claim the disk space now: a full disk is an OSError here, but a crash in mapped memory."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-    else:
-        os.truncate(file, size)
-
-
-def mindspore_network(cell: Any) -> Network:
-    """A MindSpore cell as a function of arrays."""
-    import mindspore
-
-    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        layer2, layer3 = cell(mindspore.Tensor(images))
-        return layer2.asnumpy(), layer3.asnumpy()
-
-    return run
-
-
-def onnx_network(path: Path) -> Network:
-    """A features.onnx as a function of arrays, on the cores this process may use.
-
-    Pictures go through one at a time, as they will on the line: their features are the same to the
-    bit, a batch would not be faster, and memory is that of one.
-    """
-    session = open_session(path)
-
-    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        names = ["layer2", "layer3"]
-        pictures = (session.run(names, {"images": picture[None]}) for picture in images)
-        layers2, layers3 = zip(*pictures, strict=True)
-        return np.concatenate(layers2), np.concatenate(layers3)
-
-    return run
 
 
 def extract_features(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.device import Device, open_device
+from patchcore_build.backbone.network import Network, mindspore_network, onnx_network
 from patchcore_build.calibration.banks import Pictures
 from patchcore_build.calibration.folds import group_pictures
 from patchcore_build.config import Config, describe_features
@@ -25,7 +26,6 @@ from patchcore_build.data.dataset import ImageFolder, list_images
 from patchcore_build.data.training_inputs import Inputs, load_inputs
 from patchcore_build.export.checked import CellMaker, export_features, export_shortlist
 from patchcore_build.features.normal_images import describe_normal
-from patchcore_build.features.store import Network, Storage, mindspore_network, onnx_network
 from patchcore_build.fitting.artifact_writer import (
     Making,
     keep_thumbnails,
@@ -36,6 +36,7 @@ from patchcore_build.fitting.float32_twin import Float32Twin
 from patchcore_build.fitting.learner import Learner, without
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.signing import new_signed_folder
+from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.artifact.writing import EXACT_INDEX
 from patchcore_runtime.bank.memory_bank import MemoryBank

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_build.backbone.network import Network, onnx_network
 from patchcore_build.config import Config, describe_features
 from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import AccuracyError
 from patchcore_build.evaluation.evaluate import evaluate
-from patchcore_build.features.store import BATCH, Network, onnx_network
+from patchcore_build.features.store import BATCH
 from patchcore_build.fitting.artifact_writer import Making, plan_manifest
 from patchcore_build.progress import progress_bar
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, Artifact

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.device import Device
+from patchcore_build.backbone.network import Network
 from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
 from patchcore_build.calibration.calibration import calibrate, score_held_out
 from patchcore_build.calibration.folds import every_picture_alone, group_pictures
@@ -22,15 +23,10 @@ from patchcore_build.coreset.checkpoint import make_folder
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import coreset_size, projection_size, random_projection
 from patchcore_build.data.training_inputs import Inputs, keep_inputs
-from patchcore_build.features.store import (
-    FeatureStore,
-    Network,
-    Storage,
-    extract_features,
-    keep_pictures,
-)
+from patchcore_build.features.store import FeatureStore, extract_features, keep_pictures
 from patchcore_build.fitting.review import write_review
 from patchcore_build.progress import Stopwatch, progress_bar
+from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.manifest.calibration import Calibration
 

@@ -42,7 +42,9 @@ def explain_row(
 
         target = sheet_path(arguments.explain, name)
         evidence = detector.explain(result)
-        sheet = explain_sheet(detector, image, result, evidence, name=name)
+        sheet = explain_sheet(
+            detector.artifact, image, result, evidence, scale=detector.heatmap_scale, name=name
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         save_png(target, sheet)
         row["sheet"] = str(target)

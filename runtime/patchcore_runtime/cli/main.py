@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from patchcore_runtime import __version__
+from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.cli.command_line import Run, add_command, new_parser, run_command_line
 from patchcore_runtime.cli.edit import (
@@ -24,10 +24,10 @@ from patchcore_runtime.cli.edit import (
 )
 from patchcore_runtime.cli.monitor import add_monitor_options, monitor
 from patchcore_runtime.cli.score import add_score_options, score_pictures
-from patchcore_runtime.detector import Search
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.manifest.manifest import Index, Training
 from patchcore_runtime.scoring.thresholds import describe_calibration
+from patchcore_runtime.search.open import Search
 
 _EXAMPLES = """examples:
   patchcore-runtime check artifacts/bottle

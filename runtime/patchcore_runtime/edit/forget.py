@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime import __version__
+from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.bank.neighbours import without_rows

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime import __version__
+from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact, file_digest
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import with_new_rows
+from patchcore_runtime.bank.patches import layer3_upsampling, whole_patches
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.edit.cover import extend_cover
 from patchcore_runtime.edit.edit import (
@@ -36,7 +37,6 @@ from patchcore_runtime.image.preprocess import fit_to_input, read_image
 from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail
 from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.manifest.tiling import CELL_PX
-from patchcore_runtime.scoring.rules import layer3_upsampling, whole_patches
 from patchcore_runtime.scoring.thresholds import threshold_at
 
 _KEPT = "kept by learn: more rows only lower patch distances"

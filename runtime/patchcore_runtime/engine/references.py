@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchcore_runtime.bank.memory_bank import Section
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.protobuf import BYTES, VARINT, Message, NoProtobufError, onnx_message
 
@@ -44,8 +43,8 @@ def check_no_references(path: Path) -> None:
         _refuse(path, data, "location", "none: it holds all its weights")
 
 
-def check_references(path: Path, location: str, placed: Sequence[Section]) -> None:
-    """Refuse a graph whose external data is not inside one section of that file.
+def check_references(path: Path, location: str, placed: Sequence[tuple[int, int]]) -> None:
+    """Refuse a graph whose external data is not inside one of the (offset, size) of that file.
 
     Raises:
         ArtifactError: it names another file or other bytes, or is no protobuf.
@@ -54,9 +53,7 @@ def check_references(path: Path, location: str, placed: Sequence[Section]) -> No
         if data.entries.get("location") != location:
             _refuse(path, data, "location", location)
         start, length = (_number(path, data, field) for field in ("offset", "length"))
-        if not any(
-            part.offset <= start and start + length <= part.offset + part.size for part in placed
-        ):
+        if not any(offset <= start and start + length <= offset + size for offset, size in placed):
             _refuse(path, data, "offset", f"a place inside one section of {location}")
 
 

@@ -112,7 +112,10 @@ def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceS
 def session_options(
     path: Path | None = None, *, threads: int | None = None, repack: bool = True
 ) -> "SessionOptions":
-    """How a graph at that path, or in no file, is run; benchmarks/studies/session_options.py tells why."""
+    """How a graph at that path, or in no file, is run.
+
+    benchmarks/studies/session_options.py measures why.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -5,18 +5,21 @@ artifact has none, their name and place stand in an empty frame.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from patchcore_runtime.artifact.folder import THUMBNAILS
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.artifact.folder import THUMBNAILS, Artifact
 from patchcore_runtime.explain.evidence import PatchEvidence, on_photograph
-from patchcore_runtime.explain.heatmap import overlay, shorten, text_font
+from patchcore_runtime.explain.heatmap import HeatmapScale, overlay, shorten, text_font
 from patchcore_runtime.explain.regions import Box
 from patchcore_runtime.image.preprocess import Placement, place_input
 from patchcore_runtime.manifest.tiling import CELL_PX
+
+if TYPE_CHECKING:
+    from patchcore_runtime.detector import Result
 
 _PAPER_RGB = (255, 255, 255)
 _INK_RGB = (24, 24, 32)
@@ -35,20 +38,22 @@ _HEAD_PX = _SPACE + 2 * _TITLE_PX + 2 * _FONT_PX
 
 
 def explain_sheet(
-    detector: Detector,
+    artifact: Artifact,
     photograph: Image.Image,
-    result: Result,
+    result: "Result",
     evidence: Sequence[PatchEvidence],
     *,
+    scale: HeatmapScale,
     name: str,
 ) -> NDArray[np.uint8]:
     """Draw the sheet of one picture.
 
     Args:
-        detector: That scored it.
+        artifact: Of the detector that scored it.
         photograph: RGB, oriented as shown.
         result: Of that photograph.
-        evidence: What `detector.explain` says of that result.
+        evidence: What `Detector.explain` says of that result.
+        scale: The detector's colour scale.
         name: For the title.
 
     Returns:
@@ -57,7 +62,7 @@ def explain_sheet(
     Raises:
         ArtifactError: thumbnails.bin is damaged.
     """
-    heat = overlay(np.asarray(photograph), result.map_on(photograph), detector.heatmap_scale)
+    heat = overlay(np.asarray(photograph), result.map_on(photograph), scale)
     shown = [_marked(picture, evidence) for picture in (Image.fromarray(heat), photograph)]
     rows = len(evidence) * (_CROP_PX + _GAP)
     left = _SPACE + shown[0].width + _SPACE
@@ -73,13 +78,13 @@ def explain_sheet(
         corner = (left, _HEAD_PX + (number - 1) * (_CROP_PX + _GAP))
         ours = _crop(photograph, result.placement, one.box)
         sheet.paste(ours, corner)
-        sheet.paste(_normal_crop(detector, one), (corner[0] + _CROP_PX + _GAP, corner[1]))
+        sheet.paste(_normal_crop(artifact, one), (corner[0] + _CROP_PX + _GAP, corner[1]))
         words = (corner[0] + 2 * (_CROP_PX + _GAP), corner[1])
         _write_words(ImageDraw.Draw(sheet), words, one, number)
     return np.asarray(sheet)
 
 
-def _write_head(sheet: Image.Image, result: Result, name: str, left: int) -> None:
+def _write_head(sheet: Image.Image, result: "Result", name: str, left: int) -> None:
     draw = ImageDraw.Draw(sheet)
     title, font = text_font(_TITLE_PX), text_font(_FONT_PX)
     verdict = "anomalous" if result.is_anomalous else "normal"
@@ -107,9 +112,9 @@ def _marked(picture: Image.Image, evidence: Sequence[PatchEvidence]) -> Image.Im
     return shown
 
 
-def _normal_crop(detector: Detector, one: PatchEvidence) -> Image.Image:
+def _normal_crop(artifact: Artifact, one: PatchEvidence) -> Image.Image:
     """The nearest normal patch on its training picture, or an empty frame."""
-    pictures = detector.artifact.thumbnails
+    pictures = artifact.thumbnails
     if not pictures or not pictures[one.normal_number].jpeg:
         empty = Image.new("RGB", (_CROP_PX, _CROP_PX), _EMPTY_RGB)
         draw = ImageDraw.Draw(empty)
@@ -117,8 +122,8 @@ def _normal_crop(detector: Detector, one: PatchEvidence) -> Image.Image:
         draw.text(middle, "no thumbnail kept", _FAINT_RGB, text_font(_FONT_PX), anchor="mm")
         return _bordered(empty)
     kept = pictures[one.normal_number]
-    picture = kept.decode(str(detector.artifact.path(THUMBNAILS)))
-    settings = detector.manifest.preprocess
+    picture = kept.decode(str(artifact.path(THUMBNAILS)))
+    settings = artifact.manifest.preprocess
     photo = place_input(kept.photo_height, kept.photo_width, settings)
     small = Placement(
         photo_height=picture.height,

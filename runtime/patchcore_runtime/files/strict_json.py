@@ -52,11 +52,11 @@ def build(cls: type[_T], data: object, where: str, path: str) -> _T:
     dotted = f"{path}." if path else ""
     for name in data:
         if name not in hints:
-            raise ArtifactError(f"{where}: {dotted}{name}: unknown field; copy the folder again")
+            raise ArtifactError(f"{where}: {dotted}{name}: unknown field")
     values = {}
     for name, hint in hints.items():
         if name not in data:
-            raise ArtifactError(f"{where}: {dotted}{name}: missing; copy the folder again")
+            raise ArtifactError(f"{where}: {dotted}{name}: missing")
         values[name] = _convert(hint, data[name], where, dotted + name)
     try:
         return cls(**values)
@@ -108,9 +108,7 @@ def _finite(value: int | float) -> float:
 def _expect(holds: bool, where: str, path: str, expected: str, got: object) -> None:
     if not holds:
         shown = json.dumps(got) if isinstance(got, int | float | str) else _name(got)
-        raise ArtifactError(
-            f"{where}: {path}: expected {expected}, got {shown[:80]}; copy the folder again"
-        )
+        raise ArtifactError(f"{where}: {path}: expected {expected}, got {shown[:80]}")
 
 
 def check(holds: bool, field: str, expected: str) -> None:

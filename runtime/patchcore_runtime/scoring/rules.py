@@ -10,53 +10,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.manifest.manifest import Features, Upsampling
+from patchcore_runtime.bank.patches import upsampling_matrix
 
 _LARGEST_LONE_PRODUCT = 2**17  # multiplications; OpenBLAS goes parallel above 2^18
 _TRUNCATE = 4.0  # the Gaussian ends at four sigma, as in scipy.ndimage
-
-
-def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> NDArray[np.float32]:
-    """Weights (size, cells) that bring a row of cells to a finer row, half-pixel centres.
-
-    Each output is a mean of the inputs with weights that sum to one; beyond the outermost
-    centres the outermost value holds. `nearest` copies the cell that covers the output's centre.
-    """
-    centres = (np.arange(size) + 0.5) * cells / size - 0.5  # in cells
-    if mode == "nearest":
-        lower = np.rint(centres).astype(np.int64)
-        fraction = np.zeros(size)
-    else:
-        lower = np.floor(centres).astype(np.int64)
-        fraction = centres - lower
-    matrix = np.zeros((size, cells))
-    rows = np.arange(size)
-    np.add.at(matrix, (rows, np.clip(lower, 0, cells - 1)), 1 - fraction)
-    np.add.at(matrix, (rows, np.clip(lower + 1, 0, cells - 1)), fraction)
-    return matrix.astype(np.float32)
-
-
-def layer3_upsampling(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The matrices that bring layer3's rows and columns to layer2's grid, (h, h/2), (w, w/2)."""
-    fine, coarse, mode = features.layer2, features.layer3, features.layer3_upsampling
-    return (
-        upsampling_matrix(fine.height, coarse.height, mode),
-        upsampling_matrix(fine.width, coarse.width, mode),
-    )
-
-
-def whole_patches(
-    layer2: NDArray[np.float32],
-    layer3: NDArray[np.float32],
-    up_rows: NDArray[np.float32],
-    up_columns: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Whole patch vectors (B·h·w, D) of layers (B, C2, h, w) and (B, C3, h/2, w/2).
-
-    The matrices are those of `layer3_upsampling`.
-    """
-    whole = np.concatenate([layer2, up_rows @ layer3 @ up_columns.T], axis=1)
-    return np.ascontiguousarray(whole.transpose(0, 2, 3, 1)).reshape(-1, whole.shape[1])
 
 
 def gaussian_matrix(size: int, sigma_px: float) -> NDArray[np.float64]:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_runtime.bank.patches import layer3_upsampling
 from patchcore_runtime.engine.onnx_file import Attribute, tensor
 from patchcore_runtime.engine.onnx_file import graph as graph_of
 from patchcore_runtime.engine.onnx_file import model as model_of
 from patchcore_runtime.engine.onnx_file import node as node_of
 from patchcore_runtime.manifest.manifest import Features, LayerShape
-from patchcore_runtime.scoring.rules import layer3_upsampling
 
 _OPSET = 17
 _IR_VERSION = 8

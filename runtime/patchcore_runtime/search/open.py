@@ -1,15 +1,47 @@
-"""The file that an artifact may have beside index.onnx -> the search that it holds.
+"""Artifact -> the search over its memory bank.
 
-Each kind of index has one module that knows its library; here stands which file is whose.
+Each kind of index has one module that knows its library; this module maps kinds to modules.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.artifact.folder import INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
+from patchcore_runtime.bank.memory_bank import MemoryBank, bank_sections
+from patchcore_runtime.engine.references import check_references
+from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.manifest.manifest import Features, IndexKind
-from patchcore_runtime.search.exact import NearestIndex
-from patchcore_runtime.search.faiss_index import FaissIndex
-from patchcore_runtime.search.hnsw_index import HnswIndex
+from patchcore_runtime.search.exact import ExactIndex, NearestIndex
+
+Search = Literal["auto", "exact", "pca"]
+
+
+def open_index(
+    artifact: Artifact,
+    search: Search,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU,),
+) -> NearestIndex:
+    """The search over an artifact's bank, as `Detector.load` explains it."""
+    kind = artifact.manifest.index
+    bank, features = artifact.memory_bank, artifact.manifest.features
+    if kind.kind == "exact" or search != "auto":
+        graph = artifact.path(INDEX_ONNX)
+        placed = [(section.offset, section.size) for section in bank_sections(bank)]
+        check_references(graph, MEMORY_BANK, placed)
+        exact = ExactIndex(graph, threads=threads, providers=providers)
+        exact.check_shapes(features)
+        if search in ("auto", "exact"):
+            return exact
+        from patchcore_runtime.search.pca_index import PcaIndex
+
+        return PcaIndex(bank, features, exact, threads=threads)
+    path = artifact.path(INDEX_FILES[kind.kind])
+    return open_index_file(
+        path, bank, features, kind=kind.kind, effort=kind.effort, threads=threads
+    )
 
 
 def open_index_file(
@@ -36,5 +68,9 @@ def open_index_file(
         ProviderError: its library is not installed here.
     """
     if kind == "hnsw":
+        from patchcore_runtime.search.hnsw_index import HnswIndex
+
         return HnswIndex(path, bank, features, effort=effort, threads=threads)
+    from patchcore_runtime.search.faiss_index import FaissIndex
+
     return FaissIndex(path, bank, features, kind=kind, effort=effort, threads=threads)

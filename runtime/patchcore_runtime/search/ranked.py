@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.patches import layer3_upsampling, whole_patches
 from patchcore_runtime.manifest.manifest import Features
-from patchcore_runtime.scoring.rules import layer3_upsampling, whole_patches
 
 _PAIRS_AT_ONCE = 256  # their differences stay in cache: 9 ms instead of 22 with 4096 (D = 384)
 

@@ -141,7 +141,16 @@ def test_a_sheet_shows_the_training_picture_only_where_it_was_kept(photos, spoil
         image = read_image(spoilt_photo)
         result = detector.predict(image)
         evidence = detector.explain(result)
-        sheets.append(explain_sheet(detector, image, result, evidence, name="spoilt.png"))
+        sheets.append(
+            explain_sheet(
+                detector.artifact,
+                image,
+                result,
+                evidence,
+                scale=detector.heatmap_scale,
+                name="spoilt.png",
+            )
+        )
     bare, shown = sheets
     assert bare.shape == shown.shape
     differing = np.argwhere((bare != shown).any(axis=2))

@@ -13,7 +13,7 @@ from patchcore_build.backbone.extractor import (  # noqa: E402  (MindSpore wants
     make_extractor,
     random_weights,
 )
-from patchcore_build.features.store import mindspore_network  # noqa: E402
+from patchcore_build.backbone.network import mindspore_network  # noqa: E402
 
 SIDE_PX = 64
 # As torchvision's documentation gives them for its ImageNet weights.

@@ -16,7 +16,7 @@ from patchcore_build.data.dataset import (
 )
 from patchcore_build.data.training_inputs import digest_images, load_inputs
 from patchcore_build.errors import DatasetError
-from patchcore_build.features.store import Storage
+from patchcore_build.storage import Storage
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.manifest.manifest import Preprocessing

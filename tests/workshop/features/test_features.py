@@ -9,13 +9,8 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
 from patchcore_build.errors import OutputError
-from patchcore_build.features.store import (
-    BATCH,
-    FeatureStore,
-    Storage,
-    extract_features,
-    make_bank,
-)
+from patchcore_build.features.store import BATCH, FeatureStore, extract_features, make_bank
+from patchcore_build.storage import Storage
 
 N, H2, W2, C2, C3 = 3, 4, 6, 5, 7
 

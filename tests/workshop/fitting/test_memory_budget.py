@@ -12,9 +12,10 @@ from patchcore_build.config import make_config
 from patchcore_build.data.dataset import list_images
 from patchcore_build.data.training_inputs import load_inputs
 from patchcore_build.export.index_mindir import BLOCK_ROWS, Frame
-from patchcore_build.features.store import Storage, extract_features
+from patchcore_build.features.store import extract_features
 from patchcore_build.fitting.learner import Learner
 from patchcore_build.progress import Stopwatch
+from patchcore_build.storage import Storage
 
 PICTURES, SIDE, CHANNELS = 60, 256, 64
 PATCHES = PICTURES * (SIDE // 8) ** 2

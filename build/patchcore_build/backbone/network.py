@@ -1,0 +1,44 @@
+"""A feature network as a function of arrays, whatever runs it.
+
+uint8 (B, H, W, 3) -> layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_runtime.engine.session import open_session
+
+Images = NDArray[np.uint8]
+Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def mindspore_network(cell: Any) -> Network:
+    """A MindSpore cell as a function of arrays."""
+    import mindspore
+
+    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        layer2, layer3 = cell(mindspore.Tensor(images))
+        return layer2.asnumpy(), layer3.asnumpy()
+
+    return run
+
+
+def onnx_network(path: Path) -> Network:
+    """A features.onnx as a function of arrays, on the cores this process may use.
+
+    Pictures go through one at a time, as they will on the line: their features are the same to the
+    bit, a batch would not be faster, and memory is that of one.
+    """
+    session = open_session(path)
+
+    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        names = ["layer2", "layer3"]
+        pictures = (session.run(names, {"images": picture[None]}) for picture in images)
+        layers2, layers3 = zip(*pictures, strict=True)
+        return np.concatenate(layers2), np.concatenate(layers3)
+
+    return run
