@@ -18,7 +18,8 @@ from benchmarks.harness.resident import AnonymousPeak
 from patchcore_runtime import Detector
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK, Artifact
 from patchcore_runtime.engine.session import open_session
-from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.ordered_work import work_in_order, workers_for
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.search.exact import ExactIndex, NearestIndex

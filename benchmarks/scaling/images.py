@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 
 _SIDE, _SHIFT, _NOISE = 256, 8, 4.0
 

@@ -31,7 +31,7 @@ from patchcore_build.evaluation.metrics import auroc
 from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.edit.learn import learning_radius
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 
 LEARNED = 10
 LAMP = 0.15  # of the brightness; at 0.2 three of twenty bottles are refused

@@ -21,7 +21,7 @@ from patchcore_build.benchmark.machine import describe_machine
 from patchcore_build.config import make_config
 from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector, Monitor, Result
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 
 SPLITS = (0,)
 ORDERS = 10

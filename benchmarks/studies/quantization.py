@@ -22,7 +22,8 @@ from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.engine.session import open_session
-from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import fit_to_input
 
 TARGET = RESULTS_FOLDER / "quantization.md"
 WARM_UP = 3

@@ -25,7 +25,7 @@ from benchmarks.places import RESULTS_FOLDER
 from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime import Artifact
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX
-from patchcore_runtime.engine.freed_memory import handed_back
+from patchcore_runtime.cli.freed_memory import freed_memory_returned
 from patchcore_runtime.engine.mapped_weights import graph_in_place
 from patchcore_runtime.engine.session import session_options
 
@@ -82,7 +82,7 @@ def _open(path: Path, variant: dict[str, Any], threads: int) -> Any:
     if "save_to" in variant:
         options.optimized_model_filepath = str(variant["save_to"])
     model = path if variant.get("whole") else graph_in_place(path)
-    with handed_back():
+    with freed_memory_returned():
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

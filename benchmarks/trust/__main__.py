@@ -35,7 +35,7 @@ from hostile import pictures
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, run_again_if_slow, wrong
 from hostile.odd_pictures import bombs, odd_pictures
 from hostile.trial import SLACK_MIB, SLOWEST_S, CppTrial, Outcome, PythonTrial
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 
 RESULTS = RESULTS_FOLDER / "trust.json"
 BINARY = ROOT / "out" / "host" / "patchcore_infer"

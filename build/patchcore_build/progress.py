@@ -28,18 +28,25 @@ def progress_bar(label: str, unit: str = "it") -> Iterator[Progress]:
 
 
 def silent(done: int, total: int | None) -> None:
-    """The callback of those who do not want to know."""
+    """A progress callback that does nothing."""
 
 
 class Stopwatch:
-    """Seconds per named stage; a stage may come several times."""
+    """Seconds per named stage; a stage may come several times.
 
-    def __init__(self) -> None:
+    Args:
+        after_stage: Called at the end of every stage.
+    """
+
+    def __init__(self, after_stage: Callable[[], None] | None = None) -> None:
         self.seconds: dict[str, float] = {}
+        self._after_stage = after_stage
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time that the block takes."""
         start = time.perf_counter()
         yield
+        if self._after_stage is not None:
+            self._after_stage()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_build.whole_file import write_whole
 from patchcore_runtime.artifact.folder import SHA256SUMS, SIGNATURE, Artifact
 from patchcore_runtime.artifact.signature import import_cryptography, key_refusals, read_key_file
 from patchcore_runtime.artifact.writing import new_folder
 from patchcore_runtime.errors import OutputError, SignatureError
+from patchcore_runtime.files.whole import write_whole
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -21,7 +21,8 @@ from patchcore_runtime.artifact.folder import (
 from patchcore_runtime.engine.references import check_no_references
 from patchcore_runtime.engine.session import CPU, check_shapes, open_session
 from patchcore_runtime.explain.heatmap import HeatmapScale
-from patchcore_runtime.image.preprocess import ImageSource, Placement, preprocess
+from patchcore_runtime.image.decode import ImageSource
+from patchcore_runtime.image.preprocess import Placement, preprocess
 from patchcore_runtime.image.region import Region, narrower, read_region
 from patchcore_runtime.image.statistics import Measured, measure_picture
 from patchcore_runtime.manifest.manifest import Manifest

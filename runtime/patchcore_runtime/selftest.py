@@ -23,7 +23,8 @@ from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import open_regular
-from patchcore_runtime.image.preprocess import preprocess, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.manifest import SelfTest
 from patchcore_runtime.search.open import Search
 

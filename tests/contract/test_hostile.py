@@ -16,8 +16,7 @@ from hostile import pictures
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, wrong
 from hostile.odd_pictures import bombs, odd_pictures
 from hostile.trial import SLACK_MIB, CppTrial, PythonTrial
-from patchcore_runtime.image.jpeg_scans import has_too_many_scans
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import has_too_many_scans, read_image
 
 ODD = {name: (content, rgb) for name, content, rgb in odd_pictures()}
 

@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from cpp_dump import attempt, dump, needs_dump, random_pixels
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 
 TURNED = range(10)  # EXIF orientations, and two that do not exist
 

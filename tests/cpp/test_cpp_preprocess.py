@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from cpp_dump import attempt, dump, needs_dump, random_pixels
-from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.manifest.manifest import Preprocessing
 from places import SHARED
 

@@ -22,7 +22,7 @@ from patchcore_runtime import Detector
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.explain.heatmap import overlay
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 from places import SHARED, TINY
 
 pytestmark = needs_binary

@@ -9,7 +9,7 @@ from patchcore_build.evaluation.metrics import auroc
 from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector
 from patchcore_runtime.cli.main import main
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 from places import SHARED
 
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"

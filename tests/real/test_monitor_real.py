@@ -7,7 +7,7 @@ from PIL import Image
 from patchcore_build.config import make_config
 from patchcore_build.fitting.fit import FitJob, fit
 from patchcore_runtime import Detector, Monitor
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 from places import SHARED
 
 BOTTLE = SHARED / "data" / "mvtec" / "bottle"

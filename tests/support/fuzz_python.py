@@ -29,7 +29,7 @@ with atheris.instrument_imports() if atheris else contextlib.nullcontext():
     from patchcore_runtime.engine.mapped_weights import graph_in_place
     from patchcore_runtime.engine.references import external_data
     from patchcore_runtime.errors import PatchCoreError
-    from patchcore_runtime.image.preprocess import read_image
+    from patchcore_runtime.image.decode import read_image
     from patchcore_runtime.manifest.manifest import parse_manifest
     from patchcore_runtime.search.hnsw_file import check_hnsw_file
 

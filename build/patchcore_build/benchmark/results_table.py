@@ -16,7 +16,7 @@ from typing import Any
 from patchcore_build.benchmark.benchmark import BenchmarkJob, BenchmarkRuns, Run
 from patchcore_build.benchmark.machine import describe_machine
 from patchcore_build.benchmark.published import MVTEC_AD, PUBLISHED, Published
-from patchcore_build.whole_file import write_whole
+from patchcore_runtime.files.whole import write_whole
 
 METRICS = {
     "image_auroc": "image AUROC",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import OutputError
-from patchcore_build.whole_file import write_whole
+from patchcore_runtime.files.whole import write_whole
 
 __all__ = ["Checkpoint", "checkpoint_in", "clear_checkpoints", "make_folder"]
 

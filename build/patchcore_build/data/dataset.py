@@ -14,7 +14,8 @@ from patchcore_build.data.image_folder import GOOD, ImageFolder, TestImage, list
 from patchcore_build.data.layouts import Dataset, open_dataset
 from patchcore_build.errors import DatasetError
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.preprocess import Placement, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import Placement
 
 __all__ = [
     "GOOD",

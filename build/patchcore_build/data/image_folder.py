@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_build.errors import DatasetError
-from patchcore_runtime.image.preprocess import SUFFIXES
+from patchcore_runtime.image.decode import SUFFIXES
 
 GOOD = "good"
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless ones: JPEG blurs a mask's border

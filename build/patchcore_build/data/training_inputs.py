@@ -25,7 +25,8 @@ from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.preprocess import Placement, picture_size, preprocess
+from patchcore_runtime.image.decode import picture_size
+from patchcore_runtime.image.preprocess import Placement, preprocess
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
 from patchcore_runtime.manifest.tiling import TileGrid

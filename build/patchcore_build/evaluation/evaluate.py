@@ -22,7 +22,7 @@ from patchcore_build.evaluation.figures import Evaluation, Resolution, ScoredIma
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.image.preprocess import picture_size
+from patchcore_runtime.image.decode import picture_size
 from patchcore_runtime.image.region import Region
 
 __all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]

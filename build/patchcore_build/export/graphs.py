@@ -25,7 +25,7 @@ from patchcore_build.export.mindir import canonical
 from patchcore_build.export.norm_folding import fold_norms
 from patchcore_build.export.pool_padding import fold_paddings
 from patchcore_build.export.winograd import use_winograd
-from patchcore_build.whole_file import write_whole
+from patchcore_runtime.files.whole import write_whole
 
 INPUT = "images"
 OUTPUTS = ("layer2", "layer3")

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from patchcore_build.errors import ExportError
 from patchcore_build.export.graphs import write_mindir
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.patches import upsampling_matrix, whole_patches
 from patchcore_runtime.manifest.manifest import Upsampling
-from patchcore_runtime.scoring.rules import upsampling_matrix, whole_patches
 from patchcore_runtime.search.exact import ExactIndex
 
 CANDIDATES = 8  # S; bottle at 1 % and at 10 %: 4 prove every patch, see ascend310_infer/README.md
@@ -40,7 +40,7 @@ class Frame:
     @classmethod
     def of(cls, bank: MemoryBank) -> "Frame":
         """The mean row, and the scale that brings the farthest row's distance to it to [8, 16)."""
-        vectors = _whole(bank)
+        vectors = bank.whole_rows(slice(None))
         total = np.zeros(vectors.shape[1])
         for row in vectors:  # in this order: a reader gets the same bits
             total += row
@@ -133,7 +133,7 @@ def write_shortlist(
     count = min(candidates, bank.rows)
     if bank.rows * (sum(bank.channels) + 4) * 2 >= max_bytes:
         return 0
-    cell = Shortlist(Frame.of(bank).rows(_whole(bank)), count, block_rows)
+    cell = Shortlist(Frame.of(bank).rows(bank.whole_rows(slice(None))), count, block_rows)
     queries = ms.Tensor(shape=(None, sum(bank.channels) + 4), dtype=ms.float32)
     write_mindir(cell.set_train(False), queries, path)
     return count
@@ -162,7 +162,7 @@ def check_shortlist(
     queries = Frame.of(bank).queries(vectors).astype(np.float32)
     rows = ms.nn.GraphCell(ms.load(str(path)))(ms.Tensor(queries))[1].asnumpy()
     nearest = index.nearest(*layers)[0].ravel()
-    whole = _whole(bank)
+    whole = bank.whole_rows(slice(None))
     listed = np.full(len(vectors), np.inf)
     for column in rows.T:
         listed = np.minimum(listed, np.linalg.norm(vectors - whole[column], axis=1))
@@ -183,10 +183,6 @@ def patch_vectors(
     rows = upsampling_matrix(height, height3, upsampling)
     columns = upsampling_matrix(width, width3, upsampling)
     return whole_patches(layer2, layer3, rows, columns)
-
-
-def _whole(bank: MemoryBank) -> NDArray[np.float32]:
-    return np.concatenate([bank.layer2, bank.layer3], axis=1).astype(np.float32, copy=False)
 
 
 def _to_half(values: NDArray[np.float64]) -> NDArray[np.float64]:

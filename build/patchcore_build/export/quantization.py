@@ -7,8 +7,8 @@ and both outputs stay float32. Ranges are the smallest and largest values on a s
 pictures.
 
 Measured with resnet18 (benchmarks/results/quantization.md): percentiles and entropy came no nearer
-to float32, take up to three times as long, and clip what a defect excites; an int8 first convolution
-loses more AUROC. Weights have 7 bits: x86 without VNNI adds two products in 16 bits, where
+to float32, take up to three times as long, and clip what a defect excites; an int8 first
+convolution loses more AUROC. Weights have 7 bits: x86 without VNNI adds two products in 16 bits, where
 2 * 255 * 127 would saturate unseen and 2 * 255 * 64 = 32640 fits. onnxruntime's own remedy,
 `session.x64quantprecision`, makes every processor twice as slow.
 """
@@ -24,7 +24,7 @@ from onnx import helper, numpy_helper, version_converter
 
 from patchcore_build.errors import ExportError
 from patchcore_build.export.graph_edits import drop_unused, made_by
-from patchcore_build.whole_file import write_whole
+from patchcore_runtime.files.whole import write_whole
 
 OPSET = 13  # the first with one scale per channel
 CALIBRATION_IMAGES = 64

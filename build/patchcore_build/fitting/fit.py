@@ -40,7 +40,6 @@ from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.artifact.writing import EXACT_INDEX
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.engine.freed_memory import hand_back
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.search.exact_graph import write_bank
 
@@ -108,19 +107,25 @@ class FitReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def fit(job: FitJob, *, choose_network: NetworkChooser | None = None) -> FitReport:
+def fit(
+    job: FitJob,
+    *,
+    choose_network: NetworkChooser | None = None,
+    after_stage: Callable[[], None] | None = None,
+) -> FitReport:
     """Build an artifact.
 
     Args:
         job: What to build.
         choose_network: Brings the feature network; by default the backbone and weights that the
             job names.
+        after_stage: Called after every stage; the command returns freed memory there.
 
     Raises:
         PatchCoreError: one of its kinds, when pictures, weights, device, exports or the output
             folder are not what they should be; nothing is left behind.
     """
-    clock = Stopwatch()
+    clock = Stopwatch(after_stage)
     with (
         new_signed_folder(job.output, sign=job.sign) as staging,
         tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
@@ -156,7 +161,6 @@ def _build(
     open_network = _fastest_network(job.device, make_cell, staging)
     del make_cell  # it holds the parameters, which an exported graph has itself
     gc.collect()  # cells are cyclic
-    hand_back()
     lesson = _learn(learner, open_network, inputs, job)
     twin = None
     if config.feature_precision == "int8":
@@ -241,7 +245,6 @@ class _Lesson:
 def _learn(learner: Learner, open_network: NetworkOpener, inputs: Inputs, job: FitJob) -> _Lesson:
     """Choose the bank's rows; where suspects are to go, once more without them."""
     store = learner.features(open_network(), inputs)
-    hand_back()  # the network
     pictures = learner.prepare(store, inputs)
     rows = learner.choose(pictures, "bank")
     if job.review is None and not job.drop_suspects:

@@ -19,8 +19,8 @@ from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.report.facts import four_digits
 from patchcore_build.report.html import document
 from patchcore_build.report.images import html_text
-from patchcore_build.whole_file import write_whole
 from patchcore_runtime.explain.heatmap import HeatmapScale, overlay
+from patchcore_runtime.files.whole import write_whole
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.rules import anomaly_map, map_matrix
 

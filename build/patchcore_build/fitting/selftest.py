@@ -11,7 +11,8 @@ from PIL import Image
 
 from patchcore_runtime.artifact.folder import SELFTEST_INPUT, SELFTEST_PICTURE
 from patchcore_runtime.detector import Detector, Result
-from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import FeaturePrecision, Preprocessing, SelfTest
 from patchcore_runtime.selftest import layer_magnitudes, write_selftest_map

@@ -16,7 +16,8 @@ from patchcore_build.indexes.images import made_pictures, with_drawn_defects
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, SELFTEST_INPUT, Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.engine.session import open_session
-from patchcore_runtime.image.preprocess import preprocess, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.search.exact import NearestIndex
 

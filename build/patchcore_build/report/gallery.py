@@ -16,7 +16,7 @@ from patchcore_build.data.dataset import TestImage
 from patchcore_build.evaluation.evaluate import Evaluation, ScoredImage
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.explain.heatmap import overlay
-from patchcore_runtime.image.preprocess import read_image
+from patchcore_runtime.image.decode import read_image
 
 THUMBNAIL_PX = 240  # the long side
 MAX_JPEG_BYTES = 20_000  # of one thumbnail; three to a picture

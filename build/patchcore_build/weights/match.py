@@ -8,7 +8,6 @@ Sources: torchvision.models.resnet; mindspore.nn.BatchNorm2d. MindSpore is impor
 own checkpoints are read or written.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from patchcore_build.errors import OutputError, WeightsError
 from patchcore_build.weights.torch_checkpoint import LEGACY_MAGIC, ZIP_MAGIC, read_torch_checkpoint
 from patchcore_runtime.artifact.folder import hash_file
+from patchcore_runtime.files.whole import written_whole
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -154,11 +154,9 @@ def convert_weights(
     weights = match_weights(read_weights(source), expected, source=str(source))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
-            written = Path(folder) / "weights.ckpt"
-            _save_checkpoint(weights, written)
-            written.chmod(0o644)  # MindSpore leaves it unwritable and unreadable for others
-            written.replace(target)
+        with written_whole(target) as unfinished:
+            _save_checkpoint(weights, unfinished)
+            unfinished.chmod(0o644)  # MindSpore leaves it unwritable and unreadable for others
     except (OSError, RuntimeError, ValueError) as error:
         raise OutputError(
             f"{target}: cannot be written ({_one_line(error)}); free the disk or choose another"

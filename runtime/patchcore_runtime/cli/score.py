@@ -17,11 +17,12 @@ from PIL import Image
 
 from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.explain import add_explain_options, explain_row, sheet_path
+from patchcore_runtime.cli.freed_memory import freed_memory_returned
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
+from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.listing import list_pictures
-from patchcore_runtime.image.preprocess import read_image
 from patchcore_runtime.ordered_work import work_in_order, workers_for
 
 
@@ -85,16 +86,17 @@ def open_detector(arguments: argparse.Namespace, pictures: int) -> tuple[Detecto
     """The detector asked for, and on how many pictures it may work at once."""
     threads = arguments.threads or usable_cores()
     workers = workers_for(threads, pictures)
-    detector = Detector.load(
-        arguments.artifact,
-        threads=threads // workers,
-        providers=arguments.providers.split(","),
-        search=arguments.search,
-        roi=arguments.roi,
-        threshold=arguments.threshold,
-        target_fpr=arguments.target_fpr,
-        public_key=arguments.public_key,
-    )
+    with freed_memory_returned():  # repacking a network's weights needs as much again as they do
+        detector = Detector.load(
+            arguments.artifact,
+            threads=threads // workers,
+            providers=arguments.providers.split(","),
+            search=arguments.search,
+            roi=arguments.roi,
+            threshold=arguments.threshold,
+            target_fpr=arguments.target_fpr,
+            public_key=arguments.public_key,
+        )
     return detector, workers
 
 

@@ -33,7 +33,8 @@ from patchcore_runtime.edit.edit import (
     kept_thresholds,
 )
 from patchcore_runtime.errors import EditError
-from patchcore_runtime.image.preprocess import fit_to_input, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail
 from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.manifest.tiling import CELL_PX

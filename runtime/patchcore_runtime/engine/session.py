@@ -6,11 +6,10 @@ path of an .onnx file -> InferenceSession on the chosen execution providers and 
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_runtime.engine.freed_memory import handed_back
 from patchcore_runtime.engine.mapped_weights import graph_in_place
 from patchcore_runtime.errors import ArtifactError, ProviderError
 
@@ -70,14 +69,12 @@ def open_session(
     not_the_file = (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
     chosen = [(provider, _PROVIDER_SETTINGS.get(provider, {})) for provider in providers]
     try:
-        # Repacking needs as much again as the weights.
-        with handed_back() if repack else nullcontext():
-            session = onnxruntime.InferenceSession(
-                model,
-                options,
-                providers=chosen,
-                enable_fallback=0,  # which would load, or run, on the CPU and say so on stdout
-            )
+        session = onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=chosen,
+            enable_fallback=0,  # which would load, or run, on the CPU and say so on stdout
+        )
     except (
         *not_the_file,
         raised.InvalidArgument,
@@ -105,8 +102,7 @@ def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceS
     import onnxruntime
 
     options = session_options(threads=threads)
-    with handed_back():
-        return onnxruntime.InferenceSession(content, options, providers=[CPU])
+    return onnxruntime.InferenceSession(content, options, providers=[CPU])
 
 
 def session_options(

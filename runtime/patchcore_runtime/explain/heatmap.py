@@ -7,13 +7,14 @@ Colours step evenly in OKLab lightness (Ottosson 2020, https://bottosson.github.
 
 import functools
 import math
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from patchcore_runtime.files.whole import written_whole
 
 __all__ = [
     "HeatmapScale",
@@ -200,12 +201,8 @@ def save_png(path: Path, picture: NDArray[np.uint8]) -> None:
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: expected an existing folder, found none; create it first")
-    unfinished = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex}.part")
-    try:
+    with written_whole(path) as unfinished:
         Image.fromarray(picture).save(unfinished, format="PNG")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_picture(picture: NDArray[np.uint8]) -> None:

@@ -33,69 +33,90 @@ def parse_json(text: str) -> Any:
     )
 
 
-def build(cls: type[_T], data: object, where: str, path: str) -> _T:
-    """One dataclass from one JSON object: every field there, typed, in range, and none unknown.
+def build(
+    cls: type[_T],
+    data: object,
+    where: str,
+    *,
+    advice: str = "copy the folder again",
+) -> _T:
+    """One dataclass from one JSON object: every field present, typed, in range, and none unknown.
 
     Args:
         cls: Its fields are numbers, texts, literals, tuples, dictionaries and such classes; it
             refuses values by `check`.
         data: What JSON gave.
-        where: The file, for the refusal.
-        path: Names above this object, with dots; empty at the top.
+        where: The file, for the message.
+        advice: What a user should do about a refusal; ends the message.
 
     Raises:
         ArtifactError: says which field and why.
     """
+    try:
+        return _object(cls, data, "")
+    except _FieldError as error:
+        raise ArtifactError(f"{where}: {error}; {advice}") from None
+
+
+class _FieldError(Exception):
+    """A field by its path, and what is wrong with it."""
+
+
+def _object(cls: type[_T], data: object, path: str) -> _T:
+    """One dataclass; `path` names the object with dots and is empty at the top."""
     if not isinstance(data, dict):
-        raise ArtifactError(f"{where}: {path or 'top'}: expected an object, got {_name(data)}")
+        raise _FieldError(f"{path or 'top'}: expected an object, got {_name(data)}")
     hints = typing.get_type_hints(cls)
     dotted = f"{path}." if path else ""
     for name in data:
         if name not in hints:
-            raise ArtifactError(f"{where}: {dotted}{name}: unknown field")
+            raise _FieldError(f"{dotted}{name}: unknown field")
     values = {}
     for name, hint in hints.items():
         if name not in data:
-            raise ArtifactError(f"{where}: {dotted}{name}: missing")
-        values[name] = _convert(hint, data[name], where, dotted + name)
+            raise _FieldError(f"{dotted}{name}: missing")
+        values[name] = _convert(hint, data[name], dotted + name)
     try:
         return cls(**values)
     except ValueError as error:
-        raise ArtifactError(f"{where}: {dotted}{error}") from None
+        raise _FieldError(f"{dotted}{error}") from None
 
 
-def _convert(hint: Any, value: object, where: str, path: str) -> Any:
+def _convert(hint: Any, value: object, path: str) -> Any:
     origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, where, path)  # type: ignore[arg-type]
+        return _object(hint, value, path)  # type: ignore[arg-type]
     if origin is Literal:
-        _expect(
-            value in typing.get_args(hint), where, path, f"one of {typing.get_args(hint)}", value
-        )
+        choices = typing.get_args(hint)
+        _expect(value in choices, path, f"one of {choices}", value)
         return value
     if origin is tuple:
-        return _convert_tuple(hint, value, where, path)
+        return _convert_tuple(hint, value, path)
     if origin is dict:
-        _expect(isinstance(value, dict), where, path, "an object", value)
+        _expect(isinstance(value, dict), path, "an object", value)
         return value
     if hint is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        _expect(is_number, where, path, "a number", value)
+        _expect(is_number, path, "a number", value)
         number = _finite(value)  # type: ignore[arg-type]
-        _expect(math.isfinite(number), where, path, "a finite number", value)
+        _expect(math.isfinite(number), path, "a finite number", value)
         return number
     same = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-    _expect(same, where, path, f"{hint.__name__}", value)
+    _expect(same, path, f"{hint.__name__}", value)
     return value
 
 
-def _convert_tuple(hint: Any, value: object, where: str, path: str) -> tuple[Any, ...]:
+def _convert_tuple(hint: Any, value: object, path: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise ArtifactError(f"{where}: {path}: expected a list, got {_name(value)}")
+        raise _FieldError(f"{path}: expected a list, got {_name(value)}")
     kinds = typing.get_args(hint)
-    if kinds[-1] is not Ellipsis:
-        _expect(len(value) == len(kinds), where, path, f"{len(kinds)} entries", len(value))
-    return tuple(_convert(kinds[0], item, where, f"{path}[{i}]") for i, item in enumerate(value))
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    _expect(len(value) == len(kinds), path, f"{len(kinds)} entries", len(value))
+    return tuple(
+        _convert(kind, item, f"{path}[{place}]")
+        for place, (kind, item) in enumerate(zip(kinds, value, strict=True))
+    )
 
 
 def _finite(value: int | float) -> float:
@@ -105,14 +126,14 @@ def _finite(value: int | float) -> float:
         return math.inf
 
 
-def _expect(holds: bool, where: str, path: str, expected: str, got: object) -> None:
+def _expect(holds: bool, path: str, expected: str, got: object) -> None:
     if not holds:
         shown = json.dumps(got) if isinstance(got, int | float | str) else _name(got)
-        raise ArtifactError(f"{where}: {path}: expected {expected}, got {shown[:80]}")
+        raise _FieldError(f"{path}: expected {expected}, got {shown[:80]}")
 
 
 def check(holds: bool, field: str, expected: str) -> None:
-    """Refuse a value inside of a class's `__post_init__`; `build` adds where it stands.
+    """Refuse a value inside a class's `__post_init__`; `build` adds the file and the object's path.
 
     Raises:
         ValueError: `holds` is false; names field and expectation.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.preprocess import SUFFIXES
+from patchcore_runtime.image.decode import SUFFIXES
 
 
 def list_pictures(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:

@@ -257,4 +257,4 @@ def parse_manifest(text: str, where: str) -> Manifest:
             f"{where}: format_version: expected {FORMAT_VERSION}, got {version!r:.40}; "
             "use the patchcore-runtime that is as new as the artifact, or build it again"
         )
-    return build(Manifest, data, where, "")
+    return build(Manifest, data, where)

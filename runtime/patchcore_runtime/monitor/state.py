@@ -1,18 +1,18 @@
 """What a monitor remembers <-> one small JSON file that survives a power cut.
 
 The file is written beside, flushed to the disk and renamed, so there is always a whole one; a
-digest inside finds what the disk spoilt.
+embedded checksum detects corruption.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchcore_runtime.errors import ArtifactError, MonitorError
+from patchcore_runtime.errors import ArtifactError, MonitorError, OutputError
 from patchcore_runtime.files.strict_json import build, check, parse_json
+from patchcore_runtime.files.whole import write_whole
 
 FORMAT = "patchcore-monitor"
 VERSION = 1
@@ -51,29 +51,10 @@ def write_state(path: Path, state: MonitorState) -> None:
         MonitorError: the folder cannot be written, or the disk is full; an older file stays.
     """
     text = _text(dataclasses.asdict(state))
-    unfinished = path.with_name(f".{path.name}.part")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        raise MonitorError(
-            f"{path}: cannot be written ({error.strerror}); create the folder or free the disk"
-        ) from error
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last; Windows cannot open folders and does not need it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        write_whole(path, text.encode(), sync=True)
+    except OutputError as error:
+        raise MonitorError(str(error)) from error
 
 
 def read_state(path: Path, artifact: str) -> MonitorState | None:
@@ -101,20 +82,21 @@ def read_state(path: Path, artifact: str) -> MonitorState | None:
     if not whole:
         raise MonitorError(
             f"{path}: expected a monitor's state whose digest fits, got a damaged or other file; "
-            "remove it to begin anew"
+            "remove it to begin again"
         )
     version = document.get("version")
     if document.get("format") != FORMAT or version != VERSION:
         raise MonitorError(
-            f"{path}: version: expected {VERSION}, got {version!r:.40}; remove it to begin anew"
+            f"{path}: version: expected {VERSION}, got {version!r:.40}; remove it to begin again"
         )
     try:
-        state = build(MonitorState, document, str(path), "")
+        state = build(MonitorState, document, str(path), advice="remove it and begin again")
     except ArtifactError as error:
-        raise MonitorError(str(error).replace("copy the folder", "remove it and begin")) from None
+        raise MonitorError(str(error)) from None
     if state.artifact != artifact:
         raise MonitorError(
-            f"{path}: belongs to another artifact; name another --state, or remove it to begin anew"
+            f"{path}: belongs to another artifact; name another --state, or remove it to begin "
+            "again"
         )
     return state
 

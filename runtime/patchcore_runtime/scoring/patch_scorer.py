@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.patches import layer3_upsampling
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import Features, Scoring
 from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid, tiling_of
 from patchcore_runtime.scoring.rules import (
     anomaly_map,
-    layer3_upsampling,
     map_matrix,
     modelzoo_score,
     paper_score,

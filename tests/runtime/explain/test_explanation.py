@@ -14,7 +14,8 @@ from patchcore_runtime.bank.memory_bank import bank_sections, read_memory_bank
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.explain.evidence import choose_patches, on_photograph, patch_box
 from patchcore_runtime.explain.sheet import explain_sheet
-from patchcore_runtime.image.preprocess import Placement, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import Placement
 
 
 @pytest.fixture

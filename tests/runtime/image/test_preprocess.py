@@ -12,13 +12,8 @@ import pytest
 from PIL import Image, ImageSequence
 
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.preprocess import (
-    MAX_PIXELS,
-    fit_to_input,
-    picture_size,
-    preprocess,
-    read_image,
-)
+from patchcore_runtime.image.decode import MAX_PIXELS, picture_size, read_image
+from patchcore_runtime.image.preprocess import fit_to_input, preprocess
 from patchcore_runtime.manifest.manifest import Preprocessing
 
 SETTINGS = Preprocessing(

@@ -1,8 +1,9 @@
-"""Hand memory that was freed back to the system.
+"""Return freed heap memory to the operating system.
 
 glibc keeps freed memory for its own next use. Loading a graph frees more than it holds in the end,
-and an export frees a quarter of a gigabyte: without this it would count for as long as the process
-lives. Where the C library is not glibc, nothing is done.
+and an export frees a quarter of a gigabyte: without this, that memory would count for as long as
+the process lives. Where the C library is not glibc, nothing is done. These settings belong to the
+whole process, so only the commands change them, and never the library.
 """
 
 import ctypes
@@ -17,11 +18,11 @@ _LARGEST_BYTES = 32 * 1024 * 1024
 
 
 @contextmanager
-def handed_back() -> Iterator[None]:
-    """Within, large blocks of new memory go back once they are freed; at the end, all that is free.
+def freed_memory_returned() -> Iterator[None]:
+    """Return large blocks as soon as they are freed, and all free memory at the end of the block.
 
-    Costs a page fault for every 4 KiB of large blocks: .3 s for a network of 100 MB. Allocations
-    of other threads are treated alike.
+    It costs a page fault for every 4 KiB of large blocks: 0.3 s for a network of 100 MB. The
+    setting also applies to other threads of the process.
     """
     option = getattr(_c_library(), "mallopt", None)
     if option is not None:
@@ -32,11 +33,11 @@ def handed_back() -> Iterator[None]:
         if option is not None:
             option(_MMAP_THRESHOLD, _LARGEST_BYTES)
             option(_TRIM_THRESHOLD, 2 * _LARGEST_BYTES)
-        hand_back()
+        return_freed_memory()
 
 
-def hand_back() -> None:
-    """Return what is free. Takes some 10 ms."""
+def return_freed_memory() -> None:
+    """Return all free memory now; takes about 10 ms."""
     trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)

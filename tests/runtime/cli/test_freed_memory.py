@@ -1,4 +1,4 @@
-"""Laws of `hand_back` and `handed_back`: what a process freed is the system's again."""
+"""Laws of freed memory: the commands return it to the operating system."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 MEASURE = """
 import resource
 from pathlib import Path
-from patchcore_runtime.engine.freed_memory import hand_back, handed_back
+from patchcore_runtime.cli.freed_memory import return_freed_memory, freed_memory_returned
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
@@ -23,7 +23,7 @@ last = blocks[-1]  # above all others: glibc returns by itself only what lies ab
 held = resident() - before
 blocks.clear()
 kept = resident() - before
-hand_back()
+return_freed_memory()
 print(held, kept, resident() - before)
 """
 
@@ -39,7 +39,7 @@ def kept(size):
 # by itself, glibc takes blocks up to that size from its heap.
 kept(31_000_000)
 usually, first = kept(10_000_000)
-with handed_back():
+with freed_memory_returned():
     within, second = kept(20_000_000)
 afterwards, third = kept(25_000_000)
 print(usually, within, afterwards)
