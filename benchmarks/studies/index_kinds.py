@@ -32,7 +32,6 @@ from patchcore_build.evaluation.metrics import auroc
 from patchcore_build.indexes.entries import first_rows
 from patchcore_build.indexes.quality import Contestant, run_trial, settled_median
 from patchcore_build.indexes.settings import (
-    GRAPHS,
     IndexSettings,
     effort_of,
     resolve,
@@ -46,7 +45,7 @@ from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank
 from patchcore_runtime.search.open import open_index_file
 
-KINDS: tuple[IndexKind, ...] = ("faiss-flat", "hnsw", "faiss-hnsw", "faiss-ivfpq")
+KINDS: tuple[IndexKind, ...] = ("faiss-flat", "hnsw", "faiss-ivfpq")
 EFFORTS = (128, 64, 32, 16)  # of the graphs; the first is the default
 PROBE_SHARES = (1, 4)  # of faiss-ivfpq: the default number of cells, and a quarter of it
 HEAD = [
@@ -190,7 +189,7 @@ def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]
 
 
 def _efforts(settings: IndexSettings) -> tuple[int, ...]:
-    if settings.kind in GRAPHS:
+    if settings.kind == "hnsw":
         return EFFORTS
     default = effort_of(settings)
     if settings.kind == FLAT:

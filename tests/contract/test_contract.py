@@ -166,7 +166,6 @@ def test_the_kinds_of_faiss_are_those_of_the_code():
     ranked = faiss_index.RANKED["faiss-ivfpq"]
     assert searched["faiss-ivfpq"].endswith(f"; the {ranked} nearest by code")
     text = _section("index.faiss")
-    assert "m {} to {})".format(*faiss_file.LINKS) in text
     assert f"{2**faiss_file.CODE_BITS}·D finite float32" in text
     assert set(typing.get_args(manifest.IndexKind)) == {"exact", *artifact.INDEX_FILES}
 

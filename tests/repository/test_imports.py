@@ -1,7 +1,6 @@
 """Laws of imports: light at first, one way, and nothing a package does not declare."""
 
 import ast
-import graphlib
 import importlib.util
 import subprocess
 import sys
@@ -38,16 +37,6 @@ def _imports(path):
             yield node.module
             # `from package import module` imports the module, too.
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _graph(folder):
-    """Module -> modules of the same package that it imports."""
-    modules = {f"{folder.name}.{path.stem}": path for path in folder.glob("*.py")}
-    modules[folder.name] = modules.pop(f"{folder.name}.__init__")
-    graph = {}
-    for name, path in modules.items():
-        graph[name] = set(_imports(path)) & set(modules) - {name}
-    return graph
 
 
 def _top_level(path):
@@ -101,23 +90,6 @@ def test_only_one_module_imports_onnxruntime_and_only_when_called():
     assert not any(
         isinstance(node, ast.Import) and node.names[0].name == "onnxruntime" for node in tree.body
     )
-
-
-@pytest.mark.parametrize("folder", [RUNTIME, BUILD], ids=lambda folder: folder.name)
-def test_imports_inside_a_package_point_one_way(folder):
-    graph = _graph(folder)
-    assert len(graph) > 10
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
-
-
-def test_the_search_for_circles_can_fail(tmp_path):
-    folder = tmp_path / "ring"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "left.py").write_text("from ring.right import x\n")
-    (folder / "right.py").write_text("def f():\n    from ring import left\n")
-    with pytest.raises(graphlib.CycleError):
-        graphlib.TopologicalSorter(_graph(folder)).prepare()
 
 
 def test_importing_has_no_effects(tmp_path):

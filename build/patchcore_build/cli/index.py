@@ -22,7 +22,6 @@ _TAKEN: dict[IndexKind, tuple[str, ...]] = {
     "exact": (),
     "hnsw": _GRAPH,
     "faiss-flat": _MEASURING,
-    "faiss-hnsw": _GRAPH,
     "faiss-ivfpq": ("nlist", "nprobe", "pq_m", *_MEASURING),
 }
 _SETTINGS = {
@@ -34,7 +33,6 @@ _ABOUT = """kinds of index (every artifact keeps its exact search, index.onnx, w
   exact         index.onnx alone; nothing to install, nothing lost
   hnsw          a graph for hnswlib; for large banks; Python and C++ walk it
   faiss-flat    all rows for faiss's IndexFlatL2, the original PatchCore's own file
-  faiss-hnsw    a graph for faiss
   faiss-ivfpq   compressed rows in cells for faiss; the bank's own rows rank the best 32
 The faiss kinds need faiss (pip install 'patchcore-build[faiss]', on the line PC
 'patchcore-runtime[faiss]'); hnsw needs 'patchcore-runtime[hnsw]'. The C++ runner searches the
@@ -51,7 +49,7 @@ def add_index_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
     )
-    _add_graph_options(command.add_argument_group("of --kind hnsw and faiss-hnsw"))
+    _add_graph_options(command.add_argument_group("of --kind hnsw"))
     _add_cell_options(command.add_argument_group("of --kind faiss-ivfpq"))
     measuring = command.add_argument_group("measuring (not for exact)")
     measuring.add_argument(

@@ -53,7 +53,7 @@ def export_features(
     expected = mindspore_network(make_cell())(pixels)
     onnx_path, mindir_path = staging / FEATURES_ONNX, staging / FEATURES_MINDIR
     float32 = config.feature_precision == "float32"
-    export_onnx(make_cell, onnx_path, height=height, width=width, winograd=float32)
+    export_onnx(make_cell, onnx_path, height=height, width=width)
     gap = compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE)
     if not float32:
         return {FEATURES_ONNX: gap}

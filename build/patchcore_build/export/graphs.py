@@ -3,7 +3,7 @@
 Input `images` uint8 (B, H, W, 3), outputs `layer2` (B, C2, h, w) and `layer3` (B, C3, h/2, w/2)
 float32; B is free, all else fixed. Written by MindSpore's own exporters, then brought to one
 canonical form, since both put counters of the process into names: same network, same bytes.
-The ONNX file has what runs: paddings, BatchNorm and Winograd's transforms are folded in.
+The ONNX file has what runs: paddings and BatchNorm are folded in.
 Call `patchcore_build.backbone.device.open_device` first.
 """
 
@@ -24,7 +24,6 @@ from patchcore_build.errors import ExportError
 from patchcore_build.export.mindir import canonical
 from patchcore_build.export.norm_folding import fold_norms
 from patchcore_build.export.pool_padding import fold_paddings
-from patchcore_build.export.winograd import use_winograd
 from patchcore_runtime.files.whole import write_whole
 
 INPUT = "images"
@@ -32,9 +31,7 @@ OUTPUTS = ("layer2", "layer3")
 BATCH = "B"
 
 
-def export_onnx(
-    make_cell: Callable[[], Any], path: Path, *, height: int, width: int, winograd: bool = True
-) -> None:
+def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width: int) -> None:
     """Write the network as ONNX (opset 11), parameters inside, names and order canonical.
 
     Not thread-safe: the process stands in a temporary directory meanwhile. wide_resnet50_2's 25 M
@@ -45,8 +42,6 @@ def export_onnx(
         path: The file to write, whole or not at all; its folder exists.
         height: H in pixels.
         width: W in pixels.
-        winograd: Let `export.winograd` make convolutions faster. What is to be quantized
-            keeps them as they are.
 
     Raises:
         ExportError: MindSpore or the ONNX checker refuses the network.
@@ -66,8 +61,6 @@ def export_onnx(
     _free_batch(model, path)
     fold_paddings(model.graph)
     fold_norms(model.graph)
-    if winograd:
-        use_winograd(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

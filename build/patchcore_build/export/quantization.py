@@ -8,8 +8,8 @@ pictures.
 
 Measured with resnet18 (benchmarks/results/quantization.md): percentiles and entropy came no nearer
 to float32, take up to three times as long, and clip what a defect excites; an int8 first
-convolution loses more AUROC. Weights have 7 bits: x86 without VNNI adds two products in 16 bits, where
-2 * 255 * 127 would saturate unseen and 2 * 255 * 64 = 32640 fits. onnxruntime's own remedy,
+convolution loses more AUROC. Weights have 7 bits: x86 without VNNI adds two products in 16 bits,
+where 2 * 255 * 127 would saturate unseen and 2 * 255 * 64 = 32640 fits. onnxruntime's own remedy,
 `session.x64quantprecision`, makes every processor twice as slow.
 """
 

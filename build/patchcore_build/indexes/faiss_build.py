@@ -1,7 +1,7 @@
-"""index.faiss: the memory bank as faiss keeps it, in three kinds; the same bytes every time.
+"""index.faiss: the memory bank as faiss keeps it, in two kinds; the same bytes every time.
 
 bank -> file that plain faiss reads. Everything random has a fixed seed and everything runs in one
-thread: with more, k-means adds in another order and graphs get other links.
+thread: with more, k-means adds in another order.
 """
 
 from pathlib import Path
@@ -11,7 +11,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from patchcore_build.errors import SearchError
-from patchcore_build.progress import Progress, silent
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest.manifest import IndexKind
@@ -19,7 +18,6 @@ from patchcore_runtime.search.faiss_file import CODE_BITS, check_faiss_file
 from patchcore_runtime.search.faiss_index import import_faiss
 
 RANDOM_SEED = 100
-_BLOCK_ROWS = 4096  # between two calls of `progress`; a graph is not the same for every size
 
 
 def write_faiss_flat(path: Path, bank: MemoryBank) -> None:
@@ -32,41 +30,6 @@ def write_faiss_flat(path: Path, bank: MemoryBank) -> None:
     index = faiss.IndexFlatL2(sum(bank.channels))
     index.add(bank.whole_rows(slice(None)))
     _write(path, index, "faiss-flat", bank)
-
-
-def write_faiss_hnsw(
-    path: Path,
-    bank: MemoryBank,
-    *,
-    links: int,
-    ef_construction: int,
-    effort: int,
-    progress: Progress = silent,
-) -> None:
-    """Build a graph over the whole rows, an IndexHNSWFlat.
-
-    Args:
-        path: The file to write.
-        bank: The rows.
-        links: faiss's M: links of a row on each upper level, twice as many on the lowest.
-        ef_construction: Candidates kept while a row looks for its links.
-        effort: efSearch, for who opens the file with plain faiss.
-        progress: Told how many rows are in.
-
-    Raises:
-        ProviderError: faiss is not installed.
-    """
-    faiss = import_faiss(path)
-    index = faiss.IndexHNSWFlat(sum(bank.channels), links)
-    index.hnsw.efConstruction = ef_construction
-    index.hnsw.efSearch = effort
-    index.hnsw.rng = faiss.RandomGenerator(RANDOM_SEED)
-    with threadpool_limits(1):
-        for start in range(0, bank.rows, _BLOCK_ROWS):
-            block = slice(start, min(start + _BLOCK_ROWS, bank.rows))
-            index.add(bank.whole_rows(block))
-            progress(block.stop, bank.rows)
-    _write(path, index, "faiss-hnsw", bank)
 
 
 def write_faiss_ivfpq(

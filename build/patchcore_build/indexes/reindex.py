@@ -38,7 +38,6 @@ from patchcore_runtime.selftest import rescore_selftest
 _REMADE = (MANIFEST, SELFTEST_MAP, *INDEX_FILES.values())
 _MENDED_BY = {
     "hnsw": "--ef or --m",
-    "faiss-hnsw": "--ef or --m",
     "faiss-ivfpq": "--nprobe or --pq-m",
 }
 MAX_SCORE_CHANGE = 0.01  # of an image score, relative; beyond it an index is refused

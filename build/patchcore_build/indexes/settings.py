@@ -1,7 +1,6 @@
 """Which index is made beside index.onnx and how: checked settings -> file, effort, provenance.
 
-Every kind has its defaults here; what a kind does not use stays None. The defaults of the graphs
-are one: two libraries, the same algorithm.
+Every kind has its defaults here; what a kind does not use stays None.
 """
 
 import importlib.metadata
@@ -14,7 +13,6 @@ from patchcore_build.errors import SearchError
 from patchcore_build.indexes.faiss_build import RANDOM_SEED as FAISS_SEED
 from patchcore_build.indexes.faiss_build import (
     write_faiss_flat,
-    write_faiss_hnsw,
     write_faiss_ivfpq,
 )
 from patchcore_build.indexes.hnsw_build import RANDOM_SEED as HNSW_SEED
@@ -24,7 +22,6 @@ from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.manifest.manifest import IndexKind
 from patchcore_runtime.search.faiss_file import CODE_BITS
 
-GRAPHS: tuple[IndexKind, ...] = ("hnsw", "faiss-hnsw")
 _LINKS = 16
 _EF_CONSTRUCTION = 200
 _EFFORT = 128  # with 64, one of bottle's 83 test pictures scored twice as much (10 %)
@@ -36,8 +33,8 @@ _CELLS_SEARCHED = 0.25  # of all: a picture's defects lie far from every cell's 
 class IndexSettings:
     """What the command line asks for; None takes the default, which may depend on the bank.
 
-    `links` and `ef_construction` are M and efConstruction of both graph libraries, `effort` their
-    ef; `cells`, `probes` and `code_parts` are nlist, nprobe and pq-m of faiss-ivfpq.
+    `links`, `ef_construction` and `effort` are M, efConstruction and ef of hnswlib; `cells`,
+    `probes` and `code_parts` are nlist, nprobe and pq-m of faiss-ivfpq.
     """
 
     kind: IndexKind
@@ -56,7 +53,7 @@ def resolve(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
         SearchError: the bank is too small, or a number does not fit it.
     """
     kind = settings.kind
-    if kind in GRAPHS:
+    if kind == "hnsw":
         return IndexSettings(
             kind=kind,
             links=settings.links or _LINKS,
@@ -102,11 +99,10 @@ def write_index_file(
             cells=settings.cells, probes=settings.probes, code_parts=settings.code_parts,
         )  # fmt: skip
     elif settings.links and settings.ef_construction and settings.effort:
-        size = {"links": settings.links, "ef_construction": settings.ef_construction}
-        if settings.kind == "hnsw":
-            write_hnsw(path, bank, **size, progress=progress)
-        else:
-            write_faiss_hnsw(path, bank, **size, effort=settings.effort, progress=progress)
+        write_hnsw(
+            path, bank,
+            links=settings.links, ef_construction=settings.ef_construction, progress=progress,
+        )  # fmt: skip
 
 
 def made_with(settings: IndexSettings) -> dict[str, Any]:
@@ -114,10 +110,9 @@ def made_with(settings: IndexSettings) -> dict[str, Any]:
     kind = settings.kind
     library, package = ("hnswlib", "hnswlib") if kind == "hnsw" else ("faiss", "faiss-cpu")
     made: dict[str, Any] = {library: importlib.metadata.version(package)}
-    if kind in GRAPHS:
-        seed = HNSW_SEED if kind == "hnsw" else FAISS_SEED
+    if kind == "hnsw":
         made |= {"m": settings.links, "ef_construction": settings.ef_construction}
-        made["random_seed"] = seed
+        made["random_seed"] = HNSW_SEED
     elif kind == "faiss-ivfpq":
         made |= {"nlist": settings.cells, "nprobe": settings.probes, "pq_m": settings.code_parts}
         made["random_seed"] = FAISS_SEED

@@ -46,7 +46,6 @@ ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
 INDEX_FILES: dict[IndexKind, str] = {
     "hnsw": INDEX_HNSW,
     "faiss-flat": INDEX_FAISS,
-    "faiss-hnsw": INDEX_FAISS,
     "faiss-ivfpq": INDEX_FAISS,
 }
 

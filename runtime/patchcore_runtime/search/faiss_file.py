@@ -2,7 +2,7 @@
 
 path, kind, bank -> nothing, or ArtifactError naming the field: faiss follows the numbers of a file
 without asking whether they lead out of it. The layouts are those of faiss's `write_index`
-(artifacts/FORMAT.md): IndexFlatL2, IndexHNSWFlat, IndexIVFPQ over an IndexFlatL2.
+(artifacts/FORMAT.md): IndexFlatL2, and IndexIVFPQ over an IndexFlatL2.
 """
 
 from pathlib import Path
@@ -14,9 +14,8 @@ from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.files.cursor import FileCursor, expect, expect_all
 from patchcore_runtime.manifest.manifest import IndexKind
 
-FOURCC = {"faiss-flat": b"IxF2", "faiss-hnsw": b"IHNf", "faiss-ivfpq": b"IwPQ"}
-LINKS = (2, 1024)  # m, links of a row on each upper level
-EFFORT = (1, 2**16)  # efConstruction, efSearch; nlist is at most as large
+FOURCC = {"faiss-flat": b"IxF2", "faiss-ivfpq": b"IwPQ"}
+MOST_CELLS = 2**16  # nlist
 CODE_BITS = 8  # of one part of a code: each byte names one of 256 centroids, none is out of range
 _METRIC_L2 = 1
 _BLOCK_ROWS = 4096
@@ -34,8 +33,6 @@ def check_faiss_file(path: Path, kind: IndexKind, bank: MemoryBank) -> None:
     cursor = FileCursor(path)
     if kind == "faiss-flat":
         _check_rows(cursor, bank)
-    elif kind == "faiss-hnsw":
-        _check_hnsw(cursor, bank)
     else:
         _check_ivfpq(cursor, bank)
     cursor.end()
@@ -70,60 +67,10 @@ def _check_rows(cursor: FileCursor, bank: MemoryBank) -> None:
         expect_all(same3, cursor.path, "layer3 of that row of memory_bank.bin", start)
 
 
-def _check_hnsw(cursor: FileCursor, bank: MemoryBank) -> None:
-    path, rows = cursor.path, bank.rows
-    _check_header(cursor, "faiss-hnsw", sum(bank.channels), rows)
-    kinds = cursor.ranged("size of assign_probas", "<u8", 1, 2**10)  # as many as levels
-    cursor.array("assign_probas", "<f8", kinds)  # for adding rows only
-    cursor.expect("size of cum_nneighbor_per_level", "<u8", kinds + 1)
-    ends = cursor.array("cum_nneighbor_per_level", "<i4", kinds + 1).astype(np.int64)
-    links = int(ends[1]) // 2
-    expect(LINKS[0] <= links <= LINKS[1], path, "links", "{} to {}".format(*LINKS), links)
-    wanted = links * np.array([0, *range(2, kinds + 2)])
-    same = np.array_equal(ends, wanted)
-    expect(same, path, "cum_nneighbor_per_level", f"0, {2 * links}, {3 * links}, …", "others")
-    cursor.expect("size of levels", "<u8", rows)
-    levels = cursor.array("levels", "<i4", rows).astype(np.int64)  # 1 is the lowest
-    expect_all((levels >= 1) & (levels <= kinds), path, f"a level of 1 to {kinds}", 0)
-    cursor.expect("size of offsets", "<u8", rows + 1)
-    offsets = cursor.array("offsets", "<u8", rows + 1)
-    places = np.concatenate([[0], np.cumsum(ends[levels])])
-    expect_all(offsets == places.astype(np.uint64), path, "the offset that levels give", 0)
-    cursor.expect("size of neighbors", "<u8", int(places[-1]))
-    neighbours = cursor.array("neighbors", "<i4", int(places[-1]))
-    _check_links(path, neighbours, levels, places, ends)
-    entry = cursor.ranged("entry_point", "<i4", 0, rows - 1)
-    top = int(levels.max()) - 1
-    cursor.expect("max_level", "<i4", top)
-    expect(levels[entry] == top + 1, path, "entry_point", f"a row of level {top}", entry)
-    cursor.ranged("efConstruction", "<i4", *EFFORT)
-    cursor.ranged("efSearch", "<i4", *EFFORT)
-    cursor.expect("upper_beam", "<i4", 1)
-    _check_rows(cursor, bank)
-
-
-def _check_links(
-    path: Path,
-    neighbours: NDArray[np.int32],
-    levels: NDArray[np.int64],
-    places: NDArray[np.int64],
-    ends: NDArray[np.int64],
-) -> None:
-    """Every link is -1 (the end of a list) or a row that has the link's level itself."""
-    for level in range(int(levels.max())):
-        present = np.flatnonzero(levels > level)
-        slots = places[present, None] + np.arange(ends[level], ends[level + 1])
-        links = neighbours[slots]
-        what = f"links of level {level} to"
-        inside = (links >= -1) & (links < len(levels))
-        expect_all(inside, path, f"{what} 0..{len(levels) - 1}, or -1", present)
-        expect_all((links < 0) | (levels[links] > level), path, f"{what} its rows", present)
-
-
 def _check_ivfpq(cursor: FileCursor, bank: MemoryBank) -> None:
     path, rows, size = cursor.path, bank.rows, sum(bank.channels)
     _check_header(cursor, "faiss-ivfpq", size, rows)
-    cells = cursor.ranged("nlist", "<u8", 1, min(rows, EFFORT[1]))
+    cells = cursor.ranged("nlist", "<u8", 1, min(rows, MOST_CELLS))
     cursor.ranged("nprobe", "<u8", 1, cells)
     centroids = _check_flat(cursor, size, cells)
     expect(bool(np.isfinite(centroids).all()), path, "quantizer", "finite numbers", "others")

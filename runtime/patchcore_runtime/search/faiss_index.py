@@ -1,7 +1,7 @@
-"""Nearest-neighbour search by the optional faiss: index.faiss, one class for its three kinds.
+"""Nearest-neighbour search by the optional faiss: index.faiss, one class for its two kinds.
 
 layer2, layer3 of some pictures -> distance and bank row of each patch. `faiss-flat` compares with
-every row, `faiss-hnsw` walks a graph (arXiv:1603.09320), `faiss-ivfpq` looks into some cells at
+every row, `faiss-ivfpq` looks into some cells at
 rows compressed to codes (Jegou et al. 2011, doi:10.1109/TPAMI.2010.57).
 """
 
@@ -19,7 +19,7 @@ from patchcore_runtime.search.faiss_file import check_faiss_file
 from patchcore_runtime.search.ranked import RankedIndex
 
 # Codes tell rows apart only roughly: so many of the best are ranked by the bank's own rows.
-RANKED = {"faiss-flat": 1, "faiss-hnsw": 1, "faiss-ivfpq": 32}
+RANKED = {"faiss-flat": 1, "faiss-ivfpq": 32}
 
 
 class FaissIndex(RankedIndex):
@@ -43,9 +43,7 @@ class FaissIndex(RankedIndex):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
             raise ArtifactError(f"{path}: faiss cannot load it ({reason})") from None
-        if kind == "faiss-hnsw":
-            self._index.hnsw.efSearch = effort
-        elif kind == "faiss-ivfpq":
+        if kind == "faiss-ivfpq":
             self._index.nprobe = effort
         self._ranked = min(RANKED[kind], bank.rows)
         self._threads = threads or usable_cores()

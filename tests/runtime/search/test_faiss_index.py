@@ -33,7 +33,7 @@ def smallest(kind):
 def looking_at_all(folder, kind, bank, **grid):
     """An index of this kind that leaves no row or cell out."""
     path, effort = write_faiss(folder, kind, bank)
-    effort = {"faiss-flat": 0, "faiss-hnsw": bank.rows, "faiss-ivfpq": max(effort, 16)}[kind]
+    effort = {"faiss-flat": 0, "faiss-ivfpq": max(effort, 16)}[kind]
     return open_kind(path, kind, bank, effort, **grid)
 
 
@@ -70,7 +70,7 @@ def test_looking_at_every_row_finds_what_the_exact_search_finds(
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [("faiss-hnsw", {"links": 2, "effort": 1}), ("faiss-ivfpq", {"cells": 40, "probes": 1})],
+    [("faiss-ivfpq", {"cells": 40, "probes": 1})],
 )
 def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(
     kind, settings, tmp_path
@@ -186,9 +186,9 @@ def test_plain_faiss_reads_the_file(kind, tmp_path):
     assert (index.d, index.ntotal, index.metric_type) == (16, 300, faiss.METRIC_L2)
     found = index.search(bank.whole_rows(slice(None)), 1)[1][:, 0]
     assert (found == np.arange(300)).mean() > 0.9
-    if kind != "faiss-flat":
-        assert (index.hnsw.efSearch if kind == "faiss-hnsw" else index.nprobe) == effort
-    if kind != "faiss-ivfpq":
+    if kind == "faiss-ivfpq":
+        assert index.nprobe == effort
+    else:
         assert np.array_equal(index.reconstruct(7), bank.whole_rows(slice(7, 8))[0])
 
 
@@ -219,35 +219,11 @@ def test_every_number_that_could_lead_out_of_the_file_is_refused(kind, tmp_path)
         assert "expected" in refusal_of(path, kind, bank), what
 
 
-def test_a_walk_may_not_enter_or_go_where_a_row_has_no_links(tmp_path):
-    import faiss
-
-    bank = make_bank(300)
-    path, _ = write_faiss(tmp_path, "faiss-hnsw", bank, links=4)
-    content = path.read_bytes()
-    index = faiss.read_index(str(path))
-    graph = index.hnsw
-    levels = faiss.vector_to_array(graph.levels)
-    low, high = int(levels.argmin()), int(levels.argmax())
-    assert levels[low] == 1 < levels[high]
-    places = {name: place for name, place, _ in numbers_of(content, "faiss-hnsw")}
-    # The first link of level 1 comes after the 2 m of level 0.
-    upper = places["links"] + 4 * (graph.offsets.at(high) + 8)
-    for place, message in (
-        (places["entry_point"], f"entry_point: expected a row of level {levels[high] - 1}, got"),
-        (upper, f"element {high}: expected links of level 1 to its rows"),
-    ):
-        path.write_bytes(content[:place] + struct.pack("<i", low) + content[place + 4 :])
-        assert message in refusal_of(path, "faiss-hnsw", bank)
-    path.write_bytes(content[:upper] + struct.pack("<i", -1) + content[upper + 4 :])
-    assert refusal_of(path, "faiss-hnsw", bank) == ""
-
-
 FUZZ = """
-import struct, sys; sys.path[:0] = sys.argv[4:]
+import sys; sys.path[:0] = sys.argv[4:]
 from pathlib import Path
 import numpy as np
-from faiss_cases import numbers_of, write_faiss
+from faiss_cases import write_faiss
 from hnsw_cases import make_bank
 from patchcore_runtime.errors import ArtifactError
 from faiss_cases import open_kind
@@ -256,18 +232,12 @@ folder, kind, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 bank = make_bank(rows, (2, 3))
 path, effort = write_faiss(folder, kind, bank)
 content, random = path.read_bytes(), np.random.default_rng(0)
-places = {name: place for name, place, _ in numbers_of(content, kind)}
 layers = draw_layers(describe(bank), 1)
 taken = 0
 for _ in range(400):
     altered = bytearray(content)
-    if kind == "faiss-hnsw":  # links; nearly every other byte is checked against another
-        for place in random.integers(places["links"] // 4, places["entry_point"] // 4, 3):
-            link = int(random.integers(-2, rows + 1))
-            struct.pack_into("<i", altered, places["links"] % 4 + 4 * int(place), link)
-    else:
-        for place in random.integers(0, len(content), 3):
-            altered[place] = random.integers(0, 256)
+    for place in random.integers(0, len(content), 3):
+        altered[place] = random.integers(0, 256)
     path.write_bytes(altered)
     try:
         distances, found = open_kind(path, kind, bank, effort).nearest(*layers)

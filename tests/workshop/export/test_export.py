@@ -17,7 +17,7 @@ from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import ExportError, OutputError
 from patchcore_build.export.graphs import compare_mindir, compare_onnx, export_mindir, export_onnx
 from places import SUPPORT
-from small_network import H, SmallNetwork, W, _batch_norm, _conv, layers, pictures
+from small_network import H, SmallNetwork, W, layers, pictures
 
 
 class Unexportable(nn.Cell):
@@ -31,24 +31,6 @@ class Unexportable(nn.Cell):
         """Pool only."""
         x = ops.transpose(ops.cast(images, ms.float32), (0, 3, 1, 2))
         return self.pool(x), x
-
-
-class ManyChannels(nn.Cell):
-    """One 3x3 convolution between as many channels as Winograd's pays for."""
-
-    def __init__(self):
-        super().__init__()
-        rng = np.random.default_rng(1)
-        self.stem = nn.SequentialCell(_conv(rng, 3, 128, 7, 4), _batch_norm(rng, 128), nn.ReLU())
-        self.cast = ops.Cast()
-        self.transpose = ops.Transpose()
-        self.body = nn.SequentialCell(_conv(rng, 128, 128, 3, 1), _batch_norm(rng, 128), nn.ReLU())
-        self.average = nn.AvgPool2d(3, 1, pad_mode="valid")
-
-    def construct(self, images):
-        """uint8 (B, H, W, 3) -> float32 (B, 128, H/4 - 2, W/4 - 2), twice."""
-        x = self.stem(self.transpose(self.cast(images, ms.float32), (0, 3, 1, 2)) / 255)
-        return self.average(x), self.average(self.body(x))
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +74,14 @@ def kinds_of(path):
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-@pytest.mark.parametrize("winograd", [True, False])
-def test_winograd_is_taken_unless_refused_and_computes_what_mindspore_computes(tmp_path, winograd):
-    path = tmp_path / "features.onnx"
-    export_onnx(ManyChannels, path, height=H, width=W, winograd=winograd)
-    kinds = kinds_of(path)
-    assert ("BatchNormalization" in kinds, "MatMul" in kinds) == (False, winograd)
-    images = pictures(2)
-    expected = [layer.asnumpy() for layer in ManyChannels().set_train(False)(ms.Tensor(images))]
-    assert compare_onnx(path, images, expected, tolerance=1e-5) <= 1e-5
-
-
 def test_pools_pad_by_themselves(exported):
     assert "Pad" not in kinds_of(exported / "features.onnx")
+
+
+def test_normalisations_are_folded_into_convolutions(exported):
+    kinds = kinds_of(exported / "features.onnx")
+    assert "Conv" in kinds
+    assert "BatchNormalization" not in kinds
 
 
 @pytest.mark.parametrize("batch", [1, 3])

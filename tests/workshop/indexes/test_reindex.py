@@ -147,7 +147,7 @@ def test_each_kind_of_faiss_is_measured_passes_the_check_and_can_be_taken_back(
     assert runtime_main(["check", str(made)]) == 0
     manifest = Artifact.open(made).manifest
     assert manifest.index.kind == kind
-    assert manifest.index.effort == {"faiss-flat": 0, "faiss-hnsw": 128, "faiss-ivfpq": 16}[kind]
+    assert manifest.index.effort == {"faiss-flat": 0, "faiss-ivfpq": 16}[kind]
     assert manifest.index.recall == report["quality"]["recall"] > 0.99
     stored = manifest.provenance["index"]
     assert stored["faiss"]
@@ -236,7 +236,7 @@ def test_an_output_that_exists_is_refused(tiny_artifact, tmp_path, capsys):
         (["--kind", "hnsw", "--ef", "65537"], "--ef: expected 65536 or less"),
         (["--kind", "hnsw", "--max-score-change", "1.5"], "expected 0 to 1, got 1.5"),
         (["--kind", "faiss-flat", "--ef", "8"], "--kind faiss-flat takes none of --ef"),
-        (["--kind", "faiss-hnsw", "--nlist", "8"], "--kind faiss-hnsw takes none of --nlist"),
+        (["--kind", "hnsw", "--nlist", "8"], "--kind hnsw takes none of --nlist"),
         (["--kind", "faiss-ivfpq", "--m", "8", "--ef", "8"], "takes none of --m, --ef"),
         (["--kind", "faiss-ivfpq", "--nlist", "65537"], "--nlist: expected 65536 or less"),
         (["--kind", "faiss-ivfpq", "--pq-m", "0"], "expected 1 or more, got 0"),
