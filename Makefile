@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := out/demo
-# Where `make bench` looks for real pictures and weights; without them it uses the demo's.
+# Where `make bench` looks for real images and weights; without them it uses the demo's.
 SHARED ?= ../shared
 
 .PHONY: demo cpp fuzz test check fix wheels lean bench bench-scaling bench-peers trust clean help
@@ -21,7 +21,7 @@ $(READY): pyproject.toml runtime/pyproject.toml
 	$(BIN)/python -m pip install --quiet -e ./runtime -e '.[dev]'
 	@touch $(READY)
 
-demo: $(READY) ## Offline: make pictures, fit, check, score, evaluate; ends with a report to open
+demo: $(READY) ## Offline: make images, fit, check, score, evaluate; ends with a report to open
 	rm -rf $(DEMO)
 	$(BIN)/patchcore-build demo-data $(DEMO)/data
 	$(BIN)/patchcore-build fit --dataset $(DEMO)/data --category brushed_plate \
@@ -29,7 +29,7 @@ demo: $(READY) ## Offline: make pictures, fit, check, score, evaluate; ends with
 	$(BIN)/patchcore-runtime check $(DEMO)/artifact
 	$(BIN)/patchcore-runtime score $(DEMO)/artifact $(DEMO)/data/brushed_plate/test/ \
 	  --maps $(DEMO)/heatmaps --csv $(DEMO)/scores.csv > $(DEMO)/scores.jsonl
-	@echo; head -n 4 $(DEMO)/scores.jsonl; echo "... one line per picture in $(DEMO)/scores.jsonl"
+	@echo; head -n 4 $(DEMO)/scores.jsonl; echo "... one line per image in $(DEMO)/scores.jsonl"
 	$(BIN)/patchcore-build evaluate $(DEMO)/artifact --dataset $(DEMO)/data --output $(DEMO)/report
 	@echo
 	@echo "The backbone was 'scattering', which needs no download. An ImageNet network is better at"
@@ -38,7 +38,7 @@ demo: $(READY) ## Offline: make pictures, fit, check, score, evaluate; ends with
 	@echo
 	@echo "Scores:        $(DEMO)/scores.csv"
 	@echo "Heat maps:     $(DEMO)/heatmaps/"
-	@echo "Picture sheet: $(DEMO)/report/sheet.png"
+	@echo "Image sheet: $(DEMO)/report/sheet.png"
 	@echo "Report:        $(DEMO)/report/report.html"
 
 cpp: $(READY) ## Build the C++ runner and run its tests; installs what it needs from Debian
@@ -49,8 +49,8 @@ cpp: $(READY) ## Build the C++ runner and run its tests; installs what it needs 
 
 FUZZ_SECONDS ?= 300
 FUZZ_VENV := out/fuzz-venv
-FUZZ_CPP := manifest memory_bank hnsw onnx picture exif
-FUZZ_PYTHON := manifest memory_bank hnsw onnx picture
+FUZZ_CPP := manifest memory_bank hnsw onnx image exif
+FUZZ_PYTHON := manifest memory_bank hnsw onnx image
 # Coverage guides Python's fuzzing where atheris can be installed; without it the walk is blind.
 $(FUZZ_VENV)/.ready:
 	$(PYTHON) -m venv $(FUZZ_VENV)
@@ -90,7 +90,7 @@ wheels: $(READY) ## Build both wheels into dist/
 	$(BIN)/python -m build --wheel --outdir dist runtime
 	$(BIN)/python -m build --wheel --outdir dist .
 
-lean: wheels ## Prove that the runtime wheel alone, in an empty environment, scores a picture
+lean: wheels ## Prove that the runtime wheel alone, in an empty environment, scores an image
 	rm -rf out/lean && $(PYTHON) -m venv out/lean
 	out/lean/bin/python -m pip install --quiet dist/patchcore_runtime-*.whl
 	out/lean/bin/patchcore-runtime check artifacts/tiny
@@ -104,11 +104,11 @@ bench: $(READY) ## Measure on this machine; writes benchmarks/results/results.md
 
 # SCALING_OPTIONS="--only images --images 5000" adds a point.
 SCALING_OPTIONS ?=
-bench-scaling: $(READY) ## Measure how cost grows with pictures, coreset and resolution
+bench-scaling: $(READY) ## Measure how cost grows with images, coreset and resolution
 	$(BIN)/python -m benchmarks.scaling --shared $(SHARED) $(SCALING_OPTIONS)
 
 # TRUST=faults,use runs some sections again; `make fuzz` builds what the section fuzz runs.
-TRUST ?= artifacts,pictures,faults,use,fuzz
+TRUST ?= artifacts,images,faults,use,fuzz
 trust: $(READY) $(WITH_CPP_$(WITH_CPP)) ## Try to break both programs; writes benchmarks/results/trust.md
 	$(BIN)/python -m benchmarks.trust --only $(TRUST) $(TRUST_OPTIONS)
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: pictures and tiny artifacts, made once per run."""
+"""Fixtures shared by the tests: images and tiny artifacts, made once per run."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from artifact_factory import make_artifact, tiny_config, write_photos
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder with six good pictures, 80 x 120."""
+    """A folder with six good images, 80 x 120."""
     return write_photos(tmp_path_factory.mktemp("tiny") / "photos", 6)
 
 

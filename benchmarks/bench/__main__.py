@@ -3,8 +3,8 @@
     python -m benchmarks.bench [--only fit,score,searches,int8,float16,coldstart] [--shared DIR]
 
 Sections not measured keep their former figures. Artifacts are fitted anew when all sections are
-measured, else those below out/bench serve again. Without --shared (real pictures and weights) the
-demo's pictures stand in.
+measured, else those below out/bench serve again. Without --shared (real images and weights) the
+demo's images stand in.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     arena = open_arena(
         options.shared,
         folder,
-        pictures=12 if options.quick else None,
+        images=12 if options.quick else None,
         threads=options.threads,
         rounds=3 if options.quick else options.rounds,
         starts=2 if options.quick else options.starts,
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try it: 12 training pictures, few rounds; writes below out/bench-quick",
+        help="try it: 12 training images, few rounds; writes below out/bench-quick",
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Pictures, weights and artifacts that the sections of `make bench` measure on.
+"""Images, weights and artifacts that the sections of `make bench` measure on.
 
 Artifacts stand below out/bench, fitted where they lack; `fit` builds those it measures anew.
 """
@@ -19,7 +19,7 @@ SHARES = {"1 %": 0.01, "10 %": 0.1}
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One way to fit the pictures."""
+    """One way to fit the images."""
 
     backbone: str
     share: str = "1 %"
@@ -51,12 +51,12 @@ class Arena:
         there = [name for name in self.weights if name != "scattering"]
         return there or list(self.weights)
 
-    def picture(self) -> str:
+    def image(self) -> str:
         """One with a defect where the data set is bottle; the same for everybody."""
         return str(min((self.category / "test").rglob("000.*")))
 
-    def test_pictures(self) -> tuple[list[str], list[bool]]:
-        """All test pictures, and whether each shows a defect."""
+    def test_images(self) -> tuple[list[str], list[bool]]:
+        """All test images, and whether each shows a defect."""
         paths = sorted(path for path in (self.category / "test").rglob("*.*") if path.is_file())
         return [str(path) for path in paths], [path.parent.name != "good" for path in paths]
 
@@ -90,8 +90,8 @@ class Arena:
         }
 
 
-def open_arena(shared: Path, folder: Path, *, pictures: int | None, **lengths: Any) -> Arena:
-    """Find real pictures and weights, or make the demo's; the first `pictures` alone if told."""
+def open_arena(shared: Path, folder: Path, *, images: int | None, **lengths: Any) -> Arena:
+    """Find real images and weights, or make the demo's; the first `images` alone if told."""
     stable = Stable(folder=folder)
     bottle = shared.resolve() / "data" / "mvtec" / "bottle"
     if not bottle.is_dir():
@@ -107,12 +107,12 @@ def open_arena(shared: Path, folder: Path, *, pictures: int | None, **lengths: A
         )
     resnet18 = shared.resolve() / "weights" / "resnet18-layers123.pth"
     weights = {"resnet18": str(resnet18), WIDE: "random", "scattering": None}
-    category = bottle if pictures is None else _first(bottle, folder / "bottle", pictures)
+    category = bottle if images is None else _first(bottle, folder / "bottle", images)
     return Arena(stable=stable, category=category, recipe="paper", weights=weights, **lengths)
 
 
 def _first(category: Path, target: Path, count: int) -> Path:
-    """A copy with the first `count` training pictures."""
+    """A copy with the first `count` training images."""
     if not target.is_dir():
         shutil.copytree(category / "test", target / "test")
         (target / "train" / "good").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Start the command `patchcore-runtime score` with one picture: seconds until its line of JSON.
+"""Start the command `patchcore-runtime score` with one image: seconds until its line of JSON.
 
 As a program it does the same steps with a clock:
 
@@ -13,12 +13,12 @@ import time
 _COMMAND = "import sys; from patchcore_runtime.cli.main import main; sys.exit(main())"
 
 
-def start_once(artifact: str, picture: str) -> float:
+def start_once(artifact: str, image: str) -> float:
     """Seconds from the start of the process to its line of JSON."""
     import json
     import subprocess
 
-    command = [sys.executable, "-c", _COMMAND, "score", artifact, picture]
+    command = [sys.executable, "-c", _COMMAND, "score", artifact, image]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline() if process.stdout else ""
@@ -28,7 +28,7 @@ def start_once(artifact: str, picture: str) -> float:
     return seconds
 
 
-def told_once(artifact: str, picture: str) -> dict[str, float]:
+def told_once(artifact: str, image: str) -> dict[str, float]:
     """Seconds of each step."""
     import json
     import subprocess
@@ -38,7 +38,7 @@ def told_once(artifact: str, picture: str) -> dict[str, float]:
         "-m",
         "benchmarks.bench.cold_start",
         artifact,
-        picture,
+        image,
         str(time.monotonic()),
     ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -46,7 +46,7 @@ def told_once(artifact: str, picture: str) -> dict[str, float]:
     return steps
 
 
-def main(artifact: str, picture: str, started: float) -> None:
+def main(artifact: str, image: str, started: float) -> None:
     """Do what the command does and tell when."""
     begun = time.monotonic()
     import json
@@ -61,7 +61,7 @@ def main(artifact: str, picture: str, started: float) -> None:
     verified = time.monotonic()
     detector = Detector(opened)
     loaded = time.monotonic()
-    detector.predict(picture)
+    detector.predict(image)
     scored = time.monotonic()
     steps = {
         "start of Python": begun - started,

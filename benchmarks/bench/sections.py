@@ -21,7 +21,7 @@ from benchmarks.harness.headlines import Record
 from patchcore_build.evaluation.metrics import auroc
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK
 
-IN_TURN, AT_ONCE = "8 pictures, one at a time", "8 pictures, several at once"
+IN_TURN, AT_ONCE = "8 images, one at a time", "8 images, several at once"
 
 
 def fit(arena: Arena) -> list[Record]:
@@ -32,7 +32,7 @@ def fit(arena: Arena) -> list[Record]:
         result = answer["result"]
         records.append(
             _record(
-                f"{backbone}, 1 %, {result['images']} pictures", max(arena.threads), "fit",
+                f"{backbone}, 1 %, {result['images']} images", max(arena.threads), "fit",
                 seconds=sum(result["stages"].values()),
                 stages=result["stages"],
                 peak_mb=answer["peak_mb"],
@@ -42,7 +42,7 @@ def fit(arena: Arena) -> list[Record]:
 
 
 def score(arena: Arena) -> list[Record]:
-    """All stages of one picture, then eight pictures, for each network, bank and thread count."""
+    """All stages of one image, then eight images, for each network, bank and thread count."""
     records: list[Record] = []
     for threads in arena.threads:
         limits = arena.stable.once((WORKER, {"task": "yardstick"}), threads)["result"]
@@ -56,28 +56,28 @@ def score(arena: Arena) -> list[Record]:
 def _score(arena: Arena, kind: Kind, threads: int) -> Iterator[Record]:
     case, artifact = f"{kind.backbone}, {kind.share}", arena.artifact(kind)
     print(f"  {case}, {threads} threads …", file=sys.stderr)
-    job = {"artifact": artifact, "picture": arena.picture(), "rounds": arena.rounds, "warm_up": 5}
+    job = {"artifact": artifact, "image": arena.image(), "rounds": arena.rounds, "warm_up": 5}
     seconds = arena.stable.once((WORKER, job | {"task": "stages"}), threads)["result"]["seconds"]
     gflop = {
         "features": graph_gflop(Path(artifact) / FEATURES_ONNX),
         "search": graph_gflop(Path(artifact) / INDEX_ONNX),
     }
     # Alone in a process: the one above holds every session twice.
-    alone = {"task": "predict", "artifact": artifact, "pictures": [arena.picture()]}
+    alone = {"task": "predict", "artifact": artifact, "images": [arena.image()]}
     answer = arena.stable.once((WORKER, alone | {"in_order": False}), threads)
     for stage, taken in seconds.items():
         more = {"gflop": gflop[stage]} if stage in gflop else {}
         if stage == "predict":
             more = {"peak_mb": answer["peak_mb"]}
         yield _record(case, threads, stage, **spread(taken), **more)
-    several = alone | {"pictures": arena.test_pictures()[0][:8]}
+    several = alone | {"images": arena.test_images()[0][:8]}
     contestants: dict[str, Contestant] = {IN_TURN: (WORKER, several | {"in_order": False})}
     if threads > 1:  # with one, both ways are the same
         contestants[AT_ONCE] = (WORKER, several | {"in_order": True})
     rounds = max(3, arena.rounds // 12)
     figures = race(arena.stable, contestants, threads=threads, rounds=rounds, warm_up=1)
     for who, figure in figures.items():
-        each = figure.pop("result")["pictures"]
+        each = figure.pop("result")["images"]
         times = {name: figure[name] / each for name in ("seconds", "p95")}
         yield _record(case, threads, who, **figure | times)
 
@@ -122,7 +122,7 @@ def _race(
     arena: Arena, case: str, threads: int, jobs: dict[str, dict[str, Any]]
 ) -> Iterator[Record]:
     print(f"  {case}, {threads} threads …", file=sys.stderr)
-    contestants = {who: (WORKER, job | {"picture": arena.picture()}) for who, job in jobs.items()}
+    contestants = {who: (WORKER, job | {"image": arena.image()}) for who, job in jobs.items()}
     rounds = max(1, arena.rounds // 12)
     figures = race(arena.stable, contestants, threads=threads, rounds=rounds, laps=4, warm_up=2)
     for who, figure in figures.items():
@@ -131,8 +131,8 @@ def _race(
 
 
 def float16(arena: Arena) -> list[Record]:
-    """What half the bytes of a bank cost in scores: all test pictures with both banks."""
-    pictures, defects = arena.test_pictures()
+    """What half the bytes of a bank cost in scores: all test images with both banks."""
+    images, defects = arena.test_images()
     wrong = np.array(defects)
     records = []
     for backbone, share in product(arena.backbones, SHARES):
@@ -141,13 +141,13 @@ def float16(arena: Arena) -> list[Record]:
         found = []
         for precision in ("float32", "float16"):
             folder = arena.artifact(Kind(backbone=backbone, share=share, bank_precision=precision))
-            job = {"task": "scores", "artifact": folder, "pictures": pictures}
+            job = {"task": "scores", "artifact": folder, "images": images}
             answer = arena.stable.once((WORKER, job), max(arena.threads))
             found.append(np.array(answer["result"]["scores"]))
             figures: dict[str, Any] = {
                 "auroc": auroc(found[-1][~wrong], found[-1][wrong]),
                 "bank_mb": (Path(folder) / MEMORY_BANK).stat().st_size / 2**20,
-                "pictures": len(pictures),
+                "images": len(images),
             }
             if precision == "float16":
                 change = np.abs(found[1] - found[0])
@@ -159,14 +159,14 @@ def float16(arena: Arena) -> list[Record]:
 
 
 def coldstart(arena: Arena) -> list[Record]:
-    """The command with one picture, from nothing to its line of JSON; networks take turns."""
+    """The command with one image, from nothing to its line of JSON; networks take turns."""
     folders = {name: arena.artifact(Kind(backbone=name)) for name in arena.backbones}
     whole: dict[str, list[float]] = {name: [] for name in folders}
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in folders}
     for number in range(arena.starts + 1):
         for name, folder in folders.items():
-            taken = start_once(folder, arena.picture())
-            told = told_once(folder, arena.picture())
+            taken = start_once(folder, arena.image())
+            told = told_once(folder, arena.image())
             if number > 0:  # the first brings the files into the cache
                 whole[name].append(taken)
                 parts[name].append(told)

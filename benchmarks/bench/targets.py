@@ -46,11 +46,11 @@ ABOUT = {
         "Each case once, in a process of its own with all cores, five folds.",
     ),
     "score": (
-        "Score one picture",
+        "Score one image",
         """\
-Each case in a process of its own, all stages of a picture taking turns; `features` is the bare
-onnxruntime time of features.onnx. A network takes pictures one at a time on purpose, so eight
-pictures are measured in both ways there are, time per picture: one at a time with all threads
+Each case in a process of its own, all stages of an image taking turns; `features` is the bare
+onnxruntime time of features.onnx. A network takes images one at a time on purpose, so eight
+images are measured in both ways there are, time per image: one at a time with all threads
 on each (`Detector.predict_batch`), and several at once with one thread each, as
 `patchcore-runtime score` works. Peak memory is that of a process which does nothing else. GFLOP
 count the multiplications and additions of Conv, Gemm and MatMul from their shapes.""",
@@ -69,12 +69,12 @@ is features.onnx alone.""",
     ),
     "float16": (
         "A bank in float16",
-        "The same rows in half the bytes: all test pictures with both banks.",
+        "The same rows in half the bytes: all test images with both banks.",
     ),
     "coldstart": (
         "Cold start",
         """\
-`patchcore-runtime score` with one picture, from the start of the process to its line of JSON,
+`patchcore-runtime score` with one image, from the start of the process to its line of JSON,
 files in the cache. The parts are medians of another process that does the same steps with a
 clock.""",
     ),

@@ -1,7 +1,7 @@
 """The measured side of `make bench` and of scaling.py, one process each (peer_worker: protocol).
 
-A job names a task; what it measures is written at the task. `artifact` is a folder, `picture` and
-`pictures` are files, `threads` is how many cores this process was given.
+A job names a task; what it measures is written at the task. `artifact` is a folder, `image` and
+`images` are files, `threads` is how many cores this process was given.
 """
 
 import shutil
@@ -81,24 +81,24 @@ class _Found:
 
 
 def stages(job: Job) -> Step:
-    """All stages of a picture `rounds` times; they take turns, so that all see the same machine."""
-    folder, threads, picture = Path(job["artifact"]), job["threads"], job["picture"]
+    """All stages of an image `rounds` times; they take turns, so that all see the same machine."""
+    folder, threads, source = Path(job["artifact"]), job["threads"], job["image"]
     detector = Detector.load(folder, threads=threads, verify=False)
     manifest, bank = detector.manifest, detector.artifact.memory_bank
     network = open_session(folder / FEATURES_ONNX, threads=threads)
     index = ExactIndex(folder / INDEX_ONNX, threads=threads)
-    image = read_image(picture)
+    image = read_image(source)
     pixels, placement = fit_to_input(image, manifest.preprocess)
     layers = network.run(["layer2", "layer3"], {"images": pixels[None]})
     scorer = PatchScorer(bank, _Found(index, layers), manifest.features, manifest.scoring)
     runs: dict[str, Callable[[], object]] = {
-        "decode": lambda: read_image(picture),
+        "decode": lambda: read_image(source),
         "resize": lambda: fit_to_input(image, manifest.preprocess),
         "features": lambda: network.run(["layer2", "layer3"], {"images": pixels[None]}),
         "search": lambda: index.nearest(*layers),
         "score + map": lambda: scorer.score(*layers),
         "predict without decode and resize": lambda: detector.predict_input(pixels, placement),
-        "predict": lambda: detector.predict(picture),
+        "predict": lambda: detector.predict(source),
     }
     return lambda: {"seconds": _take_turns(runs, job["rounds"], warm_up=job["warm_up"])}
 
@@ -116,46 +116,44 @@ def _take_turns(
 
 
 def predict(job: Job) -> Step:
-    """Score pictures, from files to results: `in_order` says which of the two ways.
+    """Score images, from files to results: `in_order` says which of the two ways.
 
     One after the other with all threads on each, `predict_batch`; or as `patchcore-runtime score`
     does, several at once (ordered_work).
     """
-    threads, pictures = job["threads"], job["pictures"]
+    threads, images = job["threads"], job["images"]
     if not job["in_order"]:
         detector = Detector.load(job["artifact"], threads=threads, verify=False)
-        return lambda: {"pictures": len(detector.predict_batch(pictures))}
-    workers = workers_for(threads, len(pictures))
+        return lambda: {"images": len(detector.predict_batch(images))}
+    workers = workers_for(threads, len(images))
     detector = Detector.load(job["artifact"], threads=threads // workers, verify=False)
-    return lambda: {
-        "pictures": len(list(work_in_order(detector.predict, pictures, workers=workers)))
-    }
+    return lambda: {"images": len(list(work_in_order(detector.predict, images, workers=workers)))}
 
 
 def predict_input(job: Job) -> Step:
-    """Score one preprocessed picture with the kind of search that the job names."""
+    """Score one preprocessed image with the kind of search that the job names."""
     detector = Detector.load(
         job["artifact"], threads=job["threads"], verify=False, search=job["search"]
     )
-    image = fit_to_input(read_image(job["picture"]), detector.manifest.preprocess)
+    image = fit_to_input(read_image(job["image"]), detector.manifest.preprocess)
     return lambda: {"score": detector.predict_input(*image).score}
 
 
 def search(job: Job) -> Step:
-    """Nearest bank row of each patch of one picture, its features already there."""
+    """Nearest bank row of each patch of one image, its features already there."""
     folder, threads = Path(job["artifact"]), job["threads"]
     artifact = Artifact.open(folder)
     index = open_index(artifact, job["search"], threads=threads)
-    pixels, _ = fit_to_input(read_image(job["picture"]), artifact.manifest.preprocess)
+    pixels, _ = fit_to_input(read_image(job["image"]), artifact.manifest.preprocess)
     layers = _layers(folder, pixels, threads)
     return lambda: {"distances": float(index.nearest(*layers)[0].sum())}
 
 
 def features(job: Job) -> Step:
-    """One preprocessed picture through features.onnx."""
+    """One preprocessed image through features.onnx."""
     folder, threads = Path(job["artifact"]), job["threads"]
     settings = Detector.load(folder, threads=1, verify=False).manifest.preprocess
-    pixels, _ = fit_to_input(read_image(job["picture"]), settings)
+    pixels, _ = fit_to_input(read_image(job["image"]), settings)
     network = open_session(folder / FEATURES_ONNX, threads=threads)
     return lambda: {"layers": len(network.run(["layer2", "layer3"], {"images": pixels[None]}))}
 
@@ -167,9 +165,9 @@ def _layers(folder: Path, pixels: NDArray[np.uint8], threads: int) -> list[NDArr
 
 
 def scores(job: Job) -> Step:
-    """The score of every picture."""
+    """The score of every image."""
     detector = Detector.load(job["artifact"], threads=job["threads"], verify=False)
-    return lambda: {"scores": [r.score for r in detector.predict_batch(job["pictures"])]}
+    return lambda: {"scores": [r.score for r in detector.predict_batch(job["images"])]}
 
 
 def yardstick(_job: Job) -> Step:

@@ -1,6 +1,6 @@
 """Figures of measured times, and the arithmetic that a graph does.
 
-seconds -> percentiles; points of a cost curve -> its exponent; an ONNX file -> GFLOP a picture.
+seconds -> percentiles; points of a cost curve -> its exponent; an ONNX file -> GFLOP an image.
 """
 
 import math
@@ -54,7 +54,7 @@ def estimate(points: Sequence[tuple[float, float]], size: float) -> float | None
 
 
 def graph_gflop(path: Path) -> float:
-    """10^9 additions and multiplications of a graph for one picture.
+    """10^9 additions and multiplications of a graph for one image.
 
     Those of Conv, Gemm and MatMul, from their shapes; what else there is costs less than 1 %.
 
@@ -68,7 +68,7 @@ def graph_gflop(path: Path) -> float:
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:
             dims[0].dim_value = 1  # B
-    # Shapes that the file gives are of B pictures.
+    # Shapes that the file gives are of B images.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")

@@ -1,6 +1,6 @@
 """Projected patch features (P, D) to measure the coreset on: real ones, or drawn ones.
 
-pictures and weights below --shared -> a cache file of float32 features; or a seed -> features.
+images and weights below --shared -> a cache file of float32 features; or a seed -> features.
 """
 
 import tempfile
@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_GRID = 28  # patches along a side of layer2 for a 224 px picture
+_GRID = 28  # patches along a side of layer2 for a 224 px image
 _WEIGHTS = "resnet18-layers123.pth"
 
 
 def real_features(shared: Path, cache: Path) -> NDArray[np.float32] | None:
-    """Features of bottle's 209 good pictures: resnet18, paper recipe, 163,856 x 296.
+    """Features of bottle's 209 good images: resnet18, paper recipe, 163,856 x 296.
 
     Args:
         shared: Folder with data/mvtec/bottle and weights/.
         cache: .npy file that is read, or written where it is absent.
 
     Returns:
-        The features, or None without pictures or weights.
+        The features, or None without images or weights.
     """
     if cache.is_file():
         features: NDArray[np.float32] = np.load(cache, allow_pickle=False)
@@ -51,8 +51,8 @@ def _extract(data: Path, weights: Path) -> NDArray[np.float32]:
     config = make_config("paper", backbone="resnet18")
     with tempfile.TemporaryDirectory() as scratch:
         storage = Storage(Path(scratch), budget_bytes=2**33)
-        pictures = open_dataset(data).training_images("bottle")
-        inputs = load_inputs(pictures, config, storage)
+        images = open_dataset(data).training_images("bottle")
+        inputs = load_inputs(images, config, storage)
         make_cell, _ = make_network(config, str(weights), inputs)
         store = extract_features(
             mindspore_network(make_cell()),

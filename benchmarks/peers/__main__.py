@@ -33,8 +33,8 @@ PEERS = ("anomalib", "torch", "torchvision", "timm", "openvino", "faiss-cpu", "s
 def main() -> None:
     """Measure the sections asked for and write both files."""
     options = _options()
-    folder = Path(f"out/peers-{options.pictures}" if options.pictures else "out/peers").resolve()
-    path = folder / "peers.json" if options.pictures else RESULTS
+    folder = Path(f"out/peers-{options.images}" if options.images else "out/peers").resolve()
+    path = folder / "peers.json" if options.images else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.txt").write_text("")
     arena = Arena(
@@ -45,7 +45,7 @@ def main() -> None:
         threads=options.threads,
         rounds=options.rounds,
         laps=options.laps,
-        pictures_used=options.pictures,
+        images_used=options.images,
         full=options.full,
     )
     arena.check()
@@ -62,10 +62,10 @@ def _options() -> argparse.Namespace:
     add_common_options(parser, SECTIONS)
     parser.add_argument("--threads", type=numbers, default=[2, 1])
     parser.add_argument(
-        "--pictures", type=int, help="try it with the first N >= 20 only; writes below out/"
+        "--images", type=int, help="try it with the first N >= 20 only; writes below out/"
     )
     parser.add_argument("--backbones", type=names_among(BACKBONES), default=list(BACKBONES))
-    parser.add_argument("--laps", type=int, default=8, help="pictures scored in one turn (8)")
+    parser.add_argument("--laps", type=int, default=8, help="images scored in one turn (8)")
     parser.add_argument("--rounds", type=int, default=8, help="turns of the short races (8)")
     parser.add_argument(
         "--full", action="store_true", help="run the 10 %% loops of others to their end too"

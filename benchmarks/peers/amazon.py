@@ -27,17 +27,17 @@ STARTS = 10  # rows whose mean distance orders the first pick
 
 
 def fit(job: Job) -> Step:
-    """Features of all pictures, then the approximate greedy coreset at the ratio."""
+    """Features of all images, then the approximate greedy coreset at the ratio."""
     _use(job["threads"])
     network = _network(job)
-    pictures = np.load(job["pictures"], mmap_mode="r")
+    images = np.load(job["images"], mmap_mode="r")
 
     def step() -> dict[str, Any]:
         torch.manual_seed(0)
         start = time.perf_counter()
         parts = [
-            network(torch.from_numpy(_normalised(pictures[first : first + BATCH])))
-            for first in range(0, len(pictures), BATCH)
+            network(torch.from_numpy(_normalised(images[first : first + BATCH])))
+            for first in range(0, len(images), BATCH)
         ]
         features = torch.cat(parts)
         parts.clear()
@@ -66,7 +66,7 @@ def approximate_greedy(points: Tensor, count: int) -> list[int]:
 
 
 def inference(job: Job) -> Step:
-    """One picture: network, flat search, score and map.
+    """One image: network, flat search, score and map.
 
     A bank larger than the one that its fit wrote is filled up with copies moved by noise: a flat
     search takes as long whatever the values are.
@@ -80,11 +80,11 @@ def inference(job: Job) -> Step:
     index.add(fitted[: job["rows"]])
     index.add(extra + rng.standard_normal(extra.shape, dtype=np.float32))
     del extra
-    picture = torch.from_numpy(_normalised(np.load(job["picture"])))
-    side = picture.shape[-1]
+    image = torch.from_numpy(_normalised(np.load(job["image"])))
+    side = image.shape[-1]
 
     def step() -> dict[str, Any]:
-        squares, _ = index.search(network(picture).numpy(), 1)
+        squares, _ = index.search(network(image).numpy(), 1)
         levels = torch.from_numpy(squares).reshape(1, 1, side // 8, side // 8)
         fine = functional.interpolate(levels, size=(side, side), mode="bilinear")
         blurred = gaussian_filter(fine[0, 0].numpy(), sigma=4)
@@ -99,14 +99,14 @@ def imports(_job: Job) -> Step:
 
 
 def _network(job: Job) -> Callable[[Tensor], Tensor]:
-    """Pictures (B, 3, H, W) -> patch vectors (B·P, 1024)."""
+    """Images (B, 3, H, W) -> patch vectors (B·P, 1024)."""
     body = getattr(torchvision.models, job["backbone"])(weights=None).eval()
     body.load_state_dict(torch.load(job["weights"], weights_only=True), strict=False)
     stem = torch.nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool, body.layer1)
 
-    def run(pictures: Tensor) -> Tensor:
+    def run(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            layer2 = body.layer2(stem(pictures))
+            layer2 = body.layer2(stem(images))
             layer3 = body.layer3(layer2)
             grid = layer2.shape[-2:]
             layers = [

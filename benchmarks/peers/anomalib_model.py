@@ -1,6 +1,6 @@
 """anomalib's PatchCore beside ours: fit, torch inference, OpenVINO inference, its coreset.
 
-Runs in out/peers-venv. Its own classes do the work; the weights, pictures and bank are those that
+Runs in out/peers-venv. Its own classes do the work; the weights, images and bank are those that
 ours uses, so the scores must agree. See peer_worker for the protocol.
 """
 
@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 
 from benchmarks.arena.worker import Job, Step, nothing, serve
 
-BATCH = 8  # pictures, as in our fit
+BATCH = 8  # images, as in our fit
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 
 
 def fit(job: Job) -> Step:
-    """Features of all pictures, then `subsample_embedding` at the ratio."""
+    """Features of all images, then `subsample_embedding` at the ratio."""
     import torch
 
     torch.set_num_threads(job["threads"])
     model = _model(job)
-    pictures = np.load(job["pictures"], mmap_mode="r")
+    images = np.load(job["images"], mmap_mode="r")
 
     def step() -> dict[str, Any]:
         start = time.perf_counter()
         model.train()
-        for first in range(0, len(pictures), BATCH):
-            model(torch.from_numpy(_normalised(pictures[first : first + BATCH])))
+        for first in range(0, len(images), BATCH):
+            model(torch.from_numpy(_normalised(images[first : first + BATCH])))
         features = time.perf_counter() - start
         start = time.perf_counter()
         model.subsample_embedding(job["ratio"])
@@ -62,19 +62,19 @@ def torch_inference(job: Job) -> Step:
     torch.set_num_threads(job["threads"])
     model = _model(job).eval()
     model.memory_bank = torch.from_numpy(np.load(job["bank"]))
-    picture = torch.from_numpy(_normalised(np.load(job["picture"])))
+    image = torch.from_numpy(_normalised(np.load(job["image"])))
 
     def step() -> dict[str, Any]:
         with torch.inference_mode():
-            return {"score": float(model(picture).pred_score)}
+            return {"score": float(model(image).pred_score)}
 
     return step
 
 
 def export(job: Job) -> Step:
-    """Write the OpenVINO model with anomalib's own `to_openvino`, float32, for one picture.
+    """Write the OpenVINO model with anomalib's own `to_openvino`, float32, for one image.
 
-    Left to itself, anomalib 2.7.0 writes a model that takes two pictures at a time and no other
+    Left to itself, anomalib 2.7.0 writes a model that takes two images at a time and no other
     number; a fixed size is also what OpenVINO runs fastest.
     """
     import torch
@@ -84,7 +84,7 @@ def export(job: Job) -> Step:
     module = Patchcore(backbone=job["backbone"], pre_trained=False, **off)
     module.model = _model(job)
     module.model.memory_bank = torch.from_numpy(np.load(job["bank"]))
-    size = np.load(job["picture"]).shape[1:3]
+    size = np.load(job["image"]).shape[1:3]
     module.to_openvino(job["folder"], input_size=size, onnx_kwargs={"dynamic_axes": None})
     return nothing
 
@@ -103,10 +103,10 @@ def openvino_inference(job: Job) -> Step:
     model = openvino.Core().compile_model(path, "CPU", settings)
     used = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     request = model.create_infer_request()
-    picture = _normalised(np.load(job["picture"]))
+    image = _normalised(np.load(job["image"]))
 
     def step() -> dict[str, Any]:
-        answers = request.infer([picture])
+        answers = request.infer([image])
         return {"score": float(answers["pred_score"].squeeze()), "precision": used}
 
     return step
@@ -186,9 +186,9 @@ def _model(job: Job) -> Any:
     return model
 
 
-def _normalised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _normalised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(B, H, W, 3) -> (B, 3, H, W), as the network was trained to see it."""
-    scaled = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    scaled = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     return np.ascontiguousarray((scaled - MEAN) / STD)
 
 

@@ -1,4 +1,4 @@
-"""What all contestants of `make bench-peers` share: pictures, weights, artifacts, banks.
+"""What all contestants of `make bench-peers` share: images, weights, artifacts, banks.
 
 Files in out/peers, each made when it is first asked for, so that any section can run alone.
 """
@@ -17,7 +17,7 @@ OURS = "benchmarks.peers.ours"
 ANOMALIB = "benchmarks.peers.anomalib_model"
 AMAZON = "benchmarks.peers.amazon"
 SEARCH = "benchmarks.peers.search"
-PATCHES = 784  # 28 x 28 in a picture of 224 px
+PATCHES = 784  # 28 x 28 in an image of 224 px
 BACKBONES = ("wide_resnet50_2", "resnet18")
 
 
@@ -31,9 +31,9 @@ class Arena:
     backbones: list[str]
     threads: list[int]
     rounds: int  # turns of every contestant in the short races
-    laps: int  # pictures scored in one turn
+    laps: int  # images scored in one turn
     full: bool
-    pictures_used: int | None = None
+    images_used: int | None = None
 
     def check(self) -> None:
         """Refuse at once what would fail in ten minutes."""
@@ -43,27 +43,27 @@ class Arena:
         if self.stable.peers_python is None or not self.stable.peers_python.is_file():
             raise SystemExit(f"{self.stable.peers_python}: not there; run `make bench-peers`")
 
-    def training_pictures(self) -> list[str]:
-        """The good pictures, in the order of our own listing."""
+    def training_images(self) -> list[str]:
+        """The good images, in the order of our own listing."""
         good = sorted((self.category / "train" / "good").iterdir())
-        return [str(path) for path in good[: self.pictures_used]]
+        return [str(path) for path in good[: self.images_used]]
 
     def patches(self) -> int:
         """N·P of all of them."""
-        return len(self.training_pictures()) * PATCHES
+        return len(self.training_images()) * PATCHES
 
     def rows(self, share: str) -> int:
         """Rows of a bank, rounded down as anomalib does."""
         return int(self.patches() * SHARES[share])
 
-    def pictures(self, name: str = "train.npy") -> str:
-        """All training pictures, or test.npy with one defect, uint8 (N, 224, 224, 3)."""
+    def images(self, name: str = "train.npy") -> str:
+        """All training images, or test.npy with one defect, uint8 (N, 224, 224, 3)."""
         path = self.stable.folder / name
         if not path.is_file():
             test = min(str(path) for path in (self.category / "test").glob("broken*/000.*"))
             self._share(
-                "share pictures",
-                train=self.training_pictures(),
+                "share images",
+                train=self.training_images(),
                 test=[test],
                 folder=str(self.stable.folder),
             )
@@ -80,7 +80,7 @@ class Arena:
         return str(path)
 
     def fit_job(self, backbone: str, rows: int, quantize: str | None = None) -> Contestant:
-        """Our fit from pictures to artifact."""
+        """Our fit from images to artifact."""
         return OURS, {
             "task": "fit",
             "normal": self._good(),
@@ -100,25 +100,25 @@ class Arena:
         return path
 
     def bank(self, backbone: str, rows: int) -> dict[str, str]:
-        """Our bank as bank (M, D), with queries (P, D) of the test picture, as .npy files."""
+        """Our bank as bank (M, D), with queries (P, D) of the test image, as .npy files."""
         folder = self.stable.folder
         job = {
             "bank": str(folder / f"bank-{backbone}-{rows}.npy"),
             "queries": str(folder / f"queries-{backbone}.npy"),
         }
-        artifact, picture = self.artifact(backbone, rows), self.pictures("test.npy")
+        artifact, image = self.artifact(backbone, rows), self.images("test.npy")
         # Made anew each time: a bank must be that of the artifact beside it.
-        self._share("share bank", artifact=artifact, picture=picture, **job)
+        self._share("share bank", artifact=artifact, image=image, **job)
         return job
 
     def features(self) -> str:
-        """Projected real features of all pictures, float32 (N·P, 296)."""
+        """Projected real features of all images, float32 (N·P, 296)."""
         path = self.stable.folder / "features.npy"
         if not path.is_file():
             self._share(
                 "share features",
                 artifact=self.artifact("resnet18", self.rows("1 %")),
-                pictures=self.pictures(),
+                images=self.images(),
                 features=str(path),
             )
         return str(path)
@@ -132,10 +132,10 @@ class Arena:
         return "--quantize" in told.stdout
 
     def _good(self) -> str:
-        """A folder with the pictures used."""
+        """A folder with the images used."""
         folder = self.stable.folder / "good"
         folder.mkdir(exist_ok=True)
-        for source in map(Path, self.training_pictures()):
+        for source in map(Path, self.training_images()):
             if not (folder / source.name).exists():
                 shutil.copyfile(source, folder / source.name)
         return str(folder)

@@ -40,12 +40,12 @@ def fit(job: Job) -> Step:
 
 
 def inference(job: Job) -> Step:
-    """Score one preprocessed picture: network, search, score and map."""
+    """Score one preprocessed image: network, search, score and map."""
     from patchcore_runtime import Detector
     from patchcore_runtime.image.preprocess import Placement
 
     detector = Detector.load(job["artifact"], threads=job["threads"], verify=False)
-    pixels = np.load(job["picture"])[0]
+    pixels = np.load(job["image"])[0]
     height, width = pixels.shape[:2]
     placement = Placement(
         photo_height=height,
@@ -59,13 +59,13 @@ def inference(job: Job) -> Step:
 
 
 def search(job: Job) -> Step:
-    """Nearest bank row of each patch of one picture, its features already there."""
+    """Nearest bank row of each patch of one image, its features already there."""
     from patchcore_runtime.artifact.folder import Artifact
     from patchcore_runtime.search.open import open_index
 
     artifact = Artifact.open(Path(job["artifact"]))
     index = open_index(artifact, job["search"], threads=job["threads"])
-    layer2, layer3 = _network(job["artifact"])(np.load(job["picture"]))
+    layer2, layer3 = _network(job["artifact"])(np.load(job["image"]))
     return lambda: {"rows": index.nearest(layer2, layer3)[1].ravel().tolist()}
 
 
@@ -85,50 +85,50 @@ def numpy_loop(job: Job) -> Step:
     return lambda: {"picked": len(select_coreset_plain(features, job["count"], 0, np.float32))}
 
 
-def share_pictures(job: Job) -> Step:
-    """Write all training pictures and one test picture as the network's inputs, uint8."""
+def share_images(job: Job) -> Step:
+    """Write all training images and one test image as the network's inputs, uint8."""
     from patchcore_build.config import make_config, plan_preprocessing
     from patchcore_runtime.image.preprocess import preprocess
 
     settings = plan_preprocessing(make_config("paper"), [])
     for source, target in ((job["train"], "train.npy"), (job["test"], "test.npy")):
-        pictures = [preprocess(path, settings)[0] for path in source]
-        np.save(Path(job["folder"]) / target, np.stack(pictures))
+        images = [preprocess(path, settings)[0] for path in source]
+        np.save(Path(job["folder"]) / target, np.stack(images))
     return nothing
 
 
 def share_bank(job: Job) -> Step:
-    """Write an artifact's bank (M, D) and one picture's patches (P, D), for whoever searches."""
+    """Write an artifact's bank (M, D) and one image's patches (P, D), for whoever searches."""
     from patchcore_runtime.artifact.folder import Artifact
 
     bank = Artifact.open(job["artifact"], verify=False).memory_bank
     np.save(job["bank"], np.concatenate([bank.layer2, bank.layer3], axis=1))
-    np.save(job["queries"], _patches(*_network(job["artifact"])(np.load(job["picture"]))))
+    np.save(job["queries"], _patches(*_network(job["artifact"])(np.load(job["image"]))))
     return nothing
 
 
 def share_features(job: Job) -> Step:
-    """Write the projected patches of all training pictures, (N·P, 296)."""
+    """Write the projected patches of all training images, (N·P, 296)."""
     from patchcore_build.coreset.select import random_projection
 
     network = _network(job["artifact"])
-    patches = [_patches(*network(picture[None])) for picture in np.load(job["pictures"])]
+    patches = [_patches(*network(image[None])) for image in np.load(job["images"])]
     matrix = random_projection(patches[0].shape[1], PROJECTED, seed=0)
     np.save(job["features"], np.concatenate([rows @ matrix for rows in patches]))
     return nothing
 
 
 def _network(artifact: str) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """An artifact's features.onnx as a function of pictures (B, H, W, 3)."""
+    """An artifact's features.onnx as a function of images (B, H, W, 3)."""
     from patchcore_runtime.artifact.folder import FEATURES_ONNX
     from patchcore_runtime.engine.session import open_session
 
     session = open_session(Path(artifact) / FEATURES_ONNX)
-    return lambda pictures: session.run(["layer2", "layer3"], {"images": pictures})
+    return lambda images: session.run(["layer2", "layer3"], {"images": images})
 
 
 def _patches(layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Patch vectors (P, D) of one picture, layer3 brought to layer2's grid."""
+    """Patch vectors (P, D) of one image, layer3 brought to layer2's grid."""
     from patchcore_runtime.bank.patches import upsampling_matrix
 
     fine, coarse = layer2[0], layer3[0]
@@ -146,7 +146,7 @@ if __name__ == "__main__":
             "search": search,
             "coreset": coreset,
             "numpy loop": numpy_loop,
-            "share pictures": share_pictures,
+            "share images": share_images,
             "share bank": share_bank,
             "share features": share_features,
         }

@@ -12,7 +12,7 @@ from benchmarks.arena.race import Contestant, Record, race, summary
 from benchmarks.peers.arena import AMAZON, ANOMALIB, OURS, SEARCH, Arena
 from benchmarks.peers.targets import INT8, OPENVINO, SHARES, TORCH, WIDE
 
-SEARCH_ROWS = (15_680, 1_638)  # 10 % of 200 pictures' patches, 1 % of 209 pictures'
+SEARCH_ROWS = (15_680, 1_638)  # 10 % of 200 images' patches, 1 % of 209 images'
 
 
 def fit(arena: Arena) -> list[Record]:
@@ -31,7 +31,7 @@ def _fit(arena: Arena, backbone: str, threads: int) -> Iterator[Record]:
     for share in SHARES:
         answer = arena.stable.once(arena.fit_job(backbone, arena.rows(share)), threads)
         yield _record(f"{backbone}, {share}", threads, "ours", **_our_fit(answer["result"]))
-    job = shared | {"task": "fit", "pictures": arena.pictures(), "ratio": SHARES["1 %"]}
+    job = shared | {"task": "fit", "images": arena.images(), "ratio": SHARES["1 %"]}
     bank = str(arena.stable.folder / f"amazon-{backbone}.npy")
     start = {"task": "projection", "rows": patches, "dim": dim}
     for who, program in (("anomalib", ANOMALIB), ("amazon's method", AMAZON)):
@@ -72,7 +72,7 @@ def _our_fit(result: Record) -> Record:
 
 
 def inference(arena: Arena) -> list[Record]:
-    """Score one picture, all taking turns."""
+    """Score one image, all taking turns."""
     quantize = arena.can_quantize()
     records: list[Record] = []
     for backbone, share in product(arena.backbones, SHARES):
@@ -99,15 +99,15 @@ def _scorers(
     arena: Arena, backbone: str, share: str, *, quantize: bool
 ) -> Iterator[tuple[str, Contestant]]:
     rows = arena.rows(share)
-    picture = {"picture": arena.pictures("test.npy")}
-    network = picture | {"backbone": backbone, "weights": arena.weights(backbone)}
+    image = {"image": arena.images("test.npy")}
+    network = image | {"backbone": backbone, "weights": arena.weights(backbone)}
     yield (
         "ours",
-        (OURS, picture | {"task": "inference", "artifact": arena.artifact(backbone, rows)}),
+        (OURS, image | {"task": "inference", "artifact": arena.artifact(backbone, rows)}),
     )
     if quantize:
         artifact = arena.artifact(backbone, rows, "int8")
-        yield INT8, (OURS, picture | {"task": "inference", "artifact": artifact})
+        yield INT8, (OURS, image | {"task": "inference", "artifact": artifact})
     bank = arena.bank(backbone, rows)["bank"]
     yield TORCH, (ANOMALIB, network | {"task": "torch", "bank": bank})
     exported = str(arena.stable.folder / f"openvino-{backbone}-{rows}")
@@ -117,7 +117,7 @@ def _scorers(
         yield who, (ANOMALIB, job | {"task": "openvino", "precision": precision})
     bank = str(arena.stable.folder / f"amazon-{backbone}.npy")
     if not Path(bank).is_file():
-        job = {"task": "fit", "pictures": arena.pictures(), "ratio": SHARES["1 %"], "bank": bank}
+        job = {"task": "fit", "images": arena.images(), "ratio": SHARES["1 %"], "bank": bank}
         arena.stable.once((AMAZON, network | job), max(arena.threads))
     yield "amazon's method", (AMAZON, network | {"task": "inference", "bank": bank, "rows": rows})
 
@@ -128,7 +128,7 @@ def search(arena: Arena) -> list[Record]:
     for threads, rows in product(arena.threads, SEARCH_ROWS):
         shared = arena.bank(WIDE, rows)
         artifact = arena.artifact(WIDE, rows)
-        ours = {"task": "search", "artifact": artifact, "picture": arena.pictures("test.npy")}
+        ours = {"task": "search", "artifact": artifact, "image": arena.images("test.npy")}
         contestants = {
             "ours": (OURS, ours | {"search": "exact"}),
             "ours, --search pca": (OURS, ours | {"search": "pca"}),
@@ -199,21 +199,21 @@ def _told(stages: dict[str, float]) -> str:
 
 ABOUT = {
     "fit": """\
-Features of all bottle pictures (224 px) and their coreset: for us the stages features, projection
+Features of all bottle images (224 px) and their coreset: for us the stages features, projection
 and coreset of `patchcore-build fit`, for anomalib the forward passes (batches of 8, like ours) and
 `subsample_embedding`. Decoding is counted on neither side. Our peak memory is that of the whole
 command, exports and calibration included; the peers' is that of these two steps alone, of which
 the imports of a CUDA build of torch are a part: a CPU build needs less.""",
     "inference": """\
-One preprocessed picture to score and map: `Detector.predict_input` (which also normalises) against
-the forward pass on a tensor that is normalised already. The same weights, picture and bank, so the
+One preprocessed image to score and map: `Detector.predict_input` (which also normalises) against
+the forward pass on a tensor that is normalised already. The same weights, image and bank, so the
 scores must agree, int8 roughly; amazon's method has its own vectors and a bank of the same number
 of rows, and its score is a squared distance. The OpenVINO process imports no torch.""",
     "search": """\
-Exact nearest row of each patch of one picture; the peers get the whole patch vectors, we the two
+Exact nearest row of each patch of one image; the peers get the whole patch vectors, we the two
 layers as they leave the network.""",
     "coreset": """\
-Greedy k-centre on projected ResNet-18 features of the bottle pictures (all 209: 163,856 x 296).""",
+Greedy k-centre on projected ResNet-18 features of the bottle images (all 209: 163,856 x 296).""",
 }
 SECTIONS: dict[str, Callable[[Arena], list[Record]]] = {
     "fit": fit,

@@ -1,4 +1,4 @@
-"""How cost grows with pictures, coreset ratio and resolution -> results/scaling.md, .json.
+"""How cost grows with images, coreset ratio and resolution -> results/scaling.md, .json.
 
     python -m benchmarks.scaling [--only images,many,ratio,resolution] [--images 50,100]
 
@@ -33,7 +33,7 @@ from patchcore_build.data.demo import write_demo_dataset
 
 RESULTS = RESULTS_FOLDER / "scaling.json"
 WORKER = "benchmarks.bench.worker"
-_RATIO_PICTURES, _RESOLUTION_PICTURES = 200, 20
+_RATIO_IMAGES, _RESOLUTION_IMAGES = 200, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Bench:
 
     stable: Stable
     originals: Path
-    picture: str  # to score
+    image: str  # to score
     backbone: str
     weights: str | None
     threads: int
@@ -50,8 +50,8 @@ class Bench:
     folds: int
 
     def fit(self, count: int, *, budget_gb: float = 8.0, **config: Any) -> Record:
-        """Fit `count` pictures; the worker's answer with what the page wants of every fit."""
-        made = write_variations(self.originals, self.stable.folder / "pictures", count)
+        """Fit `count` images; the worker's answer with what the page wants of every fit."""
+        made = write_variations(self.originals, self.stable.folder / "images", count)
         images = link_first(made, self.stable.folder / f"first{count}", count)
         settings = {"recipe": "paper", "backbone": self.backbone, "folds": self.folds, **config}
         job = {
@@ -78,7 +78,7 @@ class Bench:
 
     def measure(self, task: str, **job: Any) -> float:
         """Median seconds of a task on the artifact."""
-        job = {"task": task, "artifact": self.artifact, "picture": self.picture, **job}
+        job = {"task": task, "artifact": self.artifact, "image": self.image, **job}
         worker = self.stable.start((WORKER, job), self.threads)
         worker.run(2)
         taken = sorted(worker.run(self.rounds)["seconds"])
@@ -87,12 +87,12 @@ class Bench:
 
 
 def images(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
-    """Fit more and more pictures within one memory budget."""
+    """Fit more and more images within one memory budget."""
     yield from _counts(bench, options, options.images, 0.01)
 
 
 def many(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
-    """The same with a tenth of the rows, and more pictures: the coreset costs both."""
+    """The same with a tenth of the rows, and more images: the coreset costs both."""
     yield from _counts(bench, options, options.many, 0.001)
 
 
@@ -104,7 +104,7 @@ def _counts(
     for count in sorted(counts):
         expected = estimate([(one["images"], one["seconds"]) for one in done], count)
         told = f"; about {expected:.0f} s expected" if expected else ""
-        print(f"  {count} pictures{told} …", file=sys.stderr)
+        print(f"  {count} images{told} …", file=sys.stderr)
         record = bench.fit(count, budget_gb=options.memory_budget_gb, coreset_ratio=kept)
         done.append(record)
         budget = {"budget_gb": options.memory_budget_gb, "imports_mb": imports}
@@ -112,10 +112,10 @@ def _counts(
 
 
 def ratio(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
-    """Keep more and more of the same pictures' patches."""
+    """Keep more and more of the same images' patches."""
     for percent in sorted(options.ratios):
         print(f"  {percent:g} % …", file=sys.stderr)
-        record = bench.fit(options.ratio_pictures, coreset_ratio=percent / 100)
+        record = bench.fit(options.ratio_images, coreset_ratio=percent / 100)
         yield {"at": percent} | record | {"search_s": bench.measure("search", search="exact")}
 
 
@@ -123,7 +123,7 @@ def resolution(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
     """Larger and larger inputs."""
     for side in sorted(options.sides):
         print(f"  {side} px …", file=sys.stderr)
-        record = bench.fit(_RESOLUTION_PICTURES, resize_px=side, crop_px=side)
+        record = bench.fit(_RESOLUTION_IMAGES, resize_px=side, crop_px=side)
         predict = bench.measure("predict input", search="exact")
         search = bench.measure("search", search="exact")
         yield {"at": side} | record | {"predict_s": predict, "search_s": search}
@@ -159,12 +159,12 @@ def _open(options: argparse.Namespace, folder: Path) -> Bench:
     weights = options.shared.resolve() / "weights" / "resnet18-layers123.pth"
     real = bottle.is_dir() and weights.is_file()
     category = bottle if real else write_demo_dataset(folder)
-    picture = folder / f"picture{min((category / 'test').rglob('000.*')).suffix}"
-    shutil.copyfile(min((category / "test").rglob("000.*")), picture)
+    image = folder / f"image{min((category / 'test').rglob('000.*')).suffix}"
+    shutil.copyfile(min((category / "test").rglob("000.*")), image)
     return Bench(
         stable=Stable(folder=folder),
         originals=category / "train" / "good",
-        picture=str(picture),
+        image=str(image),
         backbone="resnet18" if real else "scattering",
         weights=str(weights) if real else None,
         threads=options.threads,
@@ -186,7 +186,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=2, help="of every calibration (2)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=20, help="of each scoring (20)")
-    parser.add_argument("--ratio-pictures", type=int, default=_RATIO_PICTURES)
+    parser.add_argument("--ratio-images", type=int, default=_RATIO_IMAGES)
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE.json")
     return parser.parse_args()
 

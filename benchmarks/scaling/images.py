@@ -1,6 +1,6 @@
-"""Any number of training pictures: seeded variations of the ones there are.
+"""Any number of training images: seeded variations of the ones there are.
 
-folder of pictures -> folder of JPEG files of 256 px, each a picture moved by up to eight pixels
+folder of images -> folder of JPEG files of 256 px, each an image moved by up to eight pixels
 and with camera noise, so that no two have the same features.
 """
 
@@ -16,7 +16,7 @@ _SIDE, _SHIFT, _NOISE = 256, 8, 4.0
 
 
 def write_variations(sources: Path, folder: Path, count: int, *, seed: int = 0) -> Path:
-    """Write `count` pictures, the first of a larger number the same; returns the folder.
+    """Write `count` images, the first of a larger number the same; returns the folder.
 
     What is there already stays, so that several counts cost the largest one.
     """
@@ -35,18 +35,18 @@ def write_variations(sources: Path, folder: Path, count: int, *, seed: int = 0) 
     return folder
 
 
-def vary(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Move a picture (H, W, 3), its border held, and add Gaussian noise."""
+def vary(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Move an image (H, W, 3), its border held, and add Gaussian noise."""
     down, right = rng.integers(0, 2 * _SHIFT + 1, 2)
-    height, width = picture.shape[:2]
-    wide = np.pad(picture, ((_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), mode="edge")
+    height, width = image.shape[:2]
+    wide = np.pad(image, ((_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), mode="edge")
     moved = wide[down : down + height, right : right + width]
-    noise = rng.normal(0.0, _NOISE, picture.shape)
+    noise = rng.normal(0.0, _NOISE, image.shape)
     return np.clip(moved + noise, 0, 255).round().astype(np.uint8)
 
 
 def link_first(folder: Path, target: Path, count: int) -> Path:
-    """A folder with links to the first `count` pictures of another."""
+    """A folder with links to the first `count` images of another."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir())[:count]:
         link = target / path.name

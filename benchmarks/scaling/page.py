@@ -14,30 +14,30 @@ _Cost = Callable[[Record], float]
 _STAGES = ("features", "projection", "coreset", "calibration")
 _WORDS = {
     "images": (
-        "Training pictures",
-        "pictures",
+        "Training images",
+        "images",
         """\
-Variations of the pictures there are (moved, with noise, 256 px JPEG). Peak memory is all that was
+Variations of the images there are (moved, with noise, 256 px JPEG). Peak memory is all that was
 resident, pages of mapped files among it; `without files` is what the kernel cannot take back,
 which is what `--memory-budget-gb` bounds: it covers the inputs, the layers, their projection, 100
 bytes a patch for the coreset, and the bank while it is made. MindSpore and the imports come on top
 and do not grow.""",
     ),
     "many": (
-        "Many training pictures, 0.1 % kept",
-        "pictures",
-        "As above with a tenth of the rows; the coreset's cost grows with pictures times rows.",
+        "Many training images, 0.1 % kept",
+        "images",
+        "As above with a tenth of the rows; the coreset's cost grows with images times rows.",
     ),
     "ratio": (
         "Coreset ratio",
         "kept, %",
-        "The same pictures, more and more of their patches kept; `search` is that of one picture.",
+        "The same images, more and more of their patches kept; `search` is that of one image.",
     ),
     "resolution": (
         "Resolution",
         "side, px",
         """\
-Few pictures, paper recipe without its crop: `resize_px` and `crop_px` are the side. The bank grows
+Few images, paper recipe without its crop: `resize_px` and `crop_px` are the side. The bank grows
 with the patches, so a search grows with their square.""",
     ),
 }
@@ -96,14 +96,14 @@ def _costs(name: str) -> dict[str, tuple[_Cost, str]]:
             rows | {column: stages[column] for column in list(stages)[2:]} | bank | search | memory
         )
     each: dict[str, tuple[_Cost, str]] = {
-        "features, ms a picture": (_per_picture("features"), ".1f"),
-        "fit after import, ms a picture": (lambda one: 1e3 * one["seconds"] / one["images"], ".0f"),
+        "features, ms an image": (_per_image("features"), ".1f"),
+        "fit after import, ms an image": (lambda one: 1e3 * one["seconds"] / one["images"], ".0f"),
         "predict without decode and resize, ms": (lambda one: 1e3 * one["predict_s"], ".1f"),
     }
     return rows | each | search | memory
 
 
-def _per_picture(stage: str) -> _Cost:
+def _per_image(stage: str) -> _Cost:
     return lambda one: 1e3 * float(one["stages"][stage]) / float(one["images"])
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.cpp_runner ARTIFACT… --images FOLDER [--rounds N] [--binary FILE]
 
-Both programs score the same pictures, taking turns round by round, so that both see the same
+Both programs score the same images, taking turns round by round, so that both see the same
 machine. Seconds are of the whole process, from its start to its end; memory is its peak.
 """
 
@@ -73,7 +73,7 @@ def _measure(artifact: Path, images: Path, binary: Path, rounds: int) -> dict[st
         "artifact": artifact.name,
         "input_px": [manifest.preprocess.height, manifest.preprocess.width],
         "rows": manifest.memory_bank.rows,
-        "pictures": int(taken["Python runtime"][0]["pictures"]),
+        "images": int(taken["Python runtime"][0]["images"]),
         "runs": taken,
         "median": {
             name: {measure: statistics.median(run[measure] for run in runs) for measure in MEASURES}
@@ -106,7 +106,7 @@ def _run_here(command: list[str]) -> dict[str, float]:
         "seconds": seconds,
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "peak_memory_mib": used.ru_maxrss / 1024,
-        "pictures": len(done.stdout.splitlines()),
+        "images": len(done.stdout.splitlines()),
     }
 
 
@@ -119,7 +119,7 @@ def _markdown(results: dict[str, Any]) -> str:
         f"Whole processes with their start, taking turns; medians of {results['rounds']} rounds.",
         "The machine is shared: trust the ratios, taken round by round, before the times.",
     ]
-    head = ["program", "images/s", "speed / Python", "CPU ms a picture", "peak MiB", "to Python"]
+    head = ["program", "images/s", "speed / Python", "CPU ms an image", "peak MiB", "to Python"]
     for case in results["cases"]:
         lines += ["", _title(case), "", *table(head, _rows(case))]
     return "\n".join(lines) + "\n"
@@ -130,9 +130,9 @@ def _rows(case: dict[str, Any]) -> Iterator[list[str]]:
     for name, of in case["median"].items():
         yield [
             name,
-            f"{case['pictures'] / of['seconds']:.1f}",
+            f"{case['images'] / of['seconds']:.1f}",
             f"{case['median_speed_ratio'][name]:.2f}",
-            f"{1e3 * of['cpu_seconds'] / case['pictures']:.1f}",
+            f"{1e3 * of['cpu_seconds'] / case['images']:.1f}",
             f"{of['peak_memory_mib']:.0f}",
             f"{of['peak_memory_mib'] / python['peak_memory_mib']:.2f}",
         ]
@@ -140,7 +140,7 @@ def _rows(case: dict[str, Any]) -> Iterator[list[str]]:
 
 def _title(case: dict[str, Any]) -> str:
     height, width = case["input_px"]
-    size = f"{case['pictures']} pictures, input {height} x {width} px, M = {case['rows']}"
+    size = f"{case['images']} images, input {height} x {width} px, M = {case['rows']}"
     return f"## {case['artifact']}: {size}"
 
 

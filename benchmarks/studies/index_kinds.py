@@ -1,11 +1,11 @@
 r"""Every kind of index beside the exact search and faiss's flat one -> index_kinds.md and .json.
 
-    python -m benchmarks.studies.index_kinds [--shared DIR] [--training N] [--pictures N] \
+    python -m benchmarks.studies.index_kinds [--shared DIR] [--training N] [--images N] \
         [--only CASE]
 
-Per case one fit at 10 %; the first tenth of its bank is the coreset of 1 %. Every test picture is
-scored by every index, in turns that move on from picture to picture, so that all see the same
-machine; ratios are medians of the ratios of single pictures. The wide network has random weights:
+Per case one fit at 10 %; the first tenth of its bank is the coreset of 1 %. Every test image is
+scored by every index, in turns that move on from image to image, so that all see the same
+machine; ratios are medians of the ratios of single images. The wide network has random weights:
 its features have the right size, so times hold, and AUROC says nothing and is left out.
 """
 
@@ -64,7 +64,7 @@ class Case:
     category: str
     backbone: str
     weights: str
-    pictures: int
+    images: int
     trained: bool  # whether AUROC means anything
 
 
@@ -84,14 +84,14 @@ def main() -> None:
     """Run the cases and write both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--training", type=int, default=200, help="training pictures at most")
-    parser.add_argument("--pictures", type=int, default=60, help="test pictures at most")
+    parser.add_argument("--training", type=int, default=200, help="training images at most")
+    parser.add_argument("--images", type=int, default=60, help="test images at most")
     parser.add_argument("--only", nargs="+", help="names of cases")
     parser.add_argument("--output", type=Path, default=RESULTS_FOLDER)
     arguments = parser.parse_args()
     cases = [
         case
-        for case in _cases(arguments.shared, arguments.pictures)
+        for case in _cases(arguments.shared, arguments.images)
         if not arguments.only or case.name in arguments.only
     ]
     measured = []
@@ -110,15 +110,15 @@ def main() -> None:
     print(target.with_suffix(".md").read_text())
 
 
-def _cases(shared: Path, pictures: int) -> list[Case]:
+def _cases(shared: Path, images: int) -> list[Case]:
     resnet18 = str(shared / "weights" / "resnet18-layers123.pth")
     mvtec, tiles = shared / "data" / "mvtec", shared / "data" / "mtd"
     cases = [
-        ("bottle", mvtec, "bottle", "resnet18", resnet18, pictures, True),
-        ("magnetic_tile", tiles, "magnetic_tile", "resnet18", resnet18, pictures, True),
-        ("wide", mvtec, "bottle", "wide_resnet50_2", "random", min(16, pictures), False),
+        ("bottle", mvtec, "bottle", "resnet18", resnet18, images, True),
+        ("magnetic_tile", tiles, "magnetic_tile", "resnet18", resnet18, images, True),
+        ("wide", mvtec, "bottle", "wide_resnet50_2", "random", min(16, images), False),
     ]
-    names = ("name", "dataset", "category", "backbone", "weights", "pictures", "trained")
+    names = ("name", "dataset", "category", "backbone", "weights", "images", "trained")
     return [Case(**dict(zip(names, case, strict=True))) for case in cases]  # type: ignore[arg-type]
 
 
@@ -126,7 +126,7 @@ def _measure(case: Case, scratch: Path, training: int) -> Iterator[dict[str, Any
     """Two tables: 10 % and 1 % of the patches."""
     learned = open_dataset(case.dataset).training_images(case.category)
     used = ImageFolder(root=learned.root, images=tuple(_spread(learned.images, training)), strays=0)
-    print(f"{case.name}: fit, {len(used.images)} pictures …", file=sys.stderr)
+    print(f"{case.name}: fit, {len(used.images)} images …", file=sys.stderr)
     config = make_config("paper", backbone=case.backbone, coreset_ratio=0.1, folds=2)
     folder = scratch / "artifact"
     fit(
@@ -141,12 +141,12 @@ def _measure(case: Case, scratch: Path, training: int) -> Iterator[dict[str, Any
         place = scratch / str(rows)
         place.mkdir()
         runners = _runners(artifact, first_rows(bank, rows), place)
-        labels, pictures = _test_pictures(case, artifact)
-        run_trial(artifact, pictures, [runner.contestant for runner in runners])
+        labels, images = _test_images(case, artifact)
+        run_trial(artifact, images, [runner.contestant for runner in runners])
         yield {
             "case": f"{case.name}, {case.backbone}, {share}",
-            "training_pictures": len(used.images),
-            "test_pictures": len(labels),
+            "training_images": len(used.images),
+            "test_images": len(labels),
             "records": [_record(runner, runners, labels, case.trained) for runner in runners],
         }
 
@@ -165,7 +165,7 @@ def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]
     for kind in KINDS:
         try:
             settings = resolve(IndexSettings(kind=kind), bank)
-        except SearchError as error:  # a bank too small for codes, as with few pictures
+        except SearchError as error:  # a bank too small for codes, as with few images
             print(f"  {error}", file=sys.stderr)
             continue
         path = folder / f"{kind}.index"
@@ -197,12 +197,12 @@ def _efforts(settings: IndexSettings) -> tuple[int, ...]:
     return tuple(max(1, default // share) for share in PROBE_SHARES)
 
 
-def _test_pictures(
+def _test_images(
     case: Case, artifact: Artifact
 ) -> tuple[NDArray[np.bool_], Iterator[NDArray[np.uint8]]]:
     """Whether each is a defect, and the inputs; good and bad in the proportion of the test set."""
     listed = list_test_images(case.dataset, case.category)
-    chosen = _spread(sorted(listed, key=lambda image: image.is_anomalous), case.pictures)
+    chosen = _spread(sorted(listed, key=lambda image: image.is_anomalous), case.images)
     settings = artifact.manifest.preprocess
     labels = np.array([image.is_anomalous for image in chosen])
     return labels, (preprocess(image.path, settings)[0] for image in chosen)
@@ -252,7 +252,7 @@ def page(results: dict[str, Any]) -> str:
     for case in results["tables"]:
         lines += [f"## {case['case']}", ""]
         lines += [
-            f"{case['training_pictures']} training and {case['test_pictures']} test pictures.",
+            f"{case['training_images']} training and {case['test_images']} test images.",
             "",
         ]
         lines += [*table(HEAD, map(_cells, case["records"])), "", verdict(case["records"]), ""]

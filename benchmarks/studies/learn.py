@@ -1,11 +1,11 @@
-"""Teach an artifact ten good pictures that it refused; what does it cost? -> a report.
+"""Teach an artifact ten good images that it refused; what does it cost? -> a report.
 
     python -m benchmarks.studies.learn --shared ../shared --output benchmarks/results/learn.md
 
-    bottle, another lamp: fitted on train/good; every test picture is darkened, so that good ones
+    bottle, another lamp: fitted on train/good; every test image is darkened, so that good ones
         are refused. Ten of those are learned, the others and all defects are the rest.
     magnetic_tile: fitted on a part of train/good for 5 % false alarms (at 1 % too few are left to
-        learn); of the other good pictures those that are refused as they are. Ten are learned,
+        learn); of the other good images those that are refused as they are. Ten are learned,
         the others and all defects are the rest.
 
 ResNet-18, default recipe. The artifacts are kept below --cache. `learn` runs as a user runs it: a
@@ -46,7 +46,7 @@ _PROGRAM = "import sys; from patchcore_runtime.cli.main import main; sys.exit(ma
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """An artifact, and pictures it never saw."""
+    """An artifact, and images it never saw."""
 
     name: str
     artifact: Path
@@ -56,10 +56,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Before and after, on the pictures that were not learned."""
+    """Before and after, on the images that were not learned."""
 
     case: str
-    refused: int  # good pictures, of all that were not fitted
+    refused: int  # good images, of all that were not fitted
     good: int
     scores: tuple[tuple[float, float], ...]  # of the learned ones
     threshold: float
@@ -106,16 +106,16 @@ def darken(source: Path, target: Path, share: float) -> Path:
 def _bottle(arguments: argparse.Namespace) -> Case:
     source = arguments.shared / "data" / "mvtec" / "bottle"
     artifact = _fitted(arguments, "bottle", sorted((source / "train" / "good").iterdir()))
-    pictures = {"good": [], "bad": []}  # type: dict[str, list[Path]]
+    images = {"good": [], "bad": []}  # type: dict[str, list[Path]]
     for path in sorted((source / "test").glob("*/*")):
         kind = "good" if path.parent.name == "good" else "bad"
         target = arguments.cache / "lamp" / path.parent.name / f"{path.stem}.png"
-        pictures[kind].append(darken(path, target, LAMP))
+        images[kind].append(darken(path, target, LAMP))
     return Case(
         name=f"bottle, brightness times {LAMP}",
         artifact=artifact,
-        good=tuple(pictures["good"]),
-        bad=tuple(pictures["bad"]),
+        good=tuple(images["good"]),
+        bad=tuple(images["bad"]),
     )
 
 
@@ -135,16 +135,16 @@ def _tiles(arguments: argparse.Namespace) -> Case:
 
 
 def _fitted(
-    arguments: argparse.Namespace, name: str, pictures: Sequence[Path], *, target_fpr: float = 0.01
+    arguments: argparse.Namespace, name: str, images: Sequence[Path], *, target_fpr: float = 0.01
 ) -> Path:
-    """An artifact of some pictures, made once."""
+    """An artifact of some images, made once."""
     target: Path = arguments.cache / f"{name}-artifact"
     if target.exists():
         return target
     photos = arguments.cache / f"{name}-photos"
     shutil.rmtree(photos, ignore_errors=True)
     photos.mkdir(parents=True)
-    for path in pictures:
+    for path in images:
         (photos / path.name).symlink_to(path.resolve())
     fit(
         FitJob(
@@ -190,18 +190,18 @@ def _measure(case: Case, arguments: argparse.Namespace) -> Outcome:
     )
 
 
-def _scores(detector: Detector, pictures: Sequence[Path]) -> NDArray[np.float64]:
-    return np.array([detector.predict(path).score for path in pictures])
+def _scores(detector: Detector, images: Sequence[Path]) -> NDArray[np.float64]:
+    return np.array([detector.predict(path).score for path in images])
 
 
 def _above(scores: NDArray[np.float64], threshold: float) -> float:
     return float((scores > threshold).mean())
 
 
-def _learn(artifact: Path, pictures: Sequence[Path], output: Path) -> float:
+def _learn(artifact: Path, images: Sequence[Path], output: Path) -> float:
     """Run the command; seconds of the whole process."""
     shutil.rmtree(output, ignore_errors=True)
-    command = [sys.executable, "-c", _PROGRAM, "learn", str(artifact), *map(str, pictures)]
+    command = [sys.executable, "-c", _PROGRAM, "learn", str(artifact), *map(str, images)]
     start = time.perf_counter()
     subprocess.run([*command, "--output", str(output)], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
@@ -210,14 +210,14 @@ def _learn(artifact: Path, pictures: Sequence[Path], output: Path) -> float:
 def report(outcomes: Sequence[Outcome], machine: dict[str, str]) -> str:
     """The page."""
     repeats = len(outcomes[0].seconds)
-    head = f"""# Ten refused good pictures, learned on the line
+    head = f"""# Ten refused good images, learned on the line
 
 {machine["date"]}, {machine["processor"]}, {machine["cores"]} cores. ResNet-18, default recipe,
 1 % coreset. Written by
 
     python -m benchmarks.studies.learn --shared ../shared --output benchmarks/results/learn.md
 
-Learned: the first ten good pictures that were refused. Rest: the good pictures that were neither
+Learned: the first ten good images that were refused. Rest: the good images that were neither
 fitted nor learned, and all defects; before → after. Seconds: the whole command,
 median of {repeats}, with Python's start and the check of every byte.
 """

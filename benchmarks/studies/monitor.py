@@ -2,9 +2,9 @@
 
     python -m benchmarks.studies.monitor --shared ../shared --output benchmarks/results/monitor.md
 
-Bottle, ResNet-18, default recipe. For each split 150 of the 209 good training pictures are learned;
-the other 59 and the 20 good test pictures are the line's. Each split is run in several orders: all
-79 pictures as they are, and for each change 20 of them as they are, then the others changed.
+Bottle, ResNet-18, default recipe. For each split 150 of the 209 good training images are learned;
+the other 59 and the 20 good test images are the line's. Each split is run in several orders: all
+79 images as they are, and for each change 20 of them as they are, then the others changed.
 """
 
 import argparse
@@ -26,30 +26,30 @@ from patchcore_runtime.image.decode import read_image
 SPLITS = (0,)
 ORDERS = 10
 LEARNED = 150
-BEFORE = 20  # good pictures before a change
+BEFORE = 20  # good images before a change
 CONFIG = make_config("full-frame", backbone="resnet18")
 Pixels = NDArray[np.uint8]
 
 
 def light(share: float) -> Callable[[Image.Image], Pixels]:
     """Another exposure; what is brighter than white stays white."""
-    return lambda picture: np.clip(np.rint(np.asarray(picture) * share), 0, 255).astype(np.uint8)
+    return lambda image: np.clip(np.rint(np.asarray(image) * share), 0, 255).astype(np.uint8)
 
 
 def moved(down: int, right: int) -> Callable[[Image.Image], Pixels]:
     """The camera moved by so many pixels; what comes into view repeats the edge."""
 
-    def move(picture: Image.Image) -> Pixels:
-        pixels = np.asarray(picture)
+    def move(image: Image.Image) -> Pixels:
+        pixels = np.asarray(image)
         padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), mode="edge")
         return np.ascontiguousarray(padded[: pixels.shape[0], : pixels.shape[1]])
 
     return move
 
 
-def blurred(picture: Image.Image) -> Pixels:
+def blurred(image: Image.Image) -> Pixels:
     """Out of focus."""
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(1.5)))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(1.5)))
 
 
 CHANGES: dict[str, tuple[str, Callable[[Image.Image], Pixels]]] = {
@@ -129,7 +129,7 @@ def _find(
     order: NDArray[np.int64],
     cause: str,
 ) -> tuple[int, bool]:
-    """After how many changed pictures the alarm came (0: never), and whether its cause is right."""
+    """After how many changed images the alarm came (0: never), and whether its cause is right."""
     watch = Monitor(detector.manifest)
     for place in order[:BEFORE]:
         watch.update(good[place])
@@ -151,17 +151,17 @@ def _report(false_alarms: int, watched: int, found: dict[str, list[tuple[int, bo
         "        --output benchmarks/results/monitor.md",
         "",
         (
-            f"Bottle, ResNet-18, default recipe, {LEARNED} good pictures learned; 79 others, "
+            f"Bottle, ResNet-18, default recipe, {LEARNED} good images learned; 79 others, "
             f"{len(SPLITS)} split(s) in {ORDERS} orders each,"
         ),
-        "at the default of 1 false alarm in 1,000 pictures.",
+        "at the default of 1 false alarm in 1,000 images.",
         "",
         (
-            f"False alarms: {false_alarms} in {watched} good pictures "
+            f"False alarms: {false_alarms} in {watched} good images "
             f"({len(SPLITS)} times 79 different ones)."
         ),
         "",
-        "Pictures until the alarm, changed ones alone; right: the first candidate with the alarm.",
+        "Images until the alarm, changed ones alone; right: the first candidate with the alarm.",
         "",
         "| change | found | median | most | right |",
         "|---|--:|--:|--:|--:|",

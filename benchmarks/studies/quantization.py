@@ -3,7 +3,7 @@ r"""Speed and accuracy of int8 against float32 -> benchmarks/results/quantizatio
     python -m benchmarks.studies.quantization [--pair FLOAT32 INT8]... [--fitted INT8]... \
         [--rounds N]
 
-Pairs are artifacts of the same pictures and settings, with and without `--quantize int8`: their
+Pairs are artifacts of the same images and settings, with and without `--quantize int8`: their
 features.onnx and `Detector.predict_input` take turns in one run. `--fitted` names int8 artifacts
 that `fit` compared with float32 on a test set; their figures stand in their manifests.
 """
@@ -46,7 +46,7 @@ against float32 with the same seed. Measured once, by hand, on the graphs as the
 Rows are those that float32 picks, except where said, and always for bottle, where each network
 picked its own. Another draw of rows moves AUROC more than int8 does: that is why the rows are kept.
 
-Error of layer2 / layer3 relative to float32 (bottle; ranges from 32 pictures): minimum and maximum
+Error of layer2 / layer3 relative to float32 (bottle; ranges from 32 images): minimum and maximum
 .0442 / .0386, 99.999 % .0426 / .0379, entropy .0436 / .0376; with the first convolution in float32
 .0378 / .0331 and .0351 / .0316 (99.999 %), with 7-bit weights .0555 / .0486. Without
 `Relu` among the operators to quantize: .077 / .065, and a float detour between layers. The
@@ -85,9 +85,9 @@ def _speed_rows(float32: Path, int8: Path, threads: int, rounds: int) -> list[st
     runs: dict[str, Callable[[], Any]] = {}
     for name, folder in (("float32", float32), ("int8", int8)):
         detector = Detector.load(folder, threads=threads)
-        picture = read_image(detector.artifact.path("selftest.png"))
-        runs[f"predict_input {name}"] = _predict(detector, picture)
-        runs[f"features.onnx {name}"] = _features(detector, picture, threads)
+        image = read_image(detector.artifact.path("selftest.png"))
+        runs[f"predict_input {name}"] = _predict(detector, image)
+        runs[f"features.onnx {name}"] = _features(detector, image, threads)
     medians = _take_turns(runs, rounds)
     features = Artifact.open(float32, verify=False).manifest.features
     rows = []
@@ -100,13 +100,13 @@ def _speed_rows(float32: Path, int8: Path, threads: int, rounds: int) -> list[st
     return rows
 
 
-def _predict(detector: Detector, picture: Any) -> Callable[[], Any]:
-    pixels, placement = fit_to_input(picture, detector.manifest.preprocess)
+def _predict(detector: Detector, image: Any) -> Callable[[], Any]:
+    pixels, placement = fit_to_input(image, detector.manifest.preprocess)
     return lambda: detector.predict_input(pixels, placement)
 
 
-def _features(detector: Detector, picture: Any, threads: int) -> Callable[[], Any]:
-    pixels, _ = fit_to_input(picture, detector.manifest.preprocess)
+def _features(detector: Detector, image: Any, threads: int) -> Callable[[], Any]:
+    pixels, _ = fit_to_input(image, detector.manifest.preprocess)
     batch = np.ascontiguousarray(pixels[None])
     session = open_session(detector.artifact.path(FEATURES_ONNX), threads=threads)
     return lambda: session.run(None, {"images": batch})

@@ -4,7 +4,7 @@
 
 Each variant changes one thing of `patchcore_runtime.engine.session.open_session`. Times: both
 graphs of the artifact, one after the other as in `Detector.predict`, all variants taking turns in
-one run, some pictures at a time.
+one run, some images at a time.
 Load time and memory: a fresh process for each variant, median of three.
 """
 
@@ -33,7 +33,7 @@ TARGET = RESULTS_FOLDER / "session_options.md"
 Level = onnxruntime.GraphOptimizationLevel
 _REPACKING = "session.disable_prepacking"
 WARM_UP = 3
-PICTURES = 3  # of a variant in a round
+IMAGES = 3  # of a variant in a round
 QUIET = 0.05  # s: threads of the variant before no longer spin
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
@@ -146,11 +146,11 @@ def _times(
         for name, score in scorers.items():
             time.sleep(QUIET)
             score(pixels)
-            for _ in range(PICTURES):
+            for _ in range(IMAGES):
                 start = time.perf_counter()
                 score(pixels)
                 taken[name].append(1e3 * (time.perf_counter() - start))
-    first = WARM_UP * PICTURES
+    first = WARM_UP * IMAGES
     return {name: statistics.median(values[first:]) for name, values in taken.items()}
 
 

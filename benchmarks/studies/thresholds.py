@@ -1,4 +1,4 @@
-r"""Do thresholds hold on unseen good pictures, and are spoilt training sets mended? -> a report.
+r"""Do thresholds hold on unseen good images, and are spoilt training sets mended? -> a report.
 
     python -m benchmarks.studies.thresholds --shared ../shared \
         --output benchmarks/results/thresholds.md
@@ -7,8 +7,8 @@ Features are extracted once per category and kept below --cache, as is what each
 second run only writes the report. ResNet-18, paper recipe at a smaller size (resize 182, crop
 160), 1 % coreset. For each seed one `fit`'s coreset and calibration run on
 
-    bottle, 209: all of train/good; judged on test/good (20 pictures)
-    bottle, 150: of all 229 good pictures, drawn by the seed; judged on the other 79
+    bottle, 209: all of train/good; judged on test/good (20 images)
+    bottle, 150: of all 229 good images, drawn by the seed; judged on the other 79
     magnetic_tile, 250: of train/good, drawn by the seed; judged on the other 512 and test/good
 """
 
@@ -24,9 +24,9 @@ from benchmarks.studies.thresholds_tables import DRAWS, SEEDS, SPOILT, SPOILT_SH
 from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import mindspore_network
 from patchcore_build.backbone.parameters import make_network
-from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
 from patchcore_build.calibration.calibration import score_held_out
-from patchcore_build.calibration.folds import every_picture_alone
+from patchcore_build.calibration.folds import every_image_alone
 from patchcore_build.calibration.suspects import choose_suspects, leave_one_out
 from patchcore_build.config import Config, make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud
@@ -43,25 +43,25 @@ ROOTS = {"bottle": "mvtec", "magnetic_tile": "mtd"}
 
 @dataclass(frozen=True, eq=False)
 class Category:
-    """Features of every picture, and what each shows: `train`, `good`, or a defect."""
+    """Features of every image, and what each shows: `train`, `good`, or a defect."""
 
     store: FeatureStore
     kinds: NDArray[np.str_]
 
     def of(self, kind: str) -> NDArray[np.int64]:
-        """Numbers of the pictures of a kind; `bad` are all defects."""
+        """Numbers of the images of a kind; `bad` are all defects."""
         if kind == "bad":
             return np.flatnonzero((self.kinds != "train") & (self.kinds != "good"))
         return np.flatnonzero(self.kinds == kind)
 
     def take(self, images: NDArray[np.int64]) -> FeatureStore:
-        """A copy of some pictures' features."""
+        """A copy of some images' features."""
         layer2, layer3 = (np.ascontiguousarray(a[images]) for a in self.layers)
         return FeatureStore(layer2=layer2, layer3=layer3, upsampling="bilinear")
 
     @property
     def layers(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Both layers of all pictures."""
+        """Both layers of all images."""
         return self.store.layer2, self.store.layer3
 
 
@@ -162,12 +162,12 @@ def _measure(
     seed: int,
 ) -> tuple[Scores, NDArray[np.int64]]:
     """Held-out, good and bad scores (column 0: image, 1: map), and whom `auto` would drop."""
-    pictures = _learn(category.take(learned), replace(CONFIG, seed=seed))
+    training = _learn(category.take(learned), replace(CONFIG, seed=seed))
     with tempfile.TemporaryDirectory() as scratch:
-        held_out = score_held_out(pictures, folder=Path(scratch))
-        bank = bank_of(pictures, choose_rows(pictures, name="bank"))
-        scorer = open_scorer(pictures, bank, Path(scratch))
-        left_out = leave_one_out(pictures, bank, scorer).scores
+        held_out = score_held_out(training, folder=Path(scratch))
+        bank = bank_of(training, choose_rows(training, name="bank"))
+        scorer = open_scorer(training, bank, Path(scratch))
+        left_out = leave_one_out(training, bank, scorer).scores
         scores = {}
         for name, images in (("good", good), ("bad", bad)):
             rows = []
@@ -182,16 +182,16 @@ def _measure(
     return scores, np.array([suspect.image for suspect in suspects], np.int64)
 
 
-def _learn(store: FeatureStore, config: Config) -> Pictures:
+def _learn(store: FeatureStore, config: Config) -> TrainingFeatures:
     rows = store.images * store.patches_per_image
     channels = store.layer2.shape[3] + store.layer3.shape[3]
     matrix = random_projection(channels, projection_size(rows), seed=config.seed)
     projected = np.empty((rows, matrix.shape[1]), np.float32)
     store.project(matrix, projected)
-    return Pictures(
+    return TrainingFeatures(
         store=store,
         cloud=PatchCloud.of(projected),
-        groups=every_picture_alone(store.images),
+        groups=every_image_alone(store.images),
         size=plan_preprocessing(config, [(1, 1)]),
         config=config,
     )

@@ -24,7 +24,7 @@ def report(cache: Path) -> str:
     """The tables, as Markdown."""
     machine = describe_machine()
     head = [
-        "# Thresholds on unseen good pictures",
+        "# Thresholds on unseen good images",
         "",
         f"{machine['date']}, {machine['processor']}, {machine['cores']} cores. ResNet-18, paper",
         "recipe with resize 182 and crop 160, 1 % coreset, five folds; seeds 0 to 4,",
@@ -33,11 +33,11 @@ def report(cache: Path) -> str:
         "    python -m benchmarks.studies.thresholds --shared ../shared \\",
         "        --output benchmarks/results/thresholds.md",
         "",
-        "False alarms: share of good pictures above the threshold that were neither learned nor",
-        "used for it. Brackets: 95 % Clopper-Pearson interval of the mean for the pictures of one",
-        "seed, because seeds share pictures.",
+        "False alarms: share of good images above the threshold that were neither learned nor",
+        "used for it. Brackets: 95 % Clopper-Pearson interval of the mean for the images of one",
+        "seed, because seeds share images.",
         "`maximum` is the largest held-out score; `F1 on test` is chosen with the labels of the",
-        "very pictures that are judged, which a line never has.",
+        "very images that are judged, which a line never has.",
         "",
     ]
     return "\n".join(
@@ -70,7 +70,7 @@ def _rates_table(cache: Path) -> list[str]:
 
 
 def _apply(run: Scores, rule: float | str, column: int, *, bias: float | None = None) -> NDArray:
-    """Shares of good and bad pictures above a rule's threshold."""
+    """Shares of good and bad images above a rule's threshold."""
     good, bad = run["good"][:, column], run["bad"][:, column]
     full, lean = run["full"][:, column], run["lean"][:, column]
     share, lean_share = run["shares"]
@@ -99,7 +99,7 @@ def _bias_table(cache: Path) -> list[str]:
     lines = [
         "How much of the estimated shrinkage from fold banks to the final bank is corrected: false",
         "alarms at 5 % and at 1 %, and the estimate beside the truth (the ratio of medians, unseen",
-        "good pictures to held-out ones). Half was chosen with this very table: with all of it the",
+        "good images to held-out ones). Half was chosen with this very table: with all of it the",
         "small sets raise more alarms than were aimed at, with nothing most raise fewer.",
         "",
         "| category, learned | nothing | half (used) | all | estimate | truth |",
@@ -136,9 +136,9 @@ def _spoilt(cache: Path) -> list[str]:
     lines = [
         "## Spoilt training sets",
         "",
-        f"{SPOILT_SHARE:.0%} of the training pictures are defects of the test set, drawn by the",
+        f"{SPOILT_SHARE:.0%} of the training images are defects of the test set, drawn by the",
         "seed and not judged; `mended` is `--drop-suspects auto`. Found: defects at the 1 %",
-        "threshold. Out: defects and good pictures dropped from the spoilt set; in brackets, good",
+        "threshold. Out: defects and good images dropped from the spoilt set; in brackets, good",
         "ones dropped from the clean set.",
         "",
         "| category, seed | AUROC clean | spoilt | mended | found clean | spoilt | mended | out |",

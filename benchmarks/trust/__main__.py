@@ -1,6 +1,6 @@
 """Try everything that could go wrong -> benchmarks/results/trust.md and trust.json: `make trust`.
 
-    python -m benchmarks.trust [--only artifacts,pictures,faults,use,fuzz] [--kills N] ...
+    python -m benchmarks.trust [--only artifacts,images,faults,use,fuzz] [--kills N] ...
 
 Every hostile artifact and image of tests/support/hostile in both programs, accidents of
 tests/support/faults.py
@@ -26,14 +26,15 @@ from benchmarks.places import RESULTS_FOLDER, ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
+from hostile.odd_images import bombs, odd_images
+
 import faults
 from artifact_factory import make_artifact, tiny_config, write_photos
 from benchmarks.harness.stored_sections import machine_line, names_among, store
 from benchmarks.trust.page import ABOUT, page
 from cpp_dump import DUMP, dump
-from hostile import pictures
+from hostile import images
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, run_again_if_slow, wrong
-from hostile.odd_pictures import bombs, odd_pictures
 from hostile.trial import SLACK_MIB, SLOWEST_S, CppTrial, Outcome, PythonTrial
 from patchcore_runtime.image.decode import read_image
 
@@ -81,7 +82,7 @@ def _trials(whole: Path) -> Iterator[tuple[str, PythonTrial | CppTrial]]:
     if BINARY.is_file():
         trials["C++"] = CppTrial(BINARY)
     for program, trial in trials.items():
-        trial.measure_good_run(artifact=whole, picture=whole / "selftest.png")
+        trial.measure_good_run(artifact=whole, image=whole / "selftest.png")
         yield program, trial
         if isinstance(trial, PythonTrial):
             trial.close()
@@ -115,18 +116,18 @@ def _artifacts(scratch: Path, _: argparse.Namespace) -> Iterator[Record]:
                 yield _measured(program, kind, damage.name, outcome, words, SLACK_MIB)
 
 
-def _pictures(scratch: Path, _: argparse.Namespace) -> Iterator[Record]:
+def _images(scratch: Path, _: argparse.Namespace) -> Iterator[Record]:
     whole, _photos = _artifact(scratch)
-    bad = pictures()
+    bad = images()
     for program, trial in _trials(whole):
         for name, content in {**bad, **bombs()}.items():
             path = scratch / name
             path.write_bytes(content)
-            outcome = run_again_if_slow(trial, artifact=whole, picture=path)
+            outcome = run_again_if_slow(trial, artifact=whole, image=path)
             words = outcome.crash or ("was read" if name in bad and not outcome.refusal else "")
             most_mib = allowed_mib(name, content)
             yield _measured(program, "bomb or damaged", name, outcome, words, most_mib)
-    for name, content, rgb in odd_pictures():
+    for name, content, rgb in odd_images():
         path = scratch / name
         path.write_bytes(content)
         words = "" if np.array_equal(np.asarray(read_image(path)), rgb) else "other pixels"
@@ -178,7 +179,7 @@ def _use(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
     more, of_threads = faults.predictions_of_threads(whole, threads=8, rounds=50)
     others, of_processes = faults.predictions_of_processes(whole, processes=4, rounds=50)
     same = not more and not others and of_threads == of_processes
-    yield _record("Python", "at once", "50 pictures by 8 threads and 4 processes",
+    yield _record("Python", "at once", "50 images by 8 threads and 4 processes",
                   "all bytes equal", "" if same else "bytes differ")  # fmt: skip
     first, last = 1000, arguments.predictions
     before, after = faults.memory_over_predictions(whole, first=first, last=last)
@@ -194,7 +195,7 @@ def _fuzz(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
                    check=True, env=faults.environment())  # fmt: skip
     seconds = arguments.fuzz_seconds
     tasks: list[tuple[str, str, list[Any]]] = []
-    for kind in ("manifest", "memory_bank", "hnsw", "onnx", "picture", "exif"):
+    for kind in ("manifest", "memory_bank", "hnsw", "onnx", "image", "exif"):
         program = ROOT / "out" / "fuzz" / "fuzz" / f"fuzz_{kind}"
         own = shutil.copytree(corpus / kind, scratch / kind)
         options = [f"-max_total_time={seconds}", "-max_len=20000", "-rss_limit_mb=3000"]
@@ -203,7 +204,7 @@ def _fuzz(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
             tasks.append(("C++", kind, [program, *options, findings, own]))
     guided = ROOT / "out" / "fuzz-venv" / "bin" / "python"
     python = guided if guided.is_file() else sys.executable
-    for kind in ("manifest", "memory_bank", "hnsw", "onnx", "picture"):
+    for kind in ("manifest", "memory_bank", "hnsw", "onnx", "image"):
         command = [
             python,
             "-W",
@@ -231,7 +232,7 @@ def _fuzzed(program: str, kind: str, command: list[Any]) -> Record:
 
 SECTIONS = {
     "artifacts": _artifacts,
-    "pictures": _pictures,
+    "images": _images,
     "faults": _faults,
     "use": _use,
     "fuzz": _fuzz,

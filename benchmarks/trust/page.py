@@ -13,9 +13,9 @@ ABOUT = {
     "Each must be refused in one line that names file and field, within 5 s and without growing by "
     "more than 32 MiB (files are small; a header that lies asks for gigabytes). `swap` cases with "
     "new sums and equal shapes are found by `check` alone, which must name the stage.",
-    "pictures": "Bombs, damaged pictures, and strange ones that are good. Memory may grow by twice "
+    "images": "Bombs, damaged images, and strange ones that are good. Memory may grow by twice "
     "the file and the pixels it may hold, and 32 MiB.",
-    "faults": "Accidents around `patchcore-build fit` (scattering network, tiny pictures): an "
+    "faults": "Accidents around `patchcore-build fit` (scattering network, tiny images): an "
     "artifact is whole or not there.",
     "use": "One artifact used by many at once, and for long.",
     "fuzz": "libFuzzer with ASan and UBSan for C++, atheris for Python.",
@@ -38,7 +38,7 @@ def page(results: Mapping[str, Any]) -> str:
     for name in (name for name in ABOUT if name in sections):
         section = sections[name]
         lines += [f"## {name.capitalize()}", "", section["about"], "", section["measured"], ""]
-        if name in ("artifacts", "pictures"):
+        if name in ("artifacts", "images"):
             lines += [*_counts(section["records"]), ""]
         lines += [*_cases(section["records"]), ""]
     return "\n".join(lines).rstrip() + "\n"

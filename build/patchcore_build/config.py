@@ -42,7 +42,7 @@ PoolingBorder = Literal["counted", "not_counted"]
 class Config:
     """Everything that decides what is built.
 
-    `frame` says how a picture becomes the input: `whole` keeps every pixel (one grid for the
+    `frame` says how an image becomes the input: `whole` keeps every pixel (one grid for the
     data set, area about `resize_px` squared), `shorter_side_crop` and `stretch_crop` resize to
     `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of the map's
     Gaussian for a 224-pixel side and scales with the side. `precision` is that of the network in
@@ -162,10 +162,10 @@ def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Prep
 
     Args:
         config: The settings.
-        sizes: (height, width) of the training pictures, as shown (after EXIF orientation).
+        sizes: (height, width) of the training images, as shown (after EXIF orientation).
 
     Returns:
-        What the runtime does to every picture. For `whole`, H and W are the multiples of 32
+        What the runtime does to every image. For `whole`, H and W are the multiples of 32
         nearest to the median aspect ratio at an area of about `resize_px` squared.
     """
     if config.frame == "whole":

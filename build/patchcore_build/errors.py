@@ -1,7 +1,7 @@
 """Every error the workshop raises on purpose, under the runtime's root.
 
     patchcore_runtime.PatchCoreError
-    ├── DatasetError     a folder of pictures or masks is not what it should be
+    ├── DatasetError     a folder of images or masks is not what it should be
     ├── WeightsError     a weights file is missing, hostile, or of another network
     ├── DeviceError      a device or precision is not to be had here
     ├── ExportError      an exported graph does not do what MindSpore does
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class DatasetError(PatchCoreError):
-    """A folder of pictures or masks is not what it should be."""
+    """A folder of images or masks is not what it should be."""
 
 
 class WeightsError(PatchCoreError):

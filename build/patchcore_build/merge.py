@@ -1,4 +1,4 @@
-"""Two artifacts of the same network and input -> one whose bank knows the pictures of both.
+"""Two artifacts of the same network and input -> one whose bank knows the images of both.
 
 For one part made on two lines, or learned on two: the union of the rows is normal. Nearest
 distances only shrink, so the larger of the two thresholds keeps the false alarms of both kinds
@@ -151,7 +151,7 @@ def _training(first: Artifact, second: Artifact) -> Training:
 def _larger(first: Calibration, second: Calibration) -> Calibration:
     """The larger of each threshold, with held-out scores that are no smaller than either's.
 
-    A good picture of either kind scores at most what it scored against its own bank, so its
+    A good image of either kind scores at most what it scored against its own bank, so its
     false-alarm rate stays within the target.
     """
     upper, lower = sorted((first, second), key=lambda one: -one.image_threshold)
@@ -182,10 +182,10 @@ def _larger_scores(kept: Calibration, other: Calibration, name: str, far: HeldOu
 def _thumbnails(first: Artifact, second: Artifact) -> list[Thumbnail] | None:
     if not first.thumbnails and not second.thumbnails:
         return None
-    pictures: list[Thumbnail] = []
+    images: list[Thumbnail] = []
     for one in (first, second):
-        pictures += one.thumbnails or [Thumbnail()] * len(one.manifest.training.images)
-    return pictures
+        images += one.thumbnails or [Thumbnail()] * len(one.manifest.training.images)
+    return images
 
 
 def _facts(first: Artifact, second: Artifact) -> dict[str, Any]:

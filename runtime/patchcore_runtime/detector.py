@@ -24,7 +24,7 @@ from patchcore_runtime.explain.heatmap import HeatmapScale
 from patchcore_runtime.image.decode import ImageSource
 from patchcore_runtime.image.preprocess import Placement, preprocess
 from patchcore_runtime.image.region import Region, narrower, read_region
-from patchcore_runtime.image.statistics import Measured, measure_picture
+from patchcore_runtime.image.statistics import Measured, measure_image
 from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.scoring.patch_scorer import Layers, PatchScorer, PatchScores
 from patchcore_runtime.scoring.thresholds import p_value, with_thresholds
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """What a detector says of one picture. Larger is stranger; scores are never clamped."""
+    """What a detector says of one image. Larger is stranger; scores are never clamped."""
 
     score: float
-    p_value: float  # share of good pictures at least as strange, from held-out scores
+    p_value: float  # share of good images at least as strange, from held-out scores
     threshold: float  # of `score`
     pixel_threshold: float  # of `anomaly_map`
     anomaly_map: NDArray[np.float32]  # (H, W), input geometry
     patch_distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside of the region
     nearest_rows: NDArray[np.int64]  # (h, w), rows of the memory bank
     placement: Placement
-    measured: Measured | None = None  # the picture as a whole, where it was asked for
+    measured: Measured | None = None  # the image as a whole, where it was asked for
 
     @property
     def is_anomalous(self) -> bool:
@@ -78,7 +78,7 @@ class Result:
             float32 (H', W') in map units; 0 where a crop kept the detector from looking.
 
         Raises:
-            ValueError: the picture has another size than the one that was scored.
+            ValueError: the image has another size than the one that was scored.
         """
         place = self.placement
         size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
@@ -161,7 +161,7 @@ class Detector:
             search: `auto` takes the kind of index that the manifest names; `exact` takes
                 index.onnx, which every artifact has; `pca` finds the same rows along the bank's
                 principal axes: faster where the bank is large, after a longer load.
-            roi: Mask picture of a photograph, white where to look, inside of the artifact's own
+            roi: Mask image of a photograph, white where to look, inside of the artifact's own
                 region; thresholds stay as they are.
             threshold: Image threshold in place of the artifact's, above 0.
             target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
@@ -186,9 +186,9 @@ class Detector:
         return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
 
     def explain(self, result: Result, *, top: int = 5) -> "tuple[PatchEvidence, ...]":
-        """Say why a picture scored as it did: its strangest patches and their nearest normal ones.
+        """Say why an image scored as it did: its strangest patches and their nearest normal ones.
 
-        A method of the detector, because a result is the numbers of one picture and stays one:
+        A method of the detector, because a result is the numbers of one image and stays one:
         names, places and thumbnails of the training images belong to the artifact.
 
         Args:
@@ -228,23 +228,23 @@ class Detector:
         )
 
     def predict(self, image: ImageSource, *, measure: bool = False) -> Result:
-        """Score one picture.
+        """Score one image.
 
         Args:
             image: Path, PIL image or uint8 (H', W', 3) RGB.
-            measure: Measure the picture as a whole, too, for a `Monitor`; about a millisecond.
+            measure: Measure the image as a whole, too, for a `Monitor`; about a millisecond.
 
         Raises:
-            ImageError: the picture cannot be read or has a refused size.
+            ImageError: the image cannot be read or has a refused size.
         """
         pixels, placement = preprocess(image, self.manifest.preprocess)
         return self.predict_input(pixels, placement, measure=measure)
 
     def predict_batch(self, images: Iterable[ImageSource]) -> list[Result]:
-        """Score pictures; exactly what `predict` gives for each, in order.
+        """Score images; exactly what `predict` gives for each, in order.
 
-        Pictures go through the network one at a time: on a CPU a batch is not faster (README,
-        Results), and floating-point sums then cannot depend on a picture's neighbours.
+        Images go through the network one at a time: on a CPU a batch is not faster (README,
+        Results), and floating-point sums then cannot depend on an image's neighbours.
         """
         return [self.predict(image) for image in images]
 
@@ -275,18 +275,18 @@ class Detector:
             return self._result(self._scorer.score_tiles(self._tile_features(pixels)), placement)
         layer2, layer3 = self.features(pixels)
         result = self.score_features(layer2, layer3, placement)
-        return dataclasses.replace(result, measured=measure_picture(pixels, layer2, layer3))
+        return dataclasses.replace(result, measured=measure_image(pixels, layer2, layer3))
 
     def score_features(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32], placement: Placement
     ) -> Result:
-        """Score one picture's `features`; the part of `predict` after the network."""
+        """Score one image's `features`; the part of `predict` after the network."""
         return self._result(self._scorer.score(layer2, layer3), placement)
 
     def tile_distances(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Distance of every patch in one picture's `features` to the bank, (T, h, w).
+        """Distance of every patch in one image's `features` to the bank, (T, h, w).
 
         0 outside of the region. Where tiles overlap, each tile has its own view of a patch.
         """

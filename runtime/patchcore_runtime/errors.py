@@ -3,10 +3,10 @@
     PatchCoreError
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
     │   └── SignatureError   it is not signed by the key that was given, or that is no key
-    ├── ImageError       a picture cannot be read or does not fit the artifact
+    ├── ImageError       an image cannot be read or does not fit the artifact
     ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
     ├── ThresholdError   a threshold or false-alarm rate the artifact cannot give
-    ├── MonitorError     a monitor's settings or state file, or an artifact of too few pictures
+    ├── MonitorError     a monitor's settings or state file, or an artifact of too few images
     ├── EditError        an edit of a memory bank would bring nothing, or breaks what it promises
     └── OutputError      the result cannot be written where it was asked for
 
@@ -28,7 +28,7 @@ class SignatureError(ArtifactError):
 
 
 class ImageError(PatchCoreError):
-    """A picture cannot be read or does not fit the artifact."""
+    """An image cannot be read or does not fit the artifact."""
 
 
 class ProviderError(PatchCoreError):
@@ -40,7 +40,7 @@ class ThresholdError(PatchCoreError):
 
 
 class MonitorError(PatchCoreError):
-    """A monitor's settings or state file, or an artifact of too few pictures for one."""
+    """A monitor's settings or state file, or an artifact of too few images for one."""
 
 
 class EditError(PatchCoreError):

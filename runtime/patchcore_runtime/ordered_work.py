@@ -1,7 +1,7 @@
-"""Several pictures in work at once, their results in the order of the pictures.
+"""Several images in work at once, their results in the order of the images.
 
-items + a function -> results in order. Each worker does all steps of a picture by itself: that
-keeps the cores busier than one picture shared by several threads, which wait for one another
+items + a function -> results in order. Each worker does all steps of an image by itself: that
+keeps the cores busier than one image shared by several threads, which wait for one another
 after every operator (benchmarks/results/results.md). NumPy, Pillow and onnxruntime let go of the
 interpreter while they compute.
 """
@@ -14,7 +14,7 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-MOST_WORKERS = 4  # pictures in memory at once: twice as many
+MOST_WORKERS = 4  # images in memory at once: twice as many
 
 
 def workers_for(threads: int, items: int) -> int:

@@ -1,4 +1,4 @@
-"""Run an artifact's own self-test here: stored picture -> the stored input, map and score?
+"""Run an artifact's own self-test here: stored image -> the stored input, map and score?
 
 Artifact -> list of steps with the largest difference of each. Preprocessing must agree to the
 byte; features, map and score within the manifest's relative tolerances.
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.artifact.folder import (
+    SELFTEST_IMAGE,
     SELFTEST_INPUT,
     SELFTEST_MAP,
-    SELFTEST_PICTURE,
     Artifact,
 )
 from patchcore_runtime.detector import Detector, Result
@@ -50,7 +50,7 @@ def run_selftest(
     providers: Sequence[str] = (CPU,),
     search: Search = "auto",
 ) -> list[SelfTestStep]:
-    """Score the stored picture and compare each stage.
+    """Score the stored image and compare each stage.
 
     What is stored belongs to the artifact's own kind of index; with `search="exact"` map and score
     may differ by as much as the manifest's `index.score_change`.
@@ -71,7 +71,7 @@ def run_selftest(
                 f"{artifact.path(name)}: expected {size[0]} x {size[1]}, got {array.shape}"
             )
     detector = Detector(artifact, threads=threads, providers=providers, search=search)
-    pixels, placement = preprocess(artifact.path(SELFTEST_PICTURE), manifest.preprocess)
+    pixels, placement = preprocess(artifact.path(SELFTEST_IMAGE), manifest.preprocess)
     layers = detector.features(pixels)
     result = detector.score_features(*layers, placement)
     expected = manifest.selftest
@@ -106,12 +106,12 @@ def layer_magnitudes(
 
 
 def rescore_selftest(folder: Path, detector: Detector) -> SelfTest:
-    """Store the map and the score that another bank or index gives for the picture that is there.
+    """Store the map and the score that another bank or index gives for the image that is there.
 
     Returns:
         The manifest's entry; the map goes to `folder`.
     """
-    result = detector.predict(folder / SELFTEST_PICTURE)
+    result = detector.predict(folder / SELFTEST_IMAGE)
     write_selftest_map(folder, result)
     return dataclasses.replace(detector.manifest.selftest, score=result.score)
 

@@ -239,7 +239,7 @@ def test_external_data_lies_inside_one_section_of_the_bank(tiny_artifact):
         assert not any(tensor.external_data for tensor in features.initializer)
 
 
-def test_limits_of_pictures_are_those_of_the_code():
+def test_limits_of_images_are_those_of_the_code():
     text = _section("Preprocess")
     assert f"{preprocess.MAX_PIXELS} pixels" in text
     assert f"no side below {preprocess.MIN_SIDE_PX}" in text

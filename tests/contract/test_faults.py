@@ -84,8 +84,8 @@ def test_a_read_only_disk_ends_a_fit_in_one_line(tmp_path, photos):
 
 
 def test_threads_and_processes_all_get_the_same_bytes(tiny_artifact):
-    more_than_pictures, first = faults.predictions_of_threads(tiny_artifact, threads=8, rounds=6)
-    assert more_than_pictures == 0
+    more_than_images, first = faults.predictions_of_threads(tiny_artifact, threads=8, rounds=6)
+    assert more_than_images == 0
     others, alone = faults.predictions_of_processes(tiny_artifact, processes=4, rounds=6)
     assert others == 0
     assert first == alone

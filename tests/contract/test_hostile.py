@@ -1,4 +1,4 @@
-"""No damaged artifact and no picture ends in a crash, a hang or much memory: both programs refuse.
+"""No damaged artifact and no image ends in a crash, a hang or much memory: both programs refuse.
 
 The list is in the package `hostile`; `make trust` runs all of it, with the times.
 """
@@ -7,27 +7,27 @@ import shutil
 
 import numpy as np
 import pytest
+from hostile.odd_images import bombs, odd_images
 from PIL import Image
 
 from artifact_factory import striped_photo
 from cpp_binary import BINARY, NOT_BUILT
 from cpp_dump import dump, needs_dump
-from hostile import pictures
+from hostile import images
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, wrong
-from hostile.odd_pictures import bombs, odd_pictures
 from hostile.trial import SLACK_MIB, CppTrial, PythonTrial
 from patchcore_runtime.image.decode import has_too_many_scans, read_image
 
-ODD = {name: (content, rgb) for name, content, rgb in odd_pictures()}
+ODD = {name: (content, rgb) for name, content, rgb in odd_images()}
 
 
 @pytest.fixture(params=["Python", "C++"])
 def trial(request, tiny_artifact):
-    """A program to try, which scores a good picture first."""
+    """A program to try, which scores a good image first."""
     if request.param == "C++" and not BINARY.is_file():
         pytest.skip(NOT_BUILT)
     program = PythonTrial() if request.param == "Python" else CppTrial(BINARY)
-    good = {"artifact": tiny_artifact, "picture": tiny_artifact / "selftest.png"}
+    good = {"artifact": tiny_artifact, "image": tiny_artifact / "selftest.png"}
     program.measure_good_run(**good)
     outcome = program.run(**good)
     assert (outcome.refusal, outcome.crash) == ("", "")
@@ -54,10 +54,10 @@ def test_every_damaged_artifact_is_refused_with_file_and_field(
 
 
 def test_bombs_are_refused_or_read_in_little_memory(trial, tiny_artifact, tmp_path):
-    for name, content in {**pictures(), **bombs()}.items():
+    for name, content in {**images(), **bombs()}.items():
         path = tmp_path / name
         path.write_bytes(content)
-        outcome = trial.run(artifact=tiny_artifact, picture=path)
+        outcome = trial.run(artifact=tiny_artifact, image=path)
         assert not outcome.crash, (name, outcome)
         assert outcome.grown_mib <= allowed_mib(name, content), (name, outcome)
         if outcome.refusal:
@@ -65,7 +65,7 @@ def test_bombs_are_refused_or_read_in_little_memory(trial, tiny_artifact, tmp_pa
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_strange_picture_that_is_good_gives_what_the_format_says(name, tmp_path):
+def test_a_strange_image_that_is_good_gives_what_the_format_says(name, tmp_path):
     content, rgb = ODD[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -74,7 +74,7 @@ def test_a_strange_picture_that_is_good_gives_what_the_format_says(name, tmp_pat
 
 @needs_dump
 @pytest.mark.parametrize("name", [name for name in ODD if name.endswith((".png", ".jpg"))])
-def test_the_cpp_program_reads_strange_pictures_alike(name, tmp_path):
+def test_the_cpp_program_reads_strange_images_alike(name, tmp_path):
     content, rgb = ODD[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -84,8 +84,8 @@ def test_the_cpp_program_reads_strange_pictures_alike(name, tmp_path):
 
 def test_a_trial_notices_a_crash_a_hang_and_memory(tiny_artifact, tmp_path, monkeypatch):
     """The watch itself, tried on a program that misbehaves."""
-    picture = tmp_path / "photo.png"
-    Image.fromarray(striped_photo(1)).save(picture)
+    image = tmp_path / "photo.png"
+    Image.fromarray(striped_photo(1)).save(image)
     endings = {"kill -SEGV $$": "dies with -11", "exec sleep 30": "hangs", "exit 3": "dies with 3"}
     for script, expected in endings.items():
         program = tmp_path / "program"
@@ -93,12 +93,12 @@ def test_a_trial_notices_a_crash_a_hang_and_memory(tiny_artifact, tmp_path, monk
         program.chmod(0o755)
         with monkeypatch.context() as patched:
             patched.setattr("hostile.trial.HANG_S", 1.0)
-            outcome = CppTrial(program).run(artifact=tiny_artifact, picture=picture)
+            outcome = CppTrial(program).run(artifact=tiny_artifact, image=image)
         assert outcome.crash == expected
     large = tmp_path / "large.png"
     Image.new("RGB", (6000, 6000)).save(large)
     python = PythonTrial()
-    outcome = python.run(artifact=tiny_artifact, picture=large)
+    outcome = python.run(artifact=tiny_artifact, image=large)
     python.close()
     assert outcome.grown_mib > 2 * SLACK_MIB
 

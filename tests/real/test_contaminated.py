@@ -1,4 +1,4 @@
-"""Laws of a training set with defects among its real pictures: they are found and dropped."""
+"""Laws of a training set with defects among its real images: they are found and dropped."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from places import SHARED
 BOTTLE = SHARED / "data" / "mvtec" / "bottle"
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"
 DEFECTS = ("broken_large", "broken_small", "contamination")
-NORMALS, INSIDE = 76, 4  # 5 % of the training pictures are defects
+NORMALS, INSIDE = 76, 4  # 5 % of the training images are defects
 CONFIG = make_config("paper", backbone="resnet18", resize_px=182, crop_px=160)
 
 pytestmark = pytest.mark.skipif(
@@ -28,7 +28,7 @@ def spread(folder, count):
 
 @pytest.fixture(scope="module")
 def defects():
-    """Seven pictures of each kind of defect; the first of each kind, and one more, are learned."""
+    """Seven images of each kind of defect; the first of each kind, and one more, are learned."""
     return [path for kind in DEFECTS for path in spread(BOTTLE / "test" / kind, 7)]
 
 
@@ -69,7 +69,7 @@ def reports(tmp_path_factory, spoilt):
 
 @pytest.fixture(scope="module")
 def verdicts(reports, defects):
-    """Name -> AUROC and the share of defects found, over good test pictures and all defects."""
+    """Name -> AUROC and the share of defects found, over good test images and all defects."""
     good = sorted((BOTTLE / "test" / "good").iterdir())
     found = {}
     for name, report in reports.items():
@@ -81,7 +81,7 @@ def verdicts(reports, defects):
     return found
 
 
-def test_most_defects_are_among_the_suspects_and_few_good_pictures(reports):
+def test_most_defects_are_among_the_suspects_and_few_good_images(reports):
     dropped = [reason.partition(":")[0] for reason in reports["mended"].dropped]
     assert sum(name.startswith("defect") for name in dropped) > INSIDE / 2
     assert sum(name.startswith("good") for name in dropped) <= 0.05 * NORMALS

@@ -1,4 +1,4 @@
-"""On real bottles: ten good pictures that were refused pass, and the others stay told apart."""
+"""On real bottles: ten good images that were refused pass, and the others stay told apart."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def bottle(tmp_path_factory):
-    """An artifact of 40 bottles, and all test pictures under a weaker lamp: (path, is good)."""
+    """An artifact of 40 bottles, and all test images under a weaker lamp: (path, is good)."""
     scratch = tmp_path_factory.mktemp("bottle")
     photos = scratch / "photos"
     photos.mkdir()
@@ -51,9 +51,9 @@ def bottle(tmp_path_factory):
     return job.output, tests
 
 
-def scores(folder, pictures):
+def scores(folder, images):
     detector = Detector.load(folder)
-    return np.array([detector.predict(path).score for path in pictures])
+    return np.array([detector.predict(path).score for path in images])
 
 
 def test_ten_refused_bottles_pass_and_the_rest_stays_told_apart(bottle, tmp_path):

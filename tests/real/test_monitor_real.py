@@ -1,4 +1,4 @@
-"""The monitor on real pictures: good ones raise no alarm, and three changes are told apart."""
+"""The monitor on real images: good ones raise no alarm, and three changes are told apart."""
 
 import numpy as np
 import pytest
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def brighter(picture):
-    return np.clip(np.rint(np.asarray(picture) * 1.15), 0, 255).astype(np.uint8)
+def brighter(image):
+    return np.clip(np.rint(np.asarray(image) * 1.15), 0, 255).astype(np.uint8)
 
 
-def moved(picture):
+def moved(image):
     """Eight pixels to the right; what comes into view repeats the edge."""
-    padded = np.pad(np.asarray(picture), ((0, 0), (8, 0), (0, 0)), mode="edge")
+    padded = np.pad(np.asarray(image), ((0, 0), (8, 0), (0, 0)), mode="edge")
     return np.ascontiguousarray(padded[:, :-8])
 
 
 @pytest.fixture(scope="module")
 def train():
-    """Good pictures in a seeded order: the first are learned, the rest are watched."""
+    """Good images in a seeded order: the first are learned, the rest are watched."""
     paths = sorted((BOTTLE / "train" / "good").iterdir())
     return [paths[place] for place in np.random.default_rng(0).permutation(len(paths))]
 
@@ -56,12 +56,12 @@ def detector(train, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def watched(detector, train):
-    """A monitor's pictures: some of those that were not learned, and the good test pictures."""
+    """A monitor's images: some of those that were not learned, and the good test images."""
     unseen = [*train[LEARNED : LEARNED + 20], *sorted((BOTTLE / "test" / "good").iterdir())]
     return [(path, detector.predict(path, measure=True)) for path in unseen]
 
 
-def test_good_pictures_raise_no_alarm(detector, watched):
+def test_good_images_raise_no_alarm(detector, watched):
     watch = Monitor(detector.manifest)
     verdicts = [watch.update(result) for _, result in watched]
     assert len(verdicts) == 40

@@ -148,7 +148,7 @@ def convolution(tmp_path, *, groups=1):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_operations_are_two_per_multiplication_of_every_output_of_one_picture(tmp_path, groups):
+def test_operations_are_two_per_multiplication_of_every_output_of_one_image(tmp_path, groups):
     expected = 2 * (4 * 4 * 4) * (6 // groups * 9) + 2 * 5 * 64
     gflop = figures.graph_gflop(convolution(tmp_path, groups=groups))
     assert gflop == pytest.approx(expected / 1e9)
@@ -190,16 +190,16 @@ def test_the_page_of_scaling_has_every_point_and_the_exponents_below():
     assert [cell.strip() for cell in lines[-1].split("|")][2:8] == ["1.00", *["0.00"] * 4, "2.00"]
 
 
-def test_varied_pictures_differ_are_seeded_and_keep_those_that_are_there(tmp_path):
+def test_varied_images_differ_are_seeded_and_keep_those_that_are_there(tmp_path):
     folder = tmp_path / "a"
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "one.png").write_bytes((TINY / "selftest.png").read_bytes())
     for count in (3, 5):
         scaling_images.write_variations(tmp_path / "source", folder, count)
     again = scaling_images.write_variations(tmp_path / "source", tmp_path / "b", 5)
-    pictures = [path.read_bytes() for path in sorted(folder.iterdir())]
-    assert pictures == [path.read_bytes() for path in sorted(again.iterdir())]
-    assert len(set(pictures)) == 5
+    images = [path.read_bytes() for path in sorted(folder.iterdir())]
+    assert images == [path.read_bytes() for path in sorted(again.iterdir())]
+    assert len(set(images)) == 5
     linked = scaling_images.link_first(folder, tmp_path / "first", 2)
     assert sorted(path.name for path in linked.iterdir()) == ["000000.jpg", "000001.jpg"]
 
@@ -227,7 +227,7 @@ def test_the_verdict_on_graphs_takes_the_fastest_that_keeps_auroc():
 
 def test_every_kind_stands_on_the_page_with_as_many_cells_as_the_head():
     records = [kind_record(kind) for kind in ("exact", "faiss-flat", "hnsw")]
-    case = {"case": "c", "training_pictures": 2, "test_pictures": 3, "records": records}
+    case = {"case": "c", "training_images": 2, "test_images": 3, "records": records}
     text = index_kinds.page({"command": "x", "machine": {"date": "today"}, "tables": [case]})
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 5

@@ -74,7 +74,7 @@ def test_a_room_without_a_place_in_the_layers_is_found(copy):
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_every_folder_with_modules_is_a_package_that_says_what_is_in_it(package):
-    """hatchling would ship one without `__init__`, and no checker would see it."""
+    """Hatchling would ship one without `__init__`, and no checker would see it."""
     rooms = {path.parent for path in package.rglob("*.py")}
     assert len(rooms) > 10
     for room in rooms:
@@ -92,7 +92,7 @@ def _files(folder, pattern):
     }
 
 
-def test_pytest_collects_every_test_file(request):
+def test_pytest_collects_every_test_file():
     """A file that pytest passes by would be green for ever."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "tests"],

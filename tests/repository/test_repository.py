@@ -58,8 +58,8 @@ def test_the_python_of_the_readmes_runs(readme, tmp_path, monkeypatch):
 
 def test_the_readme_shows_the_keys_that_score_prints(capsys):
     (sample,) = (json.loads(block) for block in _blocks("README.md", "json"))
-    picture = str(ROOT / "artifacts" / "tiny" / "selftest.png")
-    assert runtime_cli.main(["score", str(ROOT / "artifacts" / "tiny"), picture]) == 0
+    image = str(ROOT / "artifacts" / "tiny" / "selftest.png")
+    assert runtime_cli.main(["score", str(ROOT / "artifacts" / "tiny"), image]) == 0
     assert list(json.loads(capsys.readouterr().out)) == list(sample)
 
 

@@ -126,7 +126,7 @@ def test_a_bank_of_one_row_scores_the_distance_to_it(tmp_path, photos):
     assert (result.nearest_rows == 0).all()
 
 
-def test_a_batch_gives_exactly_what_its_pictures_give_alone(detector):
+def test_a_batch_gives_exactly_what_its_images_give_alone(detector):
     photos = [striped_photo(seed) for seed in range(30, 34)] + [_defect()]
     batch = detector.predict_batch(iter(photos))
     assert len(batch) == len(photos)
@@ -169,7 +169,7 @@ def test_more_threads_change_nothing_but_rounding(detector, tiny_artifact):
     assert two.anomaly_map == pytest.approx(one.anomaly_map, rel=1e-5)
 
 
-def test_path_picture_and_array_score_the_same(detector, tmp_path):
+def test_path_image_and_array_score_the_same(detector, tmp_path):
     Image.fromarray(_defect()).save(tmp_path / "part.png")
     expected = detector.predict(_defect())
     for source in (tmp_path / "part.png", str(tmp_path / "part.png"), Image.fromarray(_defect())):
@@ -241,13 +241,13 @@ def test_a_map_of_a_crop_is_zero_where_nothing_was_looked_at(cropped_artifact, s
     assert left - 4 <= x < right + 4
 
 
-def test_a_map_is_laid_on_no_other_picture(detector):
+def test_a_map_is_laid_on_no_other_image(detector):
     result = detector.predict(_defect())
     with pytest.raises(ValueError, match="expected 120 x 80 px as scored, got 80 x 120"):
         result.map_on(np.zeros((120, 80, 3), np.uint8))
 
 
-def test_a_picture_that_cannot_be_read_is_refused(detector, tmp_path):
+def test_a_image_that_cannot_be_read_is_refused(detector, tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         detector.predict(tmp_path / "absent.png")
 
@@ -348,7 +348,7 @@ def test_a_bank_shorter_than_its_index_is_refused(own_artifact, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["full-frame", "modelzoo"])
-def test_the_same_pictures_and_seed_give_the_same_bytes(tmp_path, photos, recipe):
+def test_the_same_images_and_seed_give_the_same_bytes(tmp_path, photos, recipe):
     for name in ("left", "right"):
         make_artifact(tmp_path / name, photos, tiny_config(recipe))
     for name in (*EVERY_FILE, "SHA256SUMS"):
@@ -381,5 +381,5 @@ def test_another_threshold_leaves_the_pixel_threshold_alone(tiny_artifact):
 
 
 def test_a_rate_out_of_reach_is_refused_at_load(tiny_artifact):
-    with pytest.raises(ThresholdError, match=r"expected .* to below 1, got 1e-09; .*pictures"):
+    with pytest.raises(ThresholdError, match=r"expected .* to below 1, got 1e-09; .*images"):
         Detector.load(tiny_artifact, target_fpr=1e-9)

@@ -1,4 +1,4 @@
-"""Laws of working on several pictures at once: order, bounds, and what an early end leaves."""
+"""Laws of working on several images at once: order, bounds, and what an early end leaves."""
 
 import threading
 import time

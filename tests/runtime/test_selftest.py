@@ -32,7 +32,7 @@ def test_an_artifact_passes_where_it_was_made(tiny_artifact, cropped_artifact):
         assert steps["score"].difference < 1e-5
 
 
-def test_the_stored_picture_raises_the_alarm_where_its_defect_is(tiny_artifact):
+def test_the_stored_image_raises_the_alarm_where_its_defect_is(tiny_artifact):
     result = Detector.load(tiny_artifact, threads=1).predict(tiny_artifact / "selftest.png")
     assert result.is_anomalous
     y, x = np.unravel_index(result.anomaly_map.argmax(), result.anomaly_map.shape)

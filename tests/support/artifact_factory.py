@@ -1,6 +1,6 @@
 """Build a tiny artifact without MindSpore: `fit` with a small ONNX network in its place.
 
-pictures of a striped product -> a complete artifact folder in about a second. Coreset,
+images of a striped product -> a complete artifact folder in about a second. Coreset,
 calibration, memory bank, index, self-test, manifest and checksums are made by the real code;
 only features.onnx (two convolutions) and features.mindir (a few bytes) are stand-ins.
 """
@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows
+from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows
 from patchcore_build.calibration.calibration import calibrate, score_held_out
-from patchcore_build.calibration.folds import every_picture_alone
+from patchcore_build.calibration.folds import every_image_alone
 from patchcore_build.config import Config, describe_features, make_config
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import random_projection
@@ -56,7 +56,7 @@ def striped_photo(seed, *, size=PHOTO_SIZE):
 
 
 def write_photos(folder: Path, count: int) -> Path:
-    """A folder of good pictures."""
+    """A folder of good images."""
     folder.mkdir(parents=True)
     for seed in range(count):
         Image.fromarray(striped_photo(seed)).save(folder / f"{seed:03}.png")
@@ -115,10 +115,10 @@ def make_artifact(
         patches = store.images * store.patches_per_image
         projected = storage.allocate((patches, 16))
         store.project(random_projection(sum(CHANNELS), 16, seed=config.seed), projected)
-        learned = Pictures(
+        learned = TrainingFeatures(
             store=store,
             cloud=PatchCloud.of(projected),
-            groups=every_picture_alone(store.images),
+            groups=every_image_alone(store.images),
             size=size,
             config=config,
         )

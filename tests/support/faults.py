@@ -87,7 +87,7 @@ def environment(**more):
 
 
 def fit_arguments(photos, output):
-    """The smallest real fit: the network without weights on tiny pictures."""
+    """The smallest real fit: the network without weights on tiny images."""
     settings = ["--backbone", "scattering", "--resize-px", "64", "--folds", "2"]
     return ["fit", "--normal", photos, *settings, "--output", output]
 
@@ -182,7 +182,7 @@ def fit_on_small_disk(disk, photos):
 
 
 def predictions_of_threads(artifact, *, threads, rounds):
-    """How many different results threads get that share one detector, of one picture each."""
+    """How many different results threads get that share one detector, of one image each."""
     detector = Detector.load(artifact, threads=1)
     photos = [striped_photo(seed) for seed in range(rounds)]
     with ThreadPoolExecutor(threads) as pool:
@@ -224,9 +224,9 @@ def memory_over_predictions(artifact, *, first, last):
         "        print(next(line for line in lines if line.startswith('VmRSS')).split()[1])\n"
     )
     with tempfile.TemporaryDirectory() as scratch:
-        picture = Path(scratch) / "photo.png"
-        Image.fromarray(striped_photo(0)).save(picture)
-        command = [sys.executable, "-c", program, artifact, picture, first, last]
+        image = Path(scratch) / "photo.png"
+        Image.fromarray(striped_photo(0)).save(image)
+        command = [sys.executable, "-c", program, artifact, image, first, last]
         done = subprocess.run(
             list(map(str, command)), env=environment(), check=True, capture_output=True, text=True
         )

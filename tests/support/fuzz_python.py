@@ -1,6 +1,6 @@
 """Fuzz the runtime: `python tests/support/fuzz_python.py KIND CORPUS --seconds N`.
 
-KIND is manifest, memory_bank, hnsw, onnx or picture. Any bytes must be read or refused by the
+KIND is manifest, memory_bank, hnsw, onnx or image. Any bytes must be read or refused by the
 package's own errors in one line; whatever else happens is a finding, and its input is kept. Guided
 by coverage through atheris where it is installed (own environment: `make fuzz`), else seeded blind
 mutation of the corpus, which says so.
@@ -34,7 +34,7 @@ with atheris.instrument_imports() if atheris else contextlib.nullcontext():
     from patchcore_runtime.search.hnsw_file import check_hnsw_file
 
 MOST_BYTES = 20_000
-KINDS = ("manifest", "memory_bank", "hnsw", "onnx", "picture")
+KINDS = ("manifest", "memory_bank", "hnsw", "onnx", "image")
 Target = Callable[[bytes], None]
 
 
@@ -71,7 +71,7 @@ def _reader(kind: str) -> Callable[[Path], object]:
         "memory_bank": lambda path: _touched(read_memory_bank(path)),
         "hnsw": lambda path: check_hnsw_file(path, bank),
         "onnx": lambda path: (graph_in_place(path, least_bytes=16), external_data(path)),
-        "picture": lambda path: read_image(path).load(),
+        "image": lambda path: read_image(path).load(),
     }[kind]
 
 
@@ -132,7 +132,7 @@ def fuzz_blindly(target: Target, kind: str, corpus: Path, *, seconds: float, see
     end, runs = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         content = mutate(rng.choice(examples), rng)
-        content = fix_checksums(content) if kind == "picture" else content
+        content = fix_checksums(content) if kind == "image" else content
         try:
             target(content)
         except BaseException:
@@ -152,7 +152,7 @@ def fuzz_by_coverage(target: Target, kind: str, corpus: Path, *, seconds: float)
 
     options = [f"-max_total_time={int(seconds)}", f"-max_len={MOST_BYTES}", "-timeout=30"]
     options += ["-rss_limit_mb=3000", f"-artifact_prefix={corpus.parent}/finding-{kind}-"]
-    extra = {"custom_mutator": mutator} if kind == "picture" else {}
+    extra = {"custom_mutator": mutator} if kind == "image" else {}
     atheris.Setup([sys.argv[0], *options, str(corpus)], target, **extra)
     atheris.Fuzz()
 

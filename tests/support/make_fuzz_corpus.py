@@ -1,6 +1,6 @@
 """Write the examples that fuzzers start from: `python tests/make_fuzz_corpus.py out/corpus`.
 
-One folder for each kind of file, of the golden artifact and of the tests' strange pictures. What
+One folder for each kind of file, of the golden artifact and of the tests' strange images. What
 fuzzers found meanwhile stays.
 """
 
@@ -8,8 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from hostile.odd_images import bombs, odd_images
+
 from fuzz_python import MOST_BYTES, small_bank
-from hostile.odd_pictures import bombs, odd_pictures
 from patchcore_build.indexes.hnsw_build import write_hnsw
 from places import TINY
 
@@ -17,7 +18,7 @@ FROM_TINY = {
     "manifest": ["manifest.json"],
     "memory_bank": ["memory_bank.bin"],
     "onnx": ["features.onnx", "index.onnx"],
-    "picture": ["selftest.png"],
+    "image": ["selftest.png"],
     "exif": [],
 }
 
@@ -28,10 +29,10 @@ def write_corpus(folder: Path) -> None:
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for name in names:
             shutil.copyfile(TINY / name, folder / kind / name)
-    small = {name: content for name, content, _ in odd_pictures()}
+    small = {name: content for name, content, _ in odd_images()}
     small |= {name: content for name, content in bombs().items() if len(content) < MOST_BYTES}
     for name, content in small.items():
-        (folder / "picture" / name).write_bytes(content)
+        (folder / "image" / name).write_bytes(content)
     (folder / "hnsw").mkdir(exist_ok=True)
     for links in (2, 3):
         path = folder / "hnsw" / f"links{links}"

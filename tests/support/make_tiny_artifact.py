@@ -1,7 +1,7 @@
 """Make artifacts/tiny again: `python tests/make_tiny_artifact.py artifacts/tiny`.
 
 A real `fit`, with MindSpore, exports, calibration and self-test, of a network small enough to
-commit. Its pictures are 64 x 64 plates of the demo. Only the folder's path is taken from argv.
+commit. Its images are 64 x 64 plates of the demo. Only the folder's path is taken from argv.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def choose_tiny(_job: FitJob, inputs: Inputs) -> tuple[Any, dict[str, str]]:
 
 
 def make_tiny(output: Path) -> None:
-    """Fit the tiny network on a dozen small pictures of the demo."""
+    """Fit the tiny network on a dozen small images of the demo."""
     with tempfile.TemporaryDirectory() as scratch:
         category = write_demo_dataset(
             Path(scratch), train=12, test_good=1, per_defect=1, size_px=64, category="tiny"

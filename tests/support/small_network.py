@@ -80,7 +80,7 @@ class SmallNetwork(nn.Cell):
         return self.average(self.pad(layer2)), self.average(self.pad(layer3))
 
 
-def pictures(batch):
+def draw_images(batch):
     return np.random.default_rng(batch).integers(0, 256, (batch, H, W, 3), dtype=np.uint8)
 
 

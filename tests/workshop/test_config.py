@@ -72,7 +72,7 @@ def test_the_edges_of_every_range_are_allowed(field, value):
 
 
 @pytest.mark.parametrize("crop_px", [0, -32, 31, 33, 225, 288])
-def test_a_crop_that_the_network_or_the_picture_cannot_hold_is_refused(crop_px):
+def test_a_crop_that_the_network_or_the_image_cannot_hold_is_refused(crop_px):
     with pytest.raises(ValueError, match=r"^crop_px: expected a multiple of 32 up to resize_px"):
         make_config("paper", crop_px=crop_px)
 
@@ -110,7 +110,7 @@ def test_a_whole_frame_keeps_aspect_and_area_on_multiples_of_32(size):
         assert 0.85 <= height * width / 320**2 <= 1.15
 
 
-def test_a_whole_frame_turns_with_the_picture():
+def test_a_whole_frame_turns_with_the_image():
     config = make_config("full-frame")
     for height, width in ELONGATED:
         upright = plan_preprocessing(config, [(height, width)])

@@ -21,7 +21,7 @@ BOXES = {"left": (20, 10, 60, 50), "right": (20, 60, 60, 100)}
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two artifacts of one network, of pictures of which some are the same."""
+    """Two artifacts of one network, of images of which some are the same."""
     folder = tmp_path_factory.mktemp("pair")
     few, many = write_photos(folder / "few", 4), write_photos(folder / "many", 9)
     config = tiny_config(coreset_ratio=0.1)

@@ -30,15 +30,15 @@ def mindspore_network(cell: Any) -> Network:
 def onnx_network(path: Path) -> Network:
     """A features.onnx as a function of arrays, on the cores this process may use.
 
-    Pictures go through one at a time, as they will on the line: their features are the same to the
+    Images go through one at a time, as they will on the line: their features are the same to the
     bit, a batch would not be faster, and memory is that of one.
     """
     session = open_session(path)
 
     def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         names = ["layer2", "layer3"]
-        pictures = (session.run(names, {"images": picture[None]}) for picture in images)
-        layers2, layers3 = zip(*pictures, strict=True)
+        outputs = (session.run(names, {"images": image[None]}) for image in images)
+        layers2, layers3 = zip(*outputs, strict=True)
         return np.concatenate(layers2), np.concatenate(layers3)
 
     return run

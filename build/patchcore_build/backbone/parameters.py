@@ -1,4 +1,4 @@
-"""The network a config names, with parameters from a file, a download, a seed, or the pictures.
+"""The network a config names, with parameters from a file, a download, a seed, or the images.
 
 config + source of weights -> a maker of ready cells, and a line for the provenance.
 """
@@ -32,7 +32,7 @@ def make_network(
     Args:
         config: Backbone, border rule, precision and seed.
         weights: See `load_parameters`; the scattering network's are estimated from `inputs`.
-        inputs: The preprocessed training pictures.
+        inputs: The preprocessed training images.
         progress: Told how many bytes are downloaded.
 
     Raises:
@@ -49,7 +49,7 @@ def make_network(
     if config.backbone == "scattering":
         plain = mindspore_network(make(weights={}))
         found = whitening_parameters(plain, inputs.pixels, seed=config.seed)
-        source = {"name": "estimated from the training pictures"}
+        source = {"name": "estimated from the training images"}
     else:
         found, source = load_parameters(
             config.backbone, weights, seed=config.seed, progress=progress
@@ -87,7 +87,7 @@ def load_parameters(
 
 
 def whitening_parameters(network: Network, inputs: NDArray[np.uint8], *, seed: int) -> Parameters:
-    """The scattering network's two whitening layers, estimated from the training pictures."""
+    """The scattering network's two whitening layers, estimated from the training images."""
     whiten2, whiten3 = estimate_whitening(network, inputs, seed=seed)
     return {
         "whiten2.weight": whiten2[:, :, None, None],

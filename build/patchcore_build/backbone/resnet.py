@@ -1,4 +1,4 @@
-"""ResNet up to layer3: normalised pictures (B, 3, H, W) -> layer2 (B, C2, H/8, W/8), layer3.
+"""ResNet up to layer3: normalised images (B, 3, H, W) -> layer2 (B, C2, H/8, W/8), layer3.
 
 He et al. 2015 (arXiv:1512.03385); wide: Zagoruyko & Komodakis 2016 (arXiv:1605.07146). Modules
 carry torchvision's names, and a bottleneck strides in its 3x3 convolution as torchvision's does.

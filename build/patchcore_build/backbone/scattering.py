@@ -112,7 +112,7 @@ class Scattering(nn.Cell):
 
     def construct(self, x: Any) -> Any:
         """Normalised (B, 3, H, W) -> layer2 (B, 251, H/8, W/8), layer3 (B, 187, H/16, W/16)."""
-        # x0 is the picture; the digit of x1 ... x4 is the scale j, of stride 2^j.
+        # x0 is the image; the digit of x1 ... x4 is the scale j, of stride 2^j.
         light0, colour0 = self.luminance(x), self.opponents(x)
         light1, colour1 = self.halve1(light0), self.halve2(colour0)
         light2, colour2 = self.halve1(light1), self.halve2(colour1)

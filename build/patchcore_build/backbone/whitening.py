@@ -1,7 +1,7 @@
-"""Learn from the good pictures which feature directions merely follow the camera.
+"""Learn from the good images which feature directions merely follow the camera.
 
 images (N, H, W, 3) uint8 + their features -> one symmetric matrix per layer.
-Two views of one picture differ in place, light and noise only, so the spread of their feature
+Two views of one image differ in place, light and noise only, so the spread of their feature
 differences is nuisance; W = (Sw + 0.1 tr(Sw)/C I)^(-1/4) / sqrt(C) shrinks it. DESIGN.md,
 `scattering`, holds the measurement that chose this form.
 """
@@ -29,12 +29,12 @@ def estimate_whitening(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the whitening of layer2 and layer3 from pairs of augmented views.
 
-    At most 30 evenly spread pictures are used, two pairs each; memory is that of four pairs.
+    At most 30 evenly spread images are used, two pairs each; memory is that of four pairs.
 
     Args:
         body_features: uint8 (B, H, W, 3), B up to eight -> layer2 (B, C2, h, w) and layer3
             (B, C3, h/2, w/2), after the 3x3 average and with identity whitening.
-        images: Good pictures, uint8 RGB, shape (N, H, W, 3), N >= 1.
+        images: Good images, uint8 RGB, shape (N, H, W, 3), N >= 1.
         seed: Seed of the views.
 
     Returns:
@@ -46,7 +46,7 @@ def estimate_whitening(
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) == 0:
         raise ValueError(
             f"images: expected uint8 (N, H, W, 3) with N >= 1, got {images.dtype} {images.shape}; "
-            "pass the preprocessed training pictures"
+            "pass the preprocessed training images"
         )
     rng = np.random.default_rng(seed)
     rows = np.linspace(0, len(images) - 1, min(len(images), MAX_IMAGES)).round().astype(np.int64)
@@ -63,10 +63,10 @@ def estimate_whitening(
 
 
 def augmented_view(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """See one picture again as a line camera might: moved a little, lit a little otherwise.
+    """See one image again as a line camera might: moved a little, lit a little otherwise.
 
     Shift +-3 px, rotation +-3 degrees, scale +-2 %, then blur, gain, offset, gamma, a slope of
-    light and noise. What comes in at the border is the picture's own reflection.
+    light and noise. What comes in at the border is the image's own reflection.
 
     Args:
         image: uint8 RGB, shape (H, W, 3).
@@ -124,7 +124,7 @@ def _inverse_fourth_root(covariance: NDArray[np.float64]) -> NDArray[np.float32]
     """(Sw + 0.1 mean eigenvalue I)^(-1/4) / sqrt(C), symmetric."""
     channels = len(covariance)
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    # Views without any difference (a black picture) leave the ridge alone to be inverted.
+    # Views without any difference (a black image) leave the ridge alone to be inverted.
     ridge = max(RIDGE * float(values.mean()), 1e-12)
     powers = (np.maximum(values, 0) + ridge) ** -0.25
     whitening = (vectors * powers) @ vectors.T / math.sqrt(channels)

@@ -205,7 +205,7 @@ def _fit(
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:
-    """All figures but the list of pictures, which the report holds."""
+    """All figures but the list of images, which the report holds."""
     figures = evaluation.to_dict()
     figures["image_count"] = len(figures.pop("images"))
     return figures

@@ -1,6 +1,6 @@
-"""Some of the training pictures -> their memory bank, ready to score.
+"""Some of the training images -> their memory bank, ready to score.
 
-What `fit` builds of all pictures, calibration builds of each fold's, with the same steps.
+What `fit` builds of all images, calibration builds of each fold's, with the same steps.
 """
 
 from dataclasses import dataclass
@@ -23,58 +23,58 @@ from patchcore_runtime.search.exact_graph import write_bank
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pictures:
-    """Features of the N training pictures, and what a bank of them is made with."""
+class TrainingFeatures:
+    """Features of the N training images, and what a bank of them is made with."""
 
     store: FeatureStore
     cloud: PatchCloud  # of their random projection, (N·P, d); all banks share it
-    groups: NDArray[np.int64]  # (N,), equal where pictures belong together
+    groups: NDArray[np.int64]  # (N,), equal where images belong together
     size: Preprocessing
     config: Config
     checkpoints: Path | None = None  # folder where unfinished coresets are kept
 
 
 def choose_rows(
-    pictures: Pictures,
+    training: TrainingFeatures,
     images: NDArray[np.int64] | None = None,
     *,
     name: str,
     progress: Progress = silent,
 ) -> NDArray[np.int64]:
-    """Patch rows for a memory bank of some pictures, of all where none are named.
+    """Patch rows for a memory bank of some images, of all where none are named.
 
     Args:
-        pictures: All N of them.
+        training: Features of all N images.
         images: Numbers of those to learn from.
-        name: Of the bank's checkpoint; another one for every choice of pictures.
+        name: Of the bank's checkpoint; another one for every choice of images.
         progress: Told how many rows are picked.
     """
-    store, config = pictures.store, pictures.config
+    store, config = training.store, training.config
     everything = images is None and store.region is None
     rows = None
     if not everything:
         rows = store.rows_of(np.arange(store.images) if images is None else images)
     count = store.images * store.patches_per_image if rows is None else len(rows)
     return select_coreset(
-        pictures.cloud,
+        training.cloud,
         coreset_size(count, config.coreset_ratio),
         seed=config.seed,
         rows=rows,
-        checkpoint=checkpoint_in(pictures.checkpoints, name),
+        checkpoint=checkpoint_in(training.checkpoints, name),
         progress=progress,
     )
 
 
-def bank_of(pictures: Pictures, rows: NDArray[np.int64]) -> MemoryBank:
+def bank_of(training: TrainingFeatures, rows: NDArray[np.int64]) -> MemoryBank:
     """The memory bank of some patch rows, as the settings want it stored."""
-    config = pictures.config
-    return make_bank(pictures.store, rows, config.neighbours, precision=config.bank_precision)
+    config = training.config
+    return make_bank(training.store, rows, config.neighbours, precision=config.bank_precision)
 
 
-def open_scorer(pictures: Pictures, bank: MemoryBank, folder: Path) -> PatchScorer:
+def open_scorer(training: TrainingFeatures, bank: MemoryBank, folder: Path) -> PatchScorer:
     """Score with a bank; its files go to `folder`, over those of the last one."""
-    config, size = pictures.config, pictures.size
+    config, size = training.config, training.size
     features = describe_features(config, size, bank.channels)
     index = ExactIndex(write_bank(folder, bank, features))
-    rule, region = scoring_rule(config, size), pictures.store.region
-    return PatchScorer(bank, index, features, rule, grid=pictures.store.grid, region=region)
+    rule, region = scoring_rule(config, size), training.store.region
+    return PatchScorer(bank, index, features, rule, grid=training.store.grid, region=region)

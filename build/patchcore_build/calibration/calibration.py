@@ -1,9 +1,9 @@
-"""Held-out scores of the training pictures -> thresholds and the heat-map scale.
+"""Held-out scores of the training images -> thresholds and the heat-map scale.
 
-K-fold over pictures: a coreset of the other folds at the final ratio scores the pictures left
+K-fold over images: a coreset of the other folds at the final ratio scores the images left
 out. In-sample scores are near zero for whatever is in the bank and would say nothing. A fold's
 bank is leaner than the final one, so held-out scores are a little too large: banks of half the
-pictures tell by how much. `thresholds` makes thresholds of them, `folds` keeps groups together.
+images tell by how much. `thresholds` makes thresholds of them, `folds` keeps groups together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
 from patchcore_build.calibration.folds import split_folds
 from patchcore_build.calibration.thresholds import (
     describe_scores,
@@ -26,18 +26,18 @@ from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange
 from patchcore_runtime.scoring.thresholds import above_dark_end, check_rate
 
-# Where scores go, checkpoint, pictures learned from, pictures held out.
+# Where scores go, checkpoint, images learned from, images held out.
 _Turn = tuple[NDArray[np.float64], str, NDArray[np.int64], NDArray[np.int64]]
-_SMALLEST_THRESHOLD = 1e-12  # of pictures that are all equal
-_QUIET_SHARE = 0.9  # of a good picture's pixels lie below the heat map's dark end
+_SMALLEST_THRESHOLD = 1e-12  # of images that are all equal
+_QUIET_SHARE = 0.9  # of a good image's pixels lie below the heat map's dark end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutScores:
-    """Two values per training picture, from banks that never saw it or one of its group.
+    """Two values per training image, from banks that never saw it or one of its group.
 
-    The `lean` ones come from banks of about half as many pictures: how much larger they are
-    tells how scores shrink with the number of pictures.
+    The `lean` ones come from banks of about half as many images: how much larger they are
+    tells how scores shrink with the number of images.
     """
 
     image_scores: NDArray[np.float64]  # (N,)
@@ -47,38 +47,38 @@ class HeldOutScores:
     lean_map_maxima: NDArray[np.float64]  # (N,)
     folds: int
     groups: int
-    share: float  # of all pictures, in a bank of the first three
+    share: float  # of all images, in a bank of the first three
     lean_share: float  # in one of the lean ones
 
 
 def score_held_out(
-    pictures: Pictures, *, folder: Path, progress: Progress = silent
+    training: TrainingFeatures, *, folder: Path, progress: Progress = silent
 ) -> HeldOutScores:
-    """Score every training picture with banks of others.
+    """Score every training image with banks of others.
 
     Args:
-        pictures: The N training pictures in at least two groups.
+        training: The N training images in at least two groups.
         folder: For the folds' banks; may be emptied afterwards.
-        progress: Told how many pictures are done, of twice their number.
+        progress: Told how many images are done, of twice their number.
     """
-    config, count = pictures.config, pictures.store.images
-    folds = list(split_folds(pictures.groups, config.folds, seed=config.seed))
+    config, count = training.config, training.store.images
+    folds = list(split_folds(training.groups, config.folds, seed=config.seed))
     others = [np.setdiff1d(np.arange(count), held_out) for held_out in folds]
-    # Banks of half the pictures, or of a third where the others have no more than half.
-    lean = list(split_folds(pictures.groups, 2 if len(folds) > 3 else 3, seed=config.seed))
+    # Banks of half the images, or of a third where the others have no more than half.
+    lean = list(split_folds(training.groups, 2 if len(folds) > 3 else 3, seed=config.seed))
     lean_others = [*lean[1:], lean[0]]
     full_scores, lean_scores = np.empty((2, count, 3))
-    region = pictures.store.region
+    region = training.store.region
     inside = ... if region is None else region.pixels
     done = 0
     for scores, name, learned, held_out in [
         *_turns(full_scores, "fold", others, folds),
         *_turns(lean_scores, "lean", lean, lean_others),
     ]:
-        rows = choose_rows(pictures, learned, name=name)
-        scorer = open_scorer(pictures, bank_of(pictures, rows), folder)
+        rows = choose_rows(training, learned, name=name)
+        scorer = open_scorer(training, bank_of(training, rows), folder)
         for image in held_out:
-            result = scorer.score(*pictures.store.as_network_output(int(image)))
+            result = scorer.score(*training.store.as_network_output(int(image)))
             quiet = float(np.quantile(result.anomaly_map[inside], _QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
@@ -91,7 +91,7 @@ def score_held_out(
         lean_image_scores=lean_scores[:, 0],
         lean_map_maxima=lean_scores[:, 1],
         folds=len(folds),
-        groups=len(np.unique(pictures.groups)),
+        groups=len(np.unique(training.groups)),
         share=float(np.mean([len(learned) for learned in others])) / count,
         lean_share=float(np.mean([len(learned) for learned in lean])) / count,
     )
@@ -112,11 +112,11 @@ def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
     """Turn held-out scores into thresholds at the target false-alarm rate.
 
     The pixel threshold is made like the image threshold, of the maps' maxima, so that in a share
-    of about `target_fpr` of good pictures any pixel lies above it. The heat map's dark end is the
-    level below which nine tenths of a good picture stay; the pixel threshold is its middle.
+    of about `target_fpr` of good images any pixel lies above it. The heat map's dark end is the
+    level below which nine tenths of a good image stay; the pixel threshold is its middle.
 
     Raises:
-        ThresholdError: the rate is out of reach for so few pictures.
+        ThresholdError: the rate is out of reach for so few images.
     """
     count = len(scores.image_scores)
     check_rate(count, config.target_fpr)
@@ -147,6 +147,6 @@ def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
 def _unbiased(
     scores: HeldOutScores, full: NDArray[np.float64], lean: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Scores as the final bank of all pictures would give them, and the factor that was used."""
+    """Scores as the final bank of all images would give them, and the factor that was used."""
     bias = estimate_bias(full, lean, share=scores.share, lean_share=scores.lean_share)
     return full * bias, bias

@@ -1,7 +1,7 @@
-"""Which training pictures are held out together.
+"""Which training images are held out together.
 
-names, regex -> a group number for each picture; groups, folds -> picture numbers of each fold.
-Pictures of one part belong into one fold: a bank that has seen the part scores its other
+names, regex -> a group number for each image; groups, folds -> image numbers of each fold.
+Images of one part belong into one fold: a bank that has seen the part scores its other
 photographs too low, and the threshold comes out too low with them.
 """
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from patchcore_build.errors import DatasetError
 
 
-def every_picture_alone(count: int) -> NDArray[np.int64]:
-    """Group numbers (count,) where no two pictures belong together."""
+def every_image_alone(count: int) -> NDArray[np.int64]:
+    """Group numbers (count,) where no two images belong together."""
     return np.arange(count)
 
 
-def group_pictures(names: Sequence[str], pattern: str) -> NDArray[np.int64]:
-    """Number the groups of pictures whose names agree in the pattern's first group.
+def group_images(names: Sequence[str], pattern: str) -> NDArray[np.int64]:
+    """Number the groups of images whose names agree in the pattern's first group.
 
     Args:
-        names: Of the N pictures, below their folder.
+        names: Of the N images, below their folder.
         pattern: A regular expression with a group, searched for in each name; it must be found
             in every one.
 
@@ -40,7 +40,7 @@ def group_pictures(names: Sequence[str], pattern: str) -> NDArray[np.int64]:
     if len(numbers) < 2:
         raise DatasetError(
             f"--groups {pattern}: expected at least two groups (one to learn from, one to hold "
-            f"out), got all {len(names)} pictures in one"
+            f"out), got all {len(names)} images in one"
         )
     return np.array([numbers[key] for key in keys])
 
@@ -70,12 +70,12 @@ def split_folds(groups: NDArray[np.int64], folds: int, *, seed: int) -> Iterator
     """Deal the groups to folds, whole, the largest first, each to the smallest fold so far.
 
     Args:
-        groups: Group number of each picture, (N,), N >= 1.
+        groups: Group number of each image, (N,), N >= 1.
         folds: How many are wanted; never more than there are groups.
         seed: Of the order in which groups of equal size are dealt.
 
     Yields:
-        Picture numbers of each fold, ascending; none is empty.
+        Image numbers of each fold, ascending; none is empty.
     """
     numbers, sizes = np.unique(groups, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(numbers))
@@ -85,6 +85,6 @@ def split_folds(groups: NDArray[np.int64], folds: int, *, seed: int) -> Iterator
     for group in dealt:
         fold_of[group] = fold = int(filled.argmin())
         filled[fold] += sizes[group]
-    of_picture = fold_of[np.searchsorted(numbers, groups)]
+    of_image = fold_of[np.searchsorted(numbers, groups)]
     for fold in range(len(filled)):
-        yield np.flatnonzero(of_picture == fold)
+        yield np.flatnonzero(of_image == fold)

@@ -1,7 +1,7 @@
-"""Which training pictures do not belong: each is scored without its own rows of the bank.
+"""Which training images do not belong: each is scored without its own rows of the bank.
 
-features of N pictures + their memory bank -> a distance per picture, and which stand out.
-A bank's rows say which picture they come from, so leaving one out costs one search, and a second
+features of N images + their memory bank -> a distance per image, and which stand out.
+A bank's rows say which image they come from, so leaving one out costs one search, and a second
 one for the patches whose nearest row was its own. The score is PatchCore's eq. 6, the plain
 maximum, whatever the artifact's own is: eq. 7 would look at the rows that were left out.
 """
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.calibration.banks import Pictures
+from patchcore_build.calibration.banks import TrainingFeatures
 from patchcore_build.errors import DatasetError
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.bank.memory_bank import MemoryBank
@@ -25,30 +25,30 @@ _MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LeftOut:
-    """What the other pictures' rows make of each picture."""
+    """What the other images' rows make of each image."""
 
     scores: NDArray[np.float64]  # (N,), the largest distance of each
     distances: NDArray[np.float32]  # (N, h, w)
 
 
 def leave_one_out(
-    pictures: Pictures, bank: MemoryBank, scorer: PatchScorer, progress: Progress = silent
+    training: TrainingFeatures, bank: MemoryBank, scorer: PatchScorer, progress: Progress = silent
 ) -> LeftOut:
-    """Score every picture against rows of other groups only.
+    """Score every image against rows of other groups only.
 
     Args:
-        pictures: The N pictures that the bank was made of.
+        training: The N images that the bank was made of.
         bank: Their memory bank.
         scorer: Of that bank.
-        progress: Told how many pictures are done.
+        progress: Told how many images are done.
     """
-    store = pictures.store
+    store = training.store
     distances = np.empty((store.images, *store.cells), np.float32)
-    group_of_row = pictures.groups[bank.origins[:, 0]]
+    group_of_row = training.groups[bank.origins[:, 0]]
     for image in range(store.images):
         found = scorer.score(*store.as_network_output(image))
         distances[image] = found.distances
-        own = group_of_row == pictures.groups[image]
+        own = group_of_row == training.groups[image]
         counts = True if store.region is None else store.region.patches
         places = np.flatnonzero(own[found.rows] & counts)
         if len(places) and not own.all():
@@ -69,7 +69,7 @@ def _nearest(
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A picture that is to go: its number, and a line for the log and the manifest."""
+    """An image that is to go: its number, and a line for the log and the manifest."""
 
     image: int
     reason: str
@@ -78,7 +78,7 @@ class Suspect:
 def choose_suspects(
     scores: NDArray[np.float64], names: Sequence[str], wanted: int | Literal["auto"]
 ) -> tuple[Suspect, ...]:
-    """Say which pictures are dropped, the most suspicious first.
+    """Say which images are dropped, the most suspicious first.
 
     `auto` takes those whose logarithm lies more than four robust standard deviations above the
     median; the deviation is told by the upper half, 1.4826 times its median distance, because
@@ -86,11 +86,11 @@ def choose_suspects(
 
     Args:
         scores: Of `leave_one_out`, (N,).
-        names: Of the N pictures.
+        names: Of the N images.
         wanted: How many, or `auto`, which drops a tenth at most.
 
     Raises:
-        DatasetError: fewer than two pictures would be left.
+        DatasetError: fewer than two images would be left.
     """
     order = np.argsort(-scores, kind="stable")
     count = int((scores > _limit(scores)).sum()) if wanted == "auto" else wanted
@@ -98,7 +98,7 @@ def choose_suspects(
         count = min(count, len(scores) // 10)
     if len(scores) - count < 2:
         raise DatasetError(
-            f"--drop-suspects {count}: expected at least two of the {len(scores)} pictures to be "
+            f"--drop-suspects {count}: expected at least two of the {len(scores)} images to be "
             f"left; drop {len(scores) - 2} at most"
         )
     median = float(np.median(scores))
@@ -106,7 +106,7 @@ def choose_suspects(
         Suspect(
             image=int(image),
             reason=f"{names[image]}: {scores[image] / median:.2f} times as far from the other "
-            "pictures as the median one",
+            "images as the median one",
         )
         for image in order[:count]
     )

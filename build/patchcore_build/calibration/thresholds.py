@@ -44,10 +44,10 @@ class Threshold:
 
 
 def find_threshold(scores: Array, rate: float, *, seed: int) -> Threshold:
-    """The value that a share of about `rate` of fresh good pictures exceeds.
+    """The value that a share of about `rate` of fresh good images exceeds.
 
     Args:
-        scores: Of n held-out good pictures, n >= 2.
+        scores: Of n held-out good images, n >= 2.
         rate: Wanted share, in (0, 1).
         seed: Of the bootstrap.
     """
@@ -144,16 +144,16 @@ def _shape(excesses: Array) -> float:
 
 
 def estimate_bias(full: Array, lean: Array, *, share: float, lean_share: float) -> float:
-    """How much smaller scores become when the bank grows from `share` of the pictures to all.
+    """How much smaller scores become when the bank grows from `share` of the images to all.
 
-    A patch's nearest distance falls like n^-b with the number n of pictures; b is told by the
-    same pictures' scores from leaner banks, through the median of the ratios. Median scores of
-    unseen pictures confirm b, but their largest ones shrink less, and an alarm too many costs
+    A patch's nearest distance falls like n^-b with the number n of images; b is told by the
+    same images' scores from leaner banks, through the median of the ratios. Median scores of
+    unseen images confirm b, but their largest ones shrink less, and an alarm too many costs
     more than one too few: half of it is corrected (benchmarks/results/thresholds.md has all three).
 
     Args:
-        full: Scores from banks of `share` of the pictures, (n,).
-        lean: Of the same pictures, from banks of `lean_share` of them, below `share`.
+        full: Scores from banks of `share` of the images, (n,).
+        lean: Of the same images, from banks of `lean_share` of them, below `share`.
         share: In (0, 1).
         lean_share: In (0, share).
 

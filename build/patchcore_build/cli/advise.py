@@ -15,7 +15,7 @@ from patchcore_build.cli.options import at_least
 if TYPE_CHECKING:
     from patchcore_build.indexes.advise import Advice, Option
 
-_ABOUT = """Builds every kind of index whose library is installed here, scores some pictures with
+_ABOUT = """Builds every kind of index whose library is installed here, scores some images with
 each, and recommends the one whose scores move least among those within both limits. Where none
 is, it looks at smaller memory banks, which take a new fit. The artifact is only read."""
 
@@ -25,15 +25,15 @@ def add_advise_options(command: argparse.ArgumentParser) -> None:
     command.description = f"{command.description or ''}\n\n{_ABOUT}".strip()
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
-        "--target-ms", type=_limit, metavar="N", help="longest time of a picture, end to end"
+        "--target-ms", type=_limit, metavar="N", help="longest time of an image, end to end"
     )
     command.add_argument(
         "--max-mb", type=_limit, metavar="N", help="largest artifact, in millions of bytes"
     )
     command.add_argument(
         "--images", type=Path, metavar="DIR",
-        help="measure on up to 32 of these pictures, best held-out ones (default: pictures made "
-        "of the self-test's, which is a training picture: that flatters)",
+        help="measure on up to 32 of these images, best held-out ones (default: images made "
+        "of the self-test's, which is a training image: that flatters)",
     )  # fmt: skip
     command.add_argument(
         "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
 
 
 def _print_advice(advice: "Advice") -> None:
-    heads = ("index", "rows", "ms a picture", "search ms", "MB", "recall", "score change")
+    heads = ("index", "rows", "ms an image", "search ms", "MB", "recall", "score change")
     rows = [heads, *(_cells(option) for option in advice.options)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     for row in rows:
@@ -92,7 +92,7 @@ def _cells(option: "Option") -> tuple[str, ...]:
     return (
         name,
         str(option.rows),
-        f"{option.picture_ms:.1f}",
+        f"{option.image_ms:.1f}",
         f"{option.search_ms:.1f}",
         f"{option.artifact_mb:.1f}",
         f"{option.recall:.4f}",

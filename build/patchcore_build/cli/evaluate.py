@@ -1,6 +1,6 @@
 """`patchcore-build evaluate`: measure an artifact on a test set.
 
-parsed arguments -> figures on stdout; with --output a report, sample pictures and the data set's
+parsed arguments -> figures on stdout; with --output a report, sample images and the data set's
 index, as the MindSpore Models PatchCore writes them.
 """
 
@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     _print_figures(result, open_dataset(arguments.dataset).layout)
     if arguments.output is not None:
         print(f"report: {arguments.output / 'report.html'}")
-        print(f"picture sheet: {arguments.output / 'sheet.png'}")
-        print(f"sample pictures: {arguments.output / 'sample'}")
+        print(f"image sheet: {arguments.output / 'sheet.png'}")
+        print(f"sample images: {arguments.output / 'sample'}")
     return 0
 
 
@@ -111,7 +111,7 @@ def _each(*visitors: "Visitor") -> "Visitor":
 def _print_figures(result: "Evaluation", layout: str) -> None:
     for problem in result.problems:
         print(f"note: {problem}")
-    print(f"category: {result.category} ({layout} layout), {len(result.images)} pictures")
+    print(f"category: {result.category} ({layout} layout), {len(result.images)} images")
     if result.region_share < 1:
         print(f"region of interest: {result.region_share:.1%} of the pixels; others are left out")
     print(
@@ -138,7 +138,7 @@ def _print_figures(result: "Evaluation", layout: str) -> None:
         f"at the stored threshold {counts.threshold:.4g}: "
         f"{counts.true_positives} of {counts.true_positives + counts.false_negatives} defects "
         f"found, {counts.false_positives} of {counts.false_positives + counts.true_negatives} "
-        "good pictures flagged"
+        "good images flagged"
     )
     if result.pixel_rates:
         _print_rates(result.pixel_rates)

@@ -54,8 +54,8 @@ def add_index_options(command: argparse.ArgumentParser) -> None:
     measuring = command.add_argument_group("measuring (not for exact)")
     measuring.add_argument(
         "--images", type=Path, metavar="DIR",
-        help="measure on these pictures, as they are and with a drawn defect, best ones the bank "
-        "was not made of (default: pictures made of the self-test's, which is a training picture: "
+        help="measure on these images, as they are and with a drawn defect, best ones the bank "
+        "was not made of (default: images made of the self-test's, which is a training image: "
         "that flatters)",
     )  # fmt: skip
     measuring.add_argument(
@@ -158,7 +158,7 @@ def _print_report(report: "IndexReport") -> None:
             f"mean {quality.mean_score_change:.3g} (relative to the exact search)"
         )
         print(
-            f"search: {quality.approximate_ms:.1f} ms a picture, exact {quality.exact_ms:.1f} ms "
+            f"search: {quality.approximate_ms:.1f} ms an image, exact {quality.exact_ms:.1f} ms "
             f"({quality.exact_ms / quality.approximate_ms:.2f} times as fast, here)"
         )
     print(f"artifact: {report.artifact}")

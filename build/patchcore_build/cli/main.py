@@ -1,4 +1,4 @@
-"""The command `patchcore-build`: build, evaluate, sign, convert weights, make demo pictures.
+"""The command `patchcore-build`: build, evaluate, sign, convert weights, make demo images.
 
 argv -> progress on stderr, results on stdout, exit code 0 done, 1 refused, 2 usage.
 Options of the MindSpore Models PatchCore are accepted under their old spelling, too.
@@ -92,42 +92,42 @@ def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.Argum
 
 
 def _add_fit(commands: Any) -> None:
-    fit = _command(commands, "fit", _fit, "build an artifact from good pictures")
-    where = fit.add_argument_group("pictures and result")
+    fit = _command(commands, "fit", _fit, "build an artifact from good images")
+    where = fit.add_argument_group("images and result")
     where.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR",
         help=f"data set ({_LAYOUTS} layout)",
     )  # fmt: skip
-    where.add_argument("--category", metavar="NAME", help="whose good pictures are learned")
-    where.add_argument("--normal", type=Path, metavar="DIR", help="or: any folder of good pictures")
+    where.add_argument("--category", metavar="NAME", help="whose good images are learned")
+    where.add_argument("--normal", type=Path, metavar="DIR", help="or: any folder of good images")
     where.add_argument(
         "--roi", metavar="MASK|POLYGON",
-        help="learn and look only there: a black picture of a photograph, white where to look, or "
+        help="learn and look only there: a black image of a photograph, white where to look, or "
         'corners "x,y x,y x,y" in fractions of its width and height',
     )  # fmt: skip
     where.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
     )
     where.add_argument(
-        "--skip-bad", action="store_true", help="leave out unreadable pictures and list them"
+        "--skip-bad", action="store_true", help="leave out unreadable images and list them"
     )
     where.add_argument(
         "--keep-thumbnails", action="store_true",
-        help="store small training pictures in the artifact, so that `score --explain` can show "
+        help="store small training images in the artifact, so that `score --explain` can show "
         "them (about 30 kB each)",
     )  # fmt: skip
     where.add_argument(
         "--groups", metavar="REGEX",
-        help="pictures whose names agree in the first group show one part and are held out "
+        help="images whose names agree in the first group show one part and are held out "
         r"together, for instance '(part\d+)_'",
     )  # fmt: skip
     where.add_argument(
         "--review", type=Path, metavar="DIR",
-        help="write suspects.html there: the training pictures that look least like the others",
+        help="write suspects.html there: the training images that look least like the others",
     )  # fmt: skip
     where.add_argument(
         "--drop-suspects", type=_suspects, default=0, metavar="N|auto",
-        help="leave out the N most suspicious pictures, or those that stand out, and list them",
+        help="leave out the N most suspicious images, or those that stand out, and list them",
     )  # fmt: skip
     add_network_options(fit)
     add_method_options(fit)
@@ -171,7 +171,7 @@ def _add_demo_data(commands: Any) -> None:
 
 
 def _suspects(text: str) -> int | str:
-    """An argparse type: how many pictures are dropped, or `auto`."""
+    """An argparse type: how many images are dropped, or `auto`."""
     return "auto" if text == "auto" else at_least(0)(text)
 
 
@@ -190,7 +190,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.dataset is not None and arguments.category is None:
         parser.error("fit: --dataset DIR needs --category NAME")
     config = config_from(arguments, parser, seed=arguments.seed)
-    images, category, source = _training_pictures(arguments)
+    images, category, source = _training_images(arguments)
     report = fit(
         FitJob(
             images=images,
@@ -222,7 +222,7 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for line in report.dropped:
         print(f"dropped: {line}")
     strays = f", {report.strays} other files ignored" if report.strays else ""
-    print(f"pictures: {report.images}{source}{strays}; input {height} x {width} px")
+    print(f"images: {report.images}{source}{strays}; input {height} x {width} px")
     _print_view(report)
     print(f"memory bank: {report.rows} rows")
     for name, words in describe_calibration(report.calibration).items():
@@ -239,13 +239,13 @@ def _fit(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _print_view(report: "FitReport") -> None:
     """What of the input is looked at, and how it is cut; nothing where it is all, and whole."""
     if report.tiles > 1:
-        print(f"tiles: {report.tiles} of each picture")
+        print(f"tiles: {report.tiles} of each image")
     if report.region_share < 1:
         print(f"region of interest: {report.region_share:.1%} of the input")
 
 
 def _test_set(dataset: Path | None, category: str) -> Path | None:
-    """The data set, where it has test pictures of the category."""
+    """The data set, where it has test images of the category."""
     from patchcore_build.data.dataset import list_test_images
     from patchcore_build.errors import DatasetError
 
@@ -268,7 +268,7 @@ def _print_quantization(facts: dict[str, Any]) -> None:
         print(f"int8: {name} AUROC {after:.4f}, float32 {before:.4f} ({change:+.4f})")
 
 
-def _training_pictures(arguments: argparse.Namespace) -> tuple[Any, str, str]:
+def _training_images(arguments: argparse.Namespace) -> tuple[Any, str, str]:
     """What `fit` learns from, the category's name, and words on the data set."""
     from patchcore_build.data.dataset import open_dataset
 

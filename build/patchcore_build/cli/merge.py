@@ -1,4 +1,4 @@
-"""`patchcore-build merge`: one artifact that knows the good pictures of two.
+"""`patchcore-build merge`: one artifact that knows the good images of two.
 
 parsed arguments -> a new artifact folder, figures on stdout.
 """
@@ -28,13 +28,13 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
-    print(f"pictures: {sum(report.images)}, {report.images[0]} and {report.images[1]}")
+    print(f"images: {sum(report.images)}, {report.images[0]} and {report.images[1]}")
     print(f"memory bank: {sum(report.rows)} rows, {report.rows[0]} and {report.rows[1]}")
     print(
         f"thresholds: the larger of both, image {report.image_threshold:.4g}, pixel "
         f"{report.pixel_threshold:.4g}"
     )
-    print(f"monitoring: as {arguments.first} knows its pictures")
+    print(f"monitoring: as {arguments.first} knows its images")
     if report.dropped:
         print(f"left out: {', '.join(report.dropped)}; the search is exact")
     print(f"artifact: {report.artifact}")

@@ -1,7 +1,7 @@
 """`patchcore-build sign`: add a signature to a finished artifact.
 
 parsed arguments -> SHA256SUMS.sig in the artifact folder, its path on stdout. The key may so live
-on another machine than the pictures.
+on another machine than the images.
 """
 
 import argparse

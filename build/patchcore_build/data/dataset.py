@@ -1,6 +1,6 @@
-"""A data set's test pictures, and their masks in the input's geometry.
+"""A data set's test images, and their masks in the input's geometry.
 
-root, category -> the listings of whichever layout stands there; picture -> bool (H, W). The
+root, category -> the listings of whichever layout stands there; image -> bool (H, W). The
 names of data sets are gathered here; `layouts` tells one layout from another.
 """
 
@@ -31,30 +31,30 @@ __all__ = [
 
 
 def list_test_images(dataset: Path, category: str) -> list[TestImage]:
-    """Test pictures of a data set in any layout, sorted by name, defects with their masks.
+    """Test images of a data set in any layout, sorted by name, defects with their masks.
 
     Raises:
-        DatasetError: no data set, no such category, or no test pictures.
+        DatasetError: no data set, no such category, or no test images.
     """
     return open_dataset(dataset).test_images(category)
 
 
 def training_folder(dataset: Path, category: str) -> Path:
-    """The folder below which a category's training pictures lie.
+    """The folder below which a category's training images lie.
 
     Only in VisA's layout others lie there, too; `Dataset.training_images` lists them exactly.
 
     Raises:
-        DatasetError: no data set, no such category (names those that exist), or no pictures.
+        DatasetError: no data set, no such category (names those that exist), or no images.
     """
     return open_dataset(dataset).training_images(category).root
 
 
 def read_mask(image: TestImage, placement: Placement, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Bring a picture's mask to the input's geometry.
+    """Bring an image's mask to the input's geometry.
 
     Args:
-        image: A test picture; good ones have nothing marked.
+        image: A test image; good ones have nothing marked.
         placement: Where the input lies on the photograph.
         shape: (H, W) of the input.
 
@@ -62,7 +62,7 @@ def read_mask(image: TestImage, placement: Placement, shape: tuple[int, int]) ->
         bool (H, W), True on the defect; nearest neighbour, so that nothing is invented.
 
     Raises:
-        DatasetError: the mask is missing, unreadable, empty, or of another size than the picture.
+        DatasetError: the mask is missing, unreadable, empty, or of another size than the image.
     """
     height, width = shape
     if not image.is_anomalous:
@@ -77,7 +77,7 @@ def read_mask(image: TestImage, placement: Placement, shape: tuple[int, int]) ->
     if mask.size != (placement.photo_width, placement.photo_height):
         raise DatasetError(
             f"{image.mask}: expected {placement.photo_width} x {placement.photo_height} px as its "
-            f"picture, got {mask.size[0]} x {mask.size[1]}"
+            f"image, got {mask.size[0]} x {mask.size[1]}"
         )
     largest = int(np.asarray(mask).max())
     if largest < image.mask_level:

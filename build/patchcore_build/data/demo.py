@@ -23,7 +23,7 @@ __all__ = ["DEFECTS", "render_plate", "write_demo_dataset"]
 
 Array = NDArray[np.float32]
 
-# Plate coordinates: the unit is the side of the picture, the origin the middle of the plate.
+# Plate coordinates: the unit is the side of the image, the origin the middle of the plate.
 _PLATE = (0.42, 0.34, 0.055)  # half width, half height, corner radius
 _SCREW_HOLES = ((-0.355, -0.275), (0.355, -0.275), (-0.355, 0.275), (0.355, 0.275))
 _SCREW_RADIUS, _BORE, _BORE_RADIUS = 0.028, (0.17, 0.0), 0.1
@@ -36,7 +36,7 @@ _LIGHT = (-0.45, -0.6, 0.66)  # from the upper left, towards the camera
 
 @dataclass(frozen=True, kw_only=True)
 class _Shot:
-    """One picture before any damage: where the plate lies, its texture, and the light on it."""
+    """One image before any damage: where the plate lies, its texture, and the light on it."""
 
     size_px: int
     angle: float  # radians
@@ -48,7 +48,7 @@ class _Shot:
     light: Array  # (H, W, 3) gain of lamp, gradient and colour
     noise: Array  # (H, W, 3) of the sensor, in levels of 255
 
-    def to_picture(self, x: float, y: float) -> tuple[float, float]:
+    def to_image(self, x: float, y: float) -> tuple[float, float]:
         """Plate coordinates -> pixels."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         right, down = cos * x - sin * y + self.shift[0], sin * x + cos * y + self.shift[1]
@@ -72,28 +72,28 @@ def render_plate(
 
     Args:
         key: Seed of pose, light, texture, noise and damage; non-negative integers.
-        size_px: Side of the square picture, at least 64.
+        size_px: Side of the square image, at least 64.
         defect: One of `DEFECTS`, or None for a good plate.
 
     Returns:
-        RGB picture, uint8 (H, W, 3), and the defect's region, bool (H, W). Outside the
-        region the picture equals its good twin.
+        RGB image, uint8 (H, W, 3), and the defect's region, bool (H, W). Outside the
+        region the image equals its good twin.
 
     Raises:
         ValueError: `size_px` or `defect` is out of range.
     """
     if size_px < 64:
-        raise ValueError(f"demo: expected size_px >= 64, got {size_px}; ask for a larger picture")
+        raise ValueError(f"demo: expected size_px >= 64, got {size_px}; ask for a larger image")
     if defect is not None and defect not in DEFECTS:
         raise ValueError(f"demo: expected a defect of {', '.join(DEFECTS)}, got {defect!r}")
     shot = _take_shot(np.random.default_rng([*key, 0]), size_px)
-    picture = _develop(shot, None)
+    image = _develop(shot, None)
     region = np.zeros((size_px, size_px), dtype=np.bool_)
     if defect is not None:
         damage = _DAMAGES[defect](shot, np.random.default_rng([*key, 1]))
         region = damage.region
-        picture = np.where(region[..., None], _develop(shot, damage), picture)
-    return picture, region
+        image = np.where(region[..., None], _develop(shot, damage), image)
+    return image, region
 
 
 def write_demo_dataset(  # noqa: PLR0913 - six numbers and names beside the folder, all optional
@@ -109,15 +109,15 @@ def write_demo_dataset(  # noqa: PLR0913 - six numbers and names beside the fold
     """Write a complete data set in the layout of MVTec AD.
 
     It appears whole or not at all. The same arguments give the same bytes (with the same
-    NumPy and Pillow), and larger counts only add pictures. The default takes seconds.
+    NumPy and Pillow), and larger counts only add images. The default takes seconds.
 
     Args:
         folder: Where the category's folder is made; created when missing.
         seed: Seed of everything random, >= 0.
-        train: Good pictures to learn from, >= 1.
-        test_good: Good pictures to test with, >= 0.
-        per_defect: Damaged pictures of each kind in `DEFECTS`, >= 0.
-        size_px: Side of the square pictures, at least 64.
+        train: Good images to learn from, >= 1.
+        test_good: Good images to test with, >= 0.
+        per_defect: Damaged images of each kind in `DEFECTS`, >= 0.
+        size_px: Side of the square images, at least 64.
         category: Name of the folder to make.
 
     Returns:
@@ -144,8 +144,8 @@ def write_demo_dataset(  # noqa: PLR0913 - six numbers and names beside the fold
     try:
         for split, index, key in _plan(seed, train, test_good, per_defect):
             defect = split.name if split.name in DEFECTS else None
-            picture, region = render_plate(key, size_px=size_px, defect=defect)
-            _save_png(unfinished / split / f"{index:03d}.png", picture)
+            image, region = render_plate(key, size_px=size_px, defect=defect)
+            _save_png(unfinished / split / f"{index:03d}.png", image)
             if defect:
                 mask = region.astype(np.uint8) * 255
                 _save_png(unfinished / "ground_truth" / defect / f"{index:03d}_mask.png", mask)
@@ -158,7 +158,7 @@ def write_demo_dataset(  # noqa: PLR0913 - six numbers and names beside the fold
 def _plan(
     seed: int, train: int, test_good: int, per_defect: int
 ) -> Iterator[tuple[Path, int, tuple[int, ...]]]:
-    """Every picture's folder, number and key."""
+    """Every image's folder, number and key."""
     groups = [(Path("train/good"), train), (Path("test/good"), test_good)]
     groups += [(Path("test") / name, per_defect) for name in DEFECTS]
     for group, (split, count) in enumerate(groups):
@@ -166,13 +166,13 @@ def _plan(
             yield split, index, (seed, group, index)
 
 
-def _save_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def _save_png(path: Path, image: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, format="PNG")
+    Image.fromarray(image).save(path, format="PNG")
 
 
 def _take_shot(rng: np.random.Generator, size_px: int) -> _Shot:
-    """Draw pose, light, texture and noise of one picture."""
+    """Draw pose, light, texture and noise of one image."""
     angle = math.radians(rng.uniform(-1.5, 1.5))
     shift = (rng.uniform(-0.012, 0.012), rng.uniform(-0.012, 0.012))
     across = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px - 0.5
@@ -265,7 +265,7 @@ def _shade(height_px: Array) -> Array:
 
 @functools.cache
 def _print_sheet(side: int) -> Image.Image:
-    """The plate's print as RGBA, (side, side), drawn once and turned for each picture."""
+    """The plate's print as RGBA, (side, side), drawn once and turned for each image."""
     sheet = Image.new("RGBA", (side, side), (24, 44, 92, 0))
     draw = ImageDraw.Draw(sheet)
 
@@ -285,7 +285,7 @@ def _print_sheet(side: int) -> Image.Image:
 
 
 def _turned_print(shot: _Shot) -> Array:
-    """Print on this picture, (H, W, 4): colour times opacity, then opacity; all 0 to 1."""
+    """Print on this image, (H, W, 4): colour times opacity, then opacity; all 0 to 1."""
     side = 2 * shot.size_px
     cos, sin = math.cos(shot.angle), math.sin(shot.angle)
     middle_x, middle_y = (side * (0.5 + part) for part in shot.shift)
@@ -313,7 +313,7 @@ def _stroke(shot: _Shot, points: NDArray[np.float64], widths: NDArray[np.float64
     scale = 4
     sheet = Image.new("L", (shot.size_px * scale, shot.size_px * scale))
     draw = ImageDraw.Draw(sheet)
-    pixels = [shot.to_picture(x, y) for x, y in points]
+    pixels = [shot.to_image(x, y) for x, y in points]
     for (x, y), (to_x, to_y), width in zip(pixels, pixels[1:], widths, strict=False):
         line = (x * scale, y * scale, to_x * scale, to_y * scale)
         draw.line(line, fill=255, width=max(2, round(width * shot.size_px * scale)))

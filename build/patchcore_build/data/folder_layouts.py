@@ -1,6 +1,6 @@
 """Layouts that are folders alone: MVTec AD, MVTec AD 2, BTAD, and a plain one.
 
-root, category -> pictures to learn from, and test pictures with their masks. Nothing is opened.
+root, category -> images to learn from, and test images with their masks. Nothing is opened.
 
     mvtec       CATEGORY/train/good  CATEGORY/test/{good,DEFECT}
                 CATEGORY/ground_truth/DEFECT/NAME_mask.png              (Bergmann et al. 2019)
@@ -41,18 +41,18 @@ class Dataset(ABC):
 
     @abstractmethod
     def training_images(self, category: str) -> ImageFolder:
-        """Good pictures to learn from.
+        """Good images to learn from.
 
         Raises:
-            DatasetError: no such category (names those that exist), or no pictures in it.
+            DatasetError: no such category (names those that exist), or no images in it.
         """
 
     @abstractmethod
     def test_images(self, category: str) -> list[TestImage]:
-        """Test pictures, each defect with its mask where one is found.
+        """Test images, each defect with its mask where one is found.
 
         Raises:
-            DatasetError: no such category (names those that exist), or no test pictures in it.
+            DatasetError: no such category (names those that exist), or no test images in it.
         """
 
     def require(self, category: str) -> None:
@@ -61,7 +61,7 @@ class Dataset(ABC):
         if category not in found:
             raise DatasetError(
                 f"{self.root}: no category {category!r} in this {self.layout} layout; categories "
-                f"here: {', '.join(found)}; any folder of good pictures: fit --normal DIR"
+                f"here: {', '.join(found)}; any folder of good images: fit --normal DIR"
             )
 
 
@@ -69,12 +69,12 @@ class Dataset(ABC):
 class CategoryFolders(Dataset):
     """MVTec AD and its relatives: CATEGORY/train and a test folder whose folders name defects."""
 
-    good: str = GOOD  # what the folders of good pictures are called
+    good: str = GOOD  # what the folders of good images are called
     test: str = "test"
     truth: str = "ground_truth"
 
     def categories(self) -> tuple[str, ...]:
-        """Folders with pictures to learn from or to test, sorted."""
+        """Folders with images to learn from or to test, sorted."""
         return tuple(
             folder.name
             for folder in subfolders(self.root)
@@ -82,26 +82,26 @@ class CategoryFolders(Dataset):
         )
 
     def training_images(self, category: str) -> ImageFolder:
-        """Pictures of CATEGORY/train/good."""
+        """Images of CATEGORY/train/good."""
         self.require(category)
         return list_images(self.root / category / "train" / self.good)
 
     def test_images(self, category: str) -> list[TestImage]:
-        """Pictures of CATEGORY/test, each defect matched with its mask by name."""
+        """Images of CATEGORY/test, each defect matched with its mask by name."""
         self.require(category)
         root = self.root / category / self.test
         truth = self.root / category / self.truth
-        pictures = [path for path in list_images(root).images if not path.is_relative_to(truth)]
-        if not pictures:
-            raise DatasetError(f"{root}: expected test pictures, got masks only")
-        return [self._test_image(path, root, truth) for path in pictures]
+        found = [path for path in list_images(root).images if not path.is_relative_to(truth)]
+        if not found:
+            raise DatasetError(f"{root}: expected test images, got masks only")
+        return [self._test_image(path, root, truth) for path in found]
 
     def _test_image(self, path: Path, root: Path, truth: Path) -> TestImage:
         kind, *below = path.relative_to(root).parts
         if not below:
             raise DatasetError(
                 f"{path}: expected a folder that names the defect (or `{self.good}`) between "
-                f"{self.test}/ and the picture; move the picture into one"
+                f"{self.test}/ and the image; move the image into one"
             )
         if kind == self.good:
             return TestImage(path=path, defect=GOOD, mask=None, root=root)
@@ -112,7 +112,7 @@ class CategoryFolders(Dataset):
 class PlainFolders(Dataset):
     """One category in folders named `normal`, `normal_test`, `abnormal` and `masks`.
 
-    Without `normal_test` (or test/normal) no good picture is tested: those of `normal` are
+    Without `normal_test` (or test/normal) no good image is tested: those of `normal` are
     learned, and to test with them would flatter every figure.
     """
 
@@ -121,17 +121,17 @@ class PlainFolders(Dataset):
         return (self.root.resolve().name,)
 
     def training_images(self, category: str) -> ImageFolder:
-        """Pictures of `normal`."""
+        """Images of `normal`."""
         self.require(category)
         return list_images(_one_of(self.root, _NORMAL) or self.root / _NORMAL[0])
 
     def test_images(self, category: str) -> list[TestImage]:
-        """Pictures of `abnormal` and `normal_test`; a folder below `abnormal` names a defect."""
+        """Images of `abnormal` and `normal_test`; a folder below `abnormal` names a defect."""
         self.require(category)
         good, bad = _one_of(self.root, _NORMAL_TEST), _one_of(self.root, _ABNORMAL)
         if good is None and bad is None:
             raise DatasetError(
-                f"{self.root}: expected test pictures in {_ABNORMAL[0]}/ or {_NORMAL_TEST[0]}/, "
+                f"{self.root}: expected test images in {_ABNORMAL[0]}/ or {_NORMAL_TEST[0]}/, "
                 "got neither folder"
             )
         listed = []

@@ -1,4 +1,4 @@
-"""A data set's root -> its layout, told by the names of folders alone, never by a picture.
+"""A data set's root -> its layout, told by the names of folders alone, never by an image.
 
 `folder_layouts` and `visa` draw each layout. What fits none of them, or two, is refused with
 what was looked for and what is there.
@@ -94,5 +94,5 @@ def _why_no_dataset(root: Path) -> str:
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return (
         f"{root}: expected a data set ({looked_for}), found {shown}{more}; "
-        "any folder of good pictures: fit --normal DIR"
+        "any folder of good images: fit --normal DIR"
     )

@@ -1,4 +1,4 @@
-"""`--roi` of `fit`: a mask picture, or a polygon on the photograph -> the region that counts.
+"""`--roi` of `fit`: a mask image, or a polygon on the photograph -> the region that counts.
 
 Corners of a polygon are fractions of the photograph's width and height, 0 to 1, so that they hold
 for photographs of any size. artifacts/FORMAT.md, section Region of interest, says what follows.
@@ -31,9 +31,9 @@ def plan_region(
     """The manifest's entry and the region itself, None where the whole input counts.
 
     Args:
-        roi: Path of a mask picture, or `x,y x,y x,y`: a polygon, which no path looks like.
+        roi: Path of a mask image, or `x,y x,y x,y`: a polygon, which no path looks like.
         settings: The input geometry.
-        sizes: (height, width) of the training pictures; masks are held to the one with the
+        sizes: (height, width) of the training images; masks are held to the one with the
             median aspect ratio.
 
     Raises:

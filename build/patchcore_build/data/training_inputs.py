@@ -1,6 +1,6 @@
-"""A folder's pictures -> the network's inputs in memory, T tiles of each, and their digest.
+"""A folder's images -> the network's inputs in memory, T tiles of each, and their digest.
 
-Pictures are decoded in other threads, a few ahead of the one that is needed; the order is the
+Images are decoded in other threads, a few ahead of the one that is needed; the order is the
 folder's.
 """
 
@@ -25,22 +25,22 @@ from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.decode import picture_size
+from patchcore_runtime.image.decode import image_size
 from patchcore_runtime.image.preprocess import Placement, preprocess
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
 from patchcore_runtime.manifest.tiling import TileGrid
 
-_READ_AHEAD = 16  # pictures decoded before they are needed
+_READ_AHEAD = 16  # images decoded before they are needed
 MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """Preprocessed training pictures, and the ones that could not be read."""
+    """Preprocessed training images, and the ones that could not be read."""
 
-    pixels: NDArray[np.uint8]  # (N·T, tile_height, tile_width, 3), a picture's tiles together
-    names: tuple[str, ...]  # of the N pictures, below the folder
+    pixels: NDArray[np.uint8]  # (N·T, tile_height, tile_width, 3), an image's tiles together
+    names: tuple[str, ...]  # of the N images, below the folder
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]  # one reason each
     preprocessing: Preprocessing
@@ -58,26 +58,26 @@ def load_inputs(
     roi: str | Path | None = None,
     progress: Progress = silent,
 ) -> Inputs:
-    """Decode, resize and crop the training pictures.
+    """Decode, resize and crop the training images.
 
     Args:
-        folder: The pictures.
-        config: Decides the input geometry, together with the pictures' sizes.
+        folder: The images.
+        config: Decides the input geometry, together with the images' sizes.
         storage: Where the inputs are put.
-        skip_bad: Leave out unreadable pictures and list them, instead of refusing.
-        roi: Mask picture or polygon of what counts; see `roi.plan_region`.
-        progress: Told how many pictures are done.
+        skip_bad: Leave out unreadable images and list them, instead of refusing.
+        roi: Mask image or polygon of what counts; see `roi.plan_region`.
+        progress: Told how many images are done.
 
     Raises:
-        ImageError: a picture is unreadable and `skip_bad` is off, or `roi` is; names it.
-        DatasetError: fewer than two pictures are left.
+        ImageError: an image is unreadable and `skip_bad` is off, or `roi` is; names it.
+        DatasetError: fewer than two images are left.
     """
     good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
     try:
         settings = plan_preprocessing(config, sizes)
         grid = plan_grid(config, settings)
     except ValueError as error:
-        raise DatasetError(f"{folder.root}: no input fits these pictures ({error})") from None
+        raise DatasetError(f"{folder.root}: no input fits these images ({error})") from None
     region, found = plan_region(roi, settings, sizes)
     shape = (len(good) * grid.tiles, *grid.tile_px, 3)
     # First of all, what the coreset will hold of every patch of 8 x 8 pixels.
@@ -109,7 +109,7 @@ def load_inputs(
 
 
 def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
-    """Some of the pictures only, by number, ascending; the geometry stays."""
+    """Some of the images only, by number, ascending; the geometry stays."""
     tiles = inputs.grid.tiles
     return replace(
         inputs,
@@ -120,7 +120,7 @@ def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
 
 
 def digest_images(inputs: Inputs) -> str:
-    """SHA-256 over names and contents of the pictures, in order."""
+    """SHA-256 over names and contents of the images, in order."""
     digest = hashlib.sha256()
     for name, path in zip(inputs.names, inputs.paths, strict=True):
         digest.update(f"{file_digest(path)}  {name}\n".encode())
@@ -135,7 +135,7 @@ def _read_sizes(
     skipped: list[str] = []
     for path in folder.images:
         try:
-            sizes.append(picture_size(path))
+            sizes.append(image_size(path))
             good.append(path)
         except ImageError as error:
             if not skip_bad:
@@ -148,7 +148,7 @@ def _read_sizes(
 def _ahead(
     pool: ThreadPoolExecutor, paths: list[Path], settings: Preprocessing
 ) -> Iterator[tuple[Path, "Future[tuple[NDArray[np.uint8], Placement]]"]]:
-    """Preprocess in other threads, a bounded number of pictures ahead of the consumer."""
+    """Preprocess in other threads, a bounded number of images ahead of the consumer."""
     waiting: deque[tuple[Path, Future[tuple[NDArray[np.uint8], Placement]]]] = deque()
     for path in paths:
         waiting.append((path, pool.submit(preprocess, path, settings)))
@@ -162,7 +162,7 @@ def _with_advice(error: ImageError) -> ImageError:
 
 
 def _reason(error: ImageError, path: Path, folder: ImageFolder) -> str:
-    """Why a picture was left out, for the manifest: without the place on this machine."""
+    """Why an image was left out, for the manifest: without the place on this machine."""
     told = str(error).removeprefix(f"{path}: ")
     # Pillow repeats the whole path in this one message; it may arrive cut off.
     told = re.sub(r"(cannot identify image file)[^)]*", r"\1", told)
@@ -172,6 +172,6 @@ def _reason(error: ImageError, path: Path, folder: ImageFolder) -> str:
 def _require_enough(root: Path, count: int) -> None:
     if count < MIN_TRAINING_IMAGES:
         raise DatasetError(
-            f"{root}: expected at least {MIN_TRAINING_IMAGES} readable pictures "
+            f"{root}: expected at least {MIN_TRAINING_IMAGES} readable images "
             f"(one to learn from, one to hold out), got {count}"
         )

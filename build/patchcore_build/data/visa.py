@@ -1,4 +1,4 @@
-"""VisA as it is distributed (Zou et al. 2022, arXiv:2207.14315): pictures beside a split file.
+"""VisA as it is distributed (Zou et al. 2022, arXiv:2207.14315): images beside a split file.
 
 ROOT/split_csv/1cls.csv (object,split,label,image,mask; paths below ROOT) -> the listings of
 ROOT/OBJECT/Data/{Images,Masks}. Masks hold small class numbers: any value but 0 is a defect.
@@ -21,7 +21,7 @@ _LABELS = ("normal", "anomaly")
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One picture of the split file, with the line that names it."""
+    """One image of the split file, with the line that names it."""
 
     where: str  # file:line
     category: str
@@ -33,7 +33,7 @@ class _Row:
 
 @dataclass(frozen=True, kw_only=True)
 class VisaDataset(Dataset):
-    """VisA: which picture is learned and which is tested is read from the split file."""
+    """VisA: which image is learned and which is tested is read from the split file."""
 
     layout: str = "visa"
 
@@ -42,12 +42,12 @@ class VisaDataset(Dataset):
         return tuple(sorted({row.category for row in _read_split(self.root / SPLIT_FILE)}))
 
     def training_images(self, category: str) -> ImageFolder:
-        """Pictures of the split `train`, named below ROOT/CATEGORY."""
+        """Images of the split `train`, named below ROOT/CATEGORY."""
         images = tuple(self._image(row) for row in self._rows(category, "train"))
         return ImageFolder(root=self.root / category, images=images, strays=0)
 
     def test_images(self, category: str) -> list[TestImage]:
-        """Pictures of the split `test`, with the masks that the split file names."""
+        """Images of the split `test`, with the masks that the split file names."""
         return [
             TestImage(
                 path=self._image(row),
@@ -61,23 +61,23 @@ class VisaDataset(Dataset):
         ]
 
     def _rows(self, category: str, split: str) -> list[_Row]:
-        """One category's rows of one split, sorted by picture; refuses none at all."""
+        """One category's rows of one split, sorted by image; refuses none at all."""
         self.require(category)
         file = self.root / SPLIT_FILE
         rows = [row for row in _read_split(file) if (row.category, row.split) == (category, split)]
         if not rows:
-            raise DatasetError(f"{file}: expected pictures of {category}, {split}; got none")
+            raise DatasetError(f"{file}: expected images of {category}, {split}; got none")
         return sorted(rows, key=lambda row: row.image)
 
     def _image(self, row: _Row) -> Path:
         path = self.root / _below(row, row.image, row.category)
         if not path.is_file():
-            raise DatasetError(f"{row.where}: expected the picture {path}, got no such file")
+            raise DatasetError(f"{row.where}: expected the image {path}, got no such file")
         return path
 
 
 def is_visa(root: Path) -> bool:
-    """Whether a folder has VisA's split file, or at least its folders of pictures."""
+    """Whether a folder has VisA's split file, or at least its folders of images."""
     return (root / SPLIT_FILE).is_file() or any(
         (folder / "Data" / "Images").is_dir() for folder in subfolders(root)
     )
@@ -128,7 +128,7 @@ def _check(where: str, cells: dict[str, str]) -> _Row:
                 f"{where}: expected {name} {' or '.join(allowed)}, got {given[name]!r}"
             )
     if (given["split"], given["label"]) == ("train", "anomaly"):
-        raise DatasetError(f"{where}: expected normal pictures to learn from, got an anomaly")
+        raise DatasetError(f"{where}: expected normal images to learn from, got an anomaly")
     return _Row(where=where, category=given.pop("object"), **given)
 
 

@@ -65,11 +65,11 @@ class PixelScores:
         mask: NDArray[np.bool_],
         inside: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Take one picture's map.
+        """Take one image's map.
 
         Args:
             values: The map, (H, W), finite; any size, as long as the capacity lasts.
-            mask: True on the defect, (H, W); a picture with nothing marked counts as good.
+            mask: True on the defect, (H, W); an image with nothing marked counts as good.
             inside: True where pixels count, (H, W); the others are left out, and regions of a
                 defect end there. None: all count.
         """
@@ -150,7 +150,7 @@ def pro_curve(
 
 
 def _label_regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Sizes of the regions, (R,), and their numbers on the picture, (H, W), 0 outside.
+    """Sizes of the regions, (R,), and their numbers on the image, (H, W), 0 outside.
 
     Pixels that touch at a corner belong together, as in MVTec's evaluation code.
     """

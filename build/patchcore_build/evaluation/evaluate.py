@@ -22,7 +22,7 @@ from patchcore_build.evaluation.figures import Evaluation, Resolution, ScoredIma
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.image.decode import picture_size
+from patchcore_runtime.image.decode import image_size
 from patchcore_runtime.image.region import Region
 
 __all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
@@ -39,9 +39,9 @@ def evaluate(
     progress: Progress = silent,
     visit: Visitor | None = None,
 ) -> Evaluation:
-    """Score every test picture and compare with the truth.
+    """Score every test image and compare with the truth.
 
-    A defect's picture whose mask is missing, empty, of another size or shared with another picture
+    A defect's image whose mask is missing, empty, of another size or shared with another image
     counts for the image metrics, is left out of the pixel metrics, and is named in `problems`. So
     is one of whose defect the input shows nothing, but its pixels are kept.
 
@@ -51,13 +51,13 @@ def evaluate(
         category: Its subfolder.
         resolution: `original` counts the photograph's pixels; those outside of a crop have the
             map value 0, so that a hidden defect is a missed one.
-        progress: Told how many pictures are done.
-        visit: Called with each picture, its result and its mask in input geometry (None: not
+        progress: Told how many images are done.
+        visit: Called with each image, its result and its mask in input geometry (None: not
             usable).
 
     Raises:
-        DatasetError: no test pictures.
-        ImageError: a test picture is unreadable.
+        DatasetError: no test images.
+        ImageError: a test image is unreadable.
         ArtifactError: a score is not finite.
     """
     listed = list_test_images(dataset, category)
@@ -102,14 +102,14 @@ def _twins(listed: Sequence[TestImage]) -> Iterator[str]:
     for name, images in names.items():
         if len(images) > 1:
             files = ", ".join(image.path.name for image in images)
-            yield f"{name}: {len(images)} pictures of one name ({files}), each counts; keep one"
+            yield f"{name}: {len(images)} images of one name ({files}), each counts; keep one"
 
 
 def _pixel_count(detector: Detector, listed: Sequence[TestImage], resolution: Resolution) -> int:
     size = detector.manifest.preprocess
     if resolution == "input":
         return len(listed) * size.height * size.width
-    return sum(math.prod(picture_size(image.path)) for image in listed)
+    return sum(math.prod(image_size(image.path)) for image in listed)
 
 
 def _require_finite(image: TestImage, result: Result) -> None:
@@ -121,11 +121,11 @@ def _require_finite(image: TestImage, result: Result) -> None:
 
 
 def _read_own_mask(image: TestImage, result: Result, masks: Counter[Path]) -> NDArray[np.bool_]:
-    """The mask in input geometry; one that several pictures claim belongs to none for sure."""
+    """The mask in input geometry; one that several images claim belongs to none for sure."""
     if image.mask is not None and masks[image.mask] > 1:
         raise DatasetError(
             f"{image.path}: expected a mask of its own, got {image.mask.name}, which "
-            f"{masks[image.mask]} pictures share; rename or remove one of them"
+            f"{masks[image.mask]} images share; rename or remove one of them"
         )
     return read_mask(image, result.placement, result.anomaly_map.shape)
 

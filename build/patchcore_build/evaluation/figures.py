@@ -1,4 +1,4 @@
-"""Scored pictures and measured pixels -> the figures of one evaluation, each None with a reason."""
+"""Scored images and measured pixels -> the figures of one evaluation, each None with a reason."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ Resolution = Literal["input", "original"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredImage:
-    """One test picture and what the detector said of it."""
+    """One test image and what the detector said of it."""
 
     name: str  # below the test set, with forward slashes
     defect: str
@@ -51,7 +51,7 @@ class Evaluation:
     image_confusion: Confusion
     pixel_threshold: float
     pixel_share_flagged_good: float | None
-    problems: tuple[str, ...]  # masks that could not be used, pictures without pixel metrics
+    problems: tuple[str, ...]  # masks that could not be used, images without pixel metrics
     resolution: Resolution = "input"  # of the pixel metrics
     region_share: float = 1.0  # of the input's pixels; those outside count nowhere
     image_average_precision: float | None = None
@@ -85,7 +85,7 @@ def summarize(
 
     Args:
         category: Its name.
-        scored: Every test picture, in order.
+        scored: Every test image, in order.
         pixels: Measured at `calibration.pixel_threshold`.
         problems: Found so far; classes that are missing are added.
         calibration: The artifact's thresholds.
@@ -94,7 +94,7 @@ def summarize(
     anomalous = np.array([image.score for image in scored if image.is_anomalous])
     counts = sweep(normal, anomalous) if len(normal) and len(anomalous) else None
     if counts is None:
-        missing = "defects" if len(normal) else "good pictures"
+        missing = "defects" if len(normal) else "good images"
         problems.append(f"{category}/test: no {missing}; image AUROC and F1 do not exist")
     if pixels.auroc is None:
         problems.append(f"{category}/test: no usable masks; pixel AUROC does not exist")
@@ -127,7 +127,7 @@ def summarize(
 
 
 def _share_above(scored: list[ScoredImage], pixel_threshold: float) -> float | None:
-    """Of the good pictures, the share with any map value over the threshold."""
+    """Of the good images, the share with any map value over the threshold."""
     good = [image.map_maximum > pixel_threshold for image in scored if not image.is_anomalous]
     return sum(good) / len(good) if good else None
 
@@ -135,7 +135,7 @@ def _share_above(scored: list[ScoredImage], pixel_threshold: float) -> float | N
 def _reasons(found: Evaluation) -> dict[str, str]:
     """Why each figure that is None does not exist, by its path in `Evaluation.to_dict`."""
     good = sum(not image.is_anomalous for image in found.images)
-    image = f"no {'defects' if good else 'good pictures'} in the test set"
+    image = f"no {'defects' if good else 'good images'} in the test set"
     truth = "no usable masks with both normal and defect pixels"
     beside = truth if found.pixel_auroc is None else "no normal pixels beside the defects"
     reasons = {}
@@ -143,7 +143,7 @@ def _reasons(found: Evaluation) -> dict[str, str]:
         if path.startswith("image_"):
             reasons[path] = image
         elif path == "pixel_share_flagged_good":
-            reasons[path] = "no good pictures in the test set"
+            reasons[path] = "no good images in the test set"
         else:
             reasons[path] = beside if path.endswith(_slug(PROTOCOLS[1])) else truth
     return reasons

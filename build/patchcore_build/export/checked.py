@@ -25,14 +25,14 @@ EXPORT_TOLERANCE = 1e-4  # relative, of features.onnx and features.mindir agains
 def export_features(
     make_cell: CellMaker, staging: Path, inputs: Inputs, config: Config
 ) -> dict[str, float]:
-    """Write the graphs and compare each with MindSpore on two of the pictures.
+    """Write the graphs and compare each with MindSpore on two of the images.
 
     What becomes int8 is only written as ONNX: features.mindir would be another network.
 
     Args:
         make_cell: Makes the network.
         staging: Where the graphs go.
-        inputs: The training pictures.
+        inputs: The training images.
         config: Their settings.
 
     Returns:
@@ -65,13 +65,13 @@ def export_features(
 
 
 def export_shortlist(staging: Path, bank: MemoryBank, index_path: Path, store: FeatureStore) -> int:
-    """Write index.mindir and hold it against the exact search on two of the pictures.
+    """Write index.mindir and hold it against the exact search on two of the images.
 
     Args:
         staging: Where it goes.
         bank: What it searches.
         index_path: The exact search.
-        store: Features of the pictures.
+        store: Features of the images.
 
     Returns:
         S, the rows it gives for each patch; 0 where none was written.
@@ -84,8 +84,8 @@ def export_shortlist(staging: Path, bank: MemoryBank, index_path: Path, store: F
     path = staging / INDEX_MINDIR
     candidates = write_shortlist(path, bank)
     if candidates:
-        pictures = [store.as_network_output(image) for image in range(min(2, store.images))]
-        layer2, layer3 = (np.concatenate(layers) for layers in zip(*pictures, strict=True))
+        images = [store.as_network_output(image) for image in range(min(2, store.images))]
+        layer2, layer3 = (np.concatenate(layers) for layers in zip(*images, strict=True))
         index = ExactIndex(index_path, threads=1)
         check_shortlist(path, bank, index, (layer2, layer3), store.upsampling)
     return candidates

@@ -152,7 +152,7 @@ def check_shortlist(
         path: A file of `write_shortlist`.
         bank: What it was made of.
         index: The exact search over the same bank.
-        layers: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2) of real pictures.
+        layers: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2) of real images.
         upsampling: How layer3 comes to layer2's grid.
 
     Raises:

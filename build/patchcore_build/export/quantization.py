@@ -1,10 +1,10 @@
-"""features.onnx in float32 + good pictures -> the same network in int8 (artifacts/FORMAT.md).
+"""features.onnx in float32 + good images -> the same network in int8 (artifacts/FORMAT.md).
 
 Static QDQ by onnxruntime's quantizer: uint8 activations, int8 weights with one scale per output
 channel. All convolutions but the first, and all additions, run in integers once onnxruntime has
 loaded the file. Normalisation, the first convolution, the pool behind it, the final 3x3 averages
 and both outputs stay float32. Ranges are the smallest and largest values on a seeded sample of the
-pictures.
+images.
 
 Measured with resnet18 (benchmarks/results/quantization.md): percentiles and entropy came no nearer
 to float32, take up to three times as long, and clip what a defect excites; an int8 first
@@ -29,7 +29,7 @@ from patchcore_runtime.files.whole import write_whole
 OPSET = 13  # the first with one scale per channel
 CALIBRATION_IMAGES = 64
 QUANTIZED = ("Conv", "Relu", "Add")  # Relu only leaves: its 0 is the smallest uint8
-_BATCH = 4  # pictures; only minima and maxima of their activations are kept
+_BATCH = 4  # images; only minima and maxima of their activations are kept
 _METADATA = "onnx.quant.pre_process", "onnxruntime.quant"  # "prepared": it warns otherwise
 
 
@@ -38,13 +38,13 @@ def quantize_features(
 ) -> dict[str, Any]:
     """Write the int8 twin of a float32 network.
 
-    Same network, pictures and seed give the same bytes. 64 pictures through resnet18 at 224 take
-    about 4 s on two cores; memory is that of a forward pass of four pictures.
+    Same network, images and seed give the same bytes. 64 images through resnet18 at 224 take
+    about 4 s on two cores; memory is that of a forward pass of four images.
 
     Args:
         source: A features.onnx of `export.graphs`, of convolutions, ReLU and additions.
         target: The file to write, whole or not at all.
-        images: Preprocessed good pictures, uint8 (N, H, W, 3), N >= 1.
+        images: Preprocessed good images, uint8 (N, H, W, 3), N >= 1.
         seed: Which `CALIBRATION_IMAGES` of them are looked at.
 
     Returns:
@@ -59,7 +59,7 @@ def quantize_features(
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         original = onnx.load(source)
         onnx.save(_prepare(original), prepared)
-        _quantize(prepared, quantized, _Pictures(images, chosen))
+        _quantize(prepared, quantized, _Images(images, chosen))
         model = onnx.load(quantized)
     _clean(model)
     _require_same_signature(source, original, model)
@@ -73,13 +73,13 @@ def quantize_features(
 
 
 def sample_images(count: int, *, seed: int) -> NDArray[np.int64]:
-    """Numbers of the pictures that ranges are taken from, ascending; all where there are few."""
+    """Numbers of the images that ranges are taken from, ascending; all where there are few."""
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[:CALIBRATION_IMAGES]).astype(np.int64)
 
 
-class _Pictures:
-    """What onnxruntime's calibration reads: a few pictures at a time, then None."""
+class _Images:
+    """What onnxruntime's calibration reads: a few images at a time, then None."""
 
     def __init__(self, images: NDArray[np.uint8], chosen: NDArray[np.int64]) -> None:
         self._images = images
@@ -122,14 +122,14 @@ def _rectify_after_pools(graph: Any) -> None:
     drop_unused(graph)
 
 
-def _quantize(prepared: Path, quantized: Path, pictures: _Pictures) -> None:
+def _quantize(prepared: Path, quantized: Path, images: _Images) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
     quantize_static(
         str(prepared),
         str(quantized),
-        pictures,
+        images,
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(QUANTIZED),
         nodes_to_exclude=convolutions[:1],

@@ -1,6 +1,6 @@
-"""Training pictures and their features -> the manifest's `monitoring`: what is normal as a whole.
+"""Training images and their features -> the manifest's `monitoring`: what is normal as a whole.
 
-Each picture's statistics come from a comparison with all the others, as a new picture's will: its
+Each image's statistics come from a comparison with all the others, as a new image's will: its
 own values would make it look too normal.
 """
 
@@ -10,24 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.features.store import FeatureStore
-from patchcore_runtime.image.statistics import Reference, compare, measure_picture
+from patchcore_runtime.image.statistics import Reference, compare, measure_image
 from patchcore_runtime.manifest.monitoring import LEVELS, ChannelGroups, Monitoring, Quantiles
 
-_SMALLEST_SPREAD = 1e-6  # of pictures that are all equal
+_SMALLEST_SPREAD = 1e-6  # of images that are all equal
 _DIGITS = 6  # that are stored
 
 Array = NDArray[np.float64]
 
 
 def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitoring:
-    """Measure every training picture, and compare it with the others.
+    """Measure every training image, and compare it with the others.
 
     Args:
         pixels: The inputs, (N, H, W, 3), N >= 2.
         store: Their features.
     """
     measured = [
-        measure_picture(pixels[image], *store.as_network_output(image))
+        measure_image(pixels[image], *store.as_network_output(image))
         for image in range(store.images)
     ]
     thumbnails, _ = _without_each(np.stack([one.thumbnail for one in measured]))
@@ -58,7 +58,7 @@ def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitorin
 
 
 def _without_each(values: Array) -> tuple[Array, Array]:
-    """Mean and spread over all pictures but one, for each of them: twice (N, ...)."""
+    """Mean and spread over all images but one, for each of them: twice (N, ...)."""
     count = len(values) - 1
     mean = values.mean(axis=0)
     centred = values - mean  # they add up to 0

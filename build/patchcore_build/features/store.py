@@ -1,4 +1,4 @@
-"""Pictures -> patch features in one preallocated store, and what is made of them.
+"""Images -> patch features in one preallocated store, and what is made of them.
 
 uint8 inputs (N, H, W, 3) -> layer2 (N, h, w, C2) and layer3 (N, h/2, w/2, C3) -> patch rows.
 The layers are kept on their own grids: bringing layer3 to layer2's grid is linear, so it can be
@@ -27,7 +27,7 @@ _BANK_COPIES = 5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureStore:
-    """Features of N pictures of T tiles; patch (n, t, y, x) has row ((n·T + t)·h + y)·w + x.
+    """Features of N images of T tiles; patch (n, t, y, x) has row ((n·T + t)·h + y)·w + x.
 
     h and w are those of a tile here; an input that is not cut is one tile.
     """
@@ -63,7 +63,7 @@ class FeatureStore:
         return int(self.layer2.shape[1] * self.layer2.shape[2])
 
     def rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of the patches of some pictures that count, in the order of the pictures."""
+        """Rows of the patches of some images that count, in the order of the images."""
         patches = np.arange(self.patches_per_image)
         if self.region is not None:
             inside = self.region.patches
@@ -72,12 +72,12 @@ class FeatureStore:
         return rows
 
     def tiles_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Numbers of the tiles of some pictures."""
+        """Numbers of the tiles of some images."""
         tiles: NDArray[np.int64] = (images[:, None] * self._tiles + np.arange(self._tiles)).ravel()
         return tiles
 
     def owned_rows(self, image: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of some patches of one picture, by number on the grid of the whole input.
+        """Rows of some patches of one image, by number on the grid of the whole input.
 
         Of several tiles that see a patch, the one that owns it is meant.
         """
@@ -93,7 +93,7 @@ class FeatureStore:
         return found
 
     def as_network_output(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One picture's layers as the network gives them: (T, C2, h, w), (T, C3, h/2, w/2)."""
+        """One image's layers as the network gives them: (T, C2, h, w), (T, C3, h/2, w/2)."""
         tiles = slice(image * self._tiles, (image + 1) * self._tiles)
         layer2, layer3 = self.layer2[tiles], self.layer3[tiles]
         return (
@@ -153,11 +153,11 @@ class FeatureStore:
         return fine
 
 
-def keep_pictures(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
-    """The features of some pictures only, moved up in place: the old store is spent.
+def keep_images(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
+    """The features of some images only, moved up in place: the old store is spent.
 
     Args:
-        store: Features of N pictures.
+        store: Features of N images.
         kept: Numbers of those to keep, ascending.
     """
     tiles = store.tiles_of(kept)
@@ -176,17 +176,17 @@ def extract_features(
     bank_rows: int = 0,
     progress: Progress = silent,
 ) -> FeatureStore:
-    """Run the network over all pictures, in batches, into preallocated arrays.
+    """Run the network over all images, in batches, into preallocated arrays.
 
-    Where pictures are cut, or not all of them counts, the caller adds grid and region.
+    Where images are cut, or not all of them counts, the caller adds grid and region.
 
     Args:
         network: uint8 (B, H, W, 3) -> layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2).
-        inputs: Preprocessed pictures or their tiles, uint8 (N·T, H, W, 3), N >= 1.
+        inputs: Preprocessed images or their tiles, uint8 (N·T, H, W, 3), N >= 1.
         upsampling: How layer3 will be brought to layer2's grid.
         storage: Where the arrays are put.
         bank_rows: Rows of the bank that will be made of them; its share of the budget is set aside.
-        progress: Told how many pictures are done.
+        progress: Told how many images are done.
     """
     count = len(inputs)
     stores: list[NDArray[np.float32]] = []

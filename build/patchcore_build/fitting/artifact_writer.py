@@ -69,9 +69,9 @@ def provenance(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Making:
-    """How an artifact came about: what the pictures show, all settings, `provenance`, its index.
+    """How an artifact came about: what the images show, all settings, `provenance`, its index.
 
-    `dropped` has a line for each picture that was left out as suspicious.
+    `dropped` has a line for each image that was left out as suspicious.
     """
 
     category: str
@@ -87,7 +87,7 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
 
     Args:
         staging: Holds graphs, bank and index already.
-        inputs: The training pictures; the self-test is made of the middle one.
+        inputs: The training images; the self-test is made of the middle one.
         calibration: Thresholds.
         making: Everything else that the manifest says.
     """
@@ -99,17 +99,17 @@ def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, maki
 
 
 def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
-    """Write thumbnails.bin: of every training picture that gave the bank a row, for explanations.
+    """Write thumbnails.bin: of every training image that gave the bank a row, for explanations.
 
     Raises:
-        ImageError: a picture cannot be read any more.
+        ImageError: an image cannot be read any more.
     """
     shown = set(bank.origins[:, 0].tolist())
-    pictures = (
+    images = (
         make_thumbnail(read_image(path)) if number in shown else Thumbnail()
         for number, path in enumerate(inputs.paths)
     )
-    write_thumbnails(staging / THUMBNAILS, list(pictures))
+    write_thumbnails(staging / THUMBNAILS, list(images))
 
 
 def plan_manifest(

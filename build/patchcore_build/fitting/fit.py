@@ -1,6 +1,6 @@
 """A folder of good photographs -> an artifact folder: the whole of the workshop, in order.
 
-pictures -> features -> coreset -> memory bank (-> suspects, and once more without them)
+images -> features -> coreset -> memory bank (-> suspects, and once more without them)
 -> exports -> thresholds -> self-test -> checksums.
 Everything is written to a folder beside the target and renamed into place at the end.
 """
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from patchcore_build.backbone.device import Device, open_device
 from patchcore_build.backbone.network import Network, mindspore_network, onnx_network
-from patchcore_build.calibration.banks import Pictures
-from patchcore_build.calibration.folds import group_pictures
+from patchcore_build.calibration.banks import TrainingFeatures
+from patchcore_build.calibration.folds import group_images
 from patchcore_build.config import Config, describe_features
 from patchcore_build.coreset.checkpoint import clear_checkpoints
 from patchcore_build.data.dataset import ImageFolder, list_images
@@ -54,18 +54,18 @@ class FitJob:
     """What to build, from what, where.
 
     `images` is a folder, or the listing that a data set gives.
-    `groups` is a regular expression: pictures whose names agree in its first group show one part
+    `groups` is a regular expression: images whose names agree in its first group show one part
     and are held out together. `review` is a folder for a page of the most suspicious ones;
     `drop_suspects` leaves out so many of them, or those that `auto` finds.
     `weights` is a file, `auto` (torchvision's, downloaded once), `random` (seeded, for benchmarks)
     or `None` for the scattering network. Arrays beyond `memory_budget_gb` go to files.
-    `roi` is a mask picture or a polygon of what counts, see `roi.plan_region`.
+    `roi` is a mask image or a polygon of what counts, see `roi.plan_region`.
     `checkpoints` is a folder where unfinished coresets are kept, so that a fit that was
     interrupted takes them up again; emptied of them in the end. Where
     `config.feature_precision` is int8, the category of the data set `test_set` is scored before
     and after quantization, and a loss of AUROC above `LARGEST_LOSS` is refused unless `force`.
     `sign` is the PEM of an ed25519 private key that signs the artifact.
-    `keep_thumbnails` puts small photographs of the training pictures into the artifact.
+    `keep_thumbnails` puts small photographs of the training images into the artifact.
     """
 
     images: Path | ImageFolder
@@ -98,7 +98,7 @@ class FitReport:
     dropped: tuple[str, ...]
     strays: int
     input_size: tuple[int, int]
-    tiles: int  # of a picture
+    tiles: int  # of an image
     region_share: float  # of the input's pixels, those that count
     rows: int
     calibration: Calibration
@@ -122,7 +122,7 @@ def fit(
         after_stage: Called after every stage; the command returns freed memory there.
 
     Raises:
-        PatchCoreError: one of its kinds, when pictures, weights, device, exports or the output
+        PatchCoreError: one of its kinds, when images, weights, device, exports or the output
             folder are not what they should be; nothing is left behind.
     """
     clock = Stopwatch(after_stage)
@@ -166,14 +166,14 @@ def _build(
     if config.feature_precision == "int8":
         twin = Float32Twin(staging, scratch / "float32", lesson.inputs, config)
         lesson = _quantize(twin, learner, lesson)
-    bank = learner.bank(lesson.pictures, lesson.rows)
-    candidates = _write_index(staging, bank, lesson.pictures, clock)
+    bank = learner.bank(lesson.training, lesson.rows)
+    candidates = _write_index(staging, bank, lesson.training, clock)
     if twin is not None and job.test_set is not None:
         with clock.stage("float32 against int8"):
             twin.compare(job.category, job.test_set, force=job.force)
-    calibration = learner.calibrate(lesson.pictures)
+    calibration = learner.calibrate(lesson.training)
     with clock.stage("calibration"):
-        monitoring = describe_normal(lesson.inputs.pixels, lesson.pictures.store)
+        monitoring = describe_normal(lesson.inputs.pixels, lesson.training.store)
     kept, dropped = lesson.inputs, lesson.dropped
     del lesson  # the features: what is written is tested with a network of its own
     quantization = twin.facts if twin is not None else None
@@ -209,12 +209,12 @@ def _build(
 
 
 def _read(folder: ImageFolder, job: FitJob, storage: Storage, clock: Stopwatch) -> Inputs:
-    with clock.stage("read pictures"), progress_bar("pictures", "image") as progress:
+    with clock.stage("read images"), progress_bar("images", "image") as progress:
         inputs = load_inputs(
             folder, job.config, storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
         )
     if job.groups:
-        group_pictures(inputs.names, job.groups)  # refuse before the long steps
+        group_images(inputs.names, job.groups)  # refuse before the long steps
     return inputs
 
 
@@ -234,10 +234,10 @@ def _named_network(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, st
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Lesson:
-    """The pictures that a bank is made of, and the rows of it."""
+    """The images that a bank is made of, and the rows of it."""
 
     inputs: Inputs
-    pictures: Pictures
+    training: TrainingFeatures
     rows: NDArray[np.int64]
     dropped: tuple[str, ...] = ()
 
@@ -245,37 +245,39 @@ class _Lesson:
 def _learn(learner: Learner, open_network: NetworkOpener, inputs: Inputs, job: FitJob) -> _Lesson:
     """Choose the bank's rows; where suspects are to go, once more without them."""
     store = learner.features(open_network(), inputs)
-    pictures = learner.prepare(store, inputs)
-    rows = learner.choose(pictures, "bank")
+    training = learner.prepare(store, inputs)
+    rows = learner.choose(training, "bank")
     if job.review is None and not job.drop_suspects:
-        return _Lesson(inputs=inputs, pictures=pictures, rows=rows)
-    suspects = learner.review(pictures, rows, inputs, drop=job.drop_suspects, page=job.review)
+        return _Lesson(inputs=inputs, training=training, rows=rows)
+    suspects = learner.review(training, rows, inputs, drop=job.drop_suspects, page=job.review)
     if suspects:
-        del pictures  # its projection is as large as the features
+        del training  # its projection is as large as the features
         store, inputs = without(suspects, store, inputs)
-        pictures = learner.prepare(store, inputs)
-        rows = learner.choose(pictures, "bank-kept")
+        training = learner.prepare(store, inputs)
+        rows = learner.choose(training, "bank-kept")
     dropped = tuple(suspect.reason for suspect in suspects)
-    return _Lesson(inputs=inputs, pictures=pictures, rows=rows, dropped=dropped)
+    return _Lesson(inputs=inputs, training=training, rows=rows, dropped=dropped)
 
 
 def _quantize(twin: Float32Twin, learner: Learner, lesson: _Lesson) -> _Lesson:
     """The same rows in int8: what differs from float32 is arithmetic, not the draw of rows."""
-    bank = learner.bank(lesson.pictures, lesson.rows)
+    bank = learner.bank(lesson.training, lesson.rows)
     with learner.clock.stage("quantize"):
         network = twin.quantize(bank)
     store = learner.features(network, lesson.inputs)
-    pictures = dataclasses.replace(lesson.pictures, store=store)
-    return dataclasses.replace(lesson, pictures=pictures)
+    training = dataclasses.replace(lesson.training, store=store)
+    return dataclasses.replace(lesson, training=training)
 
 
-def _write_index(staging: Path, bank: MemoryBank, pictures: Pictures, clock: Stopwatch) -> int:
+def _write_index(
+    staging: Path, bank: MemoryBank, training: TrainingFeatures, clock: Stopwatch
+) -> int:
     """Write the bank and its graphs; returns how many rows index.mindir gives for a patch."""
-    config = pictures.config
+    config = training.config
     with clock.stage("write"):
-        features = describe_features(config, pictures.size, bank.channels)
+        features = describe_features(config, training.size, bank.channels)
         index_path = write_bank(staging, bank, features)
     if config.feature_precision == "int8":
         return 0
     with clock.stage("export"):
-        return export_shortlist(staging, bank, index_path, pictures.store)
+        return export_shortlist(staging, bank, index_path, training.store)

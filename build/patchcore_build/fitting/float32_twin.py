@@ -3,7 +3,7 @@
 features.onnx in float32 -> the same file in int8, and `facts` for the manifest's provenance.
 AUROC needs a test set. Its labels only decide whether an int8 artifact is made at all: no threshold
 and no setting comes from them. Without a test set nothing is said about AUROC; the error of the
-layers on good pictures stands in the manifest, and nothing is refused by it.
+layers on good images stands in the manifest, and nothing is refused by it.
 """
 
 import shutil
@@ -166,7 +166,7 @@ def _losses(float32: Auroc, int8: Auroc) -> dict[str, float]:
 
 
 def unseen_images(count: int, seen: list[int]) -> NDArray[np.int64]:
-    """Up to 16 numbers of pictures, spread over those not seen; over all where all were."""
+    """Up to 16 numbers of images, spread over those not seen; over all where all were."""
     rest = np.setdiff1d(np.arange(count), seen)
     rest = rest if len(rest) else np.arange(count)
     picks = np.linspace(0, len(rest) - 1, min(_COMPARED_IMAGES, len(rest)))
@@ -174,7 +174,7 @@ def unseen_images(count: int, seen: list[int]) -> NDArray[np.int64]:
 
 
 def layer_errors(float32: Network, int8: Network, images: NDArray[np.uint8]) -> dict[str, float]:
-    """|int8 - float32| / |float32| of each layer, both as Euclidean norms over all pictures.
+    """|int8 - float32| / |float32| of each layer, both as Euclidean norms over all images.
 
     Args:
         float32: The network as exported.

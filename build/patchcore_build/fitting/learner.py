@@ -1,7 +1,7 @@
-"""Training pictures -> their features, the rows of the bank, and thresholds; without suspects.
+"""Training images -> their features, the rows of the bank, and thresholds; without suspects.
 
 network + inputs -> features -> projection -> coreset -> memory bank -> calibration. What the steps
-share (settings, storage, clock) is the learner's; each may come twice, when pictures are dropped.
+share (settings, storage, clock) is the learner's; each may come twice, when images are dropped.
 """
 
 import tempfile
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from patchcore_build.backbone.device import Device
 from patchcore_build.backbone.network import Network
-from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
 from patchcore_build.calibration.calibration import calibrate, score_held_out
-from patchcore_build.calibration.folds import every_picture_alone, group_pictures
+from patchcore_build.calibration.folds import every_image_alone, group_images
 from patchcore_build.calibration.suspects import Suspect, choose_suspects, leave_one_out
 from patchcore_build.config import Config
 from patchcore_build.coreset.checkpoint import make_folder
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import coreset_size, projection_size, random_projection
 from patchcore_build.data.training_inputs import Inputs, keep_inputs
-from patchcore_build.features.store import FeatureStore, extract_features, keep_pictures
+from patchcore_build.features.store import FeatureStore, extract_features, keep_images
 from patchcore_build.fitting.review import write_review
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.storage import Storage
@@ -38,9 +38,9 @@ _COPY_RATIO = 0.05
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learner:
-    """The steps of a fit that look at all pictures at once.
+    """The steps of a fit that look at all images at once.
 
-    `groups` is a regular expression for `group_pictures`; without one each picture stands alone.
+    `groups` is a regular expression for `group_images`; without one each image stands alone.
     `checkpoints` is a folder for unfinished coresets.
     """
 
@@ -52,7 +52,7 @@ class Learner:
     clock: Stopwatch
 
     def features(self, network: Network, inputs: Inputs) -> FeatureStore:
-        """Both layers of every picture."""
+        """Both layers of every image."""
         patches = inputs.pixels[..., 0].size // 64
         with self.clock.stage("features"), progress_bar("features", "image") as progress:
             store = extract_features(
@@ -65,7 +65,7 @@ class Learner:
             )
         return replace(store, grid=inputs.grid, region=inputs.roi)
 
-    def prepare(self, store: FeatureStore, inputs: Inputs) -> Pictures:
+    def prepare(self, store: FeatureStore, inputs: Inputs) -> TrainingFeatures:
         """Project the patches, and sort them once for the bank and for every fold."""
         names = inputs.names
         projected = self._project(store)
@@ -73,69 +73,69 @@ class Learner:
             cloud = self._sort(projected)
         if self.checkpoints is not None:
             make_folder(self.checkpoints)
-        return Pictures(
+        return TrainingFeatures(
             store=store,
             cloud=cloud,
-            groups=group_pictures(names, self.groups)
+            groups=group_images(names, self.groups)
             if self.groups
-            else every_picture_alone(len(names)),
+            else every_image_alone(len(names)),
             size=inputs.preprocessing,
             config=self.config,
             checkpoints=self.checkpoints,
         )
 
-    def choose(self, pictures: Pictures, name: str) -> NDArray[np.int64]:
+    def choose(self, training: TrainingFeatures, name: str) -> NDArray[np.int64]:
         """The rows of the memory bank; `name` is that of their checkpoint."""
         with self.clock.stage("coreset"), progress_bar("coreset", "row") as progress:
-            return choose_rows(pictures, name=name, progress=progress)
+            return choose_rows(training, name=name, progress=progress)
 
-    def bank(self, pictures: Pictures, rows: NDArray[np.int64]) -> MemoryBank:
+    def bank(self, training: TrainingFeatures, rows: NDArray[np.int64]) -> MemoryBank:
         """The memory bank of the rows."""
         with self.clock.stage("memory bank"):
-            return bank_of(pictures, rows)
+            return bank_of(training, rows)
 
     def review(
         self,
-        pictures: Pictures,
+        training: TrainingFeatures,
         rows: NDArray[np.int64],
         inputs: Inputs,
         *,
         drop: int | Literal["auto"],
         page: Path | None,
     ) -> tuple[Suspect, ...]:
-        """Score every picture without its own rows; say which are to go.
+        """Score every image without its own rows; say which are to go.
 
         Args:
-            pictures: All of them.
+            training: All of them.
             rows: Of their bank.
-            inputs: The same pictures.
+            inputs: The same images.
             drop: How many are to go, or `auto`.
             page: Folder for a page of the strangest; none by default.
 
         Raises:
             DatasetError: too few would be left.
         """
-        bank = self.bank(pictures, rows)
+        bank = self.bank(training, rows)
         with (
             self.clock.stage("suspects"),
             progress_bar("suspects", "image") as progress,
             tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
         ):
-            scorer = open_scorer(pictures, bank, Path(folder))
-            found = leave_one_out(pictures, bank, scorer, progress)
+            scorer = open_scorer(training, bank, Path(folder))
+            found = leave_one_out(training, bank, scorer, progress)
             suspects = choose_suspects(found.scores, inputs.names, drop)
             if page is not None:
-                write_review(page, found, pictures, inputs, suspects)
+                write_review(page, found, training, inputs, suspects)
         return suspects
 
-    def calibrate(self, pictures: Pictures) -> Calibration:
-        """Thresholds, from banks that never saw the pictures they score."""
+    def calibrate(self, training: TrainingFeatures) -> Calibration:
+        """Thresholds, from banks that never saw the images they score."""
         with (
             self.clock.stage("calibration"),
             progress_bar("calibration", "image") as progress,
             tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
         ):
-            scores = score_held_out(pictures, folder=Path(folder), progress=progress)
+            scores = score_held_out(training, folder=Path(folder), progress=progress)
             return calibrate(scores, self.config)
 
     def _project(self, store: FeatureStore) -> NDArray[np.float32]:
@@ -164,6 +164,6 @@ class Learner:
 def without(
     suspects: tuple[Suspect, ...], store: FeatureStore, inputs: Inputs
 ) -> tuple[FeatureStore, Inputs]:
-    """Features and inputs of the pictures that stay; the old store is spent."""
+    """Features and inputs of the images that stay; the old store is spent."""
     kept = np.setdiff1d(np.arange(store.images), [suspect.image for suspect in suspects])
-    return keep_pictures(store, kept), keep_inputs(inputs, kept)
+    return keep_images(store, kept), keep_inputs(inputs, kept)

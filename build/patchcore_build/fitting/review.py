@@ -1,6 +1,6 @@
-"""The most suspicious training pictures -> one page to look through, suspects.html.
+"""The most suspicious training images -> one page to look through, suspects.html.
 
-Scores and maps of `suspects` -> each picture as the network sees it, beside its heat map, the
+Scores and maps of `suspects` -> each image as the network sees it, beside its heat map, the
 strangest first. One file that needs no other, in the style of report.html.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_build.calibration.banks import Pictures
+from patchcore_build.calibration.banks import TrainingFeatures
 from patchcore_build.calibration.suspects import LeftOut, Suspect
 from patchcore_build.config import scoring_rule
 from patchcore_build.data.training_inputs import Inputs
@@ -25,13 +25,13 @@ from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.rules import anomaly_map, map_matrix
 
 REVIEW_PAGE = "suspects.html"
-SHOWN = 40  # pictures on the page: about 2 MB
+SHOWN = 40  # images on the page: about 2 MB
 
 
 def write_review(
     folder: Path,
     found: LeftOut,
-    pictures: Pictures,
+    training: TrainingFeatures,
     inputs: Inputs,
     suspects: tuple[Suspect, ...],
 ) -> Path:
@@ -39,13 +39,13 @@ def write_review(
 
     Args:
         folder: Made where it is missing.
-        found: What the other pictures' rows make of each picture.
-        pictures: The features they were made of.
-        inputs: The same N pictures, as the network sees them.
+        found: What the other images' rows make of each image.
+        training: The features they were made of.
+        inputs: The same N images, as the network sees them.
         suspects: Those that are dropped; they are marked.
     """
     order = np.argsort(-found.scores, kind="stable")[:SHOWN]
-    maps = _maps(found.distances[order], pictures)
+    maps = _maps(found.distances[order], training)
     scale = _scale(found, maps)
     dropped = {suspect.image for suspect in suspects}
     median = float(np.median(found.scores))
@@ -68,9 +68,9 @@ def write_review(
     return path
 
 
-def _maps(distances: NDArray[np.float32], pictures: Pictures) -> list[NDArray[np.float32]]:
+def _maps(distances: NDArray[np.float32], training: TrainingFeatures) -> list[NDArray[np.float32]]:
     """(n, h, w) -> n maps (H, W), smoothed like the artifact's."""
-    size, sigma_px = pictures.size, scoring_rule(pictures.config, pictures.size).sigma_px
+    size, sigma_px = training.size, scoring_rule(training.config, training.size).sigma_px
     rows = map_matrix(size.height, distances.shape[1], sigma_px)
     columns = map_matrix(size.width, distances.shape[2], sigma_px)
     return [anomaly_map(one, rows, columns) for one in distances]
@@ -95,13 +95,13 @@ def _view(pixels: NDArray[np.uint8], caption: str, name: str) -> str:
 
 
 def _page(shots: str, shown: int, count: int, dropped: int) -> str:
-    body = f"""<header><h1>Suspicious training pictures</h1></header>
+    body = f"""<header><h1>Suspicious training images</h1></header>
 <main>
-<p>{shown} of {count} training pictures, those least like the others first: each is scored by
+<p>{shown} of {count} training images, those least like the others first: each is scored by
 what the others taught. Dropped: {dropped}. Look through them: a defect among the good
-pictures teaches that it is normal.</p>
+images teaches that it is normal.</p>
 <ol class="shots">
 {shots}</ol>
 </main>
 """
-    return document("Suspicious training pictures", body)
+    return document("Suspicious training images", body)

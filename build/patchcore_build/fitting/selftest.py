@@ -1,4 +1,4 @@
-"""A real training picture with a marked defect, and what the artifact must give for it.
+"""A real training image with a marked defect, and what the artifact must give for it.
 
 photograph + detector -> selftest.png, selftest_input.png, selftest_map.npy and a manifest entry.
 `patchcore-runtime check` runs it on arrival, on the machine that will do the work.
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from patchcore_runtime.artifact.folder import SELFTEST_INPUT, SELFTEST_PICTURE
+from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, SELFTEST_INPUT
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.preprocess import fit_to_input
@@ -19,14 +19,14 @@ from patchcore_runtime.selftest import layer_magnitudes, write_selftest_map
 
 # Relative; other CPUs round differently, other faults are far larger. An activation that rounds to
 # the next of its 256 levels moves more than float32 ever does: the same int8 file with its layers
-# not fused gave maps up to 0.6 % and scores up to 1.1 % away (bottle, 17 pictures).
+# not fused gave maps up to 0.6 % and scores up to 1.1 % away (bottle, 17 images).
 TOLERANCES: dict[FeaturePrecision, float] = {"float32": 1e-3, "int8": 2e-2}
 _LARGEST_SIDE_PX = 1024
 _CONTRASTS = (0.35, 0.6, 1.0)
 
 
 def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTest:
-    """Mark a defect on a photograph, score it, and store picture, input, map and score.
+    """Mark a defect on a photograph, score it, and store image, input, map and score.
 
     The defect is a dark and a bright bar across an eighth of the input around its centre, or where
     most of it lies in the region of interest; its contrast grows until the detector raises an
@@ -35,11 +35,11 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
     Args:
         folder: The artifact being written.
         detector: Loaded from the same files.
-        photograph: One of the training pictures; scaled down beyond 1,024 px, or the input.
+        photograph: One of the training images; scaled down beyond 1,024 px, or the input.
     """
     image = read_image(photograph)
     size = detector.manifest.preprocess
-    # A picture smaller than the input would be blurred, which is a defect of its own.
+    # An image smaller than the input would be blurred, which is a defect of its own.
     largest = max(_LARGEST_SIDE_PX, size.resize_height, size.resize_width)
     image.thumbnail((largest, largest))
     for contrast in _CONTRASTS:
@@ -47,7 +47,7 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
         if result.is_anomalous:
             break
     pixels, _ = fit_to_input(marked, detector.manifest.preprocess)
-    marked.save(folder / SELFTEST_PICTURE)
+    marked.save(folder / SELFTEST_IMAGE)
     Image.fromarray(pixels).save(folder / SELFTEST_INPUT)
     write_selftest_map(folder, result)
     tolerance = TOLERANCES[detector.manifest.features.precision]
@@ -63,7 +63,7 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
 def _score_marked(
     image: Image.Image, detector: Detector, contrast: float
 ) -> tuple[Image.Image, Result, tuple[int, int, int, int]]:
-    """The picture with its defect, its result, and the defect's box in input pixels."""
+    """The image with its defect, its result, and the defect's box in input pixels."""
     settings = detector.manifest.preprocess
     _, place = fit_to_input(image, settings)
     side = min(settings.height, settings.width) // 8

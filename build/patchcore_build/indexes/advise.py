@@ -1,7 +1,7 @@
 """Which index, and which size of bank, serves an artifact best on this machine.
 
 artifact + limits -> every option measured (serving_entries.py), and one recommended. Options take
-turns picture by picture, so that all see the same machine.
+turns image by image, so that all see the same machine.
 """
 
 import statistics
@@ -12,22 +12,22 @@ from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
 from patchcore_build.indexes.entries import Entry, list_entries
-from patchcore_build.indexes.quality import Contestant, pictures_for, run_trial, settled_median
+from patchcore_build.indexes.quality import Contestant, images_for, run_trial, settled_median
 from patchcore_build.indexes.reindex import MAX_SCORE_CHANGE
-from patchcore_runtime.artifact.folder import SELFTEST_PICTURE, Artifact
+from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, Artifact
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.manifest import IndexKind
 
-_MOST_PICTURES = 32  # of the given ones, evenly spaced
-_PREPROCESSED = 7  # times that one picture is preprocessed, for the median
+_MOST_IMAGES = 32  # of the given ones, evenly spaced
+_PREPROCESSED = 7  # times that one image is preprocessed, for the median
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdviceJob:
-    """What to choose for; `images` are pictures to measure on, best held-out ones."""
+    """What to choose for; `images` are images to measure on, best held-out ones."""
 
     artifact: Path
-    target_ms: float | None = None  # a picture, end to end
+    target_ms: float | None = None  # an image, end to end
     max_mb: float | None = None  # the artifact, in 10^6 bytes
     images: Path | None = None
     threads: int | None = None
@@ -40,7 +40,7 @@ class Option:
     kind: IndexKind
     rows: int
     coreset_ratio: float | None  # where the option takes a new fit
-    picture_ms: float  # decode, resize, network, search, score and map
+    image_ms: float  # decode, resize, network, search, score and map
     search_ms: float
     artifact_mb: float
     recall: float
@@ -48,7 +48,7 @@ class Option:
 
     def meets(self, job: AdviceJob) -> bool:
         """Whether it keeps within both limits, and on this bank's scores as `index` asks."""
-        fast = job.target_ms is None or self.picture_ms <= job.target_ms
+        fast = job.target_ms is None or self.image_ms <= job.target_ms
         small = job.max_mb is None or self.artifact_mb <= job.max_mb
         # A smaller bank raises all scores; its fit finds thresholds of its own.
         same = self.coreset_ratio is not None or self.largest_score_change <= MAX_SCORE_CHANGE
@@ -75,16 +75,16 @@ def advise(job: AdviceJob) -> Advice:
 
     Raises:
         ArtifactError: the artifact is damaged.
-        DatasetError: no picture in `images`.
+        DatasetError: no image in `images`.
     """
     source = Artifact.open_whole(job.artifact)
     listed = list_images(job.images).images if job.images else ()
     given = [str(path) for path in _spread(listed)]
     with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:
         entries, left_out = list_entries(source, Path(scratch), job.threads)
-        pictures, measured_on = pictures_for(source, given)
+        images, measured_on = images_for(source, given)
         contestants = [Contestant(e.bank, e.index, source) for e in entries]
-        network_ms = run_trial(source, pictures, contestants, threads=job.threads)
+        network_ms = run_trial(source, images, contestants, threads=job.threads)
     before_ms = settled_median(network_ms) + _preprocess_ms(source, given)
     options = tuple(
         _option(entry, contestant, contestants[0], before_ms)
@@ -109,7 +109,7 @@ def _option(
         kind=entry.kind,
         rows=entry.bank.rows,
         coreset_ratio=entry.coreset_ratio,
-        picture_ms=before_ms + quality.scoring_ms,
+        image_ms=before_ms + quality.scoring_ms,
         search_ms=quality.approximate_ms,
         artifact_mb=entry.artifact_mb,
         recall=quality.recall,
@@ -118,8 +118,8 @@ def _option(
 
 
 def _preprocess_ms(source: Artifact, given: list[str]) -> float:
-    """Decode and resize: the median of the given pictures, or of the self-test's."""
-    paths = given or [str(source.path(SELFTEST_PICTURE))] * _PREPROCESSED
+    """Decode and resize: the median of the given images, or of the self-test's."""
+    paths = given or [str(source.path(SELFTEST_IMAGE))] * _PREPROCESSED
     times = []
     for path in paths:
         start = time.perf_counter()
@@ -133,22 +133,22 @@ def choose(job: AdviceJob, options: tuple[Option, ...]) -> Option | None:
     within = [option for option in options if option.meets(job)]
     of_this_bank = [option for option in within if option.coreset_ratio is None]
     if of_this_bank:
-        return min(of_this_bank, key=lambda o: (o.largest_score_change, o.picture_ms))
+        return min(of_this_bank, key=lambda o: (o.largest_score_change, o.image_ms))
     return max(within, key=lambda option: option.rows, default=None)
 
 
 def _sentence(job: AdviceJob, options: tuple[Option, ...], chosen: Option | None) -> str:
-    limits = [f"{job.target_ms:g} ms a picture"] if job.target_ms is not None else []
+    limits = [f"{job.target_ms:g} ms an image"] if job.target_ms is not None else []
     limits += [f"{job.max_mb:g} MB"] if job.max_mb is not None else []
     aim = " and ".join(limits) or "no limit"
     if chosen is None:
-        fastest = min(options, key=lambda option: option.picture_ms)
+        fastest = min(options, key=lambda option: option.image_ms)
         return (
             f"Nothing measured here keeps to {aim}; the fastest is {fastest.kind} with "
-            f"{fastest.rows} rows, {fastest.picture_ms:.1f} ms and {fastest.artifact_mb:.1f} MB: "
+            f"{fastest.rows} rows, {fastest.image_ms:.1f} ms and {fastest.artifact_mb:.1f} MB: "
             "take a smaller backbone or input, or raise the limit."
         )
-    facts = f"{chosen.picture_ms:.1f} ms a picture and {chosen.artifact_mb:.1f} MB"
+    facts = f"{chosen.image_ms:.1f} ms an image and {chosen.artifact_mb:.1f} MB"
     if chosen.coreset_ratio is not None:
         return (
             f"Take a bank of {chosen.rows} rows ({facts}): no index of this bank keeps to {aim}; "
@@ -175,7 +175,7 @@ def _command(job: AdviceJob, chosen: Option, own: IndexKind) -> str:
 
 
 def _spread(paths: tuple[Path, ...]) -> list[Path]:
-    """At most `_MOST_PICTURES` of them, evenly spaced."""
-    if len(paths) <= _MOST_PICTURES:
+    """At most `_MOST_IMAGES` of them, evenly spaced."""
+    if len(paths) <= _MOST_IMAGES:
         return list(paths)
-    return [paths[i * len(paths) // _MOST_PICTURES] for i in range(_MOST_PICTURES)]
+    return [paths[i * len(paths) // _MOST_IMAGES] for i in range(_MOST_IMAGES)]

@@ -1,6 +1,6 @@
-"""Pictures to measure an index on: held-out-like ones, and ones with a drawn defect.
+"""Images to measure an index on: held-out-like ones, and ones with a drawn defect.
 
-pictures or the self-test's input -> inputs uint8 (H, W, 3). Approximate searches go astray where
+images or the self-test's input -> inputs uint8 (H, W, 3). Approximate searches go astray where
 patches are far from every row, which is where defects are: there they must be measured.
 """
 
@@ -9,32 +9,32 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_VARIANTS = 16  # pictures without a drawn defect, and as many with one
+_VARIANTS = 16  # images without a drawn defect, and as many with one
 _LARGEST_SHIFT_PX = 12
 _DEFECTS = 4  # kinds of drawn defects, taken in turn
 
 
 def with_drawn_defects(
-    pictures: Iterable[NDArray[np.uint8]], *, seed: int
+    images: Iterable[NDArray[np.uint8]], *, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Each picture as it is, then with a defect drawn on it.
+    """Each image as it is, then with a defect drawn on it.
 
     Args:
-        pictures: Inputs, uint8 (H, W, 3), taken one by one.
+        images: Inputs, uint8 (H, W, 3), taken one by one.
         seed: Of everything random.
     """
     random = np.random.default_rng(seed)
-    for number, pixels in enumerate(pictures):
+    for number, pixels in enumerate(images):
         yield pixels
         yield _with_defect(pixels, number % _DEFECTS, random)
 
 
-def made_pictures(
+def made_images(
     pixels: NDArray[np.uint8], box: tuple[int, int, int, int], *, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """The self-test input and 32 pictures made of it: held-out-like ones and drawn defects.
+    """The self-test input and 32 images made of it: held-out-like ones and drawn defects.
 
-    The marked defect is covered by what stands beside it; then the picture is shifted, its light
+    The marked defect is covered by what stands beside it; then the image is shifted, its light
     changed and noise added. Every other one gets a defect of one of four kinds.
 
     Args:
@@ -75,7 +75,7 @@ def _like_held_out(pixels: NDArray[np.uint8], random: np.random.Generator) -> ND
 def _with_defect(
     pixels: NDArray[np.uint8], kind: int, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A box, each side 4 px to a third of the picture's, filled: grey, noise, inverse, turned."""
+    """A box, each side 4 px to a third of the image's, filled: grey, noise, inverse, turned."""
     height, width = pixels.shape[:2]
     tall, wide = (int(random.integers(4, side // 3 + 1)) for side in (height, width))
     top = int(random.integers(0, height - tall + 1))

@@ -1,6 +1,6 @@
 """What an index costs: recall, change of scores and time, beside the exact search.
 
-pictures through several indexes of one artifact, in turns -> Quality of each. An approximate search
+images through several indexes of one artifact, in turns -> Quality of each. An approximate search
 that goes astray ends at a farther row, never at a nearer one: distances are only ever raised.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.indexes.images import made_pictures, with_drawn_defects
+from patchcore_build.indexes.images import made_images, with_drawn_defects
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, SELFTEST_INPUT, Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.engine.session import open_session
@@ -22,21 +22,21 @@ from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.search.exact import NearestIndex
 
 _TIE = 1e-6  # relative; of two rows as near as that either is the nearest
-_SEED = 0  # of the pictures made and the defects drawn
+_SEED = 0  # of the images made and the defects drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """An index beside the reference, over some pictures."""
+    """An index beside the reference, over some images."""
 
-    pictures: int
+    images: int
     patches: int
     recall: float  # share of patches whose row is the nearest, or as near
     largest_score_change: float  # relative, of image scores
     mean_score_change: float
-    exact_ms: float  # search alone, median of the pictures
+    exact_ms: float  # search alone, median of the images
     approximate_ms: float
-    scoring_ms: float  # search, image score and map, median of the pictures
+    scoring_ms: float  # search, image score and map, median of the images
 
 
 class Contestant:
@@ -56,7 +56,7 @@ class Contestant:
             grid=manifest.grid,
             region=artifact.region,
         )
-        self._searched_ms = 0.0  # of the picture at hand
+        self._searched_ms = 0.0  # of the image at hand
         self.scores: list[float] = []
         self.search_ms: list[float] = []
         self.scoring_ms: list[float] = []
@@ -74,7 +74,7 @@ class Contestant:
     def score(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Score one picture; distances and rows of the whole input's patches."""
+        """Score one image; distances and rows of the whole input's patches."""
         self._searched_ms = 0.0
         start = time.perf_counter()
         result = self._scorer.score(layer2, layer3)
@@ -90,7 +90,7 @@ class Contestant:
             for own, exact in zip(self.scores, reference.scores, strict=True)
         ]
         return Quality(
-            pictures=len(changes),
+            images=len(changes),
             patches=self.patches,
             recall=self.found / self.patches,
             largest_score_change=max(changes),
@@ -103,27 +103,27 @@ class Contestant:
 
 def run_trial(
     artifact: Artifact,
-    pictures: Iterable[NDArray[np.uint8]],
+    images: Iterable[NDArray[np.uint8]],
     contestants: Sequence[Contestant],
     *,
     threads: int | None = None,
 ) -> list[float]:
-    """Score every picture with every contestant, whose turn moves on from picture to picture.
+    """Score every image with every contestant, whose turn moves on from image to image.
 
     Args:
         artifact: Gives the network.
-        pictures: Inputs, uint8 (H, W, 3) each, at least one; taken one by one.
+        images: Inputs, uint8 (H, W, 3) each, at least one; taken one by one.
         contestants: The first is the reference; they keep what comes out.
         threads: Of the network.
 
     Returns:
-        Milliseconds of the network for each picture.
+        Milliseconds of the network for each image.
     """
     network = open_session(artifact.path(FEATURES_ONNX), threads=threads)
     grid, region = artifact.manifest.grid, artifact.region
     counts = ... if region is None else region.patches
     network_ms = []
-    for number, pixels in enumerate(pictures):
+    for number, pixels in enumerate(images):
         start = time.perf_counter()
         tiles = [
             network.run(["layer2", "layer3"], {"images": tile[None]}) for tile in grid.cut(pixels)
@@ -146,24 +146,20 @@ def settled_median(times: Sequence[float]) -> float:
     return statistics.median(times[1:] or times)
 
 
-def pictures_for(
-    artifact: Artifact, given: Sequence[str]
-) -> tuple[Iterable[NDArray[np.uint8]], str]:
+def images_for(artifact: Artifact, given: Sequence[str]) -> tuple[Iterable[NDArray[np.uint8]], str]:
     """Inputs to measure on, and words for them.
 
     Args:
-        artifact: Its self-test's input comes first; without given pictures others are made of it.
-        given: Paths of pictures, best ones the bank was not made of; each is taken as it is and
+        artifact: Its self-test's input comes first; without given images others are made of it.
+        given: Paths of images, best ones the bank was not made of; each is taken as it is and
             with a drawn defect.
     """
     manifest = artifact.manifest
     own = np.asarray(read_image(artifact.path(SELFTEST_INPUT)))
     if not given:
-        made = made_pictures(own, manifest.selftest.defect_box, seed=_SEED)
-        return made, "the self-test picture and 32 pictures made of it"
+        made = made_images(own, manifest.selftest.defect_box, seed=_SEED)
+        return made, "the self-test image and 32 images made of it"
     inputs = (preprocess(path, manifest.preprocess)[0] for path in given)
     marked = with_drawn_defects(inputs, seed=_SEED)
-    words = (
-        f"the self-test picture and {len(given)} given ones, as they are and with a drawn defect"
-    )
+    words = f"the self-test image and {len(given)} given ones, as they are and with a drawn defect"
     return (pixels for group in ((own,), marked) for pixels in group), words

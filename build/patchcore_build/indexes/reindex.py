@@ -11,7 +11,7 @@ from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
 from patchcore_build.errors import SearchError
-from patchcore_build.indexes.quality import Contestant, Quality, pictures_for, run_trial
+from patchcore_build.indexes.quality import Contestant, Quality, images_for, run_trial
 from patchcore_build.indexes.settings import (
     IndexSettings,
     effort_of,
@@ -47,7 +47,7 @@ MAX_SCORE_CHANGE = 0.01  # of an image score, relative; beyond it an index is re
 class IndexJob:
     """Which artifact gets which index, where to, and how much its scores may move.
 
-    `images` is a folder of pictures to measure on, best held-out ones. `sign` is the PEM of a
+    `images` is a folder of images to measure on, best held-out ones. `sign` is the PEM of a
     private key; without one the new artifact is unsigned, whatever the old one was, because its
     sums are others.
     """
@@ -148,7 +148,7 @@ def _with_file(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest
 
 
 def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[Quality, str]:
-    """The staged index beside the exact search, and words for the pictures."""
+    """The staged index beside the exact search, and words for the images."""
     manifest, bank, kind = source.manifest, source.memory_bank, job.settings.kind
     exact = ExactIndex(source.path(INDEX_ONNX), threads=job.threads)
     own = open_index_file(
@@ -156,8 +156,8 @@ def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[
     )
     reference, contestant = (Contestant(bank, index, source) for index in (exact, own))
     given = list_images(job.images).images if job.images else ()
-    pictures, measured_on = pictures_for(source, [str(path) for path in given])
-    run_trial(source, pictures, [reference, contestant], threads=job.threads)
+    images, measured_on = images_for(source, [str(path) for path in given])
+    run_trial(source, images, [reference, contestant], threads=job.threads)
     return contestant.quality(reference), measured_on
 
 

@@ -24,9 +24,9 @@ from patchcore_runtime.search.faiss_file import CODE_BITS
 
 _LINKS = 16
 _EF_CONSTRUCTION = 200
-_EFFORT = 128  # with 64, one of bottle's 83 test pictures scored twice as much (10 %)
+_EFFORT = 128  # with 64, one of bottle's 83 test images scored twice as much (10 %)
 _LARGEST_PQ_M = 64  # bytes of a row's code where nothing else is asked for
-_CELLS_SEARCHED = 0.25  # of all: a picture's defects lie far from every cell's centre
+_CELLS_SEARCHED = 0.25  # of all: an image's defects lie far from every cell's centre
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def add_command(
 
 def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse, run, and turn what is refused into one line and an exit code."""
-    # A picture beyond MAX_PIXELS is refused in our own words; Pillow's warning would say it twice.
+    # An image beyond MAX_PIXELS is refused in our own words; Pillow's warning would say it twice.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     arguments = parser.parse_args(argv)
     try:
@@ -70,5 +70,5 @@ def add_roi_option(command: argparse.ArgumentParser) -> None:
     """Declare a region in place of the artifact's own."""
     command.add_argument(
         "--roi", metavar="MASK", type=Path,
-        help="look only where this picture of a photograph is white, inside the artifact's region",
+        help="look only where this image of a photograph is white, inside the artifact's region",
     )  # fmt: skip

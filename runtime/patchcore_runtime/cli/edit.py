@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from patchcore_runtime.edit.learn import LearnReport
 
-LEARN_SUMMARY = "teach good pictures that were refused; writes a new artifact"
-FORGET_SUMMARY = "take one training picture out again; writes a new artifact"
+LEARN_SUMMARY = "teach good images that were refused; writes a new artifact"
+FORGET_SUMMARY = "take one training image out again; writes a new artifact"
 
 
 def add_learn_options(command: argparse.ArgumentParser) -> None:
-    """Which pictures are good after all."""
+    """Which images are good after all."""
     command.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE_OR_FOLDER",
         type=Path,
-        help="good pictures; whatever is on them will count as normal, so look at them first",
+        help="good images; whatever is on them will count as normal, so look at them first",
     )
     _add_output(command)
 
 
 def add_forget_options(command: argparse.ArgumentParser) -> None:
-    """Which picture was not good after all."""
+    """Which image was not good after all."""
     command.add_argument(
         "--image",
         required=True,
         metavar="NAME_OR_NUMBER",
-        help="a training picture, as `score --explain` names it",
+        help="a training image, as `score --explain` names it",
     )
     _add_output(command)
 
@@ -52,11 +52,11 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 
 
 def run_learn(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Learn, and print each picture before and after."""
+    """Learn, and print each image before and after."""
     from patchcore_runtime.edit.learn import learn
-    from patchcore_runtime.image.listing import list_pictures
+    from patchcore_runtime.image.listing import list_image_files
 
-    images = [path for path, _ in list_pictures(arguments.images)]
+    images = [path for path, _ in list_image_files(arguments.images)]
     report = learn(arguments.artifact, images, arguments.output)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
@@ -86,7 +86,7 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
     print(f"memory bank: {report.rows_after} rows, {gone} fewer")
     print(
         f"thresholds: kept; patch distances may grow, by {report.largest_rise:.4g} at most: score "
-        "some good pictures before you rely on it"
+        "some good images before you rely on it"
     )
     _print_end(report.dropped, report.artifact)
     return 0

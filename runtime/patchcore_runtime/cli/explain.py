@@ -1,6 +1,6 @@
 """`patchcore-runtime score --explain DIR --regions`: what goes beyond a score.
 
-picture + result -> entries of its JSON line, and a picture sheet that shows why.
+image + result -> entries of its JSON line, and an image sheet that shows why.
 """
 
 import argparse
@@ -19,8 +19,8 @@ def add_explain_options(command: argparse.ArgumentParser) -> None:
         "--explain",
         metavar="DIR",
         type=Path,
-        help="write a sheet per picture: strange patches beside their nearest normal ones "
-        "(with pictures where the artifact was made with --keep-thumbnails)",
+        help="write a sheet per image: strange patches beside their nearest normal ones "
+        "(with images where the artifact was made with --keep-thumbnails)",
     )
     command.add_argument(
         "--regions",
@@ -32,7 +32,7 @@ def add_explain_options(command: argparse.ArgumentParser) -> None:
 def explain_row(
     arguments: argparse.Namespace, detector: Detector, image: Image.Image, result: Result, name: str
 ) -> dict[str, Any]:
-    """What the options add to a picture's JSON line; writes its sheet."""
+    """What the options add to an image's JSON line; writes its sheet."""
     row: dict[str, Any] = {}
     if arguments.regions:
         row["regions"] = [dataclasses.asdict(region) for region in result.regions()]
@@ -53,5 +53,5 @@ def explain_row(
 
 
 def sheet_path(folder: Path, name: str) -> Path:
-    """Where the sheet of a picture goes."""
+    """Where the sheet of an image goes."""
     return folder / f"{name}.explain.png"

@@ -1,4 +1,4 @@
-"""The command `patchcore-runtime`: score pictures, check and describe an artifact.
+"""The command `patchcore-runtime`: score images, check and describe an artifact.
 
 argv -> JSON lines or text on stdout, refusals on stderr, exit code 0 done, 1 refused, 2 usage.
 """
@@ -23,7 +23,7 @@ from patchcore_runtime.cli.edit import (
     run_learn,
 )
 from patchcore_runtime.cli.monitor import add_monitor_options, monitor
-from patchcore_runtime.cli.score import add_score_options, score_pictures
+from patchcore_runtime.cli.score import add_score_options, score_images
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.manifest.manifest import Index, Training
 from patchcore_runtime.scoring.thresholds import describe_calibration
@@ -51,13 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description = "Score pictures with a PatchCore artifact, on any CPU."
+    description = "Score images with a PatchCore artifact, on any CPU."
     parser, commands = new_parser("patchcore-runtime", description, _EXAMPLES, __version__)
-    score = _command(commands, "score", score_pictures, "score pictures, one JSON line each")
+    score = _command(commands, "score", score_images, "score images, one JSON line each")
     add_score_options(score)
     _add_session_options(score)
     watch = _command(
-        commands, "monitor", monitor, "score pictures in order, and say when the line has changed"
+        commands, "monitor", monitor, "score images in order, and say when the line has changed"
     )
     add_monitor_options(watch)
     _add_session_options(watch)
@@ -84,7 +84,7 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         "--threads",
         type=_positive,
         metavar="N",
-        help="threads in all (default: the cores given); `score` works on up to 4 pictures at once",
+        help="threads in all (default: the cores given); `score` works on up to 4 images at once",
     )
     command.add_argument(
         "--providers",
@@ -188,4 +188,4 @@ def _index_line(index: Index) -> str:
 def _training(training: Training) -> str:
     dropped = len(training.dropped)
     left_out = f", {dropped} suspicious ones dropped" if dropped else ""
-    return f"{len(training.images)} pictures{left_out}"
+    return f"{len(training.images)} images{left_out}"

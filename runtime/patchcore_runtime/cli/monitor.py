@@ -1,6 +1,6 @@
-"""The command `patchcore-runtime monitor`: score pictures in order, and watch the line.
+"""The command `patchcore-runtime monitor`: score images in order, and watch the line.
 
-argv -> the JSON line of `score` for each picture, with what the monitor makes of it.
+argv -> the JSON line of `score` for each image, with what the monitor makes of it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from patchcore_runtime.cli.score import (
     print_row,
     score_one,
 )
-from patchcore_runtime.image.listing import list_pictures
+from patchcore_runtime.image.listing import list_image_files
 from patchcore_runtime.monitor.monitor import DEFAULT_RATE, Monitor, Verdict
 from patchcore_runtime.ordered_work import work_in_order
 
@@ -25,25 +25,25 @@ def add_monitor_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     command.add_argument(
         "--state", metavar="FILE", type=Path, required=True,
-        help="what the monitor remembers; made if missing, written after each picture",
+        help="what the monitor remembers; made if missing, written after each image",
     )  # fmt: skip
     command.add_argument(
         "--false-alarm-rate", metavar="R", type=float, default=1000 * DEFAULT_RATE,
-        help="false alarms among 1,000 good pictures (default: %(default)g)",
+        help="false alarms among 1,000 good images (default: %(default)g)",
     )  # fmt: skip
     add_verdict_options(command)
 
 
 def monitor(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Print a line for each picture; what cannot be read does not count. Returns the exit code."""
-    pictures = list(list_pictures(arguments.images))
-    detector, workers = open_detector(arguments, len(pictures))
+    """Print a line for each image; what cannot be read does not count. Returns the exit code."""
+    images = list(list_image_files(arguments.images))
+    detector, workers = open_detector(arguments, len(images))
     watch = Monitor(
         detector.manifest, state=arguments.state, rate=arguments.false_alarm_rate / 1000
     )
     refused = False
     score = partial(score_one, detector, None, measure=True)
-    for scored in work_in_order(score, pictures, workers=workers):
+    for scored in work_in_order(score, images, workers=workers):
         refused |= scored.result is None
         row = scored.row
         if scored.result is not None:
@@ -54,7 +54,7 @@ def monitor(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> 
 
 def _line(verdict: Verdict) -> dict[str, Any]:
     return {
-        "pictures": verdict.pictures,
+        "images": verdict.images,
         "alarm": verdict.alarm,
         "began": verdict.began,
         "candidates": [asdict(candidate) for candidate in verdict.candidates],

@@ -1,6 +1,6 @@
-"""The command `patchcore-runtime score`: pictures and folders -> a JSON line each, maps, a table.
+"""The command `patchcore-runtime score`: images and folders -> a JSON line each, maps, a table.
 
-argv -> lines on stdout in the order of the pictures, refusals on stderr.
+argv -> lines on stdout in the order of the images, refusals on stderr.
 """
 
 import argparse
@@ -22,16 +22,14 @@ from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import read_image
-from patchcore_runtime.image.listing import list_pictures
+from patchcore_runtime.image.listing import list_image_files
 from patchcore_runtime.ordered_work import work_in_order, workers_for
 
 
 def add_score_options(command: argparse.ArgumentParser) -> None:
-    """Declare the pictures, and what only `score` takes."""
+    """Declare the images, and what only `score` takes."""
     command.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
-    command.add_argument(
-        "--maps", metavar="DIR", type=Path, help="write a heat map PNG per picture"
-    )
+    command.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per image")
     command.add_argument(
         "--csv", metavar="FILE", type=Path, help="write the scores as a table, too"
     )
@@ -54,17 +52,17 @@ def add_verdict_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def score_pictures(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Print a line for each picture; returns the exit code."""
-    pictures = list(list_pictures(arguments.images))
+def score_images(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Print a line for each image; returns the exit code."""
+    sources = list(list_image_files(arguments.images))
     if arguments.maps is not None:
-        _refuse_shared(pictures, partial(_map_path, arguments.maps), "heat map")
+        _refuse_shared(sources, partial(_map_path, arguments.maps), "heat map")
     if arguments.explain is not None:
-        _refuse_shared(pictures, partial(sheet_path, arguments.explain), "sheet")
+        _refuse_shared(sources, partial(sheet_path, arguments.explain), "sheet")
     rows: list[dict[str, Any]] = []
-    detector, workers = open_detector(arguments, len(pictures))
+    detector, workers = open_detector(arguments, len(sources))
     score = partial(_score_and_explain, detector, arguments)
-    for row in work_in_order(score, pictures, workers=workers):
+    for row in work_in_order(score, sources, workers=workers):
         rows.append(row)
         print_row(row)
     if arguments.csv:
@@ -74,18 +72,18 @@ def score_pictures(arguments: argparse.Namespace, _parser: argparse.ArgumentPars
 
 
 def _score_and_explain(
-    detector: Detector, arguments: argparse.Namespace, picture: tuple[Path, str]
+    detector: Detector, arguments: argparse.Namespace, source: tuple[Path, str]
 ) -> dict[str, Any]:
-    scored = score_one(detector, arguments.maps, picture)
+    scored = score_one(detector, arguments.maps, source)
     if scored.image is None or scored.result is None:
         return scored.row
-    return scored.row | explain_row(arguments, detector, scored.image, scored.result, picture[1])
+    return scored.row | explain_row(arguments, detector, scored.image, scored.result, source[1])
 
 
-def open_detector(arguments: argparse.Namespace, pictures: int) -> tuple[Detector, int]:
-    """The detector asked for, and on how many pictures it may work at once."""
+def open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector, int]:
+    """The detector asked for, and on how many images it may work at once."""
     threads = arguments.threads or usable_cores()
-    workers = workers_for(threads, pictures)
+    workers = workers_for(threads, sources)
     with freed_memory_returned():  # repacking a network's weights needs as much again as they do
         detector = Detector.load(
             arguments.artifact,
@@ -109,7 +107,7 @@ def print_row(row: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """The line of one picture, and what it was made of; nothing for what cannot be read."""
+    """The line of one image, and what it was made of; nothing for what cannot be read."""
 
     row: dict[str, Any]
     image: Image.Image | None = None
@@ -117,17 +115,17 @@ class Scored:
 
 
 def score_one(
-    detector: Detector, maps: Path | None, picture: tuple[Path, str], *, measure: bool = False
+    detector: Detector, maps: Path | None, source: tuple[Path, str], *, measure: bool = False
 ) -> Scored:
-    """Score one picture, and write its heat map where there is a folder for it.
+    """Score one image, and write its heat map where there is a folder for it.
 
     Args:
         detector: Scores it.
         maps: Folder for heat maps.
-        picture: Its path, and its name below `maps`.
-        measure: Measure the picture as a whole, for a monitor.
+        source: Its path, and its name below `maps`.
+        measure: Measure the image as a whole, for a monitor.
     """
-    path, name = picture
+    path, name = source
     try:
         image = read_image(path)
         result = detector.predict(image, measure=measure)
@@ -163,13 +161,13 @@ def _write_heatmap(detector: Detector, image: Image.Image, result: Result, targe
 
 
 def _refuse_shared(
-    pictures: Sequence[tuple[Path, str]], target: Callable[[str], Path], what: str
+    sources: Sequence[tuple[Path, str]], target: Callable[[str], Path], what: str
 ) -> None:
     seen: set[str] = set()
-    for _, name in pictures:
+    for _, name in sources:
         if name in seen:
             raise ImageError(
-                f"{target(name)}: two pictures would get this {what}; "
+                f"{target(name)}: two images would get this {what}; "
                 "score their common folder, or one after the other with two folders"
             )
         seen.add(name)

@@ -1,6 +1,6 @@
-"""Take a training picture out of an artifact again: all rows that came from it, and its name.
+"""Take a training image out of an artifact again: all rows that came from it, and its name.
 
-artifact + picture -> a new artifact, without the workshop. Distances to what only these rows
+artifact + image -> a new artifact, without the workshop. Distances to what only these rows
 covered grow; the report says by how much at most.
 """
 

@@ -1,12 +1,12 @@
-"""Teach an artifact good pictures that it refused: greedy k-centre goes on from its bank.
+"""Teach an artifact good images that it refused: greedy k-centre goes on from its bank.
 
-artifact + pictures -> a new artifact, in seconds, without the workshop. A patch of the pictures
+artifact + images -> a new artifact, in seconds, without the workshop. A patch of the images
 becomes a row when it is farther from the bank than the radius, the farthest first, until none is.
 
-The radius is the median held-out image score, as a distance. The score of a picture is at most the
-largest distance of its patches (its square for `modelzoo`), so afterwards each picture scores like
+The radius is the median held-out image score, as a distance. The score of an image is at most the
+largest distance of its patches (its square for `modelzoo`), so afterwards each image scores like
 the better half of good ones: below the threshold, with room for its siblings. A radius at the
-threshold itself would accept these pictures and refuse the next ones of their kind.
+threshold itself would accept these images and refuse the next ones of their kind.
 """
 
 import dataclasses
@@ -41,12 +41,12 @@ from patchcore_runtime.manifest.tiling import CELL_PX
 from patchcore_runtime.scoring.thresholds import threshold_at
 
 _KEPT = "kept by learn: more rows only lower patch distances"
-_PREFIX = "learned/"  # of a learned picture's name among the training images
+_PREFIX = "learned/"  # of a learned image's name among the training images
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedImage:
-    """One picture before and after."""
+    """One image before and after."""
 
     image: str
     score_before: float
@@ -56,7 +56,7 @@ class LearnedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnReport:
-    """What `learn` made of which pictures."""
+    """What `learn` made of which images."""
 
     artifact: Path
     images: tuple[LearnedImage, ...]
@@ -69,7 +69,7 @@ class LearnReport:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Candidates:
-    """The patches of one picture, of all its tiles, that lie beyond the radius."""
+    """The patches of one image, of all its tiles, that lie beyond the radius."""
 
     score: float
     patches: NDArray[np.float32]  # (N, D)
@@ -81,18 +81,18 @@ class _Candidates:
 def learn(
     artifact: Path, images: Sequence[Path], output: Path, *, threads: int | None = None
 ) -> LearnReport:
-    """Write a new artifact that accepts the given pictures; the old one is only read.
+    """Write a new artifact that accepts the given images; the old one is only read.
 
     Args:
         artifact: The artifact that refused them.
-        images: Good pictures. Whatever is on them will be normal.
+        images: Good images. Whatever is on them will be normal.
         output: The folder to make.
         threads: Threads of one operator; `None` takes the cores this process may use.
 
     Raises:
         ArtifactError: the artifact is damaged.
-        ImageError: a picture cannot be read.
-        EditError: a name is taken, no patch is beyond the radius, or a picture is still refused.
+        ImageError: an image cannot be read.
+        EditError: a name is taken, no patch is beyond the radius, or an image is still refused.
         OutputError: the output exists or cannot be written; nothing is left behind.
     """
     source = Artifact.open_whole(artifact)
@@ -105,7 +105,7 @@ def learn(
     if not len(picks):
         raise EditError(
             f"{output}: expected patches farther than {radius:.4g} from the bank, got none; "
-            "these pictures are known already, there is nothing to learn"
+            "these images are known already, there is nothing to learn"
         )
     origins = _origins(found, first=len(source.manifest.training.images))[picks]
     bank = _extended(source.memory_bank, patches[picks], origins)
@@ -129,7 +129,7 @@ def learn(
 
 
 def learning_radius(manifest: Manifest) -> float:
-    """How near to the bank every patch of a learned picture will be, Euclidean.
+    """How near to the bank every patch of a learned image will be, Euclidean.
 
     The median held-out image score, and never more than the threshold.
     """
@@ -147,7 +147,7 @@ def _new_names(source: Artifact, images: Sequence[Path]) -> list[str]:
         if name in taken:
             raise EditError(
                 f"{path}: the artifact has a training image {name} already; "
-                "rename the picture, or forget that one first"
+                "rename the image, or forget that one first"
             )
         taken.add(name)
     return names

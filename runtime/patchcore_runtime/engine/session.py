@@ -117,7 +117,7 @@ def session_options(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     # A detector has two sessions. Threads that spin on after one's run would slow the other's:
-    # 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/bench/run.py).
+    # 20 ms instead of 11 ms an image with resnet18 on two cores (benchmarks/bench/run.py).
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
     if path is not None:

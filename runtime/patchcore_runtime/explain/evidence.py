@@ -1,6 +1,6 @@
-"""Why a picture scored as it did: its strangest patches, each with its nearest normal patch.
+"""Why an image scored as it did: its strangest patches, each with its nearest normal patch.
 
-patch distances and nearest rows (h, w) -> places on the photograph and on training pictures.
+patch distances and nearest rows (h, w) -> places on the photograph and on training images.
 Every bank row knows the training image and the cell it came from (`origins` in memory_bank.bin).
 """
 
@@ -55,7 +55,7 @@ def explain_patches(  # noqa: PLR0913 - what a result knows, and what is wanted 
         artifact: Whose bank was searched.
         distances: Of each patch to the bank, (h, w).
         nearest_rows: Of the bank, (h, w).
-        placement: Of the picture.
+        placement: Of the image.
         counts: The patches of the region of interest, (h, w); None: all.
         threshold: Patches farther than it form regions.
         top: Patches wanted, at least 1.

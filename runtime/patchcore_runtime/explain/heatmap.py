@@ -1,7 +1,7 @@
 """Show an anomaly map on its photograph, on one fixed scale per artifact.
 
-image (H, W, 3) uint8 + anomaly map (H, W) + `HeatmapScale` -> picture, uint8 RGB.
-A colour stands for a value and never for a rank inside one picture, so good parts do not glow.
+image (H, W, 3) uint8 + anomaly map (H, W) + `HeatmapScale` -> image, uint8 RGB.
+A colour stands for a value and never for a rank inside one image, so good parts do not glow.
 Colours step evenly in OKLab lightness (Ottosson 2020, https://bottosson.github.io/posts/oklab/).
 """
 
@@ -55,7 +55,7 @@ class HeatmapScale:
         if not (ordered and math.isfinite(self.high - self.low)):
             raise ValueError(
                 "HeatmapScale: expected finite low < threshold < high, got "
-                f"{self.low} / {self.threshold} / {self.high}; take them from good pictures' maps"
+                f"{self.low} / {self.threshold} / {self.high}; take them from good images' maps"
             )
 
 
@@ -88,7 +88,7 @@ def overlay(
 
     Opacity grows linearly from 0 at `scale.low`, so normal areas show nothing but the photograph.
     The contour runs just outside the pixels above `scale.threshold`; its thickness follows
-    the size of the picture.
+    the size of the image.
 
     Args:
         image: RGB photograph, uint8, shape (H, W, 3).
@@ -102,7 +102,7 @@ def overlay(
     Raises:
         ValueError: `image` is not uint8 (H, W, 3) or `anomaly_map` not its finite (H, W).
     """
-    _check_picture(image)
+    _check_image(image)
     if anomaly_map.shape != image.shape[:2]:
         raise ValueError(
             f"anomaly map: expected the photograph's shape {image.shape[:2]}, got "
@@ -111,35 +111,35 @@ def overlay(
     grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32) * _PHOTO_DIM
     opacity = (_heat(anomaly_map, scale) * np.float32(_HEAT_OPACITY))[..., None]
     blended = grey[..., None] * (1 - opacity) + colorize(anomaly_map, scale) * opacity
-    picture: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
     if contour:
         above = anomaly_map > scale.threshold
         thickness_px = max(1, round(min(above.shape) / 200))
-        picture[_dilate(above, thickness_px) & ~above] = _CONTOUR_RGB
-    return picture
+        drawn[_dilate(above, thickness_px) & ~above] = _CONTOUR_RGB
+    return drawn
 
 
 def with_legend(
-    picture: NDArray[np.uint8], scale: HeatmapScale, *, title: str = ""
+    image: NDArray[np.uint8], scale: HeatmapScale, *, title: str = ""
 ) -> NDArray[np.uint8]:
-    """Frame a picture with a colour bar on its right and a title above it.
+    """Frame an image with a colour bar on its right and a title above it.
 
-    The bar names the three values of `scale`. Letters grow with the picture and never shrink below
-    legible, so very small pictures gain paper around them. The picture's pixels are kept.
+    The bar names the three values of `scale`. Letters grow with the image and never shrink below
+    legible, so very small images gain paper around them. The image's pixels are kept.
 
     Args:
-        picture: RGB, uint8, shape (H, W, 3).
+        image: RGB, uint8, shape (H, W, 3).
         scale: Values to write beside the bar.
         title: One line; what does not fit is cut off with an ellipsis.
 
     Returns:
-        RGB, uint8, larger than `picture` in both directions.
+        RGB, uint8, larger than `image` in both directions.
 
     Raises:
-        ValueError: `picture` is not uint8 (H, W, 3).
+        ValueError: `image` is not uint8 (H, W, 3).
     """
-    _check_picture(picture)
-    height, width = picture.shape[:2]
+    _check_image(image)
+    height, width = image.shape[:2]
     font_px = max(_SMALLEST_FONT_PX, round(math.sqrt(height * width) / 32))
     font = text_font(font_px)
     labels = _labels(scale)
@@ -151,7 +151,7 @@ def with_legend(
     size = (labels_left + labels_width + margin, top + bar_height + margin)
 
     canvas = Image.new("RGB", size, _PAPER_RGB)
-    canvas.paste(Image.fromarray(picture), (margin, top))
+    canvas.paste(Image.fromarray(image), (margin, top))
     draw = ImageDraw.Draw(canvas)
     line = shorten(" ".join(title.splitlines()), font, size[0] - 2 * margin)
     draw.text((margin, margin // 2 + font_px // 2), line, fill=_INK_RGB, font=font, anchor="lt")
@@ -179,7 +179,7 @@ def save_heatmap(
         image: RGB photograph, uint8, shape (H, W, 3).
         anomaly_map: Shape (H, W), finite, in the geometry of `image`.
         scale: Values of the colours and of the contour.
-        title: One line above the pictures.
+        title: One line above the images.
 
     Raises:
         ValueError: The name does not end in .png, or the arrays do not fit each other.
@@ -193,8 +193,8 @@ def save_heatmap(
     save_png(path, with_legend(np.hstack([image, gap, heated]), scale, title=title))
 
 
-def save_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write one picture, RGB (H, W, 3); whole or not at all, replacing an older one.
+def save_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write one image, RGB (H, W, 3); whole or not at all, replacing an older one.
 
     Raises:
         OSError: The folder is missing or cannot be written.
@@ -202,15 +202,15 @@ def save_png(path: Path, picture: NDArray[np.uint8]) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: expected an existing folder, found none; create it first")
     with written_whole(path) as unfinished:
-        Image.fromarray(picture).save(unfinished, format="PNG")
+        Image.fromarray(image).save(unfinished, format="PNG")
 
 
-def _check_picture(picture: NDArray[np.uint8]) -> None:
-    """Raise ValueError unless `picture` is non-empty uint8 (H, W, 3)."""
-    fits = picture.ndim == 3 and picture.shape[2:] == (3,) and picture.size > 0
-    if not fits or picture.dtype != np.uint8:
+def _check_image(image: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless `image` is non-empty uint8 (H, W, 3)."""
+    fits = image.ndim == 3 and image.shape[2:] == (3,) and image.size > 0
+    if not fits or image.dtype != np.uint8:
         raise ValueError(
-            f"picture: expected uint8 (H, W, 3), got {picture.dtype} {picture.shape}; "
+            f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}; "
             "convert it to 8-bit RGB"
         )
 
@@ -288,7 +288,7 @@ def _oklch_to_linear_srgb(
 
 
 def text_font(font_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's built-in font, so the same picture comes out on every machine."""
+    """Pillow's built-in font, so the same image comes out on every machine."""
     return ImageFont.load_default(size=font_px)
 
 

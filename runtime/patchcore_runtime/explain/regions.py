@@ -19,7 +19,7 @@ TOLERANCE_PX = 1.0  # how far a simplified contour may lie from the true one
 
 @dataclass(frozen=True, kw_only=True)
 class AnomalyRegion:
-    """One connected area; all lengths in pixels of the picture that was looked at."""
+    """One connected area; all lengths in pixels of the image that was looked at."""
 
     box: Box
     area: int

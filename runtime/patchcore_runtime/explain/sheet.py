@@ -1,6 +1,6 @@
-"""One picture that shows why: the photograph, and strange patches beside their nearest normal ones.
+"""One image that shows why: the photograph, and strange patches beside their nearest normal ones.
 
-photograph + result + evidence -> RGB sheet. Training pictures come from thumbnails.bin; where an
+photograph + result + evidence -> RGB sheet. Training images come from thumbnails.bin; where an
 artifact has none, their name and place stand in an empty frame.
 """
 
@@ -46,7 +46,7 @@ def explain_sheet(
     scale: HeatmapScale,
     name: str,
 ) -> NDArray[np.uint8]:
-    """Draw the sheet of one picture.
+    """Draw the sheet of one image.
 
     Args:
         artifact: Of the detector that scored it.
@@ -63,7 +63,7 @@ def explain_sheet(
         ArtifactError: thumbnails.bin is damaged.
     """
     heat = overlay(np.asarray(photograph), result.map_on(photograph), scale)
-    shown = [_marked(picture, evidence) for picture in (Image.fromarray(heat), photograph)]
+    shown = [_marked(image, evidence) for image in (Image.fromarray(heat), photograph)]
     rows = len(evidence) * (_CROP_PX + _GAP)
     left = _SPACE + shown[0].width + _SPACE
     size = (
@@ -72,8 +72,8 @@ def explain_sheet(
     )
     sheet = Image.new("RGB", size, _PAPER_RGB)
     _write_head(sheet, result, name, left)
-    for place, picture in enumerate(shown):
-        sheet.paste(picture, (_SPACE, _HEAD_PX + place * (picture.height + _GAP)))
+    for place, image in enumerate(shown):
+        sheet.paste(image, (_SPACE, _HEAD_PX + place * (image.height + _GAP)))
     for number, one in enumerate(evidence, start=1):
         corner = (left, _HEAD_PX + (number - 1) * (_CROP_PX + _GAP))
         ours = _crop(photograph, result.placement, one.box)
@@ -93,16 +93,16 @@ def _write_head(sheet: Image.Image, result: "Result", name: str, left: int) -> N
     draw.text((_SPACE, _SPACE), shorten(name, title, width), _INK_RGB, title, anchor="lt")
     line = f"{verdict}: score {result.score:.4g}, threshold {result.threshold:.4g}"
     draw.text((_SPACE, _SPACE + _TITLE_PX + 10), line, colour, font, anchor="lt")
-    for column, words in enumerate(("this picture", "nearest normal patch")):
+    for column, words in enumerate(("this image", "nearest normal patch")):
         spot = (left + column * (_CROP_PX + _GAP), _HEAD_PX - 8)
         draw.text(spot, words, _FAINT_RGB, font, anchor="ls")
 
 
-def _marked(picture: Image.Image, evidence: Sequence[PatchEvidence]) -> Image.Image:
-    """A picture at the sheet's size, the patches framed and numbered."""
-    scale = _PHOTO_PX / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    shown = picture.resize(size, Image.Resampling.BICUBIC)
+def _marked(image: Image.Image, evidence: Sequence[PatchEvidence]) -> Image.Image:
+    """An image at the sheet's size, the patches framed and numbered."""
+    scale = _PHOTO_PX / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    shown = image.resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(shown)
     boxes = [tuple(round(side * scale) for side in one.box) for one in evidence]
     for top, left, bottom, right in boxes:
@@ -113,31 +113,31 @@ def _marked(picture: Image.Image, evidence: Sequence[PatchEvidence]) -> Image.Im
 
 
 def _normal_crop(artifact: Artifact, one: PatchEvidence) -> Image.Image:
-    """The nearest normal patch on its training picture, or an empty frame."""
-    pictures = artifact.thumbnails
-    if not pictures or not pictures[one.normal_number].jpeg:
+    """The nearest normal patch on its training image, or an empty frame."""
+    images = artifact.thumbnails
+    if not images or not images[one.normal_number].jpeg:
         empty = Image.new("RGB", (_CROP_PX, _CROP_PX), _EMPTY_RGB)
         draw = ImageDraw.Draw(empty)
         middle = (_CROP_PX // 2, _CROP_PX // 2)
         draw.text(middle, "no thumbnail kept", _FAINT_RGB, text_font(_FONT_PX), anchor="mm")
         return _bordered(empty)
-    kept = pictures[one.normal_number]
-    picture = kept.decode(str(artifact.path(THUMBNAILS)))
+    kept = images[one.normal_number]
+    image = kept.decode(str(artifact.path(THUMBNAILS)))
     settings = artifact.manifest.preprocess
     photo = place_input(kept.photo_height, kept.photo_width, settings)
     small = Placement(
-        photo_height=picture.height,
-        photo_width=picture.width,
+        photo_height=image.height,
+        photo_width=image.width,
         resized_height=photo.resized_height,
         resized_width=photo.resized_width,
         top=photo.top,
         left=photo.left,
     )
-    return _crop(picture, small, on_photograph(one.normal_box, small))
+    return _crop(image, small, on_photograph(one.normal_box, small))
 
 
-def _crop(picture: Image.Image, place: Placement, box: Box) -> Image.Image:
-    """A square of some cells around a patch's box, moved to lie on the picture."""
+def _crop(image: Image.Image, place: Placement, box: Box) -> Image.Image:
+    """A square of some cells around a patch's box, moved to lie on the image."""
     side = _CONTEXT_CELLS * CELL_PX  # in input pixels
     height = min(place.photo_height, side * place.photo_height / place.resized_height)
     width = min(place.photo_width, side * place.photo_width / place.resized_width)
@@ -146,9 +146,7 @@ def _crop(picture: Image.Image, place: Placement, box: Box) -> Image.Image:
     left = min(max(0.0, middle[1] - width / 2), place.photo_width - width)
     scale = min(_CROP_PX / height, _CROP_PX / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    cut = picture.resize(
-        size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height)
-    )
+    cut = image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
     draw = ImageDraw.Draw(cut)
     corners = (box[0] - top, box[1] - left, box[2] - top, box[3] - left)
     framed = tuple(round(side * scale) for side in corners)
@@ -159,13 +157,13 @@ def _crop(picture: Image.Image, place: Placement, box: Box) -> Image.Image:
 
 
 def _bordered(square: Image.Image) -> Image.Image:
-    """White pictures end somewhere, too."""
+    """White images end somewhere, too."""
     ImageDraw.Draw(square).rectangle((0, 0, _CROP_PX - 1, _CROP_PX - 1), outline=_FRAME_RGB)
     return square
 
 
 def _frame(draw: ImageDraw.ImageDraw, box: Box) -> None:
-    """A white line between two dark ones: legible on any picture."""
+    """A white line between two dark ones: legible on any image."""
     top, left, bottom, right = box
     for grow, colour in ((2, _INK_RGB), (1, _PAPER_RGB), (0, _PAPER_RGB), (-1, _INK_RGB)):
         corners = (left - grow, top - grow, max(left, right + grow), max(top, bottom + grow))

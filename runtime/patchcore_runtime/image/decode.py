@@ -79,7 +79,7 @@ def read_image(source: ImageSource) -> Image.Image:
         return _decode(image, str(path))
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as shown, after EXIF orientation, from what stands before the pixels.
 
     Raises:
@@ -100,7 +100,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    """A picture whose header is read and whose size is allowed; the file is closed at the end."""
+    """An image whose header is read and whose size is allowed; the file is closed at the end."""
     try:
         file = open_regular(path)
     except FileNotFoundError:
@@ -171,7 +171,7 @@ def _too_large(where: str, got: str = "") -> str:
 
 def _unreadable(where: str | Path, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{where}: not a readable picture ({reason[:120]}); expected {', '.join(FORMATS)}"
+    return f"{where}: not a readable image ({reason[:120]}); expected {', '.join(FORMATS)}"
 
 
 def has_too_many_scans(content: bytes) -> bool:

@@ -65,7 +65,7 @@ def preprocess(source: ImageSource, settings: Preprocessing) -> tuple[NDArray[np
 def fit_to_input(
     image: Image.Image, settings: Preprocessing
 ) -> tuple[NDArray[np.uint8], Placement]:
-    """Resize and crop a decoded RGB picture; the second half of `preprocess`."""
+    """Resize and crop a decoded RGB image; the second half of `preprocess`."""
     width, height = image.size
     place = place_input(height, width, settings)
     resized_height, resized_width = place.resized_height, place.resized_width

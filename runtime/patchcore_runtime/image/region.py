@@ -1,6 +1,6 @@
 """The region of interest: which pixels and patches of the input count.
 
-mask picture of a photograph, or roi.png of an artifact -> Region. artifacts/FORMAT.md, section
+mask image of a photograph, or roi.png of an artifact -> Region. artifacts/FORMAT.md, section
 Region of interest, defines every step in whole numbers, so that all readers agree to the bit.
 """
 
@@ -72,7 +72,7 @@ def read_region(path: str | Path, settings: Preprocessing, photo: RegionOfIntere
     """Bring a mask of the photograph to the input's geometry.
 
     Args:
-        path: A picture with the aspect ratio of the artifact's photographs; white where to look.
+        path: An image with the aspect ratio of the artifact's photographs; white where to look.
         settings: The artifact's geometry.
         photo: The size of the artifact's photographs.
 
@@ -154,7 +154,7 @@ def _nearest(source: int, target: int, start: int, count: int) -> NDArray[np.int
 
 
 def _white(image: Image.Image, where: str) -> NDArray[np.bool_]:
-    """(H, W), True where a picture of black and white alone is white."""
+    """(H, W), True where an image of black and white alone is white."""
     pixels = np.asarray(image)
     white: NDArray[np.bool_] = (pixels == _WHITE).all(axis=2)
     other = ~(white | (pixels == _BLACK).all(axis=2))

@@ -1,9 +1,9 @@
-"""A picture as a whole -> nine numbers that tell a moved camera from other light or parts.
+"""An image as a whole -> nine numbers that tell a moved camera from other light or parts.
 
-input (H, W, 3), layer2, layer3 -> Measured; Measured against the normal pictures -> statistics.
-Position comes from a linear model (Lucas & Kanade 1981): a thumbnail p of a picture that shows the
+input (H, W, 3), layer2, layer3 -> Measured; Measured against the normal images -> statistics.
+Position comes from a linear model (Lucas & Kanade 1981): a thumbnail p of an image that shows the
 mean thumbnail r moved by s, under another light, is a·(r - s·r') + b. What the model leaves
-unexplained tells how unlike the picture is.
+unexplained tells how unlike the image is.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """One picture, before it is compared with others."""
+    """One image, before it is compared with others."""
 
     thumbnail: Array  # (16, 16), luminance in 0 to 255
     warmth: float  # natural logarithm of red over blue
@@ -35,7 +35,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """The normal pictures that one is compared with."""
+    """The normal images that one is compared with."""
 
     thumbnail: Array  # (16, 16)
     layer2: tuple[Array, Array]  # means and spreads
@@ -52,10 +52,10 @@ class Reference:
         return cls(thumbnail=thumbnail, layer2=groups[0], layer3=groups[1])
 
 
-def measure_picture(
+def measure_image(
     pixels: NDArray[np.uint8], layer2: NDArray[np.float32], layer3: NDArray[np.float32]
 ) -> Measured:
-    """Measure one picture.
+    """Measure one image.
 
     Args:
         pixels: The input, (H, W, 3), H and W multiples of 16.
@@ -91,7 +91,7 @@ def _group_means(layer: NDArray[np.float32]) -> Array:
 
 
 def compare(measured: Measured, reference: Reference) -> Mapping[str, float]:
-    """The nine statistics of one picture, by the names of `monitoring.Quantiles`.
+    """The nine statistics of one image, by the names of `monitoring.Quantiles`.
 
     Shifts are in input pixels, downwards and to the right. `likeness` is the share of the
     thumbnail's variance that the model explains, 0 to 1; `layer2` and `layer3` are root mean

@@ -1,6 +1,6 @@
 """thumbnails.bin: small training photographs, so that a neighbour can be shown on the line.
 
-pictures <-> one file: header, a table, JPEG files one after the other. The bytes are defined in
+images <-> one file: header, a table, JPEG files one after the other. The bytes are defined in
 artifacts/FORMAT.md. Nothing is decoded before its place in the file has been checked.
 """
 
@@ -19,7 +19,7 @@ from patchcore_runtime.image.decode import DECODER_ERRORS, MIN_SIDE_PX, read_ima
 MAGIC = b"PCTHUMBS"
 VERSION = 1
 MAX_SIDE_PX = 512
-_HEADER = struct.Struct("<8sII")  # magic, version, number of pictures
+_HEADER = struct.Struct("<8sII")  # magic, version, number of images
 _ENTRY = struct.Struct("<III")  # bytes of the JPEG, height and width of the photograph
 _QUALITY = 85
 
@@ -33,7 +33,7 @@ class Thumbnail:
     photo_width: int = 0
 
     def decode(self, where: str) -> Image.Image:
-        """The picture, RGB, its long side at most MAX_SIDE_PX.
+        """The image, RGB, its long side at most MAX_SIDE_PX.
 
         Raises:
             ArtifactError: the bytes are no such JPEG; `where` names the file.
@@ -64,11 +64,11 @@ def make_thumbnail(photograph: Image.Image) -> Thumbnail:
     )
 
 
-def write_thumbnails(path: Path, pictures: Sequence[Thumbnail]) -> None:
+def write_thumbnails(path: Path, images: Sequence[Thumbnail]) -> None:
     """Write the file; the caller puts the folder it belongs to into place."""
-    table = [_ENTRY.pack(len(one.jpeg), one.photo_height, one.photo_width) for one in pictures]
-    content = [_HEADER.pack(MAGIC, VERSION, len(pictures)), *table]
-    path.write_bytes(b"".join([*content, *(one.jpeg for one in pictures)]))
+    table = [_ENTRY.pack(len(one.jpeg), one.photo_height, one.photo_width) for one in images]
+    content = [_HEADER.pack(MAGIC, VERSION, len(images)), *table]
+    path.write_bytes(b"".join([*content, *(one.jpeg for one in images)]))
 
 
 def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
@@ -103,15 +103,15 @@ def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
             f"{path}: the table says {expected} bytes, the file has {len(content)}; "
             "copy the folder again"
         )
-    pictures = []
+    images = []
     for number, (size, height, width) in enumerate(entries):
         if size and min(height, width) < MIN_SIDE_PX:
             raise ArtifactError(
-                f"{path}: picture {number}: expected a photograph of {MIN_SIDE_PX} px a side or "
+                f"{path}: image {number}: expected a photograph of {MIN_SIDE_PX} px a side or "
                 f"more, got {width} x {height}; copy the folder again"
             )
-        pictures.append(
+        images.append(
             Thumbnail(jpeg=content[start : start + size], photo_height=height, photo_width=width)
         )
         start += size
-    return tuple(pictures)
+    return tuple(images)

@@ -1,4 +1,4 @@
-"""What held-out good pictures say of scores: the `calibration` section of manifest.json.
+"""What held-out good images say of scores: the `calibration` section of manifest.json.
 
 The fields are defined in artifacts/FORMAT.md; `thresholds` makes decisions of them.
 """
@@ -19,7 +19,7 @@ class HeatmapRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Tail:
-    """Generalised Pareto tail: of good pictures, a share of `share` lies above `level`."""
+    """Generalised Pareto tail: of good images, a share of `share` lies above `level`."""
 
     level: float
     share: float
@@ -34,7 +34,7 @@ class Tail:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """One value of every held-out good picture: sorted, and beyond them a tail."""
+    """One value of every held-out good image: sorted, and beyond them a tail."""
 
     bias: float  # what the values were multiplied with, fold banks being leaner
     values: tuple[float, ...]

@@ -33,7 +33,7 @@ MAX_SIDE_PX = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Picture -> input: resize, then keep the central (height, width)."""
+    """Image -> input: resize, then keep the central (height, width)."""
 
     resize: Resize
     resize_height: int
@@ -149,7 +149,7 @@ class Scoring:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """What the stored picture must give: score, place of the defect, tolerances (relative)."""
+    """What the stored image must give: score, place of the defect, tolerances (relative)."""
 
     score: float
     layer_magnitudes: tuple[float, float, float, float]
@@ -167,7 +167,7 @@ class SelfTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The pictures the bank was made of; a bank row names one by its number."""
+    """The images the bank was made of; a bank row names one by its number."""
 
     category: str
     images: tuple[str, ...]

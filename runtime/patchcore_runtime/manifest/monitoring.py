@@ -1,6 +1,6 @@
-"""What normal pictures look like as a whole: the `monitoring` section of manifest.json.
+"""What normal images look like as a whole: the `monitoring` section of manifest.json.
 
-The fields are defined in artifacts/FORMAT.md; `picture_statistics` compares pictures with them.
+The fields are defined in artifacts/FORMAT.md; `image_statistics` compares images with them.
 """
 
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ LEVELS = 33  # quantiles of a statistic, from the smallest value to the largest
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroups:
-    """Mean and spread over pictures of a layer's means, for each group of channels."""
+    """Mean and spread over images of a layer's means, for each group of channels."""
 
     means: tuple[float, ...]
     spreads: tuple[float, ...]
@@ -27,7 +27,7 @@ class ChannelGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantiles:
-    """Of each statistic over the normal pictures, each compared with the others: 33 values."""
+    """Of each statistic over the normal images, each compared with the others: 33 values."""
 
     brightness: tuple[float, ...]
     contrast: tuple[float, ...]
@@ -48,7 +48,7 @@ class Quantiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
-    """What a monitor compares pictures with."""
+    """What a monitor compares images with."""
 
     images: int
     thumbnail: tuple[float, ...]

@@ -1,6 +1,6 @@
 """Statistics that changed -> what probably happened, with the evidence.
 
-Alarms of charts + recent values -> candidates, the best supported first. A picture that is unlike
+Alarms of charts + recent values -> candidates, the best supported first. An image that is unlike
 the normal ones cannot be laid on them, so its shift, light and sharpness say nothing of a cause.
 """
 
@@ -26,7 +26,7 @@ class Evidence:
     statistic: str
     test: str  # `ewma` or `kolmogorov-smirnov`, or both
     recent: float  # mean of the last values
-    normal: tuple[float, float, float]  # 5 %, 50 % and 95 % of good pictures
+    normal: tuple[float, float, float]  # 5 %, 50 % and 95 % of good images
     deviations: float  # (recent - median) over a robust standard deviation
 
 
@@ -39,7 +39,7 @@ class Candidate:
 
     @property
     def strength(self) -> float:
-        """The largest deviation, in standard deviations of good pictures."""
+        """The largest deviation, in standard deviations of good images."""
         return max(abs(item.deviations) for item in self.evidence)
 
 

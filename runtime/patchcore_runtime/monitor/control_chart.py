@@ -31,7 +31,7 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """Values of a statistic over `count` normal pictures: ascending, with their ranks from 0 on."""
+    """Values of a statistic over `count` normal images: ascending, with their ranks from 0 on."""
 
     values: Sequence[float]
     ranks: Sequence[float]
@@ -88,17 +88,17 @@ class Chart:
 
 
 def limits_for(rate: float, count: int) -> Limits:
-    """Limits that both tests of a chart together exceed in a share of `rate` of good pictures.
+    """Limits that both tests of a chart together exceed in a share of `rate` of good images.
 
     Because the normal values are a sample themselves, a stream that never changes hovers around
     a wrong place; both limits are widened by that.
 
     Args:
-        rate: Alarms per picture, in (0, 0.05].
-        count: Normal pictures.
+        rate: Alarms per image, in (0, 0.05].
+        count: Normal images.
     """
     spread = math.sqrt(WEIGHT / (2 - WEIGHT) + 1 / count)
-    tail = min(1.0, rate / 2 * STEP)  # a distance is looked at once in so many pictures
+    tail = min(1.0, rate / 2 * STEP)  # a distance is looked at once in so many images
     critical = math.sqrt(-math.log(tail / 2) / 2)  # of Kolmogorov's distribution, from above
     return Limits(
         average=_ewma_limit(rate / 2) * spread,

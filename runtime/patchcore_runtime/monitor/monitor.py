@@ -1,6 +1,6 @@
 """Watch whether a line still shows what the detector was fitted for: Results -> verdicts.
 
-Each Result's score and the picture's statistics go to control charts (`control_chart`); what they
+Each Result's score and the image's statistics go to control charts (`control_chart`); what they
 find is named by `causes`. The calibration in the artifact says what is normal.
 """
 
@@ -21,7 +21,7 @@ from patchcore_runtime.monitor.causes import Candidate, Evidence, find_causes
 from patchcore_runtime.monitor.control_chart import Chart, Normal, limits_for
 from patchcore_runtime.monitor.state import ChartState, MonitorState, read_state, write_state
 
-FEWEST_PICTURES = 30  # of a calibration; fewer could not tell what is strange
+FEWEST_IMAGES = 30  # of a calibration; fewer could not tell what is strange
 LARGEST_RATE = 0.05
 DEFAULT_RATE = 0.001
 _RECENT = 10  # values that evidence speaks of
@@ -29,11 +29,11 @@ _RECENT = 10  # values that evidence speaks of
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Where the line stands after a picture."""
+    """Where the line stands after an image."""
 
-    pictures: int  # so far
+    images: int  # so far
     candidates: tuple[Candidate, ...]  # the best supported first; none: nothing has changed
-    began: bool  # whether the alarm is new with this picture
+    began: bool  # whether the alarm is new with this image
 
     @property
     def alarm(self) -> bool:
@@ -42,7 +42,7 @@ class Verdict:
 
 
 class Monitor:
-    """Charts of one line; not for several threads, and the order of pictures matters."""
+    """Charts of one line; not for several threads, and the order of images matters."""
 
     def __init__(
         self, manifest: Manifest, *, state: Path | None = None, rate: float = DEFAULT_RATE
@@ -50,24 +50,24 @@ class Monitor:
         """Begin, or go on from a state file.
 
         Args:
-            manifest: Of the artifact that scores the pictures.
-            state: File that is read now, and written after each picture.
-            rate: False alarms per good picture that all tests together may raise.
+            manifest: Of the artifact that scores the images.
+            state: File that is read now, and written after each image.
+            rate: False alarms per good image that all tests together may raise.
 
         Raises:
-            MonitorError: the rate is out of range, the artifact was made of too few pictures, or
+            MonitorError: the rate is out of range, the artifact was made of too few images, or
                 the file is damaged or of another artifact.
         """
         if not 0 < rate <= LARGEST_RATE:
             raise MonitorError(
-                f"false-alarm rate: expected above 0 and at most {LARGEST_RATE:g} per picture, "
+                f"false-alarm rate: expected above 0 and at most {LARGEST_RATE:g} per image, "
                 f"got {rate:g}"
             )
         normal = _normal(manifest)
         count = min(one.count for one in normal.values())
-        if count < FEWEST_PICTURES:
+        if count < FEWEST_IMAGES:
             raise MonitorError(
-                f"monitor: expected an artifact of at least {FEWEST_PICTURES} good pictures, got "
+                f"monitor: expected an artifact of at least {FEWEST_IMAGES} good images, got "
                 f"{count}; fit it with more"
             )
         self._reference = Reference.of(manifest.monitoring)
@@ -75,7 +75,7 @@ class Monitor:
         # A score threshold asked for at load changes no statistic.
         told = [manifest.training.digest, manifest.calibration.image_scores.values]
         self._artifact = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-        self._pictures = 0
+        self._images = 0
         self._alarm = False
         self._charts = {
             # Held-out scores come from leaner banks than the artifact's, so lower ones are no news.
@@ -92,29 +92,29 @@ class Monitor:
             self._take_up(kept)
 
     def update(self, result: Result) -> Verdict:
-        """Take the next picture.
+        """Take the next image.
 
         Args:
             result: Of `Detector.predict(..., measure=True)`.
 
         Raises:
-            MonitorError: the result was not measured, or the state cannot be written; the picture
+            MonitorError: the result was not measured, or the state cannot be written; the image
                 counts all the same.
         """
         if result.measured is None:
             raise MonitorError(
                 "monitor: expected a Result with measurements; predict with measure=True"
             )
-        self._pictures += 1
+        self._images += 1
         values = {"score": result.score, **compare(result.measured, self._reference)}
         for name, chart in self._charts.items():
-            chart.add(values[name], number=self._pictures)
+            chart.add(values[name], number=self._images)
         candidates = find_causes(self._evidence())
         began = bool(candidates) and not self._alarm
         self._alarm = bool(candidates)
         if self._path is not None:
             write_state(self._path, self._state())
-        return Verdict(pictures=self._pictures, candidates=candidates, began=began)
+        return Verdict(images=self._images, candidates=candidates, began=began)
 
     def _evidence(self) -> list[Evidence]:
         found = []
@@ -136,7 +136,7 @@ class Monitor:
             )
             for name, chart in self._charts.items()
         )
-        return MonitorState(artifact=self._artifact, pictures=self._pictures, charts=charts)
+        return MonitorState(artifact=self._artifact, images=self._images, charts=charts)
 
     def _take_up(self, state: MonitorState) -> None:
         named = {chart.statistic: chart for chart in state.charts}
@@ -145,7 +145,7 @@ class Monitor:
                 f"{self._path}: expected charts {sorted(self._charts)}, got {sorted(named)}; "
                 "remove it to begin anew"
             )
-        self._pictures = state.pictures
+        self._images = state.images
         for name, chart in self._charts.items():
             kept = named[name]
             chart.average, chart.window = kept.average, list(kept.window)
@@ -154,7 +154,7 @@ class Monitor:
 
 
 def _normal(manifest: Manifest) -> dict[str, Normal]:
-    """Statistic -> its values over good pictures; the score's are held out."""
+    """Statistic -> its values over good images; the score's are held out."""
     calibration, monitoring = manifest.calibration, manifest.monitoring
     ranks = [rank - 1.0 for rank in calibration.ranks]
     normal = {"score": Normal(calibration.image_scores.values, ranks, calibration.images)}

@@ -35,12 +35,12 @@ class ChartState:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorState:
-    """All charts, after a number of pictures of one artifact."""
+    """All charts, after a number of images of one artifact."""
 
     format: str = FORMAT
     version: int = VERSION
     artifact: str  # SHA-256 of its manifest.json's content
-    pictures: int
+    images: int
     charts: tuple[ChartState, ...]
 
 

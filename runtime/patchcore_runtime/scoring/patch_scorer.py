@@ -1,4 +1,4 @@
-"""The part of a detector after the network: layer2, layer3 of a picture's tiles -> score and map.
+"""The part of a detector after the network: layer2, layer3 of an image's tiles -> score and map.
 
 Used by the detector with an artifact's bank, and by calibration with the banks of its folds, so
 that thresholds are made by the code that applies them.
@@ -29,7 +29,7 @@ Layers = Sequence[NDArray[np.float32]]  # layer2 (1, C2, h, w), layer3 (1, C3, h
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchScores:
-    """What the patches of one picture give, on the grid (h, w) of the whole input."""
+    """What the patches of one image give, on the grid (h, w) of the whole input."""
 
     score: float
     anomaly_map: NDArray[np.float32]  # (H, W)
@@ -86,7 +86,7 @@ class PatchScorer:
             self._map_weights = self._blurred(region.patches.astype(np.float32))
 
     def score(self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> PatchScores:
-        """Score one picture's features: (T, C2, h, w) and (T, C3, h/2, w/2), all its tiles.
+        """Score one image's features: (T, C2, h, w) and (T, C3, h/2, w/2), all its tiles.
 
         Raises:
             ArtifactError: as `score_tiles`.
@@ -94,7 +94,7 @@ class PatchScorer:
         return self.score_tiles(zip(layer2[:, None], layer3[:, None], strict=True))
 
     def score_tiles(self, tiles: Iterable[Layers]) -> PatchScores:
-        """Score one picture; only one of its T tiles is held at a time.
+        """Score one image; only one of its T tiles is held at a time.
 
         Args:
             tiles: The layers of each tile, in the order of the grid.
@@ -142,7 +142,7 @@ class PatchScorer:
     ) -> _Peak:
         """The peak so far, or the first highest patch that this tile owns, if it is higher.
 
-        At the edge of a tile a network sees less than the picture has: such a patch is another
+        At the edge of a tile a network sees less than the image has: such a patch is another
         tile's.
         """
         distances, rows = found
@@ -190,7 +190,7 @@ def _one_tile(features: Features) -> TileGrid:
 
 
 def _check_nearest(distances: NDArray[np.float32], rows: NDArray[np.int64], bank_rows: int) -> None:
-    """A score of NaN lies above no threshold: the picture would pass as good."""
+    """A score of NaN lies above no threshold: the image would pass as good."""
     if not np.isfinite(distances).all():
         got, expected = "distances that are not finite", "finite distances"
     elif rows.min() < 0 or rows.max() >= bank_rows:

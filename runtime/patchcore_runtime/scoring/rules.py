@@ -58,7 +58,7 @@ def _multiply(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[
     """Matrix product in blocks of rows small enough that OpenBLAS stays in this thread.
 
     Its helper threads would go on spinning for tens of milliseconds and take their core from
-    onnxruntime: 16 ms instead of 11 ms a picture with resnet18 on two cores.
+    onnxruntime: 16 ms instead of 11 ms an image with resnet18 on two cores.
     """
     product = np.empty((len(left), right.shape[1]), np.float32)
     step = max(1, _LARGEST_LONE_PRODUCT // right.size)

@@ -1,7 +1,7 @@
-"""Held-out scores of good pictures -> how strange a score is, and a threshold for a rate.
+"""Held-out scores of good images -> how strange a score is, and a threshold for a rate.
 
 Inside the scores an order statistic decides, exactly as in conformal prediction (Vovk et al.
-2005): a share of about `rate` of fresh good pictures lies above the threshold. Where fewer than
+2005): a share of about `rate` of fresh good images lies above the threshold. Where fewer than
 three of the held-out scores may lie above it, a generalised Pareto tail decides (Pickands 1975).
 Both directions agree: a score lies above `threshold_at(rate)` just where `p_value` is at most
 `rate`.
@@ -19,7 +19,7 @@ MAX_EXTRAPOLATION = 100  # times smaller than 1/(n + 1), the smallest share that
 
 
 def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
-    """Share of good pictures at least as strange, `smallest_rate` to 1.
+    """Share of good images at least as strange, `smallest_rate` to 1.
 
     Between stored ranks the larger one. Below `smallest_rate` the tail is a guess, so nothing is
     said to be rarer.
@@ -40,7 +40,7 @@ def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
 
 
 def threshold_at(calibration: Calibration, scores: HeldOut, rate: float) -> float:
-    """The value that a share of about `rate` of good pictures exceed; never rises with `rate`.
+    """The value that a share of about `rate` of good images exceed; never rises with `rate`.
 
     Args:
         calibration: What `scores` belong to.
@@ -48,7 +48,7 @@ def threshold_at(calibration: Calibration, scores: HeldOut, rate: float) -> floa
         rate: Wanted false-alarm rate, `smallest_rate` to below 1.
 
     Raises:
-        ThresholdError: the rate is out of reach for so few pictures.
+        ThresholdError: the rate is out of reach for so few images.
     """
     count = calibration.images
     check_rate(count, rate)
@@ -68,7 +68,7 @@ def check_rate(count: int, rate: float) -> None:
     if not smallest <= rate < 1:
         raise ThresholdError(
             f"target false-alarm rate: expected {smallest:.2g} to below 1, got {rate:.4g}; the "
-            f"artifact was calibrated on {count} pictures, which say nothing about rarer alarms"
+            f"artifact was calibrated on {count} images, which say nothing about rarer alarms"
         )
 
 
@@ -88,7 +88,7 @@ def conformal_rank(count: int, rate: float) -> int:
 
 
 def tail_share(tail: Tail, value: float) -> float:
-    """Share of good pictures above a value, in (0, 1]; `tail.share` up to `tail.level`."""
+    """Share of good images above a value, in (0, 1]; `tail.share` up to `tail.level`."""
     reach = max(0.0, value - tail.level) / tail.scale
     if abs(tail.shape) < 1e-9:
         return max(tail.share * math.exp(-min(reach, 700.0)), 5e-324)
@@ -159,13 +159,13 @@ def describe_calibration(calibration: Calibration) -> dict[str, str]:
     groups = "" if calibration.groups == count else f" in {calibration.groups} groups"
     far = "beyond the scores seen: " if uses_tail(count, rate) else "read off the scores: "
     more = math.ceil(MIN_BEYOND / rate) - 1
-    hint = f"; {more} pictures would make it a count" if uses_tail(count, rate) else ""
+    hint = f"; {more} images would make it a count" if uses_tail(count, rate) else ""
     return {
         "image threshold": _between(calibration.image_threshold, calibration.image_interval),
         "pixel threshold": _between(calibration.pixel_threshold, calibration.pixel_interval),
-        "false alarms": f"aimed at {rate:.3g} of good pictures, about 1 in {1 / rate:.3g}",
+        "false alarms": f"aimed at {rate:.3g} of good images, about 1 in {1 / rate:.3g}",
         "calibration": (
-            f"{count} good pictures{groups}, each scored by a bank that never saw it "
+            f"{count} good images{groups}, each scored by a bank that never saw it "
             f"({calibration.folds} folds), scores times {calibration.image_scores.bias:.3g} for "
             "the larger final bank"
         ),

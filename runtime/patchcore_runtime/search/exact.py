@@ -1,4 +1,4 @@
-"""Nearest-neighbour search: layer2, layer3 of some pictures -> nearest distance and bank row.
+"""Nearest-neighbour search: layer2, layer3 of some images -> nearest distance and bank row.
 
 `NearestIndex` is what every kind of index does. The exact one runs index.onnx, whose bank is
 external data in memory_bank.bin. Bringing layer3 to layer2's grid is linear, so

@@ -1,6 +1,6 @@
 """Nearest-neighbour search by the optional faiss: index.faiss, one class for its two kinds.
 
-layer2, layer3 of some pictures -> distance and bank row of each patch. `faiss-flat` compares with
+layer2, layer3 of some images -> distance and bank row of each patch. `faiss-flat` compares with
 every row, `faiss-ivfpq` looks into some cells at
 rows compressed to codes (Jegou et al. 2011, doi:10.1109/TPAMI.2010.57).
 """

@@ -67,7 +67,7 @@ class SearchGraph:
 
 
 class GridGraph(SearchGraph):
-    """A graph about the patches of pictures.
+    """A graph about the patches of images.
 
     Args:
         features: Shapes of the two layers and how layer3 is brought to layer2's grid.
@@ -94,7 +94,7 @@ class GridGraph(SearchGraph):
         layer3 = self.features.layer3
         shapes = {
             "lines": [-1, layer3.width, width],  # one for each line of the coarse grid
-            "columns": [-1, layer3.height, 2 * layer3.width * width],  # one for each picture
+            "columns": [-1, layer3.height, 2 * layer3.width * width],  # one for each image
             "rows": [-1, width],
         }
         lines, columns, rows = (

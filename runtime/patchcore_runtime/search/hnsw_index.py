@@ -1,6 +1,6 @@
 """Approximate nearest-neighbour search by a graph: index.hnsw, walked by the optional hnswlib.
 
-layer2, layer3 of some pictures -> distance and bank row of each patch, as the exact search gives
+layer2, layer3 of some images -> distance and bank row of each patch, as the exact search gives
 them, but for patches whose walk ends at another row. Malkov & Yashunin 2018 (arXiv:1603.09320).
 """
 

@@ -19,7 +19,7 @@ _ROUNDS = 3  # of subspace iteration; axes need not be the best ones: what they 
 _SAMPLE_ROWS = 4096
 _TRIED_ROWS = 64
 _LADDER = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, _MOST_AXES)
-_FARTHER = 1.25  # squared: a picture's patches are farther from the bank than its rows are
+_FARTHER = 1.25  # squared: an image's patches are farther from the bank than its rows are
 _MEASURING = 128  # a channel of a row that is left takes the time of so many multiplications
 ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
 

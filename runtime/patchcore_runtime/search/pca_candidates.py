@@ -14,7 +14,7 @@ Pairs = tuple[Indices, Indices, Vectors]  # patches, rows, bounds
 
 
 class Shortlist:
-    """Pairs of a patch and a row that may be its nearest, of one picture.
+    """Pairs of a patch and a row that may be its nearest, of one image.
 
     Args:
         bank: Both layers of the rows, (M, C2) and (M, C3).

@@ -1,4 +1,4 @@
-"""The two graphs of a search along principal axes: a picture's patches, and bounds of products.
+"""The two graphs of a search along principal axes: an image's patches, and bounds of products.
 
 A bound is of q·m - |m|²/2, from above: t_q·t_m + |r_q||r_m| - |m|²/2, with principal_axes.py's
 letters: one product of columns (t_q, |r_q|, 1) and rows (t_m, |r_m|, -|m|²/2).

@@ -20,7 +20,7 @@ from patchcore_runtime.search.pca_axes import axes_of
 from patchcore_runtime.search.pca_candidates import Shortlist
 from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
 
-_BLOCK_ROWS = 512  # whose products with a picture's patches stay in cache
+_BLOCK_ROWS = 512  # whose products with an image's patches stay in cache
 _FIRST = (2 * GROUP, 512, 2048)  # ends of the first graphs: a near row is to be known soon,
 _ROWS = 2**14  # of the others: few graphs, since the threads of each have to be woken
 _MOST_PAIRS = 64  # per patch; beyond, this does not pay and float32 takes over
@@ -66,13 +66,13 @@ class PcaIndex:
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As NearestIndex: (B, h, w) twice, from differences; of equal distances the first row."""
-        pictures = zip(layer2, layer3, strict=True)
-        found = [self._search(fine[None], coarse[None]) for fine, coarse in pictures]
+        images = zip(layer2, layer3, strict=True)
+        found = [self._search(fine[None], coarse[None]) for fine, coarse in images]
         distances, rows = zip(*found, strict=True)
         return np.concatenate(distances), np.concatenate(rows)
 
     def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
-        """One picture, (1, C, h, w)."""
+        """One image, (1, C, h, w)."""
         fine, coarse, columns, squared = self._patches.run(
             ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
         )

@@ -16,7 +16,7 @@ from patchcore_runtime.cli.main import main
 
 @pytest.fixture
 def parts(tmp_path):
-    """Three pictures, one below a folder, and files that are no pictures."""
+    """Three images, one below a folder, and files that are no images."""
     folder = tmp_path / "parts"
     (folder / "a_late").mkdir(parents=True)
     defect = striped_photo(31)
@@ -24,7 +24,7 @@ def parts(tmp_path):
     Image.fromarray(striped_photo(30)).save(folder / "b.png")
     Image.fromarray(defect).save(folder / "c.PNG")
     Image.fromarray(striped_photo(32)).save(folder / "a_late" / "z.bmp")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -53,7 +53,7 @@ def _alter_manifest(folder, path, value):
     write_sums(folder)
 
 
-def test_score_prints_one_json_line_per_picture(capsys, tiny_artifact, parts):
+def test_score_prints_one_json_line_per_image(capsys, tiny_artifact, parts):
     code, out, err = _run(capsys, "score", tiny_artifact, parts / "b.png", parts / "c.PNG")
     assert (code, err) == (0, "")
     rows = _lines(out)
@@ -78,16 +78,14 @@ def test_a_folder_is_scored_in_the_order_of_its_paths(capsys, tiny_artifact, par
     assert [row["image"] for row in _lines(out)] == names
 
 
-def test_pictures_come_in_the_order_they_were_named(capsys, tiny_artifact, parts):
+def test_images_come_in_the_order_they_were_named(capsys, tiny_artifact, parts):
     named = [parts / "c.PNG", parts / "a_late", parts / "b.png"]
     _, out, _ = _run(capsys, "score", tiny_artifact, *named)
     expected = [parts / "c.PNG", parts / "a_late" / "z.bmp", parts / "b.png"]
     assert [row["image"] for row in _lines(out)] == [str(path) for path in expected]
 
 
-def test_a_bad_picture_gives_an_error_line_and_the_others_their_scores(
-    capsys, tiny_artifact, parts
-):
+def test_a_bad_image_gives_an_error_line_and_the_others_their_scores(capsys, tiny_artifact, parts):
     (parts / "a_broken.png").write_bytes(b"junk")
     code, out, err = _run(capsys, "score", tiny_artifact, parts)
     assert code == 1
@@ -95,19 +93,17 @@ def test_a_bad_picture_gives_an_error_line_and_the_others_their_scores(
     assert ["error" in row for row in rows] == [True, False, False, False]
     assert set(rows[0]) == {"image", "error"}
     assert len(err.splitlines()) == 1
-    assert err.startswith(f"patchcore-runtime: {parts / 'a_broken.png'}: not a readable picture")
+    assert err.startswith(f"patchcore-runtime: {parts / 'a_broken.png'}: not a readable image")
 
 
-def test_a_missing_picture_is_a_bad_picture_too(capsys, tiny_artifact, parts):
+def test_a_missing_image_is_a_bad_image_too(capsys, tiny_artifact, parts):
     code, out, err = _run(capsys, "score", tiny_artifact, parts / "absent.png", parts / "b.png")
     assert code == 1
     assert ["error" in row for row in _lines(out)] == [True, False]
     assert "absent.png: no such file" in err
 
 
-def test_a_picture_too_elongated_to_resize_does_not_stop_the_others(
-    capsys, cropped_artifact, parts
-):
+def test_a_image_too_elongated_to_resize_does_not_stop_the_others(capsys, cropped_artifact, parts):
     Image.new("RGB", (8000, 8)).save(parts / "a_strip.png")
     code, out, err = _run(capsys, "score", cropped_artifact, parts)
     assert code == 1
@@ -132,7 +128,7 @@ def test_the_table_holds_what_was_printed(capsys, tiny_artifact, parts, tmp_path
             assert [int(row["peak_y"]), int(row["peak_x"])] == printed["peak"]
 
 
-def test_maps_are_written_per_picture_below_the_folder(capsys, tiny_artifact, parts, tmp_path):
+def test_maps_are_written_per_image_below_the_folder(capsys, tiny_artifact, parts, tmp_path):
     maps = tmp_path / "new" / "maps"
     code, out, _ = _run(capsys, "score", tiny_artifact, parts, "--maps", maps)
     assert code == 0
@@ -142,26 +138,26 @@ def test_maps_are_written_per_picture_below_the_folder(capsys, tiny_artifact, pa
         maps / f"{name}.heatmap.png" for name in names
     )
     for name in names:
-        with Image.open(maps / f"{name}.heatmap.png") as picture:
-            assert min(picture.size) >= 80
+        with Image.open(maps / f"{name}.heatmap.png") as image:
+            assert min(image.size) >= 80
 
 
-def test_two_pictures_never_share_one_heat_map(capsys, tiny_artifact, parts, tmp_path):
+def test_two_images_never_share_one_heat_map(capsys, tiny_artifact, parts, tmp_path):
     for folder in ("left", "right"):
         (parts / folder).mkdir()
         Image.fromarray(striped_photo(30)).save(parts / folder / "part.png")
     named = [parts / "left" / "part.png", parts / "right" / "part.png"]
     code, out, err = _run(capsys, "score", tiny_artifact, *named, "--maps", tmp_path / "maps")
     assert (code, out) == (1, "")
-    assert "part.png.heatmap.png: two pictures would get this heat map" in err
+    assert "part.png.heatmap.png: two images would get this heat map" in err
     assert not (tmp_path / "maps").exists()
 
 
-def test_a_folder_without_pictures_is_refused(capsys, tiny_artifact, tmp_path):
+def test_a_folder_without_images_is_refused(capsys, tiny_artifact, tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, err = _run(capsys, "score", tiny_artifact, tmp_path / "empty")
     assert (code, out) == (1, "")
-    assert "empty: expected pictures" in err
+    assert "empty: expected images" in err
 
 
 def test_an_output_that_cannot_be_written_is_named(capsys, tiny_artifact, parts, tmp_path):
@@ -173,8 +169,8 @@ def test_an_output_that_cannot_be_written_is_named(capsys, tiny_artifact, parts,
 
 @pytest.mark.parametrize("command", ["score", "check", "info"])
 def test_what_is_no_artifact_is_refused_in_one_line(capsys, parts, command):
-    pictures = [parts / "b.png"] if command == "score" else []
-    code, out, err = _run(capsys, command, parts, *pictures)
+    images = [parts / "b.png"] if command == "score" else []
+    code, out, err = _run(capsys, command, parts, *images)
     assert (code, out) == (1, "")
     assert len(err.splitlines()) == 1
     assert "manifest.json: No such file" in err
@@ -351,4 +347,4 @@ def test_info_says_how_sure_the_thresholds_are(capsys, tiny_artifact):
     assert code == 0
     assert "image threshold:" in out
     assert "(90 % sure: " in out
-    assert "aimed at 0.01 of good pictures, about 1 in 100" in out
+    assert "aimed at 0.01 of good images, about 1 in 100" in out

@@ -1,4 +1,4 @@
-"""Laws of learn and forget: refused pictures pass, forgotten ones leave no row behind."""
+"""Laws of learn and forget: refused images pass, forgotten ones leave no row behind."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,7 @@ RECIPES = ("full-frame", "paper", "modelzoo")
 
 
 def write_drifted(folder, count=4):
-    """Good pictures under another lamp: darker, with another cast."""
+    """Good images under another lamp: darker, with another cast."""
     folder.mkdir()
     for seed in range(count):
         pixels = striped_photo(40 + seed).astype(np.float32) * [0.3, 0.5, 0.75]
@@ -40,20 +40,20 @@ def write_drifted(folder, count=4):
 
 @pytest.fixture(scope="module")
 def drifted(tmp_path_factory):
-    return write_drifted(tmp_path_factory.mktemp("drift") / "pictures")
+    return write_drifted(tmp_path_factory.mktemp("drift") / "images")
 
 
-def learn(artifact, pictures, output, *options):
-    return main(["learn", str(artifact), str(pictures), "--output", str(output), *options])
+def learn(artifact, images, output, *options):
+    return main(["learn", str(artifact), str(images), "--output", str(output), *options])
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def scores(artifact, pictures):
+def scores(artifact, images):
     detector = Detector.load(artifact, threads=1)
-    return [detector.predict(path) for path in sorted(pictures.iterdir())]
+    return [detector.predict(path) for path in sorted(images.iterdir())]
 
 
 def assert_whole(folder):
@@ -75,7 +75,7 @@ def assert_whole(folder):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_pictures_that_were_refused_pass_afterwards(recipe, photos, drifted, tmp_path, capsys):
+def test_images_that_were_refused_pass_afterwards(recipe, photos, drifted, tmp_path, capsys):
     config = tiny_config(recipe, bank_precision="float16" if recipe == "paper" else "float32")
     old = make_artifact(tmp_path / "old", photos, config)
     before = contents(old)
@@ -158,7 +158,7 @@ def test_forgetting_what_was_learned_gives_the_old_bank_back(tiny_artifact, drif
 
 
 @pytest.mark.parametrize("by", ["name", "number"])
-def test_a_forgotten_picture_leaves_no_row_and_no_thumbnail(by, photos, tmp_path, capsys):
+def test_a_forgotten_image_leaves_no_row_and_no_thumbnail(by, photos, tmp_path, capsys):
     config = tiny_config(coreset_ratio=0.2, bank_precision="float16")
     old = make_artifact(tmp_path / "old", photos, config, thumbnails=True)
     image = "002.png" if by == "name" else "2"
@@ -226,7 +226,7 @@ def test_an_index_and_files_that_only_the_workshop_makes_are_left_out(
         (["learn", "{old}", "{old}/selftest.png", "{photos}/000.png", "{photos}/../photos/000.png"],
          "000.png: the artifact has a training image learned/000.png already"),
         (["learn", "{old}", "{photos}/000.png"], "there is nothing to learn"),
-        (["learn", "{old}", "{old}/manifest.json"], "manifest.json: not a readable picture"),
+        (["learn", "{old}", "{old}/manifest.json"], "manifest.json: not a readable image"),
         (["learn", "{old}", "{old}/nothing.png"], "nothing.png: no such file"),
         (["forget", "{old}", "--image", "6"], "expected a name there or a number below 6, got 6"),
         (["forget", "{old}", "--image", "00.png"], "near it: 00"),
@@ -278,8 +278,8 @@ def test_both_commands_need_the_runtime_alone(tiny_artifact, drifted, tmp_path):
     program += "for name in ('patchcore_build', 'onnx', 'mindspore', 'scipy', 'hnswlib'):\n"
     program += "    sys.modules[name] = None  # importing it is an error now\n"
     program += "from patchcore_runtime.cli.main import main\n"
-    program += "old, pictures, new, newer = sys.argv[2:]\n"
-    program += "learn = main(['learn', old, pictures, '--output', new])\n"
+    program += "old, images, new, newer = sys.argv[2:]\n"
+    program += "learn = main(['learn', old, images, '--output', new])\n"
     program += "image = ['--image', 'learned/lamp1.png', '--output', newer]\n"
     program += "sys.exit(learn or main(['forget', new, *image]) or main(['check', newer]))\n"
     command = [sys.executable, "-c", program, site, tiny_artifact, drifted]
@@ -302,7 +302,7 @@ def test_the_radius_is_the_median_score_as_a_distance_and_never_above_the_thresh
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_of_cut_pictures_every_tile_learns_its_own_view_and_nothing_outside(
+def test_of_cut_images_every_tile_learns_its_own_view_and_nothing_outside(
     recipe, photos, drifted, tmp_path
 ):
     mask = write_mask(tmp_path / "mask.png")

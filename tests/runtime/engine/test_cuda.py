@@ -77,8 +77,8 @@ def test_the_artifacts_own_test_passes(tiny_artifact):
 @needs_cuda
 def test_scores_maps_and_rows_are_the_cpus(tiny_artifact):
     there, here = (Detector.load(tiny_artifact, providers=kind) for kind in (BOTH, (CPU,)))
-    picture = tiny_artifact / "selftest.png"
-    got, expected = there.predict(picture), here.predict(picture)
+    image = tiny_artifact / "selftest.png"
+    got, expected = there.predict(image), here.predict(image)
     assert got.score == pytest.approx(expected.score, rel=1e-4)
     largest = float(np.abs(expected.anomaly_map).max())
     assert float(np.abs(got.anomaly_map - expected.anomaly_map).max()) <= 1e-4 * largest

@@ -1,4 +1,4 @@
-"""Laws of explanations: strange patches lie apart and lead to the pictures they are like."""
+"""Laws of explanations: strange patches lie apart and lead to the images they are like."""
 
 import json
 
@@ -20,7 +20,7 @@ from patchcore_runtime.image.preprocess import Placement
 
 @pytest.fixture
 def spoilt_photo(tmp_path):
-    """A good picture with two dark spots far from each other."""
+    """A good image with two dark spots far from each other."""
     pixels = striped_photo(3)
     pixels[8:24, 10:26] = 0
     pixels[50:70, 90:110] = 255
@@ -83,8 +83,8 @@ def test_an_explanation_names_where_the_nearest_row_comes_from(tiny_artifact, sp
     assert np.abs(np.subtract(middles, [(16, 18), (60, 100)])).max() <= 12
 
 
-def test_a_row_of_a_training_picture_is_its_own_nearest(tiny_artifact, photos):
-    """A bank row's patch, seen again, leads back to the very picture and cell it came from."""
+def test_a_row_of_a_training_image_is_its_own_nearest(tiny_artifact, photos):
+    """A bank row's patch, seen again, leads back to the very image and cell it came from."""
     detector = Detector.load(tiny_artifact)
     bank, names = detector.artifact.memory_bank, detector.manifest.training.images
     for row, (number, y, x) in enumerate(bank.origins[:8]):
@@ -99,7 +99,7 @@ def test_top_below_one_is_refused(tiny_artifact, photos):
         detector.explain(detector.predict(photos / "000.png"), top=0)
 
 
-def test_a_row_of_an_unknown_picture_is_refused(own_artifact, photos):
+def test_a_row_of_an_unknown_image_is_refused(own_artifact, photos):
     path = own_artifact / MEMORY_BANK
     content = bytearray(path.read_bytes())
     origins = bank_sections(read_memory_bank(path))[3]
@@ -132,7 +132,7 @@ def test_score_writes_a_sheet_and_says_what_is_on_it(
     assert set(row) - set(json.loads(capsys.readouterr().out)) == {"regions", "sheet", "patches"}
 
 
-def test_a_sheet_shows_the_training_picture_only_where_it_was_kept(photos, spoilt_photo, tmp_path):
+def test_a_sheet_shows_the_training_image_only_where_it_was_kept(photos, spoilt_photo, tmp_path):
     sheets = []
     for thumbnails in (False, True):
         folder = make_artifact(
@@ -160,15 +160,15 @@ def test_a_sheet_shows_the_training_picture_only_where_it_was_kept(photos, spoil
     assert np.array_equal(bare[:, :left], shown[:, :left])
 
 
-def test_two_pictures_of_one_name_are_refused_before_anything_is_scored(
+def test_two_images_of_one_name_are_refused_before_anything_is_scored(
     tiny_artifact, spoilt_photo, tmp_path, capsys
 ):
     other = tmp_path / "other"
     other.mkdir()
     (other / spoilt_photo.name).write_bytes(spoilt_photo.read_bytes())
-    pictures = [str(spoilt_photo), str(other / spoilt_photo.name)]
-    assert main(["score", str(tiny_artifact), *pictures, "--explain", str(tmp_path / "w")]) == 1
-    assert "spoilt.png.explain.png: two pictures would get this sheet" in capsys.readouterr().err
+    images = [str(spoilt_photo), str(other / spoilt_photo.name)]
+    assert main(["score", str(tiny_artifact), *images, "--explain", str(tmp_path / "w")]) == 1
+    assert "spoilt.png.explain.png: two images would get this sheet" in capsys.readouterr().err
 
 
 def test_patches_outside_of_the_region_explain_nothing(photos, spoilt_photo, tmp_path):

@@ -144,7 +144,7 @@ def test_even_one_pixel_above_the_threshold_is_encircled():
     assert not ring[30, 40]
 
 
-def test_the_contour_grows_thicker_with_the_picture():
+def test_the_contour_grows_thicker_with_the_image():
     def thickness(side):
         half = np.zeros((side, side), np.float32)
         half[:, side // 2 :] = 3.0
@@ -164,13 +164,13 @@ def test_inputs_are_left_as_they_were():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (100, 100), (40, 900), (900, 40)])
-def test_the_legend_keeps_every_pixel_of_the_picture(shape):
-    picture = _photo(*shape)
-    framed = with_legend(picture, SCALE)
+def test_the_legend_keeps_every_pixel_of_the_image(shape):
+    image = _photo(*shape)
+    framed = with_legend(image, SCALE)
     windows = np.lib.stride_tricks.sliding_window_view(framed, (*shape, 3))[:, :, 0]
-    corner = windows[..., 0, 0, :] == picture[0, 0]
+    corner = windows[..., 0, 0, :] == image[0, 0]
     candidates = np.argwhere(corner.all(axis=-1))
-    assert any((windows[y, x] == picture).all() for y, x in candidates)
+    assert any((windows[y, x] == image).all() for y, x in candidates)
 
 
 def test_the_legend_draws_text_and_every_colour_of_the_bar():
@@ -269,7 +269,7 @@ def test_maps_of_another_shape_are_refused(shape):
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         np.zeros((4, 4, 3), np.float32),
         np.zeros((4, 4), np.uint8),
@@ -277,8 +277,8 @@ def test_maps_of_another_shape_are_refused(shape):
         np.zeros((0, 4, 3), np.uint8),
     ],
 )
-def test_pictures_that_are_not_8_bit_rgb_are_refused(picture):
-    with pytest.raises(ValueError, match=r"picture: expected uint8 \(H, W, 3\)"):
-        overlay(picture, np.zeros(picture.shape[:2], np.float32), SCALE)
-    with pytest.raises(ValueError, match=r"picture: expected uint8 \(H, W, 3\)"):
-        with_legend(picture, SCALE)
+def test_images_that_are_not_8_bit_rgb_are_refused(image):
+    with pytest.raises(ValueError, match=r"image: expected uint8 \(H, W, 3\)"):
+        overlay(image, np.zeros(image.shape[:2], np.float32), SCALE)
+    with pytest.raises(ValueError, match=r"image: expected uint8 \(H, W, 3\)"):
+        with_legend(image, SCALE)

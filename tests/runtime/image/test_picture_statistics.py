@@ -1,4 +1,4 @@
-"""Laws of picture statistics: each tells one kind of change, and the others leave it alone."""
+"""Laws of image statistics: each tells one kind of change, and the others leave it alone."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from patchcore_build.features.normal_images import describe_normal
 from patchcore_build.features.store import FeatureStore
-from patchcore_runtime.image.statistics import Reference, compare, measure_picture
+from patchcore_runtime.image.statistics import Reference, compare, measure_image
 from patchcore_runtime.manifest.monitoring import GROUPS, LEVELS, Quantiles
 
 SIZE = (96, 128)
@@ -48,8 +48,8 @@ def normal(count):
     return describe_normal(np.stack([scene(seed) for seed in range(count)]), store)
 
 
-def found(reference, picture, **options):
-    return compare(measure_picture(picture, *layers(99, **options)), reference)
+def found(reference, image, **options):
+    return compare(measure_image(image, *layers(99, **options)), reference)
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (3, 0), (-2, 0), (0, 4), (2.5, -3)])
@@ -87,13 +87,13 @@ def test_warmth_is_red_over_blue(reference):
     )
 
 
-@pytest.mark.parametrize("picture", [255 - scene(50), np.full((*SIZE, 3), 77, np.uint8)])
-def test_what_is_nothing_like_it_has_no_position(reference, picture):
-    values = found(reference, picture)
+@pytest.mark.parametrize("image", [255 - scene(50), np.full((*SIZE, 3), 77, np.uint8)])
+def test_what_is_nothing_like_it_has_no_position(reference, image):
+    values = found(reference, image)
     assert values["likeness"] == values["row_shift"] == values["column_shift"] == 0
 
 
-def test_another_picture_is_unlike(reference):
+def test_another_image_is_unlike(reference):
     other = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     assert found(reference, other)["likeness"] < 0.2
 
@@ -103,7 +103,7 @@ def test_features_elsewhere_are_far(reference):
     assert found(reference, scene(50))["layer2"] < 2.5
 
 
-def test_each_normal_picture_is_compared_with_the_others():
+def test_each_normal_image_is_compared_with_the_others():
     count = 7
     monitoring = normal(count)
     expected = []
@@ -120,7 +120,7 @@ def test_each_normal_picture_is_compared_with_the_others():
     assert len(monitoring.layer3.means) == 7  # as many as channels
 
 
-def test_pictures_that_are_all_equal_are_described():
+def test_images_that_are_all_equal_are_described():
     store = FeatureStore(
         layer2=np.ones((3, 12, 16, 4), np.float32),
         layer3=np.ones((3, 6, 8, 4), np.float32),
@@ -130,5 +130,5 @@ def test_pictures_that_are_all_equal_are_described():
     assert min(monitoring.layer2.spreads) > 0
     assert max(monitoring.quantiles.layer2) == 0
     assert [field.name for field in dataclasses.fields(Quantiles)] == list(
-        compare(measure_picture(scene(0), *layers(0, channels=(4, 4))), Reference.of(monitoring))
+        compare(measure_image(scene(0), *layers(0, channels=(4, 4))), Reference.of(monitoring))
     )

@@ -1,4 +1,4 @@
-"""Laws of preprocessing: one picture, one input, whatever file it came in; the rest is refused."""
+"""Laws of preprocessing: one image, one input, whatever file it came in; the rest is refused."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.decode import MAX_PIXELS, picture_size, read_image
+from patchcore_runtime.image.decode import MAX_PIXELS, image_size, read_image
 from patchcore_runtime.image.preprocess import fit_to_input, preprocess
 from patchcore_runtime.manifest.manifest import Preprocessing
 
@@ -44,7 +44,7 @@ def _attempt(read, path):
 
 
 def _grey(values):
-    """(H, W) -> the RGB that a grey picture becomes."""
+    """(H, W) -> the RGB that a grey image becomes."""
     return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
 
 
@@ -88,7 +88,7 @@ SHOWN = {
 
 @pytest.mark.parametrize("orientation", sorted(SHOWN))
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "webp"])
-def test_pictures_are_turned_as_their_camera_says(tmp_path, orientation, suffix):
+def test_images_are_turned_as_their_camera_says(tmp_path, orientation, suffix):
     path, plain = tmp_path / f"turned.{suffix}", tmp_path / f"plain.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -97,7 +97,7 @@ def test_pictures_are_turned_as_their_camera_says(tmp_path, orientation, suffix)
     Image.fromarray(_pixels()).save(plain, **options)
     shown = SHOWN[orientation](_read(plain))
     assert np.array_equal(_read(path), shown)
-    assert picture_size(path) == shown.shape[:2]
+    assert image_size(path) == shown.shape[:2]
     with Image.open(path) as opened:
         assert np.array_equal(_read(opened), shown)
 
@@ -109,15 +109,15 @@ def test_an_orientation_that_does_not_exist_is_ignored(tmp_path, orientation):
     exif[0x0112] = orientation
     Image.fromarray(_pixels()).save(path, exif=exif)
     assert np.array_equal(_read(path), _pixels())
-    assert picture_size(path) == (40, 56)
+    assert image_size(path) == (40, 56)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about damaged tags
 @pytest.mark.parametrize("content", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"junk"])
-def test_a_broken_exif_block_gives_the_picture_or_a_refusal(tmp_path, content):
+def test_a_broken_exif_block_gives_the_image_or_a_refusal(tmp_path, content):
     path = tmp_path / "photo.png"
     Image.fromarray(_pixels()).save(path, exif=content)
-    for read in (_read, picture_size):
+    for read in (_read, image_size):
         got, _ = _attempt(read, path)
         assert got is None or np.array_equal(got, _pixels() if read is _read else (40, 56))
 
@@ -147,7 +147,7 @@ def test_grey_tiffs_are_turned_too(tmp_path, orientation, mode, dtype):
     stored.save(tmp_path / "grey.tiff", exif=exif)
     shown = SHOWN[orientation](_grey(values if mode == "L" else (values + 128) // 257))
     assert np.array_equal(_read(tmp_path / "grey.tiff"), shown)
-    assert picture_size(tmp_path / "grey.tiff") == shown.shape[:2]
+    assert image_size(tmp_path / "grey.tiff") == shown.shape[:2]
 
 
 @pytest.mark.parametrize("value", [-1, 65536, 2**31 - 1])
@@ -252,7 +252,7 @@ def test_of_an_animation_the_first_frame_counts(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, CROPPED])
-def test_path_string_picture_and_array_give_the_same_input(tmp_path, settings):
+def test_path_string_image_and_array_give_the_same_input(tmp_path, settings):
     path = tmp_path / "photo.png"
     Image.fromarray(_pixels()).save(path)
     expected, place = preprocess(path, settings)
@@ -266,7 +266,7 @@ def test_path_string_picture_and_array_give_the_same_input(tmp_path, settings):
             assert again == place
 
 
-def test_reading_leaves_the_callers_picture_alone():
+def test_reading_leaves_the_callers_image_alone():
     pixels, image = _pixels(), Image.fromarray(_pixels())
     exif = image.getexif()
     exif[0x0112] = 6
@@ -327,14 +327,14 @@ def test_the_placement_says_where_the_input_was_cut_from(photo):
     assert np.array_equal(pixels, window)
 
 
-def test_a_picture_too_elongated_to_resize_is_refused():
+def test_a_image_too_elongated_to_resize_is_refused():
     assert preprocess(_pixels(8, 1800), CROPPED)[0].shape == (48, 64, 3)
     with pytest.raises(ImageError, match="8000 x 8 px is too elongated"):
         preprocess(_pixels(8, 8000), CROPPED)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 100), (100, 7)])
-def test_pictures_below_eight_pixels_are_refused(tmp_path, width, height):
+def test_images_below_eight_pixels_are_refused(tmp_path, width, height):
     path = tmp_path / "small.png"
     Image.new("RGB", (width, height)).save(path)
     message = f"expected at least 8 x 8 px, got {width} x {height}"
@@ -342,10 +342,10 @@ def test_pictures_below_eight_pixels_are_refused(tmp_path, width, height):
         with pytest.raises(ImageError, match=message):
             read_image(source)
     with pytest.raises(ImageError, match=message):
-        picture_size(path)
+        image_size(path)
 
 
-def test_the_smallest_picture_is_read():
+def test_the_smallest_image_is_read():
     assert preprocess(_pixels(8, 8), SETTINGS)[0].shape == (48, 64, 3)
 
 
@@ -357,7 +357,7 @@ def test_a_header_that_promises_too_many_pixels_is_refused_undecoded(tmp_path, w
     path = tmp_path / "bomb.png"
     path.write_bytes(_png(width, height, scanlines=bytes(1000)))
     tracemalloc.start()
-    for read in (read_image, picture_size):
+    for read in (read_image, image_size):
         with pytest.raises(ImageError, match=rf"bomb\.png: expected at most {MAX_PIXELS} pixels"):
             read(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -433,17 +433,17 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path, kind):
         damaged = bytearray(content)
         damaged[place] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
-        for read in (_read, picture_size):
+        for read in (_read, image_size):
             _, refusal = _attempt(read, path)
             assert "\n" not in refusal
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a", bytes(5000)])
 @pytest.mark.parametrize("name", ["photo.png", "photo.png\u202egnp.exe", "photo.%s{0}\n.jpg"])
-def test_what_is_no_picture_is_refused_in_one_line(tmp_path, content, name):
+def test_what_is_no_image_is_refused_in_one_line(tmp_path, content, name):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ImageError, match="not a readable picture") as caught:
+    with pytest.raises(ImageError, match="not a readable image") as caught:
         read_image(path)
     assert "PNG, JPEG, BMP, TIFF, WEBP" in str(caught.value)
 
@@ -452,7 +452,7 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path, content, name):
 def test_formats_outside_the_list_are_refused_even_under_a_good_name(tmp_path, kind):
     path = tmp_path / "photo.png"
     Image.fromarray(_pixels()).save(path, kind)
-    with pytest.raises(ImageError, match="not a readable picture"):
+    with pytest.raises(ImageError, match="not a readable image"):
         read_image(path)
 
 
@@ -471,16 +471,16 @@ def test_a_refusal_says_the_same_whatever_other_files_are_open(tmp_path):
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "photo.png")
-    with pytest.raises(ImageError, match=r"not a readable picture \(.*Not a regular file"):
+    with pytest.raises(ImageError, match=r"not a readable image \(.*Not a regular file"):
         read_image(tmp_path / "photo.png")
     with pytest.raises(ImageError, match="Not a regular file"):
-        picture_size(tmp_path / "photo.png")
+        image_size(tmp_path / "photo.png")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(ImageError, match=r"absent\.png: no such file"):
         read_image(tmp_path / "absent.png")
-    with pytest.raises(ImageError, match="not a readable picture"):
+    with pytest.raises(ImageError, match="not a readable image"):
         read_image(tmp_path)
     with pytest.raises(ImageError):
         read_image("")

@@ -75,7 +75,7 @@ def test_the_bank_holds_patches_of_the_region_alone(masked_artifact):
 def test_a_defect_outside_changes_neither_score_nor_one_bit_of_the_map(
     masked_artifact, tiny_artifact, tmp_path
 ):
-    # Two patches and more from the edge of the picture: layer3 reaches as far.
+    # Two patches and more from the edge of the image: layer3 reaches as far.
     roi = write_mask(tmp_path / "middle.png", (30, 30, 50, 80))
     detector = Detector.load(masked_artifact, threads=1, roi=roi)
     photo = striped_photo(50)
@@ -172,7 +172,7 @@ def test_a_mask_at_load_narrows_and_never_widens(masked_artifact, mask, tmp_path
             lambda path: Image.fromarray(striped_photo(0)).save(path),
             r"black \(0\) and white \(255\)",
         ),
-        (lambda path: path.write_bytes(b"text"), "not a readable picture"),
+        (lambda path: path.write_bytes(b"text"), "not a readable image"),
     ],
 )
 def test_what_is_no_mask_of_the_photographs_is_refused_in_one_line(make, expected, tmp_path):
@@ -257,10 +257,10 @@ def test_an_evaluation_leaves_out_what_lies_outside(resolution, photos, mask, tm
         y, x = place
         photo[y : y + 12, x : x + 12] = 255
         truth[y : y + 12, x : x + 12] = 255
-        for folder, picture in (("test/spot", photo), ("ground_truth/spot", truth)):
+        for folder, drawn in (("test/spot", photo), ("ground_truth/spot", truth)):
             (root / folder).mkdir(parents=True, exist_ok=True)
             name = f"{number}_mask.png" if folder.startswith("ground") else f"{number}.png"
-            Image.fromarray(picture).save(root / folder / name)
+            Image.fromarray(drawn).save(root / folder / name)
     write_photos(root / "test" / "good", 2)
     artifact = make_artifact(tmp_path / "artifact", photos, tiny_config(), roi=mask)
     detector = Detector.load(artifact)
@@ -276,11 +276,11 @@ def test_an_evaluation_leaves_out_what_lies_outside(resolution, photos, mask, tm
 def test_the_command_line_takes_a_mask_and_refuses_it_in_one_line(
     tiny_artifact, photos, mask, tmp_path, capsys
 ):
-    picture = photos / "000.png"
-    assert main(["score", str(tiny_artifact), str(picture), "--roi", str(mask)]) == 0
+    drawn = photos / "000.png"
+    assert main(["score", str(tiny_artifact), str(drawn), "--roi", str(mask)]) == 0
     score = json.loads(capsys.readouterr().out)["score"]
-    assert score == Detector.load(tiny_artifact, roi=mask).predict(picture).score
-    assert score <= Detector.load(tiny_artifact).predict(picture).score
-    assert main(["score", str(tiny_artifact), str(picture), "--roi", str(tmp_path / "no.png")]) == 1
+    assert score == Detector.load(tiny_artifact, roi=mask).predict(drawn).score
+    assert score <= Detector.load(tiny_artifact).predict(drawn).score
+    assert main(["score", str(tiny_artifact), str(drawn), "--roi", str(tmp_path / "no.png")]) == 1
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"patchcore-runtime: {tmp_path / 'no.png'}: no such file\n")

@@ -27,13 +27,13 @@ def shown_artifact(tmp_path_factory, photos):
     return make_artifact(folder, photos, tiny_config(), thumbnails=True)
 
 
-def picture(size):
+def image(size):
     return Image.fromarray(striped_photo(0, size=size))
 
 
 @pytest.mark.parametrize("size", [(80, 120), (700, 1100), (1500, 300)])
 def test_a_thumbnail_is_the_photograph_made_small(size):
-    photograph = picture(size)
+    photograph = image(size)
     kept = make_thumbnail(photograph)
     assert (kept.photo_height, kept.photo_width) == size
     small = kept.decode("here")
@@ -44,7 +44,7 @@ def test_a_thumbnail_is_the_photograph_made_small(size):
 
 
 def test_what_was_written_comes_back(tmp_path):
-    kept = [make_thumbnail(picture((60, 50))), Thumbnail(), make_thumbnail(picture((90, 80)))]
+    kept = [make_thumbnail(image((60, 50))), Thumbnail(), make_thumbnail(image((90, 80)))]
     write_thumbnails(tmp_path / THUMBNAILS, kept)
     assert list(read_thumbnails(tmp_path / THUMBNAILS, 3)) == kept
 
@@ -61,13 +61,13 @@ def test_what_was_written_comes_back(tmp_path):
         (lambda content: content[:-1], "the table says"),
         (lambda content: content + b"\0", "the table says"),
         (lambda content: content[:16] + b"\xff" * 4 + content[20:], "the table says"),
-        (lambda content: content[:20] + b"\0" * 4 + content[24:], "picture 0: .*got 50 x 0"),
-        (lambda content: content[:36] + b"\7\0\0\0" + content[40:], "picture 1: .*got 7 x 60"),
+        (lambda content: content[:20] + b"\0" * 4 + content[24:], "image 0: .*got 50 x 0"),
+        (lambda content: content[:36] + b"\7\0\0\0" + content[40:], "image 1: .*got 7 x 60"),
     ],
 )
 def test_a_file_whose_sizes_do_not_fit_is_refused(tmp_path, spoil, message):
     path = tmp_path / THUMBNAILS
-    write_thumbnails(path, [make_thumbnail(picture((60, 50)))] * 2)
+    write_thumbnails(path, [make_thumbnail(image((60, 50)))] * 2)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(ArtifactError, match=f"{THUMBNAILS}: .*{message}"):
         read_thumbnails(path, 2)
@@ -81,13 +81,13 @@ def test_a_pipe_in_its_place_is_refused_at_once(tmp_path):
 
 def test_what_is_no_small_jpeg_is_refused():
     large = Thumbnail(
-        jpeg=make_thumbnail(picture((60, 50))).jpeg.replace(b"\0\x3c\0\x32", b"\x0f\0\x0f\0")
+        jpeg=make_thumbnail(image((60, 50))).jpeg.replace(b"\0\x3c\0\x32", b"\x0f\0\x0f\0")
     )
     for bad in (
         b"",
         b"\xff\xd8\xff",
         b"\x89PNG\r\n\x1a\n",
-        make_thumbnail(picture((60, 50))).jpeg[:200],
+        make_thumbnail(image((60, 50))).jpeg[:200],
     ):
         with pytest.raises(ArtifactError, match=r"here: a thumbnail is no JPEG"):
             Thumbnail(jpeg=bad).decode("here")

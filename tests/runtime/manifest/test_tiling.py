@@ -10,7 +10,7 @@ from PIL import Image
 from artifact_factory import make_artifact, striped_photo, tiled_config, tiny_config
 from masks import write_mask
 from patchcore_build.evaluation.evaluate import evaluate
-from patchcore_build.features.store import FeatureStore, keep_pictures
+from patchcore_build.features.store import FeatureStore, keep_images
 from patchcore_build.indexes.reindex import IndexJob, change_index
 from patchcore_build.indexes.settings import IndexSettings
 from patchcore_runtime import Artifact, Detector
@@ -86,7 +86,7 @@ def test_cutting_takes_windows_row_by_row():
 
 
 def tiled_store(images, *, region=None):
-    """Random layers of pictures of 128 x 192 px in 3 x 4 tiles."""
+    """Random layers of images of 128 x 192 px in 3 x 4 tiles."""
     rng = np.random.default_rng(2)
     grid = grid_of(128, 192, 64, 16)
     return FeatureStore(
@@ -113,8 +113,8 @@ def test_a_patch_of_the_input_is_found_in_the_tile_that_owns_it():
         assert store.grid.owned(tile).flat[number]
 
 
-def test_pictures_that_stay_keep_all_their_tiles():
-    before, after = tiled_store(4), keep_pictures(tiled_store(4), np.array([1, 3]))
+def test_images_that_stay_keep_all_their_tiles():
+    before, after = tiled_store(4), keep_images(tiled_store(4), np.array([1, 3]))
     assert after.images == 2
     for kept, image in enumerate((1, 3)):
         for layer, same in zip(
@@ -259,7 +259,7 @@ def test_a_defect_scores_on_a_border_of_tiles_as_it_does_in_the_middle_of_one(gr
     assert max(peaks) <= 1.12 * min(peaks)
 
 
-def test_the_map_of_a_uniform_picture_has_no_seams(grey_artifact):
+def test_the_map_of_a_uniform_image_has_no_seams(grey_artifact):
     artifact, photos = grey_artifact
     detector = Detector.load(artifact, threads=1)
     steps = np.zeros(191)

@@ -15,7 +15,7 @@ from patchcore_runtime.monitor.causes import Evidence, find_causes
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):
-    """An artifact of forty good pictures."""
+    """An artifact of forty good images."""
     folder = tmp_path_factory.mktemp("line")
     return make_artifact(folder / "stripes", write_photos(folder / "photos", 40), tiny_config())
 
@@ -27,7 +27,7 @@ def detector(line):
 
 @pytest.fixture(scope="module")
 def good(detector):
-    """Results of thirty pictures nobody learned."""
+    """Results of thirty images nobody learned."""
     return [detector.predict(striped_photo(seed), measure=True) for seed in range(100, 130)]
 
 
@@ -50,14 +50,14 @@ def evidence(statistic, deviations, *, recent=1.0, middle=1.0):
     )
 
 
-def test_good_pictures_raise_no_alarm_and_brighter_ones_are_named(detector, good, bright):
+def test_good_images_raise_no_alarm_and_brighter_ones_are_named(detector, good, bright):
     watch = Monitor(detector.manifest)
     verdicts = [watch.update(result) for result in good]
     assert not any(verdict.alarm for verdict in verdicts)
     verdicts = [watch.update(result) for result in bright[:10]]
     assert sum(verdict.began for verdict in verdicts) == 1
     last = verdicts[-1]
-    assert last.pictures == 40
+    assert last.images == 40
     assert last.candidates[0].cause == "light changed"
     shown = {item.statistic: item for item in last.candidates[0].evidence}["brightness"]
     low, middle, high = shown.normal
@@ -69,7 +69,7 @@ def test_a_monitor_that_was_cut_off_goes_on_as_if_never_stopped(detector, good, 
     path = tmp_path / "line.monitor"
     whole = Monitor(detector.manifest)
     for result in (*good, *bright):
-        again = Monitor(detector.manifest, state=path)  # a fresh one for every picture
+        again = Monitor(detector.manifest, state=path)  # a fresh one for every image
         assert again.update(result) == whole.update(result)
     assert list(tmp_path.iterdir()) == [path]
     assert path.stat().st_size < 20_000
@@ -79,7 +79,7 @@ def test_what_a_power_cut_leaves_beside_the_file_changes_nothing(detector, good,
     path = tmp_path / "line.monitor"
     Monitor(detector.manifest, state=path).update(good[0])
     (tmp_path / f".{path.name}.part").write_text("half a st")
-    assert Monitor(detector.manifest, state=path).update(good[1]).pictures == 2
+    assert Monitor(detector.manifest, state=path).update(good[1]).images == 2
 
 
 def test_a_damaged_state_file_is_refused_whatever_byte_is_wrong(detector, good, tmp_path):
@@ -103,7 +103,7 @@ def test_a_damaged_state_file_is_refused_whatever_byte_is_wrong(detector, good, 
 def test_a_state_of_another_artifact_or_version_is_refused(detector, good, tmp_path, monkeypatch):
     path = tmp_path / "line.monitor"
     Monitor(detector.manifest, state=path).update(good[0])
-    training = dataclasses.replace(detector.manifest.training, digest="other pictures")
+    training = dataclasses.replace(detector.manifest.training, digest="other images")
     other = dataclasses.replace(detector.manifest, training=training)
     with pytest.raises(MonitorError, match="belongs to another artifact"):
         Monitor(other, state=path)
@@ -122,7 +122,7 @@ def test_another_threshold_goes_on_with_the_same_state(line, good, tmp_path):
     path = tmp_path / "line.monitor"
     Monitor(Detector.load(line, threads=1).manifest, state=path).update(good[0])
     other = Detector.load(line, threads=1, threshold=3.0).manifest
-    assert Monitor(other, state=path).update(good[1]).pictures == 2
+    assert Monitor(other, state=path).update(good[1]).images == 2
 
 
 @pytest.mark.parametrize("rate", [0, -1, 0.051, float("nan")])
@@ -131,9 +131,9 @@ def test_a_rate_out_of_range_is_refused(detector, rate):
         Monitor(detector.manifest, rate=rate)
 
 
-def test_too_few_training_pictures_are_refused(tiny_artifact):
+def test_too_few_training_images_are_refused(tiny_artifact):
     manifest = Detector.load(tiny_artifact, threads=1).manifest
-    with pytest.raises(MonitorError, match="at least 30 good pictures, got 6"):
+    with pytest.raises(MonitorError, match="at least 30 good images, got 6"):
         Monitor(manifest)
 
 
@@ -181,7 +181,7 @@ def test_the_command_prints_the_lines_of_score_with_a_verdict(line, tmp_path, ca
     shots.mkdir()
     for number in range(12):
         Image.fromarray(brighter(number)).save(shots / f"{number:02}.png")
-    (shots / "05.png").write_bytes(b"no picture")
+    (shots / "05.png").write_bytes(b"no image")
     assert main(["score", str(line), str(shots)]) == 1
     scored = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     command = ["monitor", str(line), str(shots), "--state", str(tmp_path / "state")]
@@ -193,14 +193,14 @@ def test_the_command_prints_the_lines_of_score_with_a_verdict(line, tmp_path, ca
     assert rows == scored
     assert verdicts[5] is None
     told = [verdict for verdict in verdicts if verdict is not None]
-    assert [verdict["pictures"] for verdict in told] == list(range(1, 12))
+    assert [verdict["images"] for verdict in told] == list(range(1, 12))
     assert told[-1]["alarm"] is True
     assert told[-1]["candidates"][0]["cause"] == "light changed"
     assert sum(verdict["began"] for verdict in told) == 1
     (shots / "05.png").unlink()
     assert main(command) == 0
     rows = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert [row["monitor"]["pictures"] for row in rows] == list(range(12, 23))
+    assert [row["monitor"]["images"] for row in rows] == list(range(12, 23))
 
 
 def test_the_command_refuses_a_damaged_state_before_it_scores(line, photos, tmp_path, capsys):

@@ -64,7 +64,7 @@ def test_the_blur_is_scipys_gaussian_with_reflecting_border(size, sigma_px):
 @pytest.mark.parametrize(
     ("height", "width", "sigma_px"), [(8, 12, 1.4), (28, 28, 4.0), (5, 3, 9.0)]
 )
-def test_a_map_is_the_blurred_bilinear_picture_of_the_distances(height, width, sigma_px):
+def test_a_map_is_the_blurred_bilinear_image_of_the_distances(height, width, sigma_px):
     distances = _distances(height, width)
     fine = ndimage.zoom(distances.astype(float), 8, order=1, mode="nearest", grid_mode=True)
     expected = ndimage.gaussian_filter(fine, sigma_px, mode="reflect")

@@ -177,7 +177,7 @@ def test_a_load_at_the_fitted_rate_gives_the_fitted_thresholds(rate):
         ({"threshold": 0.0}, r"threshold: expected a number above 0, got 0"),
         ({"threshold": math.nan}, r"threshold: expected a number above 0, got nan"),
         ({"threshold": math.inf}, r"threshold: expected a number above 0, got inf"),
-        ({"target_fpr": 1.0}, r"expected 6\.6e-05 to below 1, got 1; .*on 150 pictures"),
+        ({"target_fpr": 1.0}, r"expected 6\.6e-05 to below 1, got 1; .*on 150 images"),
         ({"target_fpr": 6e-5}, r"expected 6\.6e-05 to below 1, got 6e-05; "),
         ({"target_fpr": math.nan}, r"to below 1, got nan; "),
         ({"threshold": 1.0, "target_fpr": 0.1}, r"expected one of them, got both"),
@@ -190,7 +190,7 @@ def test_a_threshold_or_rate_out_of_range_is_refused(asked, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_power_law_of_the_number_of_pictures_is_found_and_half_of_it_corrected():
+def test_the_power_law_of_the_number_of_images_is_found_and_half_of_it_corrected():
     scores = draw(200)
     lean = scores * (0.8 / 0.5) ** 0.2  # scores fall like n^-0.2
     assert estimate_bias(scores, lean, share=0.8, lean_share=0.5) == pytest.approx(0.8**0.1)
@@ -198,7 +198,7 @@ def test_the_power_law_of_the_number_of_pictures_is_found_and_half_of_it_correct
     assert estimate_bias(scores, scores * 50, share=0.8, lean_share=0.5) == 0.8
 
 
-def test_few_pictures_say_nothing_about_the_power_law():
+def test_few_images_say_nothing_about_the_power_law():
     assert estimate_bias(np.ones(19), np.full(19, 2.0), share=0.8, lean_share=0.5) == 1
     assert estimate_bias(np.zeros(50), np.ones(50), share=0.8, lean_share=0.5) == 1
 
@@ -224,5 +224,5 @@ def test_the_words_say_whether_scores_were_counted_or_a_tail_was_trusted():
     trusted = describe_calibration(make_calibration(draw(150), 0.01))
     assert counted["method"] == "read off the scores: order statistic"
     assert trusted["method"].startswith("beyond the scores seen: generalised Pareto tail")
-    assert "299 pictures" in trusted["method"]
+    assert "299 images" in trusted["method"]
     assert "1 in 100" in trusted["false alarms"]

@@ -150,10 +150,10 @@ def test_neither_threads_nor_neighbours_in_a_batch_change_a_bit(kind, tmp_path):
     many = open_kind(path, kind, bank, effort, threads=4)
     for whole, again in zip(one, many.nearest(*layers), strict=True):
         assert np.array_equal(whole, again)
-    for picture in range(3):
-        alone = many.nearest(*(layer[picture : picture + 1] for layer in layers))
-        assert np.array_equal(alone[1][0], one[1][picture])
-        np.testing.assert_allclose(alone[0][0], one[0][picture], rtol=1e-6)
+    for image in range(3):
+        alone = many.nearest(*(layer[image : image + 1] for layer in layers))
+        assert np.array_equal(alone[1][0], one[1][image])
+        np.testing.assert_allclose(alone[0][0], one[0][image], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", FAISS_KINDS)

@@ -34,7 +34,7 @@ def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows):
 
 
 @pytest.mark.parametrize("upsampling", BOTH)
-def test_a_batch_gives_exactly_what_single_pictures_give(tmp_path, upsampling):
+def test_a_batch_gives_exactly_what_single_images_give(tmp_path, upsampling):
     _, index = build(tmp_path, make_store(upsampling, images=40), np.arange(2300))
     layer2, layer3 = batch_of(make_store(upsampling, images=5, seed=1))
     distances, rows = index.nearest(layer2, layer3)
@@ -70,7 +70,7 @@ def test_near_a_row_of_the_bank_the_distance_does_not_cancel(tmp_path, upsamplin
 @pytest.mark.parametrize("gap", [1, 7, 64, BLOCK_ROWS, BLOCK_ROWS + 3])
 def test_of_equal_rows_the_first_wins_within_a_block_and_across_blocks(tmp_path, gap):
     store = make_store("nearest", images=1, whole_numbers=True)
-    # The picture's 60 patches, then far rows, then the same 60 patches again.
+    # The image's 60 patches, then far rows, then the same 60 patches again.
     far = FeatureStore(
         layer2=np.concatenate([store.layer2, store.layer2 + 500]),
         layer3=np.concatenate([store.layer3, store.layer3 + 500]),

@@ -53,7 +53,7 @@ SHAPED = pytest.mark.parametrize(
 
 
 def columns_of(store, axes):
-    """What the first graph gives for one picture."""
+    """What the first graph gives for one image."""
     session = open_own_graph(patches_graph(describe(store.upsampling), axes), threads=1)
     layer2, layer3 = batch_of(store)
     return session.run(

@@ -1,8 +1,8 @@
-"""Damaged artifacts and pictures that every program has to refuse, in one shared list.
+"""Damaged artifacts and images that every program has to refuse, in one shared list.
 
 One entry is what is damaged and what the refusal has to name: file and, where there is one, field.
-`graphs` has the damages of ONNX files and links, `swaps` files of other artifacts, `odd_pictures`
-pictures that are strange and good, `trial` runs all of them in programs that are watched.
+`graphs` has the damages of ONNX files and links, `swaps` files of other artifacts, `odd_images`
+images that are strange and good, `trial` runs all of them in programs that are watched.
 """
 
 import dataclasses
@@ -240,8 +240,8 @@ def file_damages(folder: Path) -> list[Damage]:
     return damages
 
 
-def pictures() -> dict[str, bytes]:
-    """Name -> content of a file that is no picture any program may read."""
+def images() -> dict[str, bytes]:
+    """Name -> content of a file that is no image any program may read."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8))
     files = {
@@ -280,7 +280,7 @@ def png(width: int, height: int, scanlines: bytes) -> bytes:
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
-    """A picture as a file of this kind."""
+    """An image as a file of this kind."""
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()

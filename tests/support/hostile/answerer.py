@@ -14,12 +14,12 @@ from patchcore_runtime.selftest import run_selftest
 
 
 def _answer(request):
-    """Score the picture of one case, or run the artifact's self-test where it names none."""
+    """Score the image of one case, or run the artifact's self-test where it names none."""
     before, start = _peak_mib(reset=True), time.perf_counter()
     refusal = crash = ""
     try:
-        if request["picture"] is not None:
-            Detector.load(request["artifact"], threads=1).predict(request["picture"])
+        if request["image"] is not None:
+            Detector.load(request["artifact"], threads=1).predict(request["image"])
         else:
             artifact = Artifact.open(request["artifact"])
             artifact.verify()

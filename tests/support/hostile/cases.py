@@ -34,25 +34,25 @@ def outcomes(
     trial: PythonTrial | CppTrial, all_damages: list[Damage], whole: Path, scratch: Path
 ) -> Iterator[tuple[Damage, Outcome]]:
     """Each damage done to a fresh copy of `whole`, and what the program makes of that."""
-    picture = scratch / "photo.png"
-    shutil.copyfile(whole / "selftest.png", picture)
+    image = scratch / "photo.png"
+    shutil.copyfile(whole / "selftest.png", image)
     for damage in all_damages:
         place = scratch / "place"
         folder = shutil.copytree(whole, place / "stripes")
         hostile.apply(damage, folder)
-        shown = None if damage.by_check else picture
-        yield damage, run_again_if_slow(trial, artifact=folder, picture=shown)
+        shown = None if damage.by_check else image
+        yield damage, run_again_if_slow(trial, artifact=folder, image=shown)
         shutil.rmtree(place)
 
 
 def run_again_if_slow(
-    trial: PythonTrial | CppTrial, *, artifact: Path, picture: Path | None
+    trial: PythonTrial | CppTrial, *, artifact: Path, image: Path | None
 ) -> Outcome:
     """One case; a slow one twice, because a busy machine may have stopped it meanwhile."""
-    outcome = trial.run(artifact=artifact, picture=picture)
+    outcome = trial.run(artifact=artifact, image=image)
     if outcome.seconds <= SLOWEST_S:
         return outcome
-    return trial.run(artifact=artifact, picture=picture)
+    return trial.run(artifact=artifact, image=image)
 
 
 def wrong(damage: Damage, outcome: Outcome) -> str:

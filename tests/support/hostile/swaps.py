@@ -24,7 +24,7 @@ TWIN = "of a twin, new sums"
 
 
 def make_others(folder: Path, photos: Path) -> tuple[Path, Path]:
-    """An artifact of another geometry, and one that differs in nothing but seed and pictures."""
+    """An artifact of another geometry, and one that differs in nothing but seed and images."""
     other = make_artifact(folder / "other", photos, tiny_config("paper"))
     mirrored = folder / "mirrored"
     mirrored.mkdir()

@@ -38,18 +38,18 @@ class PythonTrial:
     def __init__(self) -> None:
         self._child: subprocess.Popen[str] | None = None
 
-    def measure_good_run(self, *, artifact: Path, picture: Path) -> Outcome:
+    def measure_good_run(self, *, artifact: Path, image: Path) -> Outcome:
         """What comes once, the engine's own memory above all, comes here."""
-        return self.run(artifact=artifact, picture=picture)
+        return self.run(artifact=artifact, image=image)
 
-    def run(self, *, artifact: Path, picture: Path | None) -> Outcome:
-        """Score a picture, or run the artifact's self-test where there is none."""
+    def run(self, *, artifact: Path, image: Path | None) -> Outcome:
+        """Score an image, or run the artifact's self-test where there is none."""
         child = self._child = self._child or self._start()
         timer = threading.Timer(HANG_S, child.kill)
         timer.start()
         start = time.perf_counter()
         try:
-            request = {"artifact": str(artifact), "picture": str(picture) if picture else None}
+            request = {"artifact": str(artifact), "image": str(image) if image else None}
             child.stdin.write(json.dumps(request) + "\n")
             child.stdin.flush()
             answer = child.stdout.readline()
@@ -89,15 +89,15 @@ class CppTrial:
         self._binary = binary
         self._usual_mib = 0.0
 
-    def measure_good_run(self, *, artifact: Path, picture: Path) -> Outcome:
+    def measure_good_run(self, *, artifact: Path, image: Path) -> Outcome:
         """What later cases are compared with."""
-        outcome = self.run(artifact=artifact, picture=picture)
+        outcome = self.run(artifact=artifact, image=image)
         self._usual_mib += outcome.grown_mib
         return outcome
 
-    def run(self, *, artifact: Path, picture: Path | None) -> Outcome:
-        """Score a picture, or run the self-test; by the engine's search, so that it reads all."""
-        what = ["--selftest"] if picture is None else [str(picture)]
+    def run(self, *, artifact: Path, image: Path | None) -> Outcome:
+        """Score an image, or run the self-test; by the engine's search, so that it reads all."""
+        what = ["--selftest"] if image is None else [str(image)]
         command = [str(self._binary), str(artifact), *what, "--search", "engine"]
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

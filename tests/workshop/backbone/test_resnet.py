@@ -143,7 +143,7 @@ class Reference:
         return x
 
     def layers(self, images):
-        """Layer2 and layer3 of uint8 (B, H, W, 3) pictures."""
+        """Layer2 and layer3 of uint8 (B, H, W, 3) images."""
         x = (images.transpose(0, 3, 1, 2) / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(
             STD, (3, 1, 1)
         )

@@ -1,4 +1,4 @@
-"""Laws of the scattering backbone and of the whitening estimated from the pictures themselves."""
+"""Laws of the scattering backbone and of the whitening estimated from the images themselves."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from patchcore_build.export.graphs import compare_mindir, compare_onnx, export_m
 H, W = 96, 128
 
 
-def _pictures(count, seed=0):
+def _images(count, seed=0):
     """Coloured blobs on coarse noise, uint8 (count, H, W, 3)."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(40, 200, (count, H // 8, W // 8, 3))
@@ -21,8 +21,8 @@ def _pictures(count, seed=0):
     return np.clip(fine, 0, 255).astype(np.uint8)
 
 
-def _normalised(pictures):
-    return ((pictures.astype(np.float32) / 255 - 0.45) / 0.225).transpose(0, 3, 1, 2)
+def _normalised(images):
+    return ((images.astype(np.float32) / 255 - 0.45) / 0.225).transpose(0, 3, 1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def body():
 
 @pytest.fixture(scope="module")
 def features():
-    """What `estimate_whitening` is given: pictures -> averaged layers, identity whitening."""
+    """What `estimate_whitening` is given: images -> averaged layers, identity whitening."""
     open_device()
     cell = _extractor()
 
-    return lambda pictures: tuple(layer.asnumpy() for layer in cell(Tensor(pictures)))
+    return lambda images: tuple(layer.asnumpy() for layer in cell(Tensor(images)))
 
 
 def _extractor():
@@ -48,7 +48,7 @@ def _extractor():
 
 @pytest.fixture(scope="module")
 def whitening(features):
-    return estimate_whitening(features, _pictures(4), seed=7)
+    return estimate_whitening(features, _images(4), seed=7)
 
 
 def test_every_gabor_ignores_the_mean_and_has_unit_absolute_sum():
@@ -66,7 +66,7 @@ def test_a_quarter_turn_permutes_the_directions():
 
 
 def test_the_layers_have_strides_8_and_16_and_251_and_187_channels(body):
-    layer2, layer3 = body(_normalised(_pictures(2)))
+    layer2, layer3 = body(_normalised(_images(2)))
     assert layer2.shape == (2, 251, H // 8, W // 8)
     assert layer3.shape == (2, 187, H // 16, W // 16)
     assert np.isfinite(layer2).all()
@@ -99,8 +99,8 @@ def _plain_layer(x, scale, pairs):
     light, colour = np.mean(x, axis=0)[None], np.stack([red - green, (red + green) / 2 - blue])
     channels = [0.5 * _pooled(light, scale), 0.5 * _pooled(colour, scale)]
     for j in range(scale - 3, scale):
-        for picture in [light] if j in {0, 3} else [light, colour]:
-            first = _pooled(_modulus(_pooled(picture, j)), scale - j)
+        for image in [light] if j in {0, 3} else [light, colour]:
+            first = _pooled(_modulus(_pooled(image, j)), scale - j)
             channels.append(0.1 * np.log(first / 0.004 + 1))
     for a, b in pairs:
         first = _modulus(_pooled(light, a))
@@ -111,10 +111,10 @@ def _plain_layer(x, scale, pairs):
 
 
 def test_the_layers_follow_the_recipe_written_plainly_in_numpy(body):
-    pictures = _normalised(_pictures(2))
-    layer2, layer3 = body(pictures)
-    plain2 = _plain_layer(pictures[1], 3, [(0, 1), (0, 2), (1, 2)])
-    plain3 = _plain_layer(pictures[1], 4, [(1, 3), (2, 3)])
+    images = _normalised(_images(2))
+    layer2, layer3 = body(images)
+    plain2 = _plain_layer(images[1], 3, [(0, 1), (0, 2), (1, 2)])
+    plain3 = _plain_layer(images[1], 4, [(1, 3), (2, 3)])
     np.testing.assert_allclose(layer2[1], plain2, atol=2e-5)
     np.testing.assert_allclose(layer3[1], plain3, atol=2e-5)
 
@@ -125,7 +125,7 @@ def test_only_the_whitening_is_left_to_be_set():
     assert free == {"whiten2.weight": (251, 251, 1, 1), "whiten3.weight": (187, 187, 1, 1)}
 
 
-def test_a_flat_picture_shows_no_texture_whatever_its_brightness(body):
+def test_a_flat_image_shows_no_texture_whatever_its_brightness(body):
     levels = np.array([-1.5, 0.7], np.float32)[:, None, None, None]
     layer2, _ = body(np.broadcast_to(levels, (2, 3, H, W)))
     centre = layer2[:, :, H // 16, W // 16]  # farther from every border than a filter reaches
@@ -136,22 +136,22 @@ def test_a_flat_picture_shows_no_texture_whatever_its_brightness(body):
     np.testing.assert_allclose(centre[:, 59:], 0.35 * 0.001 / 0.005, atol=1e-4)
 
 
-def test_a_grey_picture_has_no_colour(body):
-    grey = _normalised(_pictures(2)).mean(axis=1, keepdims=True)
+def test_a_grey_image_has_no_colour(body):
+    grey = _normalised(_images(2)).mean(axis=1, keepdims=True)
     layer2, layer3 = body(np.broadcast_to(grey, (2, 3, H, W)))
     np.testing.assert_allclose(layer2[:, 1:3], 0, atol=1e-6)
     np.testing.assert_allclose(layer3[:, 1:3], 0, atol=1e-6)
 
 
 def test_second_order_hardly_depends_on_contrast(body):
-    pictures = _normalised(_pictures(1))
-    layer2, _ = body(np.concatenate([pictures, 2 * pictures]))
+    images = _normalised(_images(1))
+    layer2, _ = body(np.concatenate([images, 2 * images]))
     first, second = layer2[:, 3:59], layer2[:, 59:]
     assert (first[1] - first[0]).mean() > 0.05  # 0.1 log 2, less what is faint
     assert np.abs(second[1] - second[0]).mean() < 0.05 * second.mean()
 
 
-def test_moving_the_picture_by_16_px_moves_layer3_by_one_cell(body):
+def test_moving_the_image_by_16_px_moves_layer3_by_one_cell(body):
     wide = np.random.default_rng(3).standard_normal((1, 3, 192, 208)).astype(np.float32)
     _, still = body(wide[..., :192])
     _, moved = body(wide[..., 16:])
@@ -160,20 +160,20 @@ def test_moving_the_picture_by_16_px_moves_layer3_by_one_cell(body):
     assert np.abs(moved[..., 5:8, 5:7] - still[..., 5:8, 5:7]).max() > 1e-2
 
 
-def test_each_picture_of_a_batch_is_seen_alone(body):
-    pictures = _normalised(_pictures(2))
-    together, swapped = body(pictures), body(pictures[::-1])
+def test_each_image_of_a_batch_is_seen_alone(body):
+    images = _normalised(_images(2))
+    together, swapped = body(images), body(images[::-1])
     for layer, other in zip(together, swapped, strict=True):
         np.testing.assert_allclose(layer, other[::-1], atol=1e-6)
 
 
 def test_the_exports_give_the_numbers_of_mindspore_for_another_batch(tmp_path, features):
-    pictures = _pictures(3)
-    expected = features(pictures)
+    images = _images(3)
+    expected = features(images)
     export_onnx(_extractor, tmp_path / "f.onnx", height=H, width=W)
     export_mindir(_extractor, tmp_path / "f.mindir", height=H, width=W)
-    compare_onnx(tmp_path / "f.onnx", pictures, expected, tolerance=1e-4)
-    compare_mindir(tmp_path / "f.mindir", pictures, expected, tolerance=1e-6)
+    compare_onnx(tmp_path / "f.onnx", images, expected, tolerance=1e-4)
+    compare_mindir(tmp_path / "f.mindir", images, expected, tolerance=1e-6)
 
 
 def test_the_whitening_is_symmetric_and_positive_definite(whitening):
@@ -184,7 +184,7 @@ def test_the_whitening_is_symmetric_and_positive_definite(whitening):
         assert np.linalg.eigvalsh(matrix.astype(np.float64)).min() > 0
 
 
-def test_views_of_a_picture_move_closer_to_each_other_than_to_other_pictures(features, whitening):
+def test_views_of_a_image_move_closer_to_each_other_than_to_other_images(features, whitening):
     def ratio(matrix, layers):
         vectors = np.einsum("dc,nchw->ndhw", matrix, layers)
         within = np.square(vectors[0::2] - vectors[1::2]).mean()
@@ -192,8 +192,8 @@ def test_views_of_a_picture_move_closer_to_each_other_than_to_other_pictures(fea
         return within / between
 
     rng = np.random.default_rng(1)
-    unseen = _pictures(4, seed=9)
-    views = np.stack([augmented_view(picture, rng) for picture in unseen.repeat(2, axis=0)])
+    unseen = _images(4, seed=9)
+    views = np.stack([augmented_view(image, rng) for image in unseen.repeat(2, axis=0)])
     for matrix, layers in zip(whitening, features(views), strict=True):
         assert ratio(matrix, layers) < 0.9 * ratio(np.eye(len(matrix)), layers)
 
@@ -207,8 +207,8 @@ def _block_means(views):
 
 
 def test_the_same_seed_gives_the_same_whitening_and_another_does_not():
-    pictures = _pictures(3)
-    first, again, other = (estimate_whitening(_block_means, pictures, seed=s) for s in (5, 5, 6))
+    images = _images(3)
+    first, again, other = (estimate_whitening(_block_means, images, seed=s) for s in (5, 5, 6))
     for layer in range(2):
         assert first[layer].tobytes() == again[layer].tobytes()
         assert first[layer].tobytes() != other[layer].tobytes()
@@ -225,14 +225,14 @@ def test_whitening_is_the_inverse_fourth_root_of_half_the_spread_of_view_differe
         layer = draws.standard_normal(shape, dtype=np.float32) * spread[:, None, None]
         return layer, 9 * layer
 
-    layer2, layer3 = estimate_whitening(noise, _pictures(1).repeat(5, axis=0), seed=0)
+    layer2, layer3 = estimate_whitening(noise, _images(1).repeat(5, axis=0), seed=0)
     ridge = 0.1 * (1 + 4 + 16 + 64) / 4
     expected = np.diag((spread**2 + ridge) ** -0.25) / 2  # sqrt(C) = 2
     np.testing.assert_allclose(layer2, expected, atol=0.01)
     np.testing.assert_allclose(layer3, layer2 / 3, rtol=1e-4, atol=1e-7)
 
 
-def test_at_most_thirty_pictures_are_looked_at_first_and_last_among_them():
+def test_at_most_thirty_images_are_looked_at_first_and_last_among_them():
     seen = []
 
     def record(views):
@@ -246,12 +246,12 @@ def test_at_most_thirty_pictures_are_looked_at_first_and_last_among_them():
     assert max(seen[-2:]) > 150
 
 
-def test_pictures_without_any_difference_still_give_a_finite_whitening():
+def test_images_without_any_difference_still_give_a_finite_whitening():
     def constant(views):
         count = len(views)
         return np.ones((count, 3, 4, 4), np.float32), np.ones((count, 5, 2, 2), np.float32)
 
-    for matrix in estimate_whitening(constant, _pictures(1), seed=0):
+    for matrix in estimate_whitening(constant, _images(1), seed=0):
         assert np.isfinite(matrix).all()
 
 
@@ -267,7 +267,7 @@ def test_a_view_is_repeatable_and_brings_no_border_of_its_own():
         assert all(abs(side.mean() - view.mean()) < 0.07 * view.mean() + 2 for side in sides)
 
 
-def test_a_view_moves_the_picture_by_a_few_pixels_only():
+def test_a_view_moves_the_image_by_a_few_pixels_only():
     rows, columns = np.mgrid[0:H, 0:W]
     dot = (np.hypot(rows - 30, columns - 50) < 8).astype(np.uint8) * 150 + 50
     for seed in range(8):
@@ -279,15 +279,15 @@ def test_a_view_moves_the_picture_by_a_few_pixels_only():
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [
         np.zeros((2, H, W, 3), np.float32),
         np.zeros((0, H, W, 3), np.uint8),
         np.zeros((2, H, W), "u1"),
     ],
 )
-def test_other_than_uint8_colour_pictures_are_refused(pictures):
+def test_other_than_uint8_colour_images_are_refused(images):
     with pytest.raises(
         ValueError, match=r"^images: expected uint8 \(N, H, W, 3\) with N >= 1, got"
     ):
-        estimate_whitening(_block_means, pictures, seed=0)
+        estimate_whitening(_block_means, images, seed=0)

@@ -15,15 +15,15 @@ from patchcore_build.errors import DatasetError, OutputError
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Two small good categories and one whose training pictures cannot be read."""
+    """Two small good categories and one whose training images cannot be read."""
     root = tmp_path_factory.mktemp("data")
     for seed, category in enumerate(("nut", "plate")):
         write_demo_dataset(
             root, seed=seed, train=6, test_good=2, per_defect=1, size_px=64, category=category
         )
     shutil.copytree(root / "nut", root / "broken")
-    for picture in (root / "broken" / "train" / "good").iterdir():
-        picture.write_bytes(b"no picture")
+    for image in (root / "broken" / "train" / "good").iterdir():
+        image.write_bytes(b"no image")
     return root
 
 
@@ -50,7 +50,7 @@ def finished(dataset, tmp_path_factory):
 def test_a_failing_category_is_named_and_stops_no_other(finished):
     job, result, told = finished
     assert [(run.category, run.seed) for run in result.failed] == [("broken", 0), ("broken", 1)]
-    assert "not a readable picture" in result.failed[0].error
+    assert "not a readable image" in result.failed[0].error
     assert any("broken, seed 0: FAILED" in line for line in told)
     table = json.loads((job.output / "results.json").read_text())
     assert [row["category"] for row in table["categories"]] == ["broken", "nut", "plate"]

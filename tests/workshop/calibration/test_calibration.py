@@ -8,9 +8,9 @@ import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
-from patchcore_build.calibration.banks import Pictures
+from patchcore_build.calibration.banks import TrainingFeatures
 from patchcore_build.calibration.calibration import HeldOutScores, calibrate, score_held_out
-from patchcore_build.calibration.folds import every_picture_alone, group_pictures, split_folds
+from patchcore_build.calibration.folds import every_image_alone, group_images, split_folds
 from patchcore_build.calibration.thresholds import estimate_bias, find_threshold
 from patchcore_build.config import make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud
@@ -39,14 +39,14 @@ def make_store(images, *, seed=0, spread=1.0):
 def held_out(store, config, folder, *, groups=None, **options):
     projected = np.empty((store.images * 64, C2 + C3), np.float32)
     store.project(np.eye(C2 + C3, dtype=np.float32), projected)
-    pictures = Pictures(
+    training = TrainingFeatures(
         store=store,
         cloud=PatchCloud.of(projected),
-        groups=every_picture_alone(store.images) if groups is None else groups,
+        groups=every_image_alone(store.images) if groups is None else groups,
         size=plan_preprocessing(config, [(64, 64)]),
         config=config,
     )
-    return score_held_out(pictures, folder=folder, **options)
+    return score_held_out(training, folder=folder, **options)
 
 
 def patches_of(store, image):
@@ -62,8 +62,8 @@ def patches_of(store, image):
 
 @pytest.mark.parametrize("count", [2, 3, 10, 57])
 @pytest.mark.parametrize("folds", [2, 5, 50])
-def test_folds_hold_every_picture_once_in_parts_of_equal_size(count, folds):
-    parts = list(split_folds(every_picture_alone(count), folds, seed=3))
+def test_folds_hold_every_image_once_in_parts_of_equal_size(count, folds):
+    parts = list(split_folds(every_image_alone(count), folds, seed=3))
     assert sorted(np.concatenate(parts).tolist()) == list(range(count))
     sizes = [len(part) for part in parts]
     assert len(parts) == min(folds, count)
@@ -73,7 +73,7 @@ def test_folds_hold_every_picture_once_in_parts_of_equal_size(count, folds):
 
 def test_folds_depend_on_the_seed_alone():
     first, again, other = (
-        [part.tolist() for part in split_folds(every_picture_alone(40), 5, seed=seed)]
+        [part.tolist() for part in split_folds(every_image_alone(40), 5, seed=seed)]
         for seed in (1, 1, 2)
     )
     assert first == again
@@ -94,7 +94,7 @@ def test_a_group_is_never_split_and_no_fold_is_empty(seed):
 
 def test_groups_follow_the_first_group_of_the_pattern():
     names = ["a/part7_1.png", "a/part3_1.png", "b/part7_2.png"]
-    assert group_pictures(names, r"(part\d+)_").tolist() == [0, 1, 0]
+    assert group_images(names, r"(part\d+)_").tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_groups_follow_the_first_group_of_the_pattern():
         ("part", r"--groups part: expected a group in brackets"),
         ("(bolt)", r"expected its first group in every name, not found in part1.png"),
         ("(x)?part", r"expected its first group in every name, not found in part1.png"),
-        ("(part)", r"expected at least two groups .*all 2 pictures in one"),
+        ("(part)", r"expected at least two groups .*all 2 images in one"),
     ],
 )
 def test_a_pattern_that_groups_nothing_is_refused(pattern, message):
     with pytest.raises(DatasetError, match=message) as caught:
-        group_pictures(["part1.png", "part2.png"], pattern)
+        group_images(["part1.png", "part2.png"], pattern)
     assert "\n" not in str(caught.value)
 
 
@@ -126,7 +126,7 @@ def test_twins_in_one_group_are_held_out_together(tmp_path):
     assert (alone.groups, grouped.groups, grouped.folds) == (8, 4, 4)
 
 
-def test_leaner_banks_give_larger_scores_of_the_same_pictures(tmp_path):
+def test_leaner_banks_give_larger_scores_of_the_same_images(tmp_path):
     scores = held_out(make_store(20), small_config(folds=5), tmp_path)
     assert scores.lean_share == pytest.approx(0.5)
     assert scores.share == pytest.approx(0.8)
@@ -134,7 +134,7 @@ def test_leaner_banks_give_larger_scores_of_the_same_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("image_score", ["max", "paper", "modelzoo"])
-def test_scores_of_different_pictures_are_held_out_and_not_near_zero(tmp_path, image_score):
+def test_scores_of_different_images_are_held_out_and_not_near_zero(tmp_path, image_score):
     scores = held_out(make_store(6), small_config(image_score=image_score), tmp_path)
     assert scores.image_scores.shape == (6,)
     assert scores.image_scores.min() > 0
@@ -145,7 +145,7 @@ def test_scores_of_different_pictures_are_held_out_and_not_near_zero(tmp_path, i
 def test_held_out_scores_equal_a_calculation_by_hand(tmp_path, ratio):
     store, config = make_store(5), small_config(coreset_ratio=ratio, folds=2, seed=4)
     scores = held_out(store, config, tmp_path)
-    for part in split_folds(every_picture_alone(5), 2, seed=4):
+    for part in split_folds(every_image_alone(5), 2, seed=4):
         others = [image for image in range(5) if image not in part]
         bank = np.concatenate([patches_of(store, image) for image in others])
         count = max(1, round(ratio * len(bank)))
@@ -158,7 +158,7 @@ def test_held_out_scores_equal_a_calculation_by_hand(tmp_path, ratio):
 def test_a_twin_in_another_fold_gives_zero_and_one_in_the_same_fold_does_not(tmp_path):
     store = make_store(4)
     config = small_config(folds=2, seed=0)
-    first, second = (part.tolist() for part in split_folds(every_picture_alone(4), 2, seed=0))
+    first, second = (part.tolist() for part in split_folds(every_image_alone(4), 2, seed=0))
     twins = {}
     for name, pair in (("apart", (first[0], second[0])), ("together", first)):
         layer2, layer3 = store.layer2.copy(), store.layer3.copy()
@@ -169,13 +169,13 @@ def test_a_twin_in_another_fold_gives_zero_and_one_in_the_same_fold_does_not(tmp
     assert twins["together"] > 1
 
 
-def test_progress_counts_every_picture(tmp_path):
+def test_progress_counts_every_image(tmp_path):
     told = []
     held_out(make_store(5), small_config(), tmp_path, progress=lambda *step: told.append(step))
     assert told == [(done, 10) for done in range(1, 11)]
 
 
-def test_pictures_that_are_all_equal_still_make_a_valid_calibration(tmp_path):
+def test_images_that_are_all_equal_still_make_a_valid_calibration(tmp_path):
     config = small_config()
     calibration = calibrate(held_out(make_store(4, spread=0.0), config, tmp_path), config)
     assert 0 <= calibration.image_threshold < 1e-5
@@ -224,7 +224,7 @@ def test_each_threshold_is_made_of_its_own_unbiased_scores(fpr, shrink):
     assert middle == pytest.approx(calibration.pixel_threshold)
 
 
-def test_a_rate_that_so_few_pictures_say_nothing_about_is_refused():
+def test_a_rate_that_so_few_images_say_nothing_about_is_refused():
     calibrate(draw_scores(6), small_config(target_fpr=0.0015))
     with pytest.raises(ThresholdError, match=r"expected 0\.0014 to below 1, got 0\.0014; .* 6 pic"):
         calibrate(draw_scores(6), small_config(target_fpr=0.0014))

@@ -1,21 +1,21 @@
-"""Laws of suspects: a picture is judged by the others, and what is dropped is said."""
+"""Laws of suspects: an image is judged by the others, and what is dropped is said."""
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from patchcore_build.calibration.banks import Pictures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.folds import every_picture_alone
+from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.folds import every_image_alone
 from patchcore_build.calibration.suspects import choose_suspects, leave_one_out
 from patchcore_build.config import make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import DatasetError
-from patchcore_build.features.store import FeatureStore, keep_pictures
+from patchcore_build.features.store import FeatureStore, keep_images
 
 NAMES = tuple(f"{number:03}.png" for number in range(200))
 
 
-def make_pictures(images, *, groups=None, ratio=0.2, seed=0):
+def make_images(images, *, groups=None, ratio=0.2, seed=0):
     rng = np.random.default_rng(seed)
     store = FeatureStore(
         layer2=rng.standard_normal((images, 8, 8, 4)).astype(np.float32),
@@ -25,25 +25,25 @@ def make_pictures(images, *, groups=None, ratio=0.2, seed=0):
     projected = np.empty((images * 64, 10), np.float32)
     store.project(np.eye(10, dtype=np.float32), projected)
     config = make_config("full-frame", resize_px=64, coreset_ratio=ratio, neighbours=2)
-    return Pictures(
+    return TrainingFeatures(
         store=store,
         cloud=PatchCloud.of(projected),
-        groups=every_picture_alone(images) if groups is None else groups,
+        groups=every_image_alone(images) if groups is None else groups,
         size=plan_preprocessing(config, [(64, 64)]),
         config=config,
     )
 
 
 @pytest.mark.parametrize("groups", [None, np.array([0, 1, 0, 2, 2, 1])])
-def test_a_picture_is_scored_by_rows_of_other_groups_only(groups, tmp_path):
-    pictures = make_pictures(6, groups=groups)
-    bank = bank_of(pictures, choose_rows(pictures, name="bank"))
-    found = leave_one_out(pictures, bank, open_scorer(pictures, bank, tmp_path))
+def test_a_image_is_scored_by_rows_of_other_groups_only(groups, tmp_path):
+    training = make_images(6, groups=groups)
+    bank = bank_of(training, choose_rows(training, name="bank"))
+    found = leave_one_out(training, bank, open_scorer(training, bank, tmp_path))
     rows = np.hstack([bank.layer2, bank.layer3])
-    group_of_row = pictures.groups[bank.origins[:, 0]]
-    patches = pictures.cloud.features.reshape(6, 64, 10)  # the identity's projection
+    group_of_row = training.groups[bank.origins[:, 0]]
+    patches = training.cloud.features.reshape(6, 64, 10)  # the identity's projection
     for image in range(6):
-        others = rows[group_of_row != pictures.groups[image]]
+        others = rows[group_of_row != training.groups[image]]
         expected = cdist(patches[image], others).min(axis=1)
         np.testing.assert_allclose(found.distances[image].ravel(), expected, rtol=1e-4)
         assert found.scores[image] == found.distances[image].max()
@@ -62,7 +62,7 @@ def test_auto_finds_what_stands_out_and_says_how_far():
     assert f"{9 / np.median(scores):.2f} times as far" in suspects[0].reason
 
 
-def test_auto_seldom_drops_a_clean_picture():
+def test_auto_seldom_drops_a_clean_image():
     dropped = [len(choose_suspects(clean_scores(200, seed), NAMES, "auto")) for seed in range(100)]
     assert sum(dropped) <= 20  # of 20,000
 
@@ -82,8 +82,8 @@ def test_a_number_drops_so_many_the_most_suspicious_first():
 
 
 def test_what_is_kept_stays_in_order_with_its_features():
-    store = make_pictures(5).store
+    store = make_images(5).store
     expected = store.layer2[[0, 2, 4]].copy(), store.layer3[[0, 2, 4]].copy()
-    kept = keep_pictures(store, np.array([0, 2, 4]))
+    kept = keep_images(store, np.array([0, 2, 4]))
     np.testing.assert_array_equal(kept.layer2, expected[0])
     np.testing.assert_array_equal(kept.layer3, expected[1])

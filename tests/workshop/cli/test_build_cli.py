@@ -59,9 +59,9 @@ def write_test_set(root):
                 mask = root / "stripes" / "ground_truth" / kind / f"{seed}_mask.png"
                 mask.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(truth).save(mask)
-            picture = root / "stripes" / "test" / kind / f"{seed}.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(photo).save(picture)
+            image = root / "stripes" / "test" / kind / f"{seed}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photo).save(image)
     return root
 
 
@@ -194,7 +194,7 @@ def test_evaluate_says_what_it_could_not_measure(tmp_path, tiny_artifact, capfd)
         path.unlink()
     assert main(["evaluate", str(tiny_artifact), "--dataset", str(root)]) == 0
     out = capfd.readouterr().out
-    assert "note: stripes/test: no good pictures; image AUROC and F1 do not exist" in out
+    assert "note: stripes/test: no good images; image AUROC and F1 do not exist" in out
     assert "image AUROC: none" in out
 
 

@@ -26,7 +26,7 @@ SEVEN = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
 
 
 def save(path, *, size=(40, 60), seed=0):
-    """A noisy picture of (height, width); the suffix names the format."""
+    """A noisy image of (height, width); the suffix names the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     Image.fromarray(pixels).save(path)
@@ -69,7 +69,7 @@ def only_test_image(dataset):
     return image
 
 
-def test_pictures_come_in_the_order_of_their_names_not_of_the_directory(tmp_path):
+def test_images_come_in_the_order_of_their_names_not_of_the_directory(tmp_path):
     wanted = ["10.png", "2.png", "B.png", "a/z.png", "a0.png", "ä.png"]
     for folder, order in (("one", wanted), ("two", wanted[::-1])):
         for name in order:
@@ -103,9 +103,9 @@ def test_a_folder_below_a_hidden_one_is_read(tmp_path):
     assert names(list_images(tmp_path / ".cache" / "in")) == ["a.png"]
 
 
-def test_a_folder_without_pictures_is_refused_with_the_suffixes(tmp_path):
+def test_a_folder_without_images_is_refused_with_the_suffixes(tmp_path):
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"expected pictures \(\.bmp.*got none among 1 files"):
+    with pytest.raises(DatasetError, match=r"expected images \(\.bmp.*got none among 1 files"):
         list_images(tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_rows_names_and_paths_belong_together(tmp_path):
 
 
 def spoil(folder, kind):
-    """One unreadable picture among the others."""
+    """One unreadable image among the others."""
     path = folder / "05.png"
     if kind == "truncated":
         save(path, size=(200, 200))
@@ -153,7 +153,7 @@ def spoil(folder, kind):
         path.write_bytes(jpeg.read_bytes()[:5000])
         jpeg.unlink()
     elif kind == "text":
-        path.write_text("not a picture", encoding="utf-8")
+        path.write_text("not an image", encoding="utf-8")
     elif kind == "empty":
         path.write_bytes(b"")
     else:
@@ -162,7 +162,7 @@ def spoil(folder, kind):
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-def test_one_unreadable_picture_among_many_is_refused_by_name(tmp_path, kind):
+def test_one_unreadable_image_among_many_is_refused_by_name(tmp_path, kind):
     for number in range(10):
         save(tmp_path / "in" / f"{number:02}.png")
     bad = spoil(tmp_path / "in", kind)
@@ -185,16 +185,16 @@ def test_skip_bad_keeps_the_others_and_lists_the_bad_without_its_machine(tmp_pat
     assert str(tmp_path) not in reason
 
 
-def test_fewer_than_two_readable_pictures_are_refused(tmp_path):
+def test_fewer_than_two_readable_images_are_refused(tmp_path):
     save(tmp_path / "in" / "0.png")
-    with pytest.raises(DatasetError, match=r"at least 2 readable pictures .*got 1"):
+    with pytest.raises(DatasetError, match=r"at least 2 readable images .*got 1"):
         load(tmp_path / "in", tmp_path)
     (tmp_path / "in" / "1.png").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"got 1"):
         load(tmp_path / "in", tmp_path, skip_bad=True)
 
 
-def test_pictures_too_elongated_for_any_input_are_refused(tmp_path):
+def test_images_too_elongated_for_any_input_are_refused(tmp_path):
     for number in range(2):
         save(tmp_path / "in" / f"{number}.png", size=(8, 9000))
     with pytest.raises(DatasetError, match=r"in: .*width"):
@@ -222,7 +222,7 @@ def test_masks_are_matched_by_name_and_not_by_position(tmp_path):
     assert listed == {"000": truth / "000.bmp", "003": None, "007": truth / "007_mask.png"}
 
 
-def test_good_pictures_are_normal_and_have_nothing_marked(tmp_path):
+def test_good_images_are_normal_and_have_nothing_marked(tmp_path):
     save(tmp_path / "part" / "test" / "good" / "000.png")
     save(tmp_path / "part" / "test" / "dent" / "000.png")
     dent, good = list_test_images(tmp_path, "part")
@@ -231,7 +231,7 @@ def test_good_pictures_are_normal_and_have_nothing_marked(tmp_path):
     assert not read_mask(good, placed((40, 60)), (64, 64)).any()
 
 
-def test_a_picture_directly_in_test_is_refused_by_name(tmp_path):
+def test_a_image_directly_in_test_is_refused_by_name(tmp_path):
     save(tmp_path / "part" / "test" / "good" / "000.png")
     save(tmp_path / "part" / "test" / "lost.png")
     with pytest.raises(DatasetError, match=r"lost\.png: expected a folder that names the defect"):
@@ -239,15 +239,15 @@ def test_a_picture_directly_in_test_is_refused_by_name(tmp_path):
 
 
 def test_a_mask_that_cannot_be_used_is_refused_by_name(tmp_path):
-    picture = save(tmp_path / "part" / "test" / "dent" / "000.png")
+    image = save(tmp_path / "part" / "test" / "dent" / "000.png")
     place = placed((40, 60))
     mask = tmp_path / "part" / "ground_truth" / "dent" / "000_mask.png"
-    with pytest.raises(DatasetError, match=rf"{re.escape(str(picture))}: no mask found"):
+    with pytest.raises(DatasetError, match=rf"{re.escape(str(image))}: no mask found"):
         read_mask(only_test_image(tmp_path), place, (64, 64))
     save_mask(mask, value=0)
     with pytest.raises(DatasetError, match=r"000_mask\.png: expected a marked defect"):
         read_mask(only_test_image(tmp_path), place, (64, 64))
-    save_mask(mask, value=1)  # 0/1 instead of 0/255 must not pass for a picture without defect
+    save_mask(mask, value=1)  # 0/1 instead of 0/255 must not pass for an image without defect
     with pytest.raises(DatasetError, match=r"000_mask\.png: expected a marked defect.*\b1\b"):
         read_mask(only_test_image(tmp_path), place, (64, 64))
     numbered = dataclasses.replace(only_test_image(tmp_path), mask_level=1)  # class numbers
@@ -258,8 +258,8 @@ def test_a_mask_that_cannot_be_used_is_refused_by_name(tmp_path):
     save_mask(mask, size=(60, 40))
     with pytest.raises(DatasetError, match=r"000_mask\.png: expected 60 x 40 px .*got 40 x 60"):
         read_mask(only_test_image(tmp_path), place, (64, 64))
-    mask.write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"000_mask\.png: not a readable picture"):
+    mask.write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"000_mask\.png: not a readable image"):
         read_mask(only_test_image(tmp_path), place, (64, 64))
 
 

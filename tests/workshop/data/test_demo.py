@@ -35,13 +35,13 @@ def test_the_layout_is_that_of_mvtec_ad(category):
     assert [path.name for path in category.parent.iterdir()] == ["brushed_plate"]
 
 
-def test_pictures_are_rgb_and_masks_are_black_and_white(category):
+def test_images_are_rgb_and_masks_are_black_and_white(category):
     for path in category.rglob("*.png"):
-        with Image.open(path) as picture:
-            assert picture.size == (96, 96)
-            assert picture.mode == ("L" if path.name.endswith("_mask.png") else "RGB")
-            if picture.mode == "L":
-                assert set(np.unique(picture)) == {0, 255}
+        with Image.open(path) as image:
+            assert image.size == (96, 96)
+            assert image.mode == ("L" if path.name.endswith("_mask.png") else "RGB")
+            if image.mode == "L":
+                assert set(np.unique(image)) == {0, 255}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(category, tmp_path):
@@ -51,14 +51,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(category, tm
     assert not set(_digests(other).values()) & set(_digests(category).values())
 
 
-def test_larger_counts_only_add_pictures(category, tmp_path):
+def test_larger_counts_only_add_images(category, tmp_path):
     more = write_demo_dataset(tmp_path, train=5, test_good=3, per_defect=3, size_px=96)
     assert _digests(category).items() < _digests(more).items()
 
 
-def test_no_two_pictures_are_equal(category):
-    pictures = [digest for name, digest in _digests(category).items() if "ground" not in name]
-    assert len(set(pictures)) == len(pictures)
+def test_no_two_images_are_equal(category):
+    images = [digest for name, digest in _digests(category).items() if "ground" not in name]
+    assert len(set(images)) == len(images)
 
 
 def test_good_plates_vary_in_place_light_and_texture_but_stay_one_product():
@@ -95,16 +95,16 @@ def test_defects_are_stronger_than_the_sensor_noise_but_not_glaring(defect):
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_defects_of_one_kind_sit_elsewhere_from_picture_to_picture(defect):
+def test_defects_of_one_kind_sit_elsewhere_from_image_to_image(defect):
     regions = [render_plate((3, number), size_px=96, defect=defect)[1] for number in range(6)]
     middles = [np.argwhere(region).mean(axis=0) for region in regions]
     assert np.ptp(middles, axis=0).max() > 20  # the plate itself moves by 3 px at most
 
 
-def test_written_pictures_and_masks_are_the_rendered_ones(category):
-    picture, region = render_plate((0, 2, 1), size_px=96, defect="scratch")
+def test_written_images_and_masks_are_the_rendered_ones(category):
+    image, region = render_plate((0, 2, 1), size_px=96, defect="scratch")
     with Image.open(category / "test/scratch/001.png") as written:
-        assert (np.asarray(written) == picture).all()
+        assert (np.asarray(written) == image).all()
     with Image.open(category / "ground_truth/scratch/001_mask.png") as written:
         assert ((np.asarray(written) == 255) == region).all()
 

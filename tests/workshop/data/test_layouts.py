@@ -1,4 +1,4 @@
-"""Laws of layouts: told by names alone, never mixed, and the same pictures give the same scores."""
+"""Laws of layouts: told by names alone, never mixed, and the same images give the same scores."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from patchcore_runtime import Detector
 
 CATEGORY = "part"
 CSV_HEAD = "object,split,label,image,mask"
-# Where each layout keeps: a picture to learn from, a good one, a defect, its mask.
+# Where each layout keeps: an image to learn from, a good one, a defect, its mask.
 PLACES = {
     "mvtec": (
         "part/train/good/{}.png",
@@ -61,7 +61,7 @@ def save(path, pixels):
 
 
 def make(layout, root, *, count=2):
-    """The same pictures in any layout; VisA's masks hold class numbers, as they do there."""
+    """The same images in any layout; VisA's masks hold class numbers, as they do there."""
     train, good, bad, masks = PLACES[layout]
     mask = np.zeros(PHOTO_SIZE, np.uint8)
     for number in range(count):
@@ -128,7 +128,7 @@ def test_what_is_learned_and_what_is_tested_comes_sorted_and_apart(layout, root)
         assert image.path.as_posix().endswith(f"/{image.name}")
 
 
-def test_defects_have_their_own_masks_and_good_pictures_none(layout, root):
+def test_defects_have_their_own_masks_and_good_images_none(layout, root):
     found = {image.path: image for image in list_test_images(root, CATEGORY)}
     _, good, bad, masks = (
         [root / place.format(f"{n:03}") for n in range(2)] for place in PLACES[layout]
@@ -139,7 +139,7 @@ def test_defects_have_their_own_masks_and_good_pictures_none(layout, root):
         assert (found[path].defect, found[path].mask) == (DEFECTS[layout], mask)
 
 
-def test_detection_reads_no_picture(root):
+def test_detection_reads_no_image(root):
     for path in root.rglob("*"):
         if path.suffix in {".png", ".bmp"}:
             path.write_bytes(b"")
@@ -164,7 +164,7 @@ def test_an_unknown_category_is_refused_with_those_that_exist(root):
                 listing(name)
 
 
-def test_the_same_pictures_get_the_same_scores_in_every_layout(root, tmp_path, detector):
+def test_the_same_images_get_the_same_scores_in_every_layout(root, tmp_path, detector):
     expected = evaluate(detector, make("mvtec", tmp_path / "reference"), CATEGORY)
     result = evaluate(detector, root, CATEGORY)
     assert result.problems == ()
@@ -187,7 +187,7 @@ def test_the_command_evaluates_each_layout_and_names_it(
 ):
     order = ["evaluate", str(tiny_artifact), "--dataset", str(root), "--category", CATEGORY]
     assert main([*order, "--output", str(tmp_path / "out")]) == 0
-    assert f"part ({layout} layout), 4 pictures" in capfd.readouterr().out
+    assert f"part ({layout} layout), 4 images" in capfd.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert str(root) not in json.dumps(report)
 
@@ -199,7 +199,7 @@ def test_the_command_learns_the_same_from_a_split_file_as_from_folders(tmp_path,
         order = ["fit", "--dataset", str(root), "--category", CATEGORY, "--output", str(artifact)]
         order += ["--backbone", "resnet18", "--weights", "random", "--resize-px", "64"]
         assert main([*order, "--folds", "2"]) == 0
-        assert f"pictures: 2, {layout} layout" in capfd.readouterr().out
+        assert f"images: 2, {layout} layout" in capfd.readouterr().out
         banks.append((artifact / "memory_bank.bin").read_bytes())
     assert banks[0] == banks[1]
 
@@ -250,7 +250,7 @@ def test_one_categorys_own_folder_is_refused_with_its_parent(tmp_path):
             open_dataset(root / "part")
 
 
-def test_categories_are_sorted_and_each_has_its_own_pictures(tmp_path):
+def test_categories_are_sorted_and_each_has_its_own_images(tmp_path):
     for name in ("02", "10", "01"):
         (make("btad", tmp_path / "new", count=int(name)) / "part").rename(tmp_path / name)
         (tmp_path / "new").rmdir()
@@ -286,7 +286,7 @@ def test_mvtec_ad_2_learns_from_train_only_and_tests_the_public_set_only(tmp_pat
     ]
 
 
-def test_without_good_test_pictures_a_plain_set_has_no_auroc_and_tests_nothing_it_learned(
+def test_without_good_test_images_a_plain_set_has_no_auroc_and_tests_nothing_it_learned(
     tmp_path, detector
 ):
     root = make("plain", tmp_path / CATEGORY)
@@ -296,7 +296,7 @@ def test_without_good_test_pictures_a_plain_set_has_no_auroc_and_tests_nothing_i
     result = evaluate(detector, root, CATEGORY)
     assert [image.name for image in result.images] == ["abnormal/000.png", "abnormal/001.png"]
     assert result.image_auroc is None
-    assert any("no good pictures" in problem for problem in result.problems)
+    assert any("no good images" in problem for problem in result.problems)
 
 
 def test_a_plain_set_may_be_split_into_train_and_test(tmp_path):
@@ -340,7 +340,7 @@ def test_folders_below_abnormal_name_the_defect_and_masks_mirror_them(tmp_path):
 
 def test_a_plain_set_without_anything_to_test_or_to_learn_is_refused(tmp_path):
     save(tmp_path / CATEGORY / "normal" / "0.png", striped_photo(1))
-    with pytest.raises(DatasetError, match="expected test pictures in abnormal/ or normal_test/"):
+    with pytest.raises(DatasetError, match="expected test images in abnormal/ or normal_test/"):
         list_test_images(tmp_path / CATEGORY, CATEGORY)
     save(tmp_path / "bad" / "abnormal" / "0.png", striped_photo(1))
     with pytest.raises(DatasetError, match="normal: no such folder"):
@@ -388,19 +388,19 @@ def test_class_numbers_mark_the_defect_in_visa_and_nowhere_else(tmp_path, detect
             read_mask(image, place, (64, 96))
 
 
-PICTURE = "part/Data/Images/Normal/0000.png"
+IMAGE = "part/Data/Images/Normal/0000.png"
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ("part,train,normal", r"8: expected a value for each column"),
-        (f"part,train,normal,{PICTURE},,,", r"8: expected a value for each column"),
-        (f"part,val,normal,{PICTURE}x,", r"8: expected split train or test, got 'val'"),
-        (f"part,test,good,{PICTURE}x,", r"8: expected label normal or anomaly, got 'good'"),
-        (f"part,train,anomaly,{PICTURE}x,", r"8: expected normal pictures to learn from"),
-        (f"part,test,normal,{PICTURE},", r"8: .*0000\.png is listed already at .*1cls\.csv:6"),
-        ("part,train,normal,part/Data/none.png,", r"8: expected the picture .*none\.png, got no"),
+        (f"part,train,normal,{IMAGE},,,", r"8: expected a value for each column"),
+        (f"part,val,normal,{IMAGE}x,", r"8: expected split train or test, got 'val'"),
+        (f"part,test,good,{IMAGE}x,", r"8: expected label normal or anomaly, got 'good'"),
+        (f"part,train,anomaly,{IMAGE}x,", r"8: expected normal images to learn from"),
+        (f"part,test,normal,{IMAGE},", r"8: .*0000\.png is listed already at .*1cls\.csv:6"),
+        ("part,train,normal,part/Data/none.png,", r"8: expected the image .*none\.png, got no"),
         ("part,train,normal,/part/x.png,", r"8: expected a path below part/"),
         ("part,train,normal,part/../x.png,", r"8: expected a path below part/"),
         ("part,train,normal,nut/x.png,", r"8: expected a path below part/, got 'nut/x\.png'"),
@@ -426,10 +426,10 @@ def test_a_split_with_other_columns_or_no_text_at_all_is_refused(tmp_path):
             open_dataset(root).categories()
 
 
-def test_a_split_without_the_wanted_pictures_is_refused(tmp_path):
+def test_a_split_without_the_wanted_images_is_refused(tmp_path):
     root = make("visa", tmp_path)
     write_split(root, [row for row in visa_rows() if ",train," not in row])
-    with pytest.raises(DatasetError, match=r"expected pictures of part, train; got none"):
+    with pytest.raises(DatasetError, match=r"expected images of part, train; got none"):
         open_dataset(root).training_images(CATEGORY)
 
 

@@ -141,7 +141,7 @@ def test_pixels_that_touch_at_a_corner_are_one_region_and_images_never_share_one
     assert measure(np.zeros(mask.shape, np.float32), mask).regions == 3
 
 
-def test_pictures_may_differ_in_size_and_order_does_not_matter():
+def test_images_may_differ_in_size_and_order_does_not_matter():
     parts = [draw(seed, images=3, good=1, size=size) for seed, size in enumerate([(9, 5), (4, 30)])]
     maps = [values for part, _ in parts for values in part]
     masks = [mask for _, part in parts for mask in part]

@@ -91,7 +91,7 @@ def test_figures_equal_scikit_learn_on_scores_and_maps(tmp_path, detector):
         (lambda root: (root / "001_mask.png").unlink(), r"dent/001\.png: no mask found"),
         (lambda root: save(root / "001_mask.png", np.zeros(PHOTO_SIZE, np.uint8)), r"empty mask"),
         (lambda root: save(root / "001_mask.png", np.ones((5, 9), np.uint8)), r"001_mask\.png"),
-        (lambda root: (root / "001_mask.png").write_bytes(b"x"), r"not a readable picture"),
+        (lambda root: (root / "001_mask.png").write_bytes(b"x"), r"not a readable image"),
     ],
 )
 def test_a_mask_that_cannot_be_used_costs_the_pixels_only(tmp_path, detector, spoil, message):
@@ -120,13 +120,13 @@ def test_without_defects_image_figures_do_not_exist_and_it_is_said(tmp_path, det
     assert result.image_confusion.true_positives == 0
 
 
-def test_without_good_pictures_the_image_figures_do_not_exist_but_pixels_do(tmp_path, detector):
+def test_without_good_images_the_image_figures_do_not_exist_but_pixels_do(tmp_path, detector):
     result = evaluate(detector, write_test_set(tmp_path, good=0), "part")
     assert result.image_auroc is None
     assert result.pixel_auroc is not None
     assert result.pixel_share_flagged_good is None
     assert len(result.problems) == 1
-    assert "no good pictures" in result.problems[0]
+    assert "no good images" in result.problems[0]
 
 
 def test_without_masks_only_the_pixel_figure_is_missing(tmp_path, detector):
@@ -136,18 +136,18 @@ def test_without_masks_only_the_pixel_figure_is_missing(tmp_path, detector):
     assert len(result.problems) == 4
 
 
-def test_a_missing_test_folder_and_an_unreadable_picture_are_refused_by_name(tmp_path, detector):
+def test_a_missing_test_folder_and_an_unreadable_image_are_refused_by_name(tmp_path, detector):
     with pytest.raises(DatasetError, match=r"found nothing;"):
         evaluate(detector, tmp_path, "nothing")
     root = write_test_set(tmp_path)
     with pytest.raises(DatasetError, match=r"no category 'nothing' .* here: part;"):
         evaluate(detector, root, "nothing")
     (root / "part" / "test" / "good" / "001.png").write_bytes(b"x")
-    with pytest.raises(ImageError, match=r"good.001\.png: not a readable picture"):
+    with pytest.raises(ImageError, match=r"good.001\.png: not a readable image"):
         evaluate(detector, root, "part")
 
 
-def test_the_result_is_plain_json_and_counts_up_to_the_last_picture(tmp_path, detector):
+def test_the_result_is_plain_json_and_counts_up_to_the_last_image(tmp_path, detector):
     told = []
     result = evaluate(
         detector, write_test_set(tmp_path), "part", progress=lambda *step: told.append(step)
@@ -195,12 +195,12 @@ def test_reasons_name_what_is_lacking(tmp_path, detector):
     assert "masks" in no_bad["aupro_030_all_images"]
     assert "image_rates.false_positive_rate" not in no_bad
     no_good = evaluate(detector, write_test_set(tmp_path / "b", good=0), "part").reasons
-    assert no_good["image_roc"] == "no good pictures in the test set"
-    assert no_good["pixel_share_flagged_good"] == "no good pictures in the test set"
+    assert no_good["image_roc"] == "no good images in the test set"
+    assert no_good["pixel_share_flagged_good"] == "no good images in the test set"
     assert "pixel_auroc" not in no_good
 
 
-def test_masks_over_the_whole_picture_leave_one_protocol_and_say_so(tmp_path, detector):
+def test_masks_over_the_whole_image_leave_one_protocol_and_say_so(tmp_path, detector):
     root = write_test_set(tmp_path)
     for number in range(3):
         whole = np.full(PHOTO_SIZE, 255, np.uint8)
@@ -322,7 +322,7 @@ def test_a_name_in_two_formats_is_named_and_a_mask_for_two_is_for_none(tmp_path,
     both_good = evaluate(detector, root, "part")
     assert len(both_good.images) == 7
     (problem,) = both_good.problems
-    assert re.search(r"good.002: 2 pictures of one name \(002\.bmp, 002\.png\)", problem)
+    assert re.search(r"good.002: 2 images of one name \(002\.bmp, 002\.png\)", problem)
     assert both_good.regions == before.regions
     save(root / "part" / "test" / "dent" / "001.bmp", marked(201))
     result = evaluate(detector, root, "part")
@@ -331,7 +331,7 @@ def test_a_name_in_two_formats_is_named_and_a_mask_for_two_is_for_none(tmp_path,
     assert [re.sub(r".*(dent|good).", "", line)[:8] for line in result.problems] == [
         "001: 2 p", "002: 2 p", "001.bmp:", "001.png:",
     ]  # fmt: skip
-    assert "001_mask.png, which 2 pictures share" in result.problems[2]
+    assert "001_mask.png, which 2 images share" in result.problems[2]
 
 
 def test_times_are_told_and_do_not_make_evaluations_differ(tmp_path, detector):

@@ -17,7 +17,7 @@ from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import ExportError, OutputError
 from patchcore_build.export.graphs import compare_mindir, compare_onnx, export_mindir, export_onnx
 from places import SUPPORT
-from small_network import H, SmallNetwork, W, layers, pictures
+from small_network import H, SmallNetwork, W, draw_images, layers
 
 
 class Unexportable(nn.Cell):
@@ -65,7 +65,7 @@ def test_weights_keep_their_names_in_the_onnx_file(exported):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_onnxruntime_computes_what_mindspore_computes(exported, batch):
-    images = pictures(batch)
+    images = draw_images(batch)
     path = exported / "features.onnx"
     assert compare_onnx(path, images, layers(images), tolerance=1e-5) <= 1e-5
 
@@ -86,7 +86,7 @@ def test_normalisations_are_folded_into_convolutions(exported):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_mindir_loaded_back_computes_the_very_same_bits(exported, batch):
-    images = pictures(batch)
+    images = draw_images(batch)
     path = exported / "features.mindir"
     assert compare_mindir(path, images, layers(images), tolerance=0) == 0
 
@@ -98,7 +98,7 @@ def test_onnxruntime_has_nothing_to_warn_about(exported, capfd):
         exported / "features.onnx", options, providers=["CPUExecutionProvider"]
     )
     for batch in (1, 3):
-        session.run(None, {"images": pictures(batch)})
+        session.run(None, {"images": draw_images(batch)})
     assert capfd.readouterr() == ("", "")
 
 
@@ -109,10 +109,10 @@ from patchcore_build.backbone.device import open_device
 open_device()
 tests, folder, other_work_first = sys.argv[1:]
 sys.path.insert(0, tests)
-from small_network import H, W, SmallNetwork, layers, pictures
+from small_network import H, W, SmallNetwork, layers, images
 from patchcore_build.export.graphs import export_mindir, export_onnx
 if other_work_first == "yes":
-    layers(pictures(2), seed=9)
+    layers(images(2), seed=9)
     kept = [SmallNetwork(seed) for seed in range(3)]
 export_onnx(SmallNetwork, Path(folder, "features.onnx"), height=H, width=W)
 export_mindir(SmallNetwork, Path(folder, "features.mindir"), height=H, width=W)
@@ -170,7 +170,7 @@ def test_a_missing_folder_is_refused(tmp_path, export):
 
 
 def test_a_difference_is_accepted_up_to_the_tolerance_and_refused_beyond(exported):
-    images = pictures(1)
+    images = draw_images(1)
     layer2, layer3 = layers(images)
     off = layer3.copy()
     off.flat[0] += 0.01 * np.abs(layer3).max()
@@ -183,7 +183,7 @@ def test_a_difference_is_accepted_up_to_the_tolerance_and_refused_beyond(exporte
 
 
 def test_other_shapes_are_refused(exported):
-    images = pictures(2)
+    images = draw_images(2)
     layer2, layer3 = layers(images)
     with pytest.raises(ExportError, match=r"layer2: expected shape \(1, 6, 8, 12\), got \(2, "):
         compare_onnx(exported / "features.onnx", images, (layer2[:1], layer3), tolerance=1)
@@ -191,7 +191,7 @@ def test_other_shapes_are_refused(exported):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(exported, value):
-    images = pictures(1)
+    images = draw_images(1)
     layer2, layer3 = layers(images)
     layer2.flat[5] = value
     with pytest.raises(ExportError, match=r"layer2: expected .* got (nan|inf)"):
@@ -207,7 +207,7 @@ def test_non_finite_results_of_the_exported_file_are_refused_too(tmp_path):
         return network
 
     export_onnx(broken, tmp_path / "features.onnx", height=H, width=W)
-    images = pictures(1)
+    images = draw_images(1)
     expected = layers(images)
     with pytest.raises(ExportError, match=r"layer3: expected .* got (nan|inf)"):
         compare_onnx(tmp_path / "features.onnx", images, expected, tolerance=1)

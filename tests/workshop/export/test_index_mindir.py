@@ -37,7 +37,7 @@ def shortlists(path, queries):
 
 @pytest.mark.parametrize(("rows", "candidates"), [(1, 8), (5, 8), (8, 8), (300, 1), (300, 8)])
 @pytest.mark.parametrize("upsampling", BOTH)
-def test_the_nearest_row_of_every_patch_of_every_picture_is_listed(
+def test_the_nearest_row_of_every_patch_of_every_image_is_listed(
     tmp_path, upsampling, rows, candidates
 ):
     store = make_store(upsampling, images=5)

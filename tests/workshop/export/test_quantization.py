@@ -69,7 +69,7 @@ def write_small_network(path):
     return path
 
 
-def pictures(count, *, seed=0, brightness=1.0):
+def draw_images(count, *, seed=0, brightness=1.0):
     rng = np.random.default_rng(seed)
     return (rng.integers(0, 256, (count, 64, 64, 3)) * brightness).astype(np.uint8)
 
@@ -88,7 +88,7 @@ def small(tmp_path_factory):
 def small_int8(small):
     """Its int8 twin."""
     target = small.with_name("int8.onnx")
-    quantize_features(small, target, pictures(20), seed=0)
+    quantize_features(small, target, draw_images(20), seed=0)
     return target
 
 
@@ -100,25 +100,25 @@ def test_the_signature_survives(small, small_int8):
     assert {tensor.data_location for tensor in after.initializer} == {TensorProto.DEFAULT}
 
 
-def test_the_same_network_pictures_and_seed_give_the_same_bytes_in_another_process(
+def test_the_same_network_images_and_seed_give_the_same_bytes_in_another_process(
     small, small_int8, tmp_path
 ):
-    np.save(tmp_path / "pictures.npy", pictures(20))
+    np.save(tmp_path / "images.npy", draw_images(20))
     code = (
         "import sys, numpy as np; from pathlib import Path; "
         "from patchcore_build.export.quantization import quantize_features; "
-        "quantize_features(Path(sys.argv[1]), Path('out.onnx'), np.load('pictures.npy'), seed=0)"
+        "quantize_features(Path(sys.argv[1]), Path('out.onnx'), np.load('images.npy'), seed=0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, small], cwd=tmp_path, capture_output=True, check=True
     )
     assert (done.stdout, done.stderr) == (b"", b"")  # the quantizer's own talk is kept away
     assert (tmp_path / "out.onnx").read_bytes() == small_int8.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "pictures.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "images.npy"]
 
 
 def test_int8_stays_near_float32(small, small_int8):
-    images = pictures(5, seed=1)
+    images = draw_images(5, seed=1)
     for near, true in zip(layers_of(small_int8, images), layers_of(small, images), strict=True):
         assert near.shape == true.shape
         assert near.dtype == np.float32
@@ -134,9 +134,9 @@ def test_no_pair_of_products_overflows_16_bits(small_int8):
     assert 2 * 255 * largest <= 32767
 
 
-def test_ranges_come_from_the_pictures(small, small_int8, tmp_path):
+def test_ranges_come_from_the_images(small, small_int8, tmp_path):
     dark = tmp_path / "dark.onnx"
-    quantize_features(small, dark, pictures(20, brightness=0.2), seed=0)
+    quantize_features(small, dark, draw_images(20, brightness=0.2), seed=0)
 
     def scales(path):
         constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
@@ -164,15 +164,15 @@ def test_the_first_pool_works_on_floats_once_the_file_is_loaded(small_int8, tmp_
     assert made_by[rounding.input[0]].op_type == "Max"
 
 
-def test_a_batch_gives_what_its_pictures_give_alone(small_int8):
-    images = pictures(3, seed=2)
+def test_a_batch_gives_what_its_images_give_alone(small_int8):
+    images = draw_images(3, seed=2)
     whole = layers_of(small_int8, images)
     for number in range(3):
         for alone, batch in zip(layers_of(small_int8, images[number, None]), whole, strict=True):
             np.testing.assert_allclose(alone[0], batch[number], rtol=0, atol=1e-5)
 
 
-def test_the_sample_is_drawn_from_all_pictures_by_the_seed():
+def test_the_sample_is_drawn_from_all_images_by_the_seed():
     chosen = sample_images(1000, seed=0)
     assert len(set(chosen.tolist())) == CALIBRATION_IMAGES
     assert chosen.tolist() == sorted(chosen.tolist())
@@ -194,5 +194,5 @@ def test_a_network_without_anything_to_quantize_is_refused(tmp_path):
     path = tmp_path / "bare.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ExportError, match=r"bare\.onnx: expected convolutions to quantize, got"):
-        quantize_features(path, tmp_path / "out.onnx", pictures(2), seed=0)
+        quantize_features(path, tmp_path / "out.onnx", draw_images(2), seed=0)
     assert not (tmp_path / "out.onnx").exists()

@@ -42,7 +42,7 @@ def materialise(store):
 
 
 def small_network(images):
-    """Strided picks of each picture's own pixels, as a network would give them."""
+    """Strided picks of each image's own pixels, as a network would give them."""
     planes = images.transpose(0, 3, 1, 2).astype(np.float32)
     return planes[:, :, ::8, ::8], planes[:, :2, ::16, ::16] + 0.5
 
@@ -76,7 +76,7 @@ def test_taking_rows_equals_picking_from_the_materialised_patches(upsampling):
     np.testing.assert_allclose(layer3, wanted[:, C2:], atol=1e-6)
 
 
-def test_origins_name_picture_row_and_column():
+def test_origins_name_image_row_and_column():
     store = make_store()
     rows = np.arange(N * H2 * W2)
     expected = np.stack(np.unravel_index(rows, (N, H2, W2)), axis=1)
@@ -97,7 +97,7 @@ def test_the_network_output_comes_back_as_it_went_in(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 5])
-def test_every_picture_is_extracted_once_whatever_the_last_batch_holds(tmp_path, count):
+def test_every_image_is_extracted_once_whatever_the_last_batch_holds(tmp_path, count):
     seen, told = [], []
 
     def network(images):

@@ -1,4 +1,4 @@
-"""Laws of `fit`, on real MindSpore runs with a random ResNet-18 and six small pictures."""
+"""Laws of `fit`, on real MindSpore runs with a random ResNet-18 and six small images."""
 
 import dataclasses
 import json
@@ -56,7 +56,7 @@ def fitted(tmp_path_factory, photos, weights):
 
 @pytest.fixture(scope="module")
 def spared(tmp_path_factory, photos, weights):
-    """The report of a fit that leaves out the one damaged picture of its folder."""
+    """The report of a fit that leaves out the one damaged image of its folder."""
     folder = tmp_path_factory.mktemp("spared")
     spoiled = shutil.copytree(photos, folder / "photos")
     (spoiled / "003.png").write_bytes(b"damaged")
@@ -166,18 +166,18 @@ def test_another_seed_starts_the_bank_elsewhere_and_keeps_the_network(
     assert (report.artifact / FEATURES_ONNX).read_bytes() == network
 
 
-def test_a_skipped_picture_is_in_report_and_manifest_without_its_folder(spared):
+def test_a_skipped_image_is_in_report_and_manifest_without_its_folder(spared):
     manifest = Artifact.open(spared.artifact).manifest
     assert spared.skipped == manifest.training.skipped
     (reason,) = spared.skipped
-    assert reason.startswith("003.png: not a readable picture")
+    assert reason.startswith("003.png: not a readable image")
     assert "003.png" not in manifest.training.images
     assert (spared.images, spared.strays) == (5, 1)
     text = (spared.artifact / "manifest.json").read_text(encoding="utf-8")
     assert str(spared.artifact.parent) not in text
 
 
-def test_a_dropped_picture_leaves_what_a_fit_without_it_gives(photos, weights, tmp_path):
+def test_a_dropped_image_leaves_what_a_fit_without_it_gives(photos, weights, tmp_path):
     report = fit(
         job(photos, weights, tmp_path / "dropped", drop_suspects=1, review=tmp_path / "review")
     )
@@ -246,7 +246,7 @@ def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):
             assert result.patch_distances[y, x] < 1e-3 * np.sqrt(bank.norms[row])
 
 
-def test_a_defect_scores_higher_than_good_pictures_never_seen(fitted):
+def test_a_defect_scores_higher_than_good_images_never_seen(fitted):
     detector = Detector.load(fitted.artifact, threads=1)
     good = [detector.predict(striped_photo(seed)) for seed in range(100, 104)]
     photo = striped_photo(200)
@@ -258,7 +258,7 @@ def test_a_defect_scores_higher_than_good_pictures_never_seen(fitted):
     assert 40 <= x <= 90
 
 
-def test_a_batch_through_the_exported_network_equals_its_pictures_alone(fitted):
+def test_a_batch_through_the_exported_network_equals_its_images_alone(fitted):
     session = open_session(fitted.artifact / FEATURES_ONNX, threads=1)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     batch = session.run(["layer2", "layer3"], {"images": images})
@@ -308,14 +308,14 @@ def test_missing_weights_are_refused(photos, tmp_path, given, message):
     refused(WeightsError, message, tmp_path, request)
 
 
-def test_a_damaged_picture_and_an_empty_folder_are_refused(photos, weights, tmp_path):
+def test_a_damaged_image_and_an_empty_folder_are_refused(photos, weights, tmp_path):
     spoiled = shutil.copytree(photos, tmp_path / "photos")
     (spoiled / "003.png").write_bytes(b"damaged")
     request = job(spoiled, weights, tmp_path / "out")
     refused(ImageError, r"003\.png: .*--skip-bad", tmp_path, request)
     (tmp_path / "empty").mkdir()
     request = job(tmp_path / "empty", weights, tmp_path / "out")
-    refused(DatasetError, r"empty: expected pictures", tmp_path, request)
+    refused(DatasetError, r"empty: expected images", tmp_path, request)
 
 
 def test_an_artifact_is_never_overwritten(fitted, photos, weights):
@@ -344,7 +344,7 @@ def test_on_real_photographs_defects_are_told_from_good_parts(tmp_path):
     result = evaluate(Detector.load(report.artifact), dataset, "hazelnut")
     assert len(result.images) == 10
     assert result.problems == ()
-    # Measured: image 1.000 (8 defects, 2 good pictures), pixel 0.989.
+    # Measured: image 1.000 (8 defects, 2 good images), pixel 0.989.
     assert result.image_auroc >= 0.95
     assert result.pixel_auroc >= 0.97
     assert result.image_confusion.true_positives >= 7

@@ -47,7 +47,7 @@ def float32_fit(tmp_path_factory, photos):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, photos):
-    """A category `stripes` with a test set: good pictures, and some with a square and its mask."""
+    """A category `stripes` with a test set: good images, and some with a square and its mask."""
     root = tmp_path_factory.mktemp("dataset")
     category = root / "stripes"
     shutil.copytree(photos, category / "train" / "good")
@@ -83,8 +83,8 @@ def test_bank_and_thresholds_come_from_the_int8_graph_and_the_patches_from_float
     assert int8_fit.calibration.image_threshold != float32_fit.calibration.image_threshold
     detector = Detector.load(int8_fit.artifact, threads=1)
     image, y, x = (int(number) for number in ours.origins[0])
-    picture = photos / detector.manifest.training.images[image]
-    result = detector.predict(picture)
+    photo = photos / detector.manifest.training.images[image]
+    result = detector.predict(photo)
     assert result.patch_distances[y, x] < 1e-3 * result.patch_distances.max()
 
 

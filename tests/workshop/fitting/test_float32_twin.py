@@ -29,7 +29,7 @@ def test_layer_errors_are_zero_of_itself_and_relative_to_float32():
     assert errors["layer3"] == 0
 
 
-def test_errors_are_measured_on_pictures_that_gave_no_ranges_where_there_are_some():
+def test_errors_are_measured_on_images_that_gave_no_ranges_where_there_are_some():
     seen = list(range(0, 100, 2))
     chosen = unseen_images(100, seen)
     assert len(chosen) == 16

@@ -17,15 +17,15 @@ from patchcore_build.fitting.learner import Learner
 from patchcore_build.progress import Stopwatch
 from patchcore_build.storage import Storage
 
-PICTURES, SIDE, CHANNELS = 60, 256, 64
-PATCHES = PICTURES * (SIDE // 8) ** 2
-PASSING_BYTES = 16 * 2**20  # blocks of work: they do not grow with the pictures
+IMAGES, SIDE, CHANNELS = 60, 256, 64
+PATCHES = IMAGES * (SIDE // 8) ** 2
+PASSING_BYTES = 16 * 2**20  # blocks of work: they do not grow with the images
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    for seed in range(PICTURES):
+    for seed in range(IMAGES):
         photo = Image.fromarray(striped_photo(seed, size=(SIDE, SIDE)))
         photo.save(folder / f"{seed:03}.jpg", quality=95)
     return list_images(folder)
@@ -54,15 +54,15 @@ def make_learner(folder, *, ratio, budget):
 
 
 def peak_of_a_fit(photos, folder, *, budget):
-    """The most bytes of arrays at a time, from pictures to held-out scores."""
+    """The most bytes of arrays at a time, from images to held-out scores."""
     learner = make_learner(folder, ratio=0.005, budget=budget)
     importlib.import_module("scipy.stats")  # else thresholds would, whose arrays it is not
     tracemalloc.start()
     try:
         inputs = load_inputs(photos, learner.config, learner.storage)
-        pictures = learner.prepare(learner.features(network, inputs), inputs)
-        learner.bank(pictures, learner.choose(pictures, "bank"))
-        learner.calibrate(pictures)
+        images = learner.prepare(learner.features(network, inputs), inputs)
+        learner.bank(images, learner.choose(images, "bank"))
+        learner.calibrate(images)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -72,8 +72,8 @@ def peak_of_a_fit(photos, folder, *, budget):
 def test_patches_are_copied_in_cluster_order_only_for_many_rows(tmp_path, photos, ratio, copied):
     learner = make_learner(tmp_path, ratio=ratio, budget=2**30)
     inputs = load_inputs(photos, learner.config, learner.storage)
-    pictures = learner.prepare(learner.features(network, inputs), inputs)
-    assert bool(pictures.cloud.loaded) == copied
+    images = learner.prepare(learner.features(network, inputs), inputs)
+    assert bool(images.cloud.loaded) == copied
 
 
 def test_all_arrays_of_a_fit_stay_within_the_budget(tmp_path, photos):
@@ -92,7 +92,7 @@ def test_room_for_the_coreset_is_set_aside_before_the_inputs_get_any(tmp_path, p
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_room_for_the_bank_is_set_aside_before_the_features_get_any(tmp_path, missing):
-    inputs = np.zeros((PICTURES, SIDE, SIDE, 3), np.uint8)
+    inputs = np.zeros((IMAGES, SIDE, SIDE, 3), np.uint8)
     banks = 5 * 1000 * 4 * 2 * CHANNELS
     storage = Storage(tmp_path, budget_bytes=banks + PATCHES * (4 + 1) * CHANNELS - missing)
     store = extract_features(

@@ -21,7 +21,7 @@ FIELDS = [field.name for field in dataclasses.fields(MemoryBank)]
 
 def option(kind="exact", *, ms=10.0, mb=5.0, change=0.0, rows=100, ratio=None):
     return Option(
-        kind=kind, rows=rows, coreset_ratio=ratio, picture_ms=ms, search_ms=ms / 2,
+        kind=kind, rows=rows, coreset_ratio=ratio, image_ms=ms, search_ms=ms / 2,
         artifact_mb=mb, recall=1.0, largest_score_change=change,
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ def test_without_limits_the_exact_search_of_the_whole_bank_is_chosen():
 def test_of_what_keeps_to_the_limits_the_least_change_is_chosen_then_the_fastest():
     slow, near, far = option(ms=30), option("hnsw", change=1e-4), option("faiss-flat", change=2e-4)
     assert choose(job(target_ms=20), (slow, far, near)) is near
-    faster = dataclasses.replace(near, kind="faiss-ivfpq", picture_ms=9.0)
+    faster = dataclasses.replace(near, kind="faiss-ivfpq", image_ms=9.0)
     assert choose(job(target_ms=20), (slow, far, near, faster)) is faster
     large = dataclasses.replace(faster, artifact_mb=50)
     assert choose(job(target_ms=20, max_mb=10), (slow, far, near, large)) is near
@@ -100,7 +100,7 @@ def test_every_kind_and_smaller_banks_are_measured_and_shown(larger, capsys):
     assert options[0]["largest_score_change"] == 0
     assert options[5]["largest_score_change"] > 0
     for entry in options:
-        assert 0 < entry["search_ms"] < entry["picture_ms"]
+        assert 0 < entry["search_ms"] < entry["image_ms"]
         assert 0 < entry["artifact_mb"] < 100
     assert advice["recommended"]["kind"] in kinds
     assert main(["advise", str(larger)]) == 0
@@ -114,7 +114,7 @@ def test_every_kind_and_smaller_banks_are_measured_and_shown(larger, capsys):
 def test_a_limit_that_nothing_meets_is_said_and_the_exit_code_is_one(tiny_artifact, capsys):
     assert main(["advise", str(tiny_artifact), "--target-ms", "0.0001"]) == 1
     out = capsys.readouterr().out
-    assert "Nothing measured here keeps to 0.0001 ms a picture; the fastest is" in out
+    assert "Nothing measured here keeps to 0.0001 ms an image; the fastest is" in out
     assert "left out: faiss-ivfpq: expected 256 bank rows or more" in out
 
 
@@ -125,7 +125,7 @@ def test_the_kind_that_the_artifact_has_needs_no_command(larger, tmp_path, capsy
     assert main(command) == 0
     assert main(["advise", str(made), "--images", str(photos), "--json"]) == 0
     advice = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert advice["measured_on"].startswith("the self-test picture and 6 given ones")
+    assert advice["measured_on"].startswith("the self-test image and 6 given ones")
     if advice["recommended"]["kind"] == "faiss-flat":
         assert advice["command"] == ""
     else:

@@ -15,7 +15,7 @@ from artifact_factory import make_artifact, striped_photo, tiny_config, write_su
 from faiss_cases import FAISS_KINDS, needs_faiss
 from hnsw_cases import needs_hnswlib
 from patchcore_build.cli.main import main
-from patchcore_build.indexes.images import made_pictures, with_drawn_defects
+from patchcore_build.indexes.images import made_images, with_drawn_defects
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.cli.main import main as runtime_main
 
@@ -100,14 +100,14 @@ def test_search_exact_takes_the_exact_index_of_the_same_artifact(
     assert index(tiny_artifact, "--kind", "hnsw", "--output", fast) == 0
     (fast / "index.hnsw").write_bytes(b"damaged")
     write_sums(fast)
-    picture = str(photos / "000.png")
+    image = str(photos / "000.png")
     capsys.readouterr()
-    assert runtime_main(["score", str(fast), picture, "--search", "exact"]) == 0
-    assert runtime_main(["score", str(tiny_artifact), picture]) == 0
+    assert runtime_main(["score", str(fast), image, "--search", "exact"]) == 0
+    assert runtime_main(["score", str(tiny_artifact), image]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == second
     assert runtime_main(["check", str(fast), "--search", "exact"]) == 0
-    assert runtime_main(["score", str(fast), picture]) == 1
+    assert runtime_main(["score", str(fast), image]) == 1
     assert "index.hnsw: size: expected 96 bytes or more, got 7" in capsys.readouterr().err
 
 
@@ -205,13 +205,13 @@ def test_an_altered_index_is_refused_although_its_sum_fits(tiny_artifact, tmp_pa
     content = bytearray((made / "index.faiss").read_bytes())
     content[-1] ^= 1
     (made / "index.faiss").write_bytes(content)
-    picture = str(made / "selftest.png")
-    assert runtime_main(["score", str(made), picture]) == 1
+    image = str(made / "selftest.png")
+    assert runtime_main(["score", str(made), image]) == 1
     assert "index.faiss: altered" in capsys.readouterr().err
     write_sums(made)
-    assert runtime_main(["score", str(made), picture]) == 1
+    assert runtime_main(["score", str(made), image]) == 1
     assert "expected layer3 of that row of memory_bank.bin" in capsys.readouterr().err
-    assert runtime_main(["score", str(made), picture, "--search", "exact"]) == 0
+    assert runtime_main(["score", str(made), image, "--search", "exact"]) == 0
 
 
 def test_a_damaged_artifact_is_refused_and_nothing_is_made(own_artifact, tmp_path, capsys):
@@ -249,17 +249,17 @@ def test_options_out_of_range_end_in_usage(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_made_pictures_are_seeded_differ_and_keep_the_shape():
+def test_made_images_are_seeded_differ_and_keep_the_shape():
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    first, again = (list(made_pictures(pixels, (28, 44, 36, 52), seed=3)) for _ in range(2))
+    first, again = (list(made_images(pixels, (28, 44, 36, 52), seed=3)) for _ in range(2))
     assert np.array_equal(first, again)
     assert np.array_equal(first[0], pixels)
-    assert {picture.shape for picture in first} == {pixels.shape}
-    assert {picture.dtype for picture in first} == {pixels.dtype}
-    assert len({picture.tobytes() for picture in first}) == 33
+    assert {image.shape for image in first} == {pixels.shape}
+    assert {image.dtype for image in first} == {pixels.dtype}
+    assert len({image.tobytes() for image in first}) == 33
 
 
-def test_given_pictures_are_taken_as_they_are_and_with_a_drawn_defect():
+def test_given_images_are_taken_as_they_are_and_with_a_drawn_defect():
     given = list(np.random.default_rng(0).integers(0, 256, (5, 64, 96, 3), dtype=np.uint8))
     first, again = (list(with_drawn_defects(given, seed=3)) for _ in range(2))
     assert np.array_equal(first, again)

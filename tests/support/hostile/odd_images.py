@@ -1,4 +1,4 @@
-"""Pictures at the edge: bombs that must be refused or cost nothing, and strange ones that are good.
+"""Images at the edge: bombs that must be refused or cost nothing, and strange ones that are good.
 
 -> name, content of the file and, for the good ones, the RGB that FORMAT.md's tables make of it,
 computed here from the stored numbers and not by Pillow's conversions.
@@ -93,7 +93,7 @@ def _claimed_jpeg(width: int, height: int) -> bytes:
 
 
 def _many_scans() -> bytes:
-    """A progressive picture of 4096 x 4096 whose last scan comes two thousand times more."""
+    """A progressive image of 4096 x 4096 whose last scan comes two thousand times more."""
     content = bytearray(_jpeg(progressive=True))
     place = content.index(b"\xff\xc2") + 5
     content[place : place + 4] = struct.pack(">HH", 4096, 4096)
@@ -121,8 +121,8 @@ def _claimed_webp(width: int, height: int) -> bytes:
     return bytes(content)
 
 
-def odd_pictures() -> Iterator[tuple[str, bytes, np.ndarray]]:
-    """Good pictures of strange kinds, as (name, content, RGB)."""
+def odd_images() -> Iterator[tuple[str, bytes, np.ndarray]]:
+    """Good images of strange kinds, as (name, content, RGB)."""
     rng = np.random.default_rng(2)
     yield from _odd_pngs(rng)
     yield from _turned(rng)
