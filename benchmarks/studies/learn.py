@@ -28,7 +28,8 @@ from PIL import Image
 from patchcore_build.benchmark.machine import describe_machine
 from patchcore_build.config import make_config
 from patchcore_build.evaluation.metrics import auroc
-from patchcore_build.fitting.fit import FitJob, fit
+from patchcore_build.fitting.fit import fit
+from patchcore_build.fitting.job import FitJob
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.edit.learn import learning_radius
 from patchcore_runtime.image.decode import read_image

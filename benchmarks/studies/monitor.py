@@ -19,7 +19,8 @@ from PIL import Image, ImageFilter
 
 from patchcore_build.benchmark.machine import describe_machine
 from patchcore_build.config import make_config
-from patchcore_build.fitting.fit import FitJob, fit
+from patchcore_build.fitting.fit import fit
+from patchcore_build.fitting.job import FitJob
 from patchcore_runtime import Detector, Monitor, Result
 from patchcore_runtime.image.decode import read_image
 

@@ -13,6 +13,7 @@ Importing is light; MindSpore is imported when something is built.
 from patchcore_build._version import __version__ as __version__
 from patchcore_build.config import Config, make_config
 from patchcore_build.evaluation.evaluate import Evaluation, evaluate
-from patchcore_build.fitting.fit import FitJob, FitReport, fit
+from patchcore_build.fitting.fit import fit
+from patchcore_build.fitting.job import FitJob, FitReport
 
 __all__ = ["Config", "Evaluation", "FitJob", "FitReport", "evaluate", "fit", "make_config"]

@@ -9,7 +9,8 @@ import pytest
 from cpp_binary import BINARY, needs_binary
 from cpp_dump import dump, needs_dump
 from patchcore_build.config import make_config
-from patchcore_build.fitting.fit import FitJob, fit
+from patchcore_build.fitting.fit import fit
+from patchcore_build.fitting.job import FitJob
 from patchcore_runtime import Detector
 from patchcore_runtime.image.preprocess import preprocess
 from places import SHARED

@@ -5,7 +5,8 @@ import pytest
 
 from patchcore_build.config import make_config
 from patchcore_build.evaluation.metrics import auroc
-from patchcore_build.fitting.fit import FitJob, fit
+from patchcore_build.fitting.fit import fit
+from patchcore_build.fitting.job import FitJob
 from patchcore_runtime import Detector
 from places import SHARED
 

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from patchcore_build.config import make_config
-from patchcore_build.fitting.fit import FitJob, fit
+from patchcore_build.fitting.fit import fit
+from patchcore_build.fitting.job import FitJob
 from patchcore_runtime import Detector, Monitor
 from patchcore_runtime.image.decode import read_image
 from places import SHARED

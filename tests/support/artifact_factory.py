@@ -23,7 +23,7 @@ from patchcore_build.data.dataset import list_images
 from patchcore_build.data.training_inputs import load_inputs
 from patchcore_build.features.normal_images import describe_normal
 from patchcore_build.features.store import extract_features
-from patchcore_build.fitting.artifact_writer import Making, keep_thumbnails, write_manifest
+from patchcore_build.fitting.artifact_writer import ArtifactFacts, keep_thumbnails, write_manifest
 from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import (
     ALL_FILES,
@@ -131,7 +131,7 @@ def make_artifact(
             staging,
             inputs,
             calibrate(held_out, config),
-            Making(
+            ArtifactFacts(
                 category="stripes",
                 config=config,
                 monitoring=describe_normal(inputs.pixels, store),

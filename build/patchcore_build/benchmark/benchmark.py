@@ -18,7 +18,8 @@ from patchcore_build.config import Config
 from patchcore_build.data.layouts import Dataset, open_dataset
 from patchcore_build.errors import DatasetError, OutputError
 from patchcore_build.evaluation.evaluate import Evaluation, evaluate
-from patchcore_build.fitting.fit import FitJob, FitReport, fit
+from patchcore_build.fitting.fit import fit
+from patchcore_build.fitting.job import FitJob, FitReport
 from patchcore_build.progress import progress_bar
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report

@@ -6,11 +6,10 @@ parsed arguments -> a table and one sentence on stdout.
 import argparse
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_build.cli.options import at_least
+from patchcore_runtime.cli.option_types import number, whole_number
 
 if TYPE_CHECKING:
     from patchcore_build.indexes.advise import Advice, Option
@@ -19,16 +18,18 @@ _ABOUT = """Builds every kind of index whose library is installed here, scores s
 each, and recommends the one whose scores move least among those within both limits. Where none
 is, it looks at smaller memory banks, which take a new fit. The artifact is only read."""
 
+_LIMIT = number("a number above 0", lambda value: value > 0)
+
 
 def add_advise_options(command: argparse.ArgumentParser) -> None:
     """The artifact and the limits."""
     command.description = f"{command.description or ''}\n\n{_ABOUT}".strip()
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
-        "--target-ms", type=_limit, metavar="N", help="longest time of an image, end to end"
+        "--target-ms", type=_LIMIT, metavar="N", help="longest time of an image, end to end"
     )
     command.add_argument(
-        "--max-mb", type=_limit, metavar="N", help="largest artifact, in millions of bytes"
+        "--max-mb", type=_LIMIT, metavar="N", help="largest artifact, in millions of bytes"
     )
     command.add_argument(
         "--images", type=Path, metavar="DIR",
@@ -36,15 +37,8 @@ def add_advise_options(command: argparse.ArgumentParser) -> None:
         "of the self-test's, which is a training image: that flatters)",
     )  # fmt: skip
     command.add_argument(
-        "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
+        "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
     )
-
-
-def _limit(text: str) -> float:
-    """An argparse type: a number above 0."""
-    if not 0 < float(text) < math.inf:
-        raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
-    return float(text)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:

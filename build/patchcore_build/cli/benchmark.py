@@ -78,7 +78,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    seeds = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
+    try:
+        seeds = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers with commas between them, got {text!r}"
+        ) from None
     if min(seeds) < 0 or max(seeds) >= 2**32:
         raise argparse.ArgumentTypeError(f"expected seeds from 0 to 2^32 - 1, got {text}")
     return seeds

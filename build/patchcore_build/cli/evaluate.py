@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_build.cli.options import at_least
+from patchcore_build.cli.options import LAYOUTS
 from patchcore_runtime.cli.command_line import add_roi_option
+from patchcore_runtime.cli.option_types import whole_number
 
 if TYPE_CHECKING:
     from patchcore_build.evaluation.evaluate import Evaluation, Visitor
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from patchcore_runtime.detector import Detector
 
 
-def add_evaluate_options(command: argparse.ArgumentParser, layouts: str) -> None:
-    """What to measure, on what, where to; `layouts` names the layouts a data set may have."""
+def add_evaluate_options(command: argparse.ArgumentParser) -> None:
+    """What to measure, on what, and where to."""
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
-        help=f"data set ({layouts} layout)",
+        help=f"data set ({LAYOUTS} layout)",
     )  # fmt: skip
     command.add_argument("--category", metavar="NAME", help="default: the artifact's own")
     command.add_argument(
@@ -37,7 +38,7 @@ def add_evaluate_options(command: argparse.ArgumentParser, layouts: str) -> None
         help="write report.json, report.html, sheet.png, sample/ and CATEGORY_{train,test}.json",
     )  # fmt: skip
     command.add_argument(
-        "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
+        "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
     )
 
 

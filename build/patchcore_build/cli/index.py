@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from patchcore_build.cli.options import add_signing_option, at_least
+from patchcore_build.cli.options import add_signing_option
+from patchcore_runtime.cli.option_types import number, whole_number
 from patchcore_runtime.manifest.manifest import IndexKind
 
 if TYPE_CHECKING:
@@ -59,48 +60,41 @@ def add_index_options(command: argparse.ArgumentParser) -> None:
         "that flatters)",
     )  # fmt: skip
     measuring.add_argument(
-        "--max-score-change", type=_share, metavar="R",
+        "--max-score-change", type=number("0 to 1", lambda value: 0 <= value <= 1), metavar="R",
         help="refuse when an image score moves by more than this share (default 0.01)",
     )  # fmt: skip
     measuring.add_argument("--force", action="store_true", help="do not refuse")
     command.add_argument(
-        "--threads", type=at_least(1), metavar="N", help="threads (default: the cores given)"
+        "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
     )
     add_signing_option(command)
 
 
 def _add_graph_options(graph: argparse._ArgumentGroup) -> None:
-    graph.add_argument("--m", type=at_least(2), metavar="N", help="links of a row (default 16)")
+    graph.add_argument("--m", type=whole_number(2), metavar="N", help="links of a row (default 16)")
     graph.add_argument(
-        "--ef-construction", type=at_least(1), metavar="N",
+        "--ef-construction", type=whole_number(1), metavar="N",
         help="candidates kept while the graph is built (default 200)",
     )  # fmt: skip
     graph.add_argument(
-        "--ef", type=at_least(1), metavar="N",
+        "--ef", type=whole_number(1), metavar="N",
         help="candidates kept while it is searched: more find more, slower (default 128)",
     )  # fmt: skip
 
 
 def _add_cell_options(cells: argparse._ArgumentGroup) -> None:
     cells.add_argument(
-        "--nlist", type=at_least(1), metavar="N",
+        "--nlist", type=whole_number(1), metavar="N",
         help="cells that rows are sorted into (default: the square root of their number)",
     )  # fmt: skip
     cells.add_argument(
-        "--nprobe", type=at_least(1), metavar="N",
+        "--nprobe", type=whole_number(1), metavar="N",
         help="cells looked into: more find more, slower (default: a quarter of them)",
     )  # fmt: skip
     cells.add_argument(
-        "--pq-m", type=at_least(1), metavar="N",
+        "--pq-m", type=whole_number(1), metavar="N",
         help="bytes of a row's code, a divisor of its length (default: the largest up to 64)",
     )  # fmt: skip
-
-
-def _share(text: str) -> float:
-    """An argparse type: 0 to 1."""
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"expected 0 to 1, got {text}")
-    return float(text)
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -4,12 +4,13 @@ parser -> the same parser with groups of options; parsed arguments -> Config.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
+from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.manifest.manifest import FeaturePrecision
 
+LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"  # of a data set on disk
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
     "pooling_border", "bank_precision", "tile_px", "tile_overlap_px",
@@ -36,7 +37,7 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
         help="where MindSpore computes the features (default cpu)",
     )  # fmt: skip
     network.add_argument(
-        "--device-id", "--device_id", type=at_least(0), default=0, metavar="N",
+        "--device-id", "--device_id", type=whole_number(0), default=0, metavar="N",
         help="which of several devices (default 0)",
     )  # fmt: skip
     network.add_argument(
@@ -106,14 +107,3 @@ def config_from(
         return make_config(arguments.recipe, **given, seed=seed)
     except ValueError as error:
         parser.error(str(error))
-
-
-def at_least(smallest: int) -> Callable[[str], int]:
-    """An argparse type: a whole number, refused below `smallest`."""
-
-    def whole_number(text: str) -> int:
-        if int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"expected {smallest} or more, got {text}")
-        return int(text)
-
-    return whole_number

@@ -68,7 +68,7 @@ def provenance(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Making:
+class ArtifactFacts:
     """How an artifact came about: what the images show, all settings, `provenance`, its index.
 
     `dropped` has a line for each image that was left out as suspicious.
@@ -82,17 +82,19 @@ class Making:
     dropped: tuple[str, ...] = ()
 
 
-def write_manifest(staging: Path, inputs: Inputs, calibration: Calibration, making: Making) -> None:
+def write_manifest(
+    staging: Path, inputs: Inputs, calibration: Calibration, facts: ArtifactFacts
+) -> None:
     """Write roi.png, run the self-test on the staged files, write manifest.json and SHA256SUMS.
 
     Args:
         staging: Holds graphs, bank and index already.
         inputs: The training images; the self-test is made of the middle one.
         calibration: Thresholds.
-        making: Everything else that the manifest says.
+        facts: Everything else that the manifest says.
     """
     write_region(staging, inputs.roi)
-    manifest = plan_manifest(staging, inputs, calibration, making)
+    manifest = plan_manifest(staging, inputs, calibration, facts)
     detector = Detector(Artifact(staging, manifest))
     selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
     seal(staging, dataclasses.replace(manifest, selftest=selftest))
@@ -113,11 +115,11 @@ def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
 
 
 def plan_manifest(
-    staging: Path, inputs: Inputs, calibration: Calibration, making: Making
+    staging: Path, inputs: Inputs, calibration: Calibration, facts: ArtifactFacts
 ) -> Manifest:
     """The manifest of graphs and a bank that are written, before there is a self-test."""
     bank = read_memory_bank(staging / MEMORY_BANK)
-    config = making.config
+    config = facts.config
     return Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -128,19 +130,19 @@ def plan_manifest(
         memory_bank=Bank(
             rows=bank.rows, neighbours=bank.neighbours.shape[1], precision=bank.precision
         ),
-        index=making.index,
+        index=facts.index,
         scoring=scoring_rule(config, inputs.preprocessing),
         calibration=calibration,
-        monitoring=making.monitoring,
+        monitoring=facts.monitoring,
         selftest=_NO_SELFTEST_YET,
         training=Training(
-            category=making.category,
+            category=facts.category,
             images=inputs.names,
             skipped=inputs.skipped,
-            dropped=making.dropped,
+            dropped=facts.dropped,
             digest=digest_images(inputs),
             thumbnails="jpeg" if (staging / THUMBNAILS).exists() else "none",
         ),
         config=dataclasses.asdict(config),
-        provenance=making.provenance,
+        provenance=facts.provenance,
     )

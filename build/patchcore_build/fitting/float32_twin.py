@@ -21,7 +21,7 @@ from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import AccuracyError
 from patchcore_build.evaluation.evaluate import evaluate
 from patchcore_build.features.store import BATCH
-from patchcore_build.fitting.artifact_writer import Making, plan_manifest
+from patchcore_build.fitting.artifact_writer import ArtifactFacts, plan_manifest
 from patchcore_build.progress import progress_bar
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
@@ -123,11 +123,11 @@ class Float32Twin:
             require_small_loss(float32, int8, where=f"{test_set}: {category}")
 
     def _measure(self, folder: Path, config: Config, category: str, test_set: Path) -> Auroc:
-        making = Making(
+        facts = ArtifactFacts(
             category=category, config=config, monitoring=_NO_MONITORING_YET, provenance={}
         )
         write_region(folder, self._inputs.roi)
-        manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, making)
+        manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, facts)
         detector = Detector(Artifact(folder, manifest))
         with progress_bar(f"{config.feature_precision}: scoring", "image") as progress:
             found = evaluate(detector, test_set, category, progress=progress)

@@ -23,6 +23,7 @@ from patchcore_runtime.cli.edit import (
     run_learn,
 )
 from patchcore_runtime.cli.monitor import add_monitor_options, monitor
+from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.cli.score import add_score_options, score_images
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.manifest.manifest import Index, Training
@@ -82,7 +83,7 @@ def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.Argum
 def _add_session_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads",
-        type=_positive,
+        type=whole_number(1),
         metavar="N",
         help="threads in all (default: the cores given); `score` works on up to 4 images at once",
     )
@@ -105,13 +106,6 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="refuse an artifact that this ed25519 key has not signed (needs the extra `sign`)",
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
-    return value
 
 
 def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:

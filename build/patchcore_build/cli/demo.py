@@ -1,0 +1,27 @@
+"""`patchcore-build demo-data`: a data set that needs no download.
+
+parsed arguments -> a category folder, its path on stdout.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from patchcore_runtime.cli.option_types import whole_number
+
+
+def add_demo_options(command: argparse.ArgumentParser) -> None:
+    """Where the data set goes, and its seed."""
+    command.add_argument("folder", type=Path, metavar="DIR", help="where the category is made")
+    command.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N", help="of the drawing (default 0)"
+    )
+
+
+def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Draw the images and say where they are."""
+    from patchcore_build.data.demo import write_demo_dataset
+
+    folder = write_demo_dataset(arguments.folder, seed=arguments.seed)
+    print(json.dumps({"category": str(folder)}) if arguments.json else f"category: {folder}")
+    return 0

@@ -1,0 +1,192 @@
+"""`patchcore-build fit`: good images -> an artifact.
+
+parsed arguments -> a new artifact folder, figures and thresholds on stdout.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchcore_build.cli.options import (
+    LAYOUTS,
+    add_method_options,
+    add_network_options,
+    add_signing_option,
+    config_from,
+)
+from patchcore_runtime.cli.freed_memory import return_freed_memory
+from patchcore_runtime.cli.option_types import number, whole_number
+from patchcore_runtime.scoring.thresholds import describe_calibration
+
+if TYPE_CHECKING:
+    from patchcore_build.fitting.job import FitReport
+
+_GIGABYTES = number("a number, 0 or more", lambda value: value >= 0)
+
+
+def add_fit_options(fit: argparse.ArgumentParser) -> None:
+    """Images, settings, and where the artifact goes."""
+    where = fit.add_argument_group("images and result")
+    where.add_argument(
+        "--dataset", "--dataset_path", type=Path, metavar="DIR",
+        help=f"data set ({LAYOUTS} layout)",
+    )  # fmt: skip
+    where.add_argument("--category", metavar="NAME", help="whose good images are learned")
+    where.add_argument("--normal", type=Path, metavar="DIR", help="or: any folder of good images")
+    where.add_argument(
+        "--roi", metavar="MASK|POLYGON",
+        help="learn and look only there: a black image of a photograph, white where to look, or "
+        'corners "x,y x,y x,y" in fractions of its width and height',
+    )  # fmt: skip
+    where.add_argument(
+        "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
+    )
+    where.add_argument(
+        "--skip-bad", action="store_true", help="leave out unreadable images and list them"
+    )
+    where.add_argument(
+        "--keep-thumbnails", action="store_true",
+        help="store small training images in the artifact, so that `score --explain` can show "
+        "them (about 30 kB each)",
+    )  # fmt: skip
+    where.add_argument(
+        "--groups", metavar="REGEX",
+        help="images whose names agree in the first group show one part and are held out "
+        r"together, for instance '(part\d+)_'",
+    )  # fmt: skip
+    where.add_argument(
+        "--review", type=Path, metavar="DIR",
+        help="write suspects.html there: the training images that look least like the others",
+    )  # fmt: skip
+    where.add_argument(
+        "--drop-suspects", type=_suspects, default=0, metavar="N|auto",
+        help="leave out the N most suspicious images, or those that stand out, and list them",
+    )  # fmt: skip
+    add_network_options(fit)
+    add_method_options(fit)
+    add_signing_option(fit)
+    fit.add_argument("--seed", type=int, metavar="N", help="of every random choice (default 0)")
+    fit.add_argument(
+        "--memory-budget-gb", type=_GIGABYTES, default=8.0, metavar="N",
+        help="of inputs, features, coreset and bank; what does not fit goes to files in TMPDIR. "
+        "MindSpore and the network come on top, about 1 GB (default 8)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--checkpoint", type=Path, metavar="DIR",
+        help="keep unfinished coresets there; the same command takes them up again",
+    )  # fmt: skip
+    fit.add_argument(
+        "--force", action="store_true",
+        help="take --quantize int8 even if it costs more than 0.005 of AUROC on the test set",
+    )  # fmt: skip
+
+
+def _suspects(text: str) -> int | str:
+    """An argparse type: how many images are dropped, or `auto`."""
+    return "auto" if text == "auto" else whole_number(0)(text)
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Fit and print what was built."""
+    from patchcore_build.fitting.fit import fit
+    from patchcore_build.fitting.job import FitJob
+
+    if (arguments.normal is None) == (arguments.dataset is None):
+        parser.error("fit: expected either --dataset DIR --category NAME, or --normal DIR")
+    if arguments.dataset is not None and arguments.category is None:
+        parser.error("fit: --dataset DIR needs --category NAME")
+    config = config_from(arguments, parser, seed=arguments.seed)
+    images, category, source = _training_images(arguments)
+    report = fit(
+        FitJob(
+            images=images,
+            category=category,
+            output=arguments.output,
+            config=config,
+            weights=arguments.weights,
+            device=arguments.device,
+            device_id=arguments.device_id,
+            skip_bad=arguments.skip_bad,
+            memory_budget_gb=arguments.memory_budget_gb,
+            roi=arguments.roi,
+            checkpoints=arguments.checkpoint,
+            test_set=_test_set(arguments.dataset, arguments.category),
+            force=arguments.force,
+            keep_thumbnails=arguments.keep_thumbnails,
+            groups=arguments.groups,
+            review=arguments.review,
+            drop_suspects=arguments.drop_suspects,
+            sign=arguments.sign,
+        ),
+        after_stage=return_freed_memory,
+    )
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(report), default=str))
+        return 0
+    _print_report(report, source, arguments.review)
+    return 0
+
+
+def _print_report(report: "FitReport", source: str, review: Path | None) -> None:
+    height, width = report.input_size
+    for line in report.skipped:
+        print(f"skipped: {line}")
+    for line in report.dropped:
+        print(f"dropped: {line}")
+    strays = f", {report.strays} other files ignored" if report.strays else ""
+    print(f"images: {report.images}{source}{strays}; input {height} x {width} px")
+    _print_view(report)
+    print(f"memory bank: {report.rows} rows")
+    for name, words in describe_calibration(report.calibration).items():
+        print(f"{name}: {words}")
+    if report.quantization is not None:
+        _print_quantization(report.quantization)
+    if review:
+        print(f"review: {review / 'suspects.html'}")
+    print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
+    print(f"artifact: {report.artifact}")
+
+
+def _print_view(report: "FitReport") -> None:
+    """What of the input is looked at, and how it is cut; nothing where it is all, and whole."""
+    if report.tiles > 1:
+        print(f"tiles: {report.tiles} of each image")
+    if report.region_share < 1:
+        print(f"region of interest: {report.region_share:.1%} of the input")
+
+
+def _test_set(dataset: Path | None, category: str) -> Path | None:
+    """The data set, where it has test images of the category."""
+    from patchcore_build.data.dataset import list_test_images
+    from patchcore_build.errors import DatasetError
+
+    if dataset is None:
+        return None
+    try:
+        return dataset if list_test_images(dataset, category) else None
+    except DatasetError:
+        return None
+
+
+def _print_quantization(facts: dict[str, Any]) -> None:
+    errors, auroc = facts["layer_errors"], facts["auroc"]
+    print(f"int8: layers differ by {errors['layer2']:.3f} and {errors['layer3']:.3f} of float32's")
+    if isinstance(auroc, str):
+        print(f"int8: AUROC against float32 {auroc}")
+        return
+    for name, change in auroc["difference"].items():
+        before, after = auroc["float32"][name], auroc["int8"][name]
+        print(f"int8: {name} AUROC {after:.4f}, float32 {before:.4f} ({change:+.4f})")
+
+
+def _training_images(arguments: argparse.Namespace) -> tuple[Any, str, str]:
+    """What `fit` learns from, the category's name, and words on the data set."""
+    from patchcore_build.data.dataset import open_dataset
+
+    if arguments.normal is not None:
+        return arguments.normal, arguments.category or arguments.normal.resolve().name, ""
+    dataset = open_dataset(arguments.dataset)
+    images = dataset.training_images(arguments.category)
+    return images, arguments.category, f", {dataset.layout} layout"

@@ -1,0 +1,36 @@
+"""`patchcore-build convert-weights`: torchvision or safetensors weights to a MindSpore checkpoint.
+
+parsed arguments -> a checkpoint, its path on stdout.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from patchcore_build.config import BACKBONES
+
+
+def add_convert_options(command: argparse.ArgumentParser) -> None:
+    """Which weights, of which network, and where to."""
+    command.add_argument("source", type=Path, metavar="IN", help=".pth, .safetensors or .ckpt")
+    command.add_argument("target", type=Path, metavar="OUT.ckpt", help="the checkpoint to write")
+    command.add_argument(
+        "--backbone", choices=BACKBONES[:-1], default="wide_resnet50_2",
+        help="network that the weights must fit (default wide_resnet50_2)",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Convert and say where the checkpoint is."""
+    from patchcore_build.backbone.device import open_device
+    from patchcore_build.weights.match import convert_weights
+
+    open_device()
+    from patchcore_build.backbone.extractor import expected_shapes
+
+    convert_weights(arguments.source, arguments.target, expected_shapes(arguments.backbone))
+    if arguments.json:
+        print(json.dumps({"checkpoint": str(arguments.target), "backbone": arguments.backbone}))
+    else:
+        print(f"checkpoint: {arguments.target}")
+    return 0
