@@ -1,0 +1,109 @@
+"""The import-linter contracts of pyproject.toml -> the drawn layers of each package.
+
+`{layers} PACKAGE` draws the contract of type `layers` whose container is PACKAGE: one row for each
+layer, the highest first, one box for each room. The first line of a room's docstring says what is
+in it. The drawing cannot differ from the rule, because both are read from the same table.
+"""
+
+import ast
+import importlib.util
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+
+class Layers(SphinxDirective):
+    """Draw one package."""
+
+    required_arguments = 1
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        """One container of rows."""
+        package = self.arguments[0]
+        contract = _layers_contract(self.env.app, package)
+        drawing = nodes.container(classes=["layers"])
+        for layer in contract["layers"]:
+            row = nodes.container(classes=["layer"])
+            for room in _rooms(layer):
+                row += _box(package, room)
+            drawing += row
+        return [drawing]
+
+
+class Forbidden(SphinxDirective):
+    """Say in one sentence what each contract of type `forbidden` rules out."""
+
+    has_content = False
+    option_spec: ClassVar[dict[str, Any]] = {}
+
+    def run(self) -> list[nodes.Node]:
+        """One paragraph for each contract."""
+        paragraphs: list[nodes.Node] = []
+        for contract in _contracts(self.env.app):
+            if contract["type"] != "forbidden":
+                continue
+            sources = ", ".join(contract["source_modules"])
+            targets = ", ".join(contract["forbidden_modules"])
+            paragraphs.append(nodes.paragraph("", f"{sources} never imports {targets}."))
+        return paragraphs
+
+
+def _contracts(app: Sphinx) -> list[dict[str, Any]]:
+    path = Path(app.confdir, app.config.layers_contracts)
+    settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    contracts = settings.get("tool", {}).get("importlinter", {}).get("contracts")
+    if not contracts:
+        raise ExtensionError(
+            f"{path}: expected contracts below [tool.importlinter], got none; "
+            "explanation/architecture.md is drawn from them"
+        )
+    return list(contracts)
+
+
+def _layers_contract(app: Sphinx, package: str) -> dict[str, Any]:
+    for contract in _contracts(app):
+        if contract["type"] == "layers" and package in contract.get("containers", ()):
+            return contract
+    raise ExtensionError(
+        f"{app.config.layers_contracts}: expected a contract of type layers whose container is "
+        f"{package}, got none"
+    )
+
+
+def _rooms(layer: str) -> list[str]:
+    """`a | b`, or `a : b`, and optional rooms in brackets."""
+    return [name.strip(" ()") for name in layer.replace(":", "|").split("|")]
+
+
+def _box(package: str, room: str) -> nodes.container:
+    box = nodes.container(classes=["room"])
+    box += nodes.paragraph("", "", nodes.literal("", room))
+    summary = _summary(package, room)
+    if summary:
+        box += nodes.paragraph("", summary, classes=["room-summary"])
+    return box
+
+
+def _summary(package: str, room: str) -> str:
+    """The first line of a room's docstring, read without importing it; empty where it has none."""
+    found = importlib.util.find_spec(package)
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        for path in (Path(folder, room, "__init__.py"), Path(folder, f"{room}.py")):
+            if path.is_file():
+                words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+                return words.partition("\n")[0].replace("`", "")
+    return ""
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register both directives."""
+    app.add_config_value("layers_contracts", "../pyproject.toml", "env")
+    app.add_directive("layers", Layers)
+    app.add_directive("forbidden-imports", Forbidden)
+    return {"parallel_read_safe": True}
