@@ -28,6 +28,7 @@ extensions = [
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 highlight_language = "text"
+smartquotes = False  # they would turn `--option` in help texts into a dash
 default_role = "code"  # a single backtick in a docstring means code
 nitpicky = True
 # Annotations name types whose pages are on other servers, or that are private to a room. The build

@@ -28,28 +28,32 @@ class Classes(SphinxDirective):
         modules = _modules_of_classes(package)
         source = ["```{eval-rst}"]
         for name in filter(None, map(str.strip, self.content)):
-            if name not in modules:
-                raise ExtensionError(f"{self.get_location()}: {package} has no class {name}")
-            source += [f".. autoclass:: {modules[name]}.{name}", "   :members:", ""]
+            places = modules.get(name, [])
+            if len(places) != 1:
+                raise ExtensionError(
+                    f"{self.get_location()}: expected one class {name} in {package}, got "
+                    f"{', '.join(places) or 'none'}"
+                )
+            source += [f".. autoclass:: {places[0]}.{name}", "   :members:", ""]
         container = nodes.Element()
         text = StringList([*source, "```"], source=self.get_location())
         self.state.nested_parse(text, self.content_offset, container)
         return container.children
 
 
-def _modules_of_classes(package: str) -> dict[str, str]:
-    """Name of each top-level class -> the module that defines it, without importing any."""
+def _modules_of_classes(package: str) -> dict[str, list[str]]:
+    """Name of each top-level class -> the modules that define it, without importing any."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ExtensionError(f"{package}: expected an installed package")
     root = Path(found.submodule_search_locations[0])
-    modules: dict[str, str] = {}
+    modules: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*.py")):
         below = path.relative_to(root).with_suffix("").parts
         parts = below[:-1] if below[-1] == "__init__" else below
         for statement in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(statement, ast.ClassDef):
-                modules[statement.name] = ".".join((package, *parts))
+                modules.setdefault(statement.name, []).append(".".join((package, *parts)))
     return modules
 
 

@@ -3,6 +3,7 @@
 `{command-line} MODULE` imports MODULE and calls its `_parser()`, the very parser that the program
 uses. So usage, options, choices and defaults on the page are those of the installed package.
 """
+# ruff: noqa: SLF001 - argparse shows what a parser consists of by private names alone
 
 import argparse
 import importlib
@@ -13,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 _COLUMNS = 78
+_TITLES = {"positional arguments": "Arguments"}
 
 
 class CommandLine(SphinxDirective):
@@ -70,9 +72,11 @@ def _group(command: argparse.ArgumentParser, group: Any) -> list[nodes.Node]:
     for action in actions:
         item = nodes.definition_list_item()
         item += _term(command, action)
-        item += nodes.definition("", nodes.paragraph("", "", *_help(command, action)))
+        words = _help(command, action)
+        if words:
+            item += nodes.definition("", nodes.paragraph("", "", *words))
         options += item
-    title = (group.title or "options").capitalize()
+    title = _TITLES.get(group.title, (group.title or "options").capitalize())
     return [nodes.rubric("", title), options]
 
 
@@ -96,7 +100,7 @@ def _term(command: argparse.ArgumentParser, action: argparse.Action) -> nodes.te
 def _help(command: argparse.ArgumentParser, action: argparse.Action) -> list[nodes.Node]:
     """The help text; what is between backticks is code."""
     formatter = argparse.HelpFormatter(command.prog)
-    text = formatter._expand_help(action) if action.help else "No further words."
+    text = formatter._expand_help(action) if action.help else ""
     if action.required and action.option_strings:
         text += " Required."
     pieces = text.split("`")

@@ -7,7 +7,7 @@ in it. The drawing cannot differ from the rule, because both are read from the s
 
 import ast
 import importlib.util
-import tomllib
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Sphinx brings tomli there
+    import tomli as tomllib
 
 
 class Layers(SphinxDirective):
@@ -24,7 +29,8 @@ class Layers(SphinxDirective):
     has_content = False
 
     def run(self) -> list[nodes.Node]:
-        """One container of rows."""
+        """One container of rows; the page is written again when the contract changes."""
+        self.env.note_dependency(str(_contracts_path(self.env.app)))
         package = self.arguments[0]
         contract = _layers_contract(self.env.app, package)
         drawing = nodes.container(classes=["layers"])
@@ -54,8 +60,12 @@ class Forbidden(SphinxDirective):
         return paragraphs
 
 
+def _contracts_path(app: Sphinx) -> Path:
+    return Path(app.confdir, app.config.layers_contracts).resolve()
+
+
 def _contracts(app: Sphinx) -> list[dict[str, Any]]:
-    path = Path(app.confdir, app.config.layers_contracts)
+    path = _contracts_path(app)
     settings = tomllib.loads(path.read_text(encoding="utf-8"))
     contracts = settings.get("tool", {}).get("importlinter", {}).get("contracts")
     if not contracts:

@@ -13,7 +13,9 @@ _MARKS = re.compile(r"(?<!\\)([*|])")
 _VALUES = ("attribute", "property", "data")
 
 
-def _prepare(_app: Sphinx, what: str, _name: str, _object: Any, _opts: Any, lines: list[str]) -> None:
+def _prepare(
+    _app: Sphinx, what: str, _name: str, _object: Any, _opts: Any, lines: list[str]
+) -> None:
     if what == "module":
         lines[:] = _with_examples(lines)
         return
