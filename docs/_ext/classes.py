@@ -30,10 +30,8 @@ class Classes(SphinxDirective):
         for name in filter(None, map(str.strip, self.content)):
             places = modules.get(name, [])
             if len(places) != 1:
-                raise ExtensionError(
-                    f"{self.get_location()}: expected one class {name} in {package}, got "
-                    f"{', '.join(places) or 'none'}"
-                )
+                got = ", ".join(places) or "none"
+                raise self.error(f"expected one class {name} in {package}, got {got}")
             source += [f".. autoclass:: {places[0]}.{name}", "   :members:", ""]
         container = nodes.Element()
         text = StringList([*source, "```"], source=self.get_location())

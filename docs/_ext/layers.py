@@ -13,13 +13,16 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # Sphinx brings tomli there
     import tomli as tomllib
+
+
+class _NoContractError(Exception):
+    """pyproject.toml has no contract to draw; the page that needs it fails with this line."""
 
 
 class Layers(SphinxDirective):
@@ -32,7 +35,10 @@ class Layers(SphinxDirective):
         """One container of rows; the page is written again when the contract changes."""
         self.env.note_dependency(str(_contracts_path(self.env.app)))
         package = self.arguments[0]
-        contract = _layers_contract(self.env.app, package)
+        try:
+            contract = _layers_contract(self.env.app, package)
+        except _NoContractError as error:
+            raise self.error(str(error)) from None
         drawing = nodes.container(classes=["layers"])
         for layer in contract["layers"]:
             row = nodes.container(classes=["layer"])
@@ -51,7 +57,11 @@ class Forbidden(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """One paragraph for each contract."""
         paragraphs: list[nodes.Node] = []
-        for contract in _contracts(self.env.app):
+        try:
+            contracts = _contracts(self.env.app)
+        except _NoContractError as error:
+            raise self.error(str(error)) from None
+        for contract in contracts:
             if contract["type"] != "forbidden":
                 continue
             sources = ", ".join(contract["source_modules"])
@@ -69,7 +79,7 @@ def _contracts(app: Sphinx) -> list[dict[str, Any]]:
     settings = tomllib.loads(path.read_text(encoding="utf-8"))
     contracts = settings.get("tool", {}).get("importlinter", {}).get("contracts")
     if not contracts:
-        raise ExtensionError(
+        raise _NoContractError(
             f"{path}: expected contracts below [tool.importlinter], got none; "
             "explanation/architecture.md is drawn from them"
         )
@@ -80,7 +90,7 @@ def _layers_contract(app: Sphinx, package: str) -> dict[str, Any]:
     for contract in _contracts(app):
         if contract["type"] == "layers" and package in contract.get("containers", ()):
             return contract
-    raise ExtensionError(
+    raise _NoContractError(
         f"{app.config.layers_contracts}: expected a contract of type layers whose container is "
         f"{package}, got none"
     )
