@@ -120,7 +120,7 @@ $(FLOORS)/.ready: requirements/floors.txt $(PYPROJECTS)
 	@touch $@
 
 floors: $(FLOORS)/.ready ## Run the runtime's tests with the oldest versions it declares
-	PYTHONPATH=build $(FLOORS)/bin/python -m pytest $(PYTEST_OPTIONS) tests/runtime
+	PYTHONPATH=$(CURDIR)/build $(FLOORS)/bin/python -m pytest $(PYTEST_OPTIONS) tests/runtime
 
 check: format lint layers types docs floors test ## What CI runs, from format to tests
 

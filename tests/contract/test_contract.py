@@ -319,7 +319,7 @@ def _pyproject(path):
 
 def test_the_version_is_written_once():
     source = "runtime/patchcore_runtime/_version.py"
-    (version,) = re.findall(r'"(.+)"$', (ROOT / source).read_text(), re.MULTILINE)
+    (version,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / source).read_text(), re.MULTILINE)
     workshop, runtime = _pyproject("pyproject.toml"), _pyproject("runtime/pyproject.toml")
     for project, path in ((workshop, source), (runtime, "patchcore_runtime/_version.py")):
         assert project["project"]["dynamic"] == ["version"]

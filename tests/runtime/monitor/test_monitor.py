@@ -109,7 +109,7 @@ def test_a_state_of_another_artifact_or_version_is_refused(detector, good, tmp_p
     other = dataclasses.replace(detector.manifest, training=training)
     with pytest.raises(MonitorError, match="belongs to another artifact"):
         Monitor(other, state=path)
-    monkeypatch.setattr("patchcore_runtime.monitor.state.VERSION", 2)
+    monkeypatch.setattr("patchcore_runtime.monitor.state.VERSION", 3)
     with pytest.raises(MonitorError, match=r"version: expected 3, got 2; remove it"):
         Monitor(detector.manifest, state=path)
 
