@@ -1,4 +1,4 @@
-"""Write what an evaluation found: report.json, report.html and sheet.png in one folder.
+"""Write the results of an evaluation: report.json, report.html and sheet.png in one folder.
 
 Evaluation + gallery + manifest -> three files that appear whole; on a refusal none of them does.
 """
@@ -18,9 +18,10 @@ from PIL import Image
 
 from patchcore_build.errors import OutputError
 from patchcore_build.evaluation.evaluate import Evaluation
-from patchcore_build.report.facts import artifact_facts, four_digits, kind_facts, report_dict
+from patchcore_build.report.facts import artifact_facts, kind_facts, report_dict
 from patchcore_build.report.gallery import Gallery
-from patchcore_build.report.image_sheet import picture_sheet
+from patchcore_build.report.html import four_digits
+from patchcore_build.report.image_sheet import image_sheet
 from patchcore_build.report.page import render_page
 from patchcore_runtime.manifest.manifest import Manifest
 
@@ -45,17 +46,17 @@ def write_report(
         OutputError: the folder cannot be written; nothing is left behind.
         ValueError: the gallery belongs to another evaluation.
     """
-    shots = gallery.shots(evaluation)
+    images = gallery.images(evaluation)
     page = render_page(
-        evaluation, artifact_facts(manifest), kind_facts(evaluation), shots, gallery.scale
+        evaluation, artifact_facts(manifest), kind_facts(evaluation), images, gallery.scale
     )
     title = (
-        f"{evaluation.category}: median-scoring and most confusing picture of each kind, "
+        f"{evaluation.category}: median-scoring and most confusing image of each kind, "
         f"image threshold {four_digits(evaluation.image_confusion.threshold)}"
     )
     contents = {
         REPORT_JSON: _encode(_to_json(evaluation, manifest)),
-        SHEET_PNG: _to_png(picture_sheet(shots, gallery.scale, title=title)),
+        SHEET_PNG: _to_png(image_sheet(images, gallery.scale, title=title)),
         REPORT_HTML: _encode(page),
     }
     try:
@@ -74,7 +75,7 @@ def _to_json(evaluation: Evaluation, manifest: Manifest) -> str:
 
 
 def _encode(text: str) -> bytes:
-    """UTF-8; half characters of broken file names become the escapes that JSON has for them."""
+    """UTF-8; lone surrogates of undecodable file names become JSON's escapes for them."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -85,7 +86,7 @@ def _to_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def _write_together(folder: Path, contents: dict[str, bytes]) -> None:
-    """Write all files aside, then move them in; a folder made for them goes when that fails."""
+    """Write all files aside, then move them in; if that fails, remove the folders made for them."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     aside = folder / f".report.partial-{uuid.uuid4().hex[:8]}"
     try:
@@ -106,7 +107,7 @@ def _write_together(folder: Path, contents: dict[str, bytes]) -> None:
 
 
 def _refuse_folders(folder: Path, names: Iterable[str]) -> None:
-    """A folder in a file's place would stop the moving half-way."""
+    """Refuse a folder that has the name of a file: it would stop the moving half-way."""
     for name in names:
         if (folder / name).is_dir():
             raise IsADirectoryError(errno.EISDIR, f"{name} is a folder")
