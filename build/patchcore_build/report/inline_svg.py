@@ -41,9 +41,9 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """matplotlib with our settings alone, whatever the user's own are, and without remarks.
+    """Give matplotlib our settings alone, whatever the user's own are, and keep it silent.
 
-    Its first import on a machine lists the fonts, and says so on stderr.
+    Its first import on a machine lists the fonts and logs that to stderr.
     """
     logger = logging.getLogger("matplotlib")
     level = logger.level
@@ -60,7 +60,11 @@ def drawing() -> Iterator[None]:
 
 
 def inline_svg(
-    figure: "Figure", name: str, title: str, description: str, words: Mapping[str, str] | None = None
+    figure: "Figure",
+    name: str,
+    title: str,
+    description: str,
+    words: Mapping[str, str] | None = None,
 ) -> Markup:
     """Write a figure as an `<svg>` element with a title and a description.
 

@@ -91,8 +91,7 @@ def _charts(evaluation: Evaluation, kinds: Sequence[str]) -> dict[str, Chart]:
     """The charts that the evaluation allows, by their names."""
     threshold = evaluation.image_confusion.threshold
     scores = {
-        kind: [image.score for image in evaluation.images if image.defect == kind]
-        for kind in kinds
+        kind: [image.score for image in evaluation.images if image.defect == kind] for kind in kinds
     }
     charts = {"histogram": histogram_chart(bin_scores(scores, threshold), threshold, GOOD)}
     if evaluation.image_roc is not None:
