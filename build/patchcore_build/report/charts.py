@@ -50,10 +50,10 @@ def roc_chart(curve: Curve, operating: Rates | None) -> Chart:
         figure, axes = _curve_axes(1.0, "false-positive rate", "share of defects found")
         axes.plot((0, 1), (0, 1), color=FAINT, linewidth=0.75, linestyle=":")
         _draw(axes, [curve])
-        rates = (operating.false_positive_rate, operating.true_positive_rate) if operating else ()
-        if len(rates) == 2 and None not in rates:
+        rates = operating and (operating.false_positive_rate, operating.true_positive_rate)
+        if rates and rates[0] is not None and rates[1] is not None:
             axes.plot(
-                *([rate] for rate in rates), marker="o", markersize=8, color=INK, clip_on=False,
+                [rates[0]], [rates[1]], marker="o", markersize=8, color=INK, clip_on=False,
                 gid="at-threshold", zorder=5,
             )  # fmt: skip
             description += "; the dot is the threshold"

@@ -9,7 +9,7 @@ import io
 import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # matplotlib wants colours as numbers; each of these becomes a CSS variable of report.css.
 INK, FAINT, LINE, GOOD, DEFECT = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {INK: "ink", FAINT: "faint", LINE: "line", GOOD: "good", DEFECT: "defect"}
-_SETTINGS = {
-    "svg.hashsalt": "patchcore",  # else identifiers are random
+_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "patchcore",  # without a salt, identifiers are random
     "svg.fonttype": "none",
     "path.simplify": False,  # every point of a curve is drawn
     "font.size": 11.0,
@@ -80,26 +80,30 @@ def inline_svg(
     figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
     root = ET.fromstring(file.getvalue())  # noqa: S314 - our own text
     for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
+        element.tag = _plain(element.tag)
         element.attrib = {
-            key.rpartition("}")[2]: _own(key.rpartition("}")[2], value, name)
-            for key, value in element.attrib.items()
+            _plain(key): _own(_plain(key), value, name) for key, value in element.attrib.items()
         }
-        if words and element.text in words:
-            element.text = printable(words[element.text])
+        if words and element.tag == "text" and element.text:
+            element.text = printable(words.get(element.text, element.text))
     for definitions in root.findall("defs"):
         for style in definitions.findall("style"):
-            definitions.remove(style)  # it would rule the whole page
+            definitions.remove(style)  # it would apply to the whole page
     for key in ("width", "height", "version"):
         del root.attrib[key]
-    root.attrib |= {"class": "chart", "id": name, "role": "img"}
-    root.attrib["aria-labelledby"] = f"{name}-title {name}-description"
     for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        child = ET.Element(tag, {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
+        child = ET.Element(tag, {"id": f"{name}-{tag}"})
         child.text = printable(text)
         root.insert(place, child)
-    text = ET.tostring(root, encoding="unicode")
-    return Markup(text)  # noqa: S704 - serialized, so that every name in it is escaped
+    labels = f"{name}-title {name}-desc"
+    root.attrib |= {"class": "chart", "id": name, "role": "img", "aria-labelledby": labels}
+    element_text = ET.tostring(root, encoding="unicode")
+    return Markup(element_text)  # noqa: S704 - serialized, so that every name in it is escaped
+
+
+def _plain(name: str) -> str:
+    """A name without its namespace: HTML knows none."""
+    return name.rpartition("}")[2]
 
 
 def _own(key: str, value: str, name: str) -> str:
