@@ -9,6 +9,7 @@ import resource
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 
 from evaluations import (
@@ -31,7 +32,9 @@ from evaluations import (
 from patchcore_build.data.dataset import TestImage as DatasetImage
 from patchcore_build.errors import OutputError
 from patchcore_build.evaluation.metrics import BestF1
-from patchcore_build.report.cards import MAX_IMAGES
+from patchcore_build.fitting.review import SuspectCard
+from patchcore_build.report.cards import MAX_IMAGES, View
+from patchcore_build.report.html import render
 from patchcore_build.report.image_sheet import examples
 from patchcore_build.report.report import write_report
 from patchcore_runtime.detector import Result
@@ -462,3 +465,43 @@ def test_best_f1_says_that_its_threshold_was_chosen_on_the_test_set(tmp_path):
     page = report(tmp_path, image_best_f1=BestF1(f1=0.75, threshold=2.125))
     assert page.figures["image_best_f1.f1"] == [("0.75", "0.7500")] * 2  # a headline, too
     assert any("chosen on the test set" in words for words in page.words)
+
+
+def test_names_on_the_page_of_suspects_are_shown_and_not_obeyed():
+    hostile = "</bdi><script>alert(1)</script>\"'&lt;\n.png"
+    pages = []
+    for name in (hostile, "000.png"):
+        view = View(caption="image", alt=f"Image {name}", uri="data:image/jpeg;base64,", instead="")
+        card = SuspectCard(
+            name=name, score=0.1, is_dropped=True, width=8, height=8, views=(view, view)
+        )
+        text = render("suspects.html.j2", suspects=[card], count=5, dropped=1, median=0.05)
+        pages.append(Page(text))
+    structures = [[(one.tag, list(one.attributes)) for one in page.elements] for page in pages]
+    assert structures[0] == structures[1]
+    assert pages[0].all("script") == []
+    assert pages[0].all("bdi")[0].text == hostile.replace("\n", "?")
+    assert pages[0].all("img")[1].attributes["alt"] == f"Image {hostile}".replace("\n", "?")
+    (policy,) = pages[0].all("meta", http_equiv="Content-Security-Policy")
+    assert "script-src" not in policy.attributes["content"]
+
+
+def _suspects_page():
+    view = View(caption="image", alt="x", uri=None, instead="no defect")
+    card = SuspectCard(name="x", score=0.1, is_dropped=False, width=8, height=8, views=(view,))
+    return {"suspects": [card], "count": 5, "dropped": 1, "median": 0.05}
+
+
+@pytest.mark.parametrize("missing", ["suspects", "count", "dropped", "median"])
+def test_a_template_without_one_of_its_values_is_refused(missing):
+    values = _suspects_page()
+    assert "no defect" in render("suspects.html.j2", **values)
+    del values[missing]
+    with pytest.raises(UndefinedError, match=missing):
+        render("suspects.html.j2", **values)
+
+
+@pytest.mark.parametrize("unknown", ["count", "dropped"])
+def test_a_value_of_none_is_refused_and_not_written(unknown):
+    with pytest.raises(TypeError, match="value that is None"):
+        render("suspects.html.j2", **_suspects_page() | {unknown: None})

@@ -74,6 +74,7 @@ def test_each_bar_of_the_histogram_is_where_and_as_tall_as_its_count():
         assert [points[:, 0].min() for points in of_kind] == pytest.approx(binned.edges[filled])
         tops = np.array([points[:, 1].max() for points in of_kind]) - base
         np.testing.assert_allclose(tops / tops.max(), counts[filled] / counts.max(), rtol=1e-5)
+        assert tops.max() == pytest.approx(0.82)  # of its row, whatever the row's counts are
         assert all(points[:, 1].min() == pytest.approx(base, abs=1e-5) for points in of_kind)
     (line,) = _group(chart, "histogram-at-threshold")
     assert _values(chart, line.attributes["d"])[:, 0] == pytest.approx([THRESHOLD] * 2)
@@ -155,7 +156,7 @@ def test_settings_of_the_user_do_not_change_the_bytes(tmp_path):
         "print(pro_chart([CURVE], limit=0.3), roc_chart(CURVE, None))\n"
         "print(histogram_chart(bin_scores({'good': [1.0], 'x': [3.0]}, THRESHOLD), 2.0, 'good'))"
     )
-    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\naxes.facecolor: red\n")
+    (tmp_path / "matplotlibrc").write_text("xtick.major.size: 9\naxes.grid: True\nfont.size: 30\n")
     printed = set()
     for seed, rc in (("1", str(tmp_path)), ("2", "")):
         done = subprocess.run(
