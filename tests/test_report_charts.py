@@ -82,9 +82,11 @@ def test_each_bar_of_the_histogram_is_where_and_as_tall_as_its_count():
 
 def test_the_histogram_says_each_kind_and_its_tallest_count():
     kinds = {"good": [1.0] * 7, "a" * 30: [3.0] * 12, "<$\\frac{1}{2}$ & \n\N{SNOWMAN}": [2.5]}
+    wide = "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
+    kinds |= {wide * 8: [2.5], wide * 9: [2.5]}
     chart = histogram_chart(bin_scores(kinds, THRESHOLD), THRESHOLD, "good")
     words = [one.text for one in Page(chart.svg).all("text")]
-    for label in ("good", f"{'a' * 7}…{'a' * 7}", "7", "12"):
+    for label in ("good", f"{'a' * 7}…{'a' * 7}", "7", "12", wide * 8, f"{wide * 3}…{wide * 3}"):
         assert words.count(label) == 1
     assert "<$\\frac…?\N{SNOWMAN}" in [word[:8] + word[-2:] for word in words]
 
@@ -148,7 +150,7 @@ def test_charts_have_the_pages_colours_and_words_and_nothing_else(tmp_path):
 
 
 def test_settings_of_the_user_do_not_change_the_bytes(tmp_path):
-    """Neither a matplotlibrc, nor the hash seed, nor the time of day."""
+    """Neither a matplotlibrc, nor the hash seed, nor a home that cannot be written."""
     program = (
         "from evaluations import CURVE, THRESHOLD\n"
         "from patchcore_build.report.charts import *\n"
@@ -158,12 +160,13 @@ def test_settings_of_the_user_do_not_change_the_bytes(tmp_path):
     )
     (tmp_path / "matplotlibrc").write_text("xtick.major.size: 9\naxes.grid: True\nfont.size: 30\n")
     printed = set()
-    for seed, rc in (("1", str(tmp_path)), ("2", "")):
+    for seed, rc in (("1", str(tmp_path)), ("2", ""), ("3", "/proc/none")):
         done = subprocess.run(
             [sys.executable, "-c", program], check=True, capture_output=True, text=True,
             env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed, "MPLCONFIGDIR": rc,
                  "HOME": str(tmp_path)},
         )  # fmt: skip
+        assert done.stderr == ""
         printed.add(done.stdout)
     (words,) = printed
     assert words.count("<svg") == 3

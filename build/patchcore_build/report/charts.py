@@ -3,6 +3,7 @@
 Each chart says where its marks are, so that the page's script can move the one for the threshold.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ _HISTOGRAM_WIDTH_PT, _NAMES_PT, _COUNTS_PT = 400, 104, 30  # names left of the b
 _ROW_PT, _AXIS_PT = 34, 52  # height of one kind's bars, and of what is below all of them
 _BAR_SHARE = 0.82  # of a row's height, for its tallest bar
 _STYLES = ((GOOD, "-"), (DEFECT, "--"))  # told apart by dashes too, not by colour alone
-_KIND_LETTERS = 16
+_KIND_COLUMNS = 16  # Latin letters of a kind's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +98,6 @@ def histogram_chart(histogram: Histogram, threshold: float, good: str) -> Chart:
         threshold: Marked by a line through all rows.
         good: The kind that is drawn in the colour of good images.
     """
-    from matplotlib.figure import Figure
-
     rows = len(histogram.counts)
     height = rows * _ROW_PT + _AXIS_PT + 18
     low, high = float(histogram.edges[0]), float(histogram.edges[-1])
@@ -109,8 +108,7 @@ def histogram_chart(histogram: Histogram, threshold: float, good: str) -> Chart:
     )
     words = {f"kind-{row}": shorten(kind) for row, kind in enumerate(histogram.counts)}
     with drawing():
-        size = (_HISTOGRAM_WIDTH_PT / _POINTS_PER_INCH, height / _POINTS_PER_INCH)
-        figure = Figure(figsize=size, dpi=_POINTS_PER_INCH)
+        figure = _figure(_HISTOGRAM_WIDTH_PT, height)
         left = _NAMES_PT / _HISTOGRAM_WIDTH_PT
         width = 1 - (_NAMES_PT + _COUNTS_PT) / _HISTOGRAM_WIDTH_PT
         axes = figure.add_axes((left, _AXIS_PT / height, width, rows * _ROW_PT / height))
@@ -155,19 +153,27 @@ def _draw_row(axes: "Axes", base: int, counts: NDArray[np.int64], color: str) ->
 
 def shorten(kind: str) -> str:
     """A kind's name as the chart has room for it, without its middle where it is too long."""
-    if len(kind) <= _KIND_LETTERS:
+    if _columns(kind) <= _KIND_COLUMNS:
         return kind
-    half = (_KIND_LETTERS - 1) // 2
-    return f"{kind[:half]}…{kind[-half:]}"
+    ends = (f"{kind[:half]}…{kind[-half:]}" for half in range(_KIND_COLUMNS // 2 - 1, 0, -1))
+    return next(name for name in ends if _columns(name) <= _KIND_COLUMNS)
+
+
+def _columns(text: str) -> int:
+    """Width of a text in Latin letters: East Asian ones are twice as wide."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _figure(width_pt: float, height_pt: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    size = (width_pt / _POINTS_PER_INCH, height_pt / _POINTS_PER_INCH)
+    return Figure(figsize=size, dpi=_POINTS_PER_INCH)
 
 
 def _curve_axes(limit: float, across: str, upward: str) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
     width, height = _CURVE_SIZE_PT
-    figure = Figure(
-        figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH), dpi=_POINTS_PER_INCH
-    )
+    figure = _figure(width, height)
     axes = figure.add_axes((48 / width, 46 / height, 1 - 66 / width, 1 - 60 / height))
     axes.set(xlim=(0, limit), ylim=(0, 1), xlabel=across, ylabel=upward)
     axes.grid(visible=True, linewidth=0.75)
