@@ -264,3 +264,22 @@ def decode_jpeg(uri):
     image = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
     image.load()
     return image
+
+
+def verdict(is_anomalous, score, threshold):
+    """What report.js does: `verdictOf`."""
+    is_flagged = score > threshold
+    if is_anomalous:
+        return "found" if is_flagged else "missed"
+    return "false alarm" if is_flagged else "passed"
+
+
+def counted(scored, threshold):
+    """Found, missed, false alarms and passed at a threshold, by the evaluation's own rule."""
+    good = np.array([score for name, score in scored if name.startswith("good/")])
+    defect = np.array([score for name, score in scored if not name.startswith("good/")])
+    counts = confusion(good, defect, threshold)
+    return (
+        counts.true_positives, counts.false_negatives, counts.false_positives,
+        counts.true_negatives,
+    )  # fmt: skip

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluations import FILES, MANIFEST, THRESHOLD, USUAL, Page, run
+from evaluations import FILES, MANIFEST, THRESHOLD, USUAL, Page, counted, run, verdict
 from patchcore_build.report.html import four_digits
 from patchcore_build.report.report import write_report
-from test_report_threshold import counted, verdict
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (

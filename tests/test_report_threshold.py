@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluations import THRESHOLD, USUAL, read_json, report
-from patchcore_build.evaluation.metrics import confusion
+from evaluations import THRESHOLD, USUAL, counted, read_json, report, verdict
 from patchcore_build.report.cards import MAX_IMAGES
 from patchcore_build.report.page import slider_ends
 
@@ -12,29 +11,10 @@ OUTCOMES = ("found", "missed", "false alarm", "passed")
 NO_IMAGES = "\N{EN DASH}"
 
 
-def verdict(is_anomalous, score, threshold):
-    """What report.js does: `verdictOf`."""
-    is_flagged = score > threshold
-    if is_anomalous:
-        return "found" if is_flagged else "missed"
-    return "false alarm" if is_flagged else "passed"
-
-
 def count(data, threshold):
-    """How often each verdict is given at a threshold, by the page's data."""
+    """How often each of OUTCOMES is given at a threshold, by the data of the page."""
     verdicts = [verdict(anomalous, score, threshold) for _, anomalous, score in data["images"]]
     return tuple(verdicts.count(outcome) for outcome in OUTCOMES)
-
-
-def counted(scored, threshold):
-    """The same by the evaluation's own rule."""
-    good = np.array([score for name, score in scored if name.startswith("good/")])
-    defect = np.array([score for name, score in scored if not name.startswith("good/")])
-    counts = confusion(good, defect, threshold)
-    return (
-        counts.true_positives, counts.false_negatives, counts.false_positives,
-        counts.true_negatives,
-    )  # fmt: skip
 
 
 def random_scores(seed, images):
