@@ -125,7 +125,7 @@ def with_legend(
     """Add a colour bar to the right of an image and a title above it.
 
     The bar is labelled with the three values of `scale`. The font size grows with the image and
-    never becomes illegible, so very small images get wide margins. The image's pixels do not change.
+    never becomes illegible, so very small images get wide margins. The image's pixels are kept.
 
     Args:
         image: RGB, uint8, shape (H, W, 3).

@@ -106,7 +106,7 @@ class TileGrid:
         return np.stack([self.piece(whole, tile) for tile in range(self.tiles)])
 
     def owned(self, tile: int) -> NDArray[np.bool_]:
-        """Return the patches of which this tile has the largest weight; ties go to the first tile."""
+        """Return the patches on which this tile has the largest weight; ties go to the first."""
         owned: NDArray[np.bool_] = self.piece(self._owners, tile) == tile
         return owned
 
