@@ -1,4 +1,4 @@
-"""Laws of the contract: artifacts/FORMAT.md says what the code does, and so do the packages."""
+"""Laws of the contract: artifacts/FORMAT.md and the packages' metadata agree with the code."""
 
 import dataclasses
 import itertools
@@ -27,7 +27,7 @@ WORDS = {str: "string", int: "integer", float: "number"}
 
 
 def _section(title):
-    """The text under a heading, up to the next one of the same or a higher rank."""
+    """Return the text under a heading, up to the next heading of the same or a higher rank."""
     start = re.search(rf"^(#+) {re.escape(title)}$", FORMAT, re.MULTILINE)
     assert start, f"FORMAT.md has no section {title}"
     rest = FORMAT[start.end() :]
@@ -36,7 +36,7 @@ def _section(title):
 
 
 def _tables(title):
-    """The tables of a section, each a list of rows, header and rule left out."""
+    """Return the tables of a section, each as a list of rows without header and rule."""
     tables = []
     for is_table, lines in itertools.groupby(
         _section(title).splitlines(), lambda line: line.startswith("|")
@@ -52,7 +52,7 @@ def _bare(cell):
 
 
 def _word(hint):
-    """What FORMAT.md calls a type."""
+    """Return FORMAT.md's name of a type."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in inside)
@@ -67,7 +67,7 @@ def _word(hint):
 
 
 def _dataclasses(root):
-    """A dataclass and all that its fields are made of."""
+    """Yield a dataclass and the dataclasses of its fields."""
     yield root
     for hint in typing.get_type_hints(root).values():
         if dataclasses.is_dataclass(hint):
@@ -194,7 +194,7 @@ def test_the_signature_of_each_graph_is_the_table(tiny_artifact, section, file):
 
 
 def test_the_signature_of_the_shortlist_is_the_table():
-    """The graph itself says the input only; tests/test_index_mindir.py sees what comes out."""
+    """The graph declares only its input; test_index_mindir.py checks the outputs."""
     mind_ir_pb2 = pytest.importorskip(
         "mindspore.train.mind_ir_pb2", reason="reading MindIR takes MindSpore"
     )
@@ -249,7 +249,7 @@ def test_limits_of_images_are_those_of_the_code():
 
 
 def _resize_as_written(pixels, size, filter_name):
-    """FORMAT.md, section Preprocess, Resize, word for word."""
+    """Resize exactly as FORMAT.md, section Preprocess, Resize, defines it."""
     if pixels.shape[1] != size[1]:
         pixels = _resize_side(pixels.swapaxes(0, 1), size[1], filter_name).swapaxes(0, 1)
     return pixels if pixels.shape[0] == size[0] else _resize_side(pixels, size[0], filter_name)
@@ -289,14 +289,14 @@ def _resize_side(pixels, m, filter_name):
 
 @pytest.mark.parametrize("filter_name", sorted(FILTERS))
 @pytest.mark.parametrize("size", [(64, 96), (32, 40), (97, 61), (50, 33), (200, 131)])
-def test_the_resize_that_is_written_down_is_pillows_to_the_bit(filter_name, size):
+def test_the_documented_resize_equals_pillows_to_the_bit(filter_name, size):
     pixels = np.random.default_rng(0).integers(0, 256, (50, 61, 3), dtype=np.uint8)
     resample = Image.Resampling[filter_name.upper()]
     expected = Image.fromarray(pixels).resize(size[::-1], resample)
     assert np.array_equal(_resize_as_written(pixels, size, filter_name), np.asarray(expected))
 
 
-def test_the_cmyk_formula_that_is_written_down_is_pillows():
+def test_the_documented_cmyk_formula_equals_pillows():
     ink, black = (half.astype(np.uint8) for half in np.mgrid[:256, :256])
     image = Image.frombytes("CMYK", (256, 256), np.dstack([ink, ink, ink, black]).tobytes())
     n = 255 - black.astype(np.int64)

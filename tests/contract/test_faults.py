@@ -1,4 +1,4 @@
-"""Laws of accidents: an artifact is whole or not there, one line says why, and nothing lingers."""
+"""Laws of accidents: an artifact is whole or absent, one line gives the reason, no file remains."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_killed_fit_leaves_a_whole_artifact_or_none_and_does_not_stop_the_next
     assert results == expected
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not(place):
+def test_a_killed_process_leaves_a_folder_that_is_removed_but_a_running_one_keeps_its_own(place):
     (place / ".out.partial-dead").mkdir()
     (place / ".out.partial-dead" / "features.onnx").write_bytes(b"x")
     (place / ".other.partial-dead").mkdir()
@@ -38,7 +38,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not
         assert not (place / ".out.partial-dead").exists()
         assert (place / ".other.partial-dead").exists()
         with suppress(ZeroDivisionError), new_folder(place / "out"):
-            raise ZeroDivisionError  # the second ends early, and takes only its own folder along
+            raise ZeroDivisionError  # the second ends early and removes only its own folder
         assert first.exists()
     assert (place / "out").is_dir()
 

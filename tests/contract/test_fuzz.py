@@ -1,4 +1,4 @@
-"""The fuzz targets run, and find what is planted: a short, seeded and blind walk for each kind."""
+"""The fuzz targets run and find planted bugs: a short, seeded, blind run for each kind."""
 
 import random
 
@@ -20,7 +20,7 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_example_and_what_blind_mutation_makes_of_it_is_read_or_refused(kind, corpus):
+def test_every_example_and_its_blind_mutations_are_read_or_refused(kind, corpus):
     target = make_target(kind, corpus / f"input-{kind}")
     rng = random.Random(0)  # noqa: S311 inputs, no secrets
     examples = sorted((corpus / kind).iterdir())

@@ -1,6 +1,6 @@
-"""No damaged artifact and no image ends in a crash, a hang or much memory: both programs refuse.
+"""Both programs refuse damaged artifacts and images without a crash, a hang or much memory.
 
-The list is in the package `hostile`; `make trust` runs all of it, with the times.
+The package `hostile` contains the list; `make trust` runs all of it and measures the times.
 """
 
 import shutil
@@ -65,7 +65,7 @@ def test_bombs_are_refused_or_read_in_little_memory(trial, tiny_artifact, tmp_pa
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_strange_image_that_is_good_gives_what_the_format_says(name, tmp_path):
+def test_an_unusual_valid_image_is_decoded_as_the_format_says(name, tmp_path):
     content, rgb = ODD[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -74,7 +74,7 @@ def test_a_strange_image_that_is_good_gives_what_the_format_says(name, tmp_path)
 
 @needs_dump
 @pytest.mark.parametrize("name", [name for name in ODD if name.endswith((".png", ".jpg"))])
-def test_the_cpp_program_reads_strange_images_alike(name, tmp_path):
+def test_the_cpp_program_reads_unusual_images_alike(name, tmp_path):
     content, rgb = ODD[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -105,7 +105,7 @@ def test_a_trial_notices_a_crash_a_hang_and_memory(tiny_artifact, tmp_path, monk
 
 @pytest.mark.parametrize(("scans", "refused"), [(99, False), (100, False), (101, True)])
 def test_a_jpeg_may_have_a_hundred_scans(scans, refused):
-    table = b"\xff\xc4\x00\x05\xff\xda\x01"  # a segment that holds what looks like a marker
+    table = b"\xff\xc4\x00\x05\xff\xda\x01"  # a segment with content that looks like a marker
     scan = b"\xff\xda\x00\x04\x01\x02data\xff\x00\xff\xd0data\xff"
     content = b"\xff\xd8" + table + scan * scans + b"\xff\xd9" + scan * 500
     assert has_too_many_scans(content) == refused

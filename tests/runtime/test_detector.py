@@ -1,4 +1,4 @@
-"""Laws of the detector, held against an independent NumPy and SciPy implementation."""
+"""Laws of the detector, compared with an independent NumPy and SciPy implementation."""
 
 import dataclasses
 import json
@@ -54,7 +54,7 @@ def _defect(seed=40):
 
 
 def _patches(folder, photo, *, upsampling):
-    """Patch vectors (P, D) in float64, by way of the network alone."""
+    """Compute patch vectors (P, D) in float64 from the network's output."""
     manifest = Artifact.open(folder).manifest
     pixels, _ = preprocess(photo, manifest.preprocess)
     session = onnxruntime.InferenceSession(folder / "features.onnx")
@@ -67,7 +67,7 @@ def _patches(folder, photo, *, upsampling):
 
 
 def _expected(folder, photo, kind, *, upsampling, neighbours=4):
-    """(score, distances, map) as section 3.3 of the paper and the Models repository say."""
+    """Compute (score, distances, map) as in the paper, section 3.3, and the Models repository."""
     bank = read_memory_bank(folder / "memory_bank.bin")
     rows = np.concatenate([bank.layer2, bank.layer3], axis=1).astype(float)
     gaps = cdist(_patches(folder, photo, upsampling=upsampling), rows)
@@ -126,7 +126,7 @@ def test_a_bank_of_one_row_scores_the_distance_to_it(tmp_path, photos):
     assert (result.nearest_rows == 0).all()
 
 
-def test_a_batch_gives_exactly_what_its_images_give_alone(detector):
+def test_a_batch_has_the_same_results_as_its_single_images(detector):
     photos = [striped_photo(seed) for seed in range(30, 34)] + [_defect()]
     batch = detector.predict_batch(iter(photos))
     assert len(batch) == len(photos)
@@ -152,7 +152,7 @@ def test_the_graphs_take_batches_too(detector, tiny_artifact):
         assert np.array_equal(rows[number], alone.nearest_rows)
 
 
-def test_eight_threads_get_what_one_gets(detector):
+def test_eight_threads_get_the_results_of_one(detector):
     photos = [striped_photo(seed) for seed in range(30, 46)]
     alone = [detector.predict(photo) for photo in photos]
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -193,7 +193,7 @@ def test_the_verdict_is_strictly_above_the_threshold(detector):
     assert below.is_anomalous
 
 
-def test_thresholds_and_scale_are_the_manifests(detector):
+def test_thresholds_and_scale_are_those_of_the_manifest(detector):
     calibration = detector.manifest.calibration
     result, scale = detector.predict(_defect()), detector.heatmap_scale
     assert result.threshold == calibration.image_threshold
@@ -219,7 +219,7 @@ def test_a_map_of_the_whole_frame_covers_the_photograph(detector, size):
 
 
 @pytest.mark.parametrize("size", [(80, 120), (120, 80), (160, 160)])
-def test_a_map_of_a_crop_is_zero_where_nothing_was_looked_at(cropped_artifact, size):
+def test_a_map_of_a_crop_is_zero_outside_the_crop(cropped_artifact, size):
     photo = striped_photo(1, size=size)
     result = Detector.load(cropped_artifact, threads=1).predict(photo)
     place = result.placement
@@ -241,7 +241,7 @@ def test_a_map_of_a_crop_is_zero_where_nothing_was_looked_at(cropped_artifact, s
     assert left - 4 <= x < right + 4
 
 
-def test_a_map_is_laid_on_no_other_image(detector):
+def test_a_map_is_refused_for_an_image_of_another_size(detector):
     result = detector.predict(_defect())
     with pytest.raises(ValueError, match="expected 120 x 80 px as scored, got 80 x 120"):
         result.map_on(np.zeros((120, 80, 3), np.uint8))
@@ -252,7 +252,7 @@ def test_an_image_that_cannot_be_read_is_refused(detector, tmp_path):
         detector.predict(tmp_path / "absent.png")
 
 
-def test_a_provider_that_is_not_here_is_refused(tiny_artifact):
+def test_an_unavailable_provider_is_refused(tiny_artifact):
     with pytest.raises(ProviderError, match="NoSuchProvider: not in this onnxruntime"):
         Detector.load(tiny_artifact, providers=["NoSuchProvider"])
 
@@ -267,7 +267,7 @@ def test_one_altered_byte_keeps_a_detector_from_loading(own_artifact, name):
 
 
 @pytest.mark.parametrize("name", EVERY_FILE)
-def test_verify_finds_one_altered_byte_at_either_end_of_any_file(own_artifact, name):
+def test_verify_detects_one_altered_byte_at_either_end_of_any_file(own_artifact, name):
     artifact = Artifact.open(own_artifact)
     artifact.verify()
     whole = (own_artifact / name).read_bytes()
@@ -316,7 +316,7 @@ def test_no_folder_and_no_artifact_are_refused(tmp_path):
         Detector.load(tmp_path)
 
 
-def test_a_bank_of_another_shape_than_the_manifest_says_is_refused(own_artifact):
+def test_a_bank_whose_shape_differs_from_the_manifest_is_refused(own_artifact):
     path = own_artifact / "manifest.json"
     document = json.loads(path.read_text(encoding="utf-8"))
     document["memory_bank"]["rows"] += 1

@@ -1,4 +1,4 @@
-"""Laws of working on several images at once: order, bounds, and what an early end leaves."""
+"""Laws of parallel work: results in order, bounded memory, and a clean early end."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Laws of an artifact's own self-test: it passes where it was made, and names what broke."""
+"""Laws of the self-test: it passes on the machine that made it, and names the failing stage."""
 
 import dataclasses
 import io
@@ -56,7 +56,7 @@ def test_a_score_beyond_the_tolerance_fails_alone(tiny_artifact, factor):
     assert steps["map"].passed
 
 
-def test_a_network_that_computes_otherwise_breaks_the_features_first(own_artifact):
+def test_a_network_that_computes_differently_fails_at_the_features(own_artifact):
     write_network(own_artifact / "features.onnx", height=64, width=96, seed=1)
     steps = _steps(own_artifact)
     assert steps["input"].passed
@@ -104,7 +104,7 @@ def _npy(array):
 
 
 def _npy_of_shape(shape):
-    """An .npy whose header promises more than the file holds."""
+    """Write an .npy file with a header that declares more than the file contains."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(100)
 

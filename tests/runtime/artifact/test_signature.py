@@ -1,4 +1,4 @@
-"""Laws of signatures: with a key an artifact is taken as its owner signed it, or not at all."""
+"""Laws of signatures: with a key, an artifact is accepted only as its owner signed it."""
 
 import shutil
 import subprocess
@@ -55,7 +55,7 @@ def test_the_commands_take_the_key(signed, keys, capsys):
         assert "SHA256SUMS.sig: expected a signature of SHA256SUMS by" in line
 
 
-def test_openssl_finds_the_signature_good(signed, keys):
+def test_openssl_accepts_the_signature(signed, keys):
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed; it would check what FORMAT.md promises")
@@ -127,7 +127,7 @@ def test_one_wrong_bit_anywhere_in_the_signature_is_refused(signed, keys):
         ("long.pem", "expected a key in PEM of at most 65536 bytes"),
     ],
 )
-def test_what_is_no_public_key_is_refused(signed, keys, name, message):
+def test_a_file_that_is_not_a_public_key_is_refused(signed, keys, name, message):
     refusal = _refusal(signed, keys / name)
     assert refusal.startswith(f"{keys / name}: ")
     assert message in refusal
@@ -143,7 +143,7 @@ def test_what_is_no_public_key_is_refused(signed, keys, name, message):
         ("locked.pem", "without a passphrase, got another file"),
     ],
 )
-def test_what_is_no_private_key_is_refused_before_any_work(
+def test_a_file_that_is_not_a_private_key_is_refused_before_any_work(
     own_artifact, tmp_path, keys, name, message, capsys
 ):
     assert build_main(["sign", str(own_artifact), "--key", str(keys / name)]) == 1
@@ -185,7 +185,9 @@ def test_another_index_is_unsigned_unless_asked_for(signed, keys, tmp_path):
     Artifact.open(tmp_path / "again", public_key=keys / "public.pem").verify()
 
 
-def test_without_the_library_one_line_names_the_extra_and_all_else_works(signed, keys, tmp_path):
+def test_without_the_library_one_line_names_the_extra_and_everything_else_works(
+    signed, keys, tmp_path
+):
     absent = tmp_path / "absent"
     absent.mkdir()
     (absent / "cryptography.py").write_text("raise ImportError('not here')\n")

@@ -1,4 +1,4 @@
-"""Laws of memory_bank.bin: bytes as FORMAT.md says, and a header that lies is refused unread."""
+"""Laws of memory_bank.bin: bytes as in FORMAT.md; a wrong header is refused before reading on."""
 
 import struct
 import tracemalloc
@@ -41,7 +41,7 @@ def _write(folder, bank):
 
 
 def _with_header(folder, **changes):
-    """A file of a good bank whose header says something else."""
+    """Write the file of a valid bank with a changed header."""
     path = _write(folder, _bank())
     content = path.read_bytes()
     fields = {
@@ -71,7 +71,7 @@ def test_a_bank_survives_writing_and_reading(tmp_path, shape, precision):
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("float32", 32), ("float16", 16)])
-def test_every_byte_stands_where_the_format_says(tmp_path, precision, bits):
+def test_every_byte_is_at_the_offset_of_the_format(tmp_path, precision, bits):
     bank = _bank(precision=precision)
     content = _write(tmp_path, bank).read_bytes()
     expected = HEADER.pack(b"PCMEMBNK", 2, 64, 7, 3, 5, 4, bits)
@@ -144,7 +144,7 @@ def test_a_file_with_more_bytes_than_its_header_says_is_refused(tmp_path):
 
 @pytest.mark.parametrize("field", ["rows", "channels2", "channels3", "neighbours"])
 @pytest.mark.parametrize("value", [0, 60, 2**16, 2**31, 2**32 - 1])
-def test_a_header_that_lies_is_refused_without_allocating(tmp_path, field, value):
+def test_a_wrong_header_is_refused_without_allocating(tmp_path, field, value):
     path = _with_header(tmp_path, **{field: value})
     tracemalloc.start()
     with pytest.raises(ArtifactError, match="copy the folder again"):

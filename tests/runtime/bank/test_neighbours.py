@@ -1,4 +1,4 @@
-"""Laws of the neighbours' table and of the greedy cover: mended tables are whole ones."""
+"""Laws of the table of neighbours and of the greedy cover: updated tables equal new ones."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def one_at_a_time(points, distances, radius):
 
 @pytest.mark.parametrize("count", [1, 30, 2000])
 @pytest.mark.parametrize("radius", [1.5, 4.0, 9.0])
-def test_the_cover_picks_what_the_plain_loop_picks(count, radius):
+def test_the_cover_picks_the_rows_of_the_plain_loop(count, radius):
     points = np.random.default_rng(count).standard_normal((count, 5)).astype(np.float32) * 3 + 50
     distances = np.random.default_rng(3).uniform(5, 20, count).astype(np.float32)
     assert extend_cover(points, distances, radius).tolist() == one_at_a_time(
@@ -79,7 +79,7 @@ def test_every_point_is_covered_in_the_end_and_no_pick_was_needless():
     assert among[~np.eye(len(picks), dtype=bool)].min() > 1.0 - 1e-4
 
 
-def test_what_lies_within_the_radius_already_needs_nothing():
+def test_points_within_the_radius_need_no_row():
     points = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     assert len(extend_cover(points, np.full(50, 0.9, np.float32), 1.0)) == 0
     assert len(extend_cover(points[:0], np.empty(0, np.float32), 1.0)) == 0

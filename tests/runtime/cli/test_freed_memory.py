@@ -19,7 +19,7 @@ def resident():
 PINNED = """
 before = resident()
 blocks = [bytes(1000) for _ in range(100_000)]
-last = blocks[-1]  # above all others: glibc returns by itself only what lies above it
+last = blocks[-1]  # the topmost block: glibc itself returns only memory above it
 held = resident() - before
 blocks.clear()
 kept = resident() - before
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs
 
 
 def measured(program):
-    """The numbers that a program prints in a process of its own."""
+    """Run a program in a separate process and return the numbers that it prints."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE + program], capture_output=True, text=True, check=True
     )
@@ -59,12 +59,12 @@ def measured(program):
 def test_freed_blocks_below_a_living_one_are_returned():
     held, kept, left = measured(PINNED)
     assert held > 80e6
-    assert kept > 80e6  # else there is nothing to hand back
+    assert kept > 80e6  # otherwise nothing could be returned
     assert left < 20e6
 
 
-def test_within_large_blocks_are_returned_at_once_and_kept_for_reuse_again_afterwards():
+def test_large_blocks_are_returned_at_once_inside_and_reused_afterwards():
     usually, within, afterwards = measured(LARGE)
     assert usually > 8e6
     assert within < 2e6
-    assert afterwards > 15e6  # what works with large blocks does not pay for each anew
+    assert afterwards > 15e6  # later large blocks are reused and need no new mapping

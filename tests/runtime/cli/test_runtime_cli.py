@@ -87,7 +87,7 @@ def test_images_come_in_the_order_they_were_named(capsys, tiny_artifact, parts):
     assert [row["image"] for row in _lines(out)] == [str(path) for path in expected]
 
 
-def test_a_bad_image_gives_an_error_line_and_the_others_their_scores(capsys, tiny_artifact, parts):
+def test_a_bad_image_prints_an_error_line_and_the_others_are_scored(capsys, tiny_artifact, parts):
     (parts / "a_broken.png").write_bytes(b"junk")
     code, out, err = _run(capsys, "score", tiny_artifact, parts)
     assert code == 1
@@ -113,7 +113,7 @@ def test_an_image_too_elongated_to_resize_does_not_stop_the_others(capsys, cropp
     assert f"{parts / 'a_strip.png'}: image: 8000 x 8 px is too elongated" in err
 
 
-def test_the_table_holds_what_was_printed(capsys, tiny_artifact, parts, tmp_path):
+def test_the_table_has_the_printed_scores(capsys, tiny_artifact, parts, tmp_path):
     (parts / "a_broken.png").write_bytes(b"junk")
     table = tmp_path / "scores.csv"
     _, out, _ = _run(capsys, "score", tiny_artifact, parts, "--csv", table)
@@ -190,7 +190,7 @@ def test_a_table_appears_whole_or_not_at_all(capsys, tiny_artifact, parts, tmp_p
 def test_an_image_is_decoded_once_and_scored_as_predict_scores_it(
     capsys, tiny_artifact, parts, monkeypatch
 ):
-    """EXIF that cannot be parsed counts as upright, whichever way the image comes in."""
+    """An image with an unreadable EXIF block counts as upright, as a file and as an array."""
     path = parts / "b.jpg"
     Image.fromarray(striped_photo(30)).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     expected = Detector.load(tiny_artifact).predict(path).score
@@ -215,7 +215,7 @@ def test_an_empty_list_of_providers_is_refused(capsys, tiny_artifact, command):
 
 
 @pytest.mark.parametrize("command", ["score", "check", "info"])
-def test_what_is_no_artifact_is_refused_in_one_line(capsys, parts, command):
+def test_a_folder_that_is_not_an_artifact_is_refused_in_one_line(capsys, parts, command):
     images = [parts / "b.png"] if command == "score" else []
     code, out, err = _run(capsys, command, parts, *images)
     assert (code, out) == (1, "")
@@ -232,7 +232,7 @@ def test_check_passes_where_the_artifact_was_made(capsys, tiny_artifact):
     assert [line.split(",")[0] for line in lines[1:]] == steps
 
 
-def test_check_as_json_holds_every_step(capsys, tiny_artifact):
+def test_check_as_json_lists_every_step(capsys, tiny_artifact):
     code, out, _ = _run(capsys, "check", tiny_artifact, "--json", "--threads", 1)
     assert code == 0
     (report,) = _lines(out)
@@ -316,7 +316,7 @@ def test_info_as_json_is_the_manifest_to_the_byte(capsys, tiny_artifact):
     assert out == (tiny_artifact / "manifest.json").read_text(encoding="utf-8")
 
 
-def test_info_names_what_one_asks_for_first(capsys, tiny_artifact):
+def test_info_prints_the_main_facts(capsys, tiny_artifact):
     code, out, _ = _run(capsys, "info", tiny_artifact)
     assert code == 0
     for part in ("stripes", "full-frame", "64 x 96 px", "29 rows of 16", "patchcore-build tests"):
@@ -324,7 +324,7 @@ def test_info_names_what_one_asks_for_first(capsys, tiny_artifact):
 
 
 @pytest.mark.parametrize(("path", "value"), [(("config",), {}), (("provenance",), {})])
-def test_info_does_without_what_decides_nothing(capsys, own_artifact, path, value):
+def test_info_works_without_config_and_provenance(capsys, own_artifact, path, value):
     _alter_manifest(own_artifact, path, value)
     code, out, err = _run(capsys, "info", own_artifact)
     assert (code, err) == (0, "")
@@ -350,14 +350,14 @@ def test_wrong_usage_ends_with_code_2(capsys, argv):
     assert "usage: patchcore-runtime" in err
 
 
-def test_a_provider_that_is_not_here_ends_with_code_1(capsys, tiny_artifact, parts):
+def test_an_unavailable_provider_ends_with_code_1(capsys, tiny_artifact, parts):
     arguments = ["score", tiny_artifact, parts / "b.png", "--providers", "NoSuchProvider"]
     code, out, err = _run(capsys, *arguments)
     assert (code, out) == (1, "")
     assert "provider NoSuchProvider: not in this onnxruntime" in err
 
 
-def test_help_and_version_tell_and_end_well(capsys):
+def test_help_and_version_print_and_exit_with_0(capsys):
     for command in ([], ["score"], ["check"], ["info"]):
         code, out, _ = _run(capsys, *command, "--help")
         assert code == 0
@@ -389,7 +389,7 @@ def test_a_rate_out_of_reach_is_refused_in_one_line(capsys, tiny_artifact, parts
     assert len(err.splitlines()) == 1
 
 
-def test_info_says_how_sure_the_thresholds_are(capsys, tiny_artifact):
+def test_info_prints_the_intervals_of_the_thresholds(capsys, tiny_artifact):
     code, out, _ = _run(capsys, "info", tiny_artifact)
     assert code == 0
     assert "image threshold:" in out

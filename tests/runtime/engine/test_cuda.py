@@ -1,4 +1,4 @@
-"""Laws of the CUDA provider; most need onnxruntime-gpu and a GPU, and run on no other machine."""
+"""Laws of the CUDA provider; most of them run only with onnxruntime-gpu and a GPU."""
 
 from types import SimpleNamespace
 
@@ -19,9 +19,7 @@ needs_cuda = pytest.mark.skipif(
 )
 
 
-def test_cuda_is_asked_for_whole_float32_products_after_its_libraries_are_loaded(
-    tiny_artifact, monkeypatch
-):
+def test_cuda_gets_full_float32_products_after_its_libraries_are_loaded(tiny_artifact, monkeypatch):
     asked = []
 
     def session(*_, providers, **__):
@@ -39,7 +37,7 @@ def test_cuda_is_asked_for_whole_float32_products_after_its_libraries_are_loaded
     assert asked == ["libraries", [(CUDA, {"use_tf32": "0"}), (CPU, {})]]
 
 
-def test_what_cuda_has_to_say_does_not_mix_with_answers(tiny_artifact, monkeypatch, capsys):
+def test_output_of_cuda_does_not_mix_with_results(tiny_artifact, monkeypatch, capsys):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(BOTH))
     told = "a library is missing"
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(told), raising=False)
@@ -54,7 +52,7 @@ def test_what_cuda_has_to_say_does_not_mix_with_answers(tiny_artifact, monkeypat
     assert (said.out, said.err) == ("", "a library is missing\n")
 
 
-def test_a_provider_that_fails_is_named_and_the_cpu_does_not_stand_in(
+def test_a_provider_that_fails_is_named_without_a_fallback_to_the_cpu(
     tiny_artifact, monkeypatch, capsys
 ):
     create = onnxruntime.InferenceSession._create_inference_session
@@ -78,7 +76,7 @@ def test_the_artifacts_own_test_passes(tiny_artifact):
 
 
 @needs_cuda
-def test_scores_maps_and_rows_are_the_cpus(tiny_artifact):
+def test_scores_maps_and_rows_equal_those_of_the_cpu(tiny_artifact):
     there, here = (Detector.load(tiny_artifact, providers=kind) for kind in (BOTH, (CPU,)))
     image = tiny_artifact / "selftest.png"
     got, expected = there.predict(image), here.predict(image)

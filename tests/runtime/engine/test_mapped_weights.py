@@ -113,7 +113,7 @@ def test_numbers_that_are_no_raw_bytes_stay(tmp_path):
     ("content", "told"),
     [(b"", "got no bytes"), (b"\xff" * 40, "no number"), (b"\x3a\xff\x7f", "outside of its")],
 )
-def test_what_is_no_graph_is_told(tmp_path, content, told):
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path, content, told):
     path = tmp_path / "graph.onnx"
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=told) as raised:
@@ -121,12 +121,12 @@ def test_what_is_no_graph_is_told(tmp_path, content, told):
     assert str(path) in str(raised.value)
 
 
-def test_a_file_cut_short_is_told(path):
+def test_a_truncated_file_is_refused(path):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ArtifactError, match="onnxruntime cannot load it"):
         open_session(path)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="No such file"):
         open_session(tmp_path / "graph.onnx")

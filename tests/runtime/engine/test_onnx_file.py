@@ -1,4 +1,4 @@
-"""Laws of onnx_file.py: its bytes are those of the onnx package, field by field and whole."""
+"""Laws of onnx_file.py: its bytes equal those of the onnx package, per field and as a whole."""
 
 import numpy as np
 import onnx
@@ -27,7 +27,7 @@ def serialized(message):
         {"far": -(2**40), "near": 2**63 - 1},
     ],
 )
-def test_a_node_has_the_bytes_that_onnx_writes(attributes):
+def test_a_node_has_the_bytes_of_onnx(attributes):
     ours = onnx_file.node("Gemm", ["a", "", "b"], ["c", "d"], "näme", **attributes)
     theirs = helper.make_node("Gemm", ["a", "", "b"], ["c", "d"], "näme", **attributes)
     assert ours == serialized(theirs)
@@ -35,12 +35,12 @@ def test_a_node_has_the_bytes_that_onnx_writes(attributes):
 
 @pytest.mark.parametrize("shape", [(), (1,), (3, 0), (5, 300)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
-def test_a_tensor_has_the_bytes_that_onnx_writes(dtype, shape):
+def test_a_tensor_has_the_bytes_of_onnx(dtype, shape):
     values = np.random.default_rng(0).integers(-9, 9, shape).astype(dtype)
     assert onnx_file.tensor("t", values) == serialized(numpy_helper.from_array(values, "t"))
 
 
-def test_an_external_tensor_has_the_bytes_that_onnx_writes():
+def test_an_external_tensor_has_the_bytes_of_onnx():
     theirs = TensorProto(name="rows", data_type=TensorProto.FLOAT16, dims=(7, 300))
     theirs.data_location = TensorProto.EXTERNAL
     for key, value in (("location", "bank.bin"), ("offset", "64"), ("length", "4200")):
@@ -49,7 +49,7 @@ def test_an_external_tensor_has_the_bytes_that_onnx_writes():
     assert onnx_file.external_tensor("rows", "<f2", (7, 300), place) == serialized(theirs)
 
 
-def test_a_whole_model_has_the_bytes_that_onnx_writes():
+def test_a_whole_model_has_the_bytes_of_onnx():
     values = [
         ("x", TensorProto.FLOAT, ["B", 300, 4]),
         ("rows", TensorProto.INT64, ["B", 1]),

@@ -1,4 +1,4 @@
-"""Laws of heat maps: a colour is a value, good parts do not glow, files appear whole."""
+"""Laws of heat maps: a colour means a value, good parts show no heat, files appear whole."""
 
 import numpy as np
 import pytest
@@ -91,14 +91,14 @@ def test_colours_follow_the_value_linearly_between_the_ends():
 
 
 def test_close_limits_around_large_values_are_not_rounded_away():
-    base = 2.0**24  # float32 holds even numbers only from here on
+    base = 2.0**24  # float32 represents only even numbers from here on
     scale = HeatmapScale(low=base + 1, threshold=base + 3, high=base + 9)
     plain = HeatmapScale(low=1.0, threshold=3.0, high=9.0)
     values = np.float32([[2, 4, 6, 8]])
     assert (colorize(values + np.float32(base), scale) == colorize(values, plain)).all()
 
 
-def test_a_good_part_does_not_glow():
+def test_a_good_part_shows_no_heat():
     photo, quiet = _photo(), np.linspace(0.0, 1.0, 60 * 80, dtype=np.float32).reshape(60, 80)
     shown = overlay(photo, quiet, SCALE)
     grey = np.asarray(Image.fromarray(photo).convert("L"), dtype=np.float32)
@@ -155,7 +155,7 @@ def test_the_contour_grows_thicker_with_the_image():
     assert thickness(1000) == 5
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_unchanged():
     photo, peak = _photo(), _peak()
     photo_before, peak_before = photo.copy(), peak.copy()
     with_legend(overlay(photo, peak, SCALE), SCALE, title="x")

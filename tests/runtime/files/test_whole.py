@@ -1,4 +1,4 @@
-"""Laws of whole files: an old file or a new one, never a part, and nothing left beside it."""
+"""Laws of whole files: the old file or the new one, never a partial or temporary file."""
 
 import pytest
 

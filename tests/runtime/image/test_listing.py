@@ -1,4 +1,4 @@
-"""Laws of listings: one order, suffixes of any case, hidden files left out, folders below too."""
+"""Laws of listings: fixed order, suffixes in any case, subfolders, no hidden files."""
 
 from pathlib import Path
 
@@ -39,12 +39,12 @@ def test_files_made_of_an_image_are_named_by_its_place_below_the_folder(folder):
     assert [name for _, name in list_image_files([folder])] == SHOWN
 
 
-def test_a_file_that_is_named_is_taken_whatever_its_name(folder):
+def test_a_named_file_is_accepted_with_any_suffix(folder):
     named = [folder / "notes.txt", folder / "._a.PNG", Path("absent.png")]
     assert list(list_image_files(named)) == [(path, path.name) for path in named]
 
 
-def test_a_folder_without_images_says_how_many_other_files_it_holds(tmp_path):
+def test_a_folder_without_images_is_refused_with_its_number_of_other_files(tmp_path):
     (tmp_path / "notes.txt").write_bytes(b"")
     (tmp_path / "._a.png").write_bytes(b"")
     with pytest.raises(ImageError, match=r"expected images .*got none among 1 files"):

@@ -1,4 +1,4 @@
-"""Laws of preprocessing: one image, one input, whatever file it came in; the rest is refused."""
+"""Laws of preprocessing: an image gives the same input from any file; other files are refused."""
 
 import contextlib
 import io
@@ -88,7 +88,7 @@ SHOWN = {
 
 @pytest.mark.parametrize("orientation", sorted(SHOWN))
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "webp"])
-def test_images_are_turned_as_their_camera_says(tmp_path, orientation, suffix):
+def test_images_are_oriented_by_their_exif_tag(tmp_path, orientation, suffix):
     path, plain = tmp_path / f"turned.{suffix}", tmp_path / f"plain.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -139,7 +139,7 @@ def test_16_bit_grey_is_divided_by_257_and_rounded_for_every_value(tmp_path):
 
 @pytest.mark.parametrize("orientation", sorted(SHOWN))
 @pytest.mark.parametrize(("mode", "dtype"), [("I;16", "<u2"), ("I;16B", ">u2"), ("L", "u1")])
-def test_grey_tiffs_are_turned_too(tmp_path, orientation, mode, dtype):
+def test_grey_tiffs_are_oriented_too(tmp_path, orientation, mode, dtype):
     values = np.arange(40 * 56).reshape(40, 56) * 29 % (256 if mode == "L" else 65536)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -239,7 +239,7 @@ def test_cmyk_is_read_as_pillow_converts_it(tmp_path):
     assert np.abs(_read(tmp_path / "print.tiff") - paper).max() <= 1
 
 
-def test_of_an_animation_the_first_frame_counts(tmp_path):
+def test_the_first_frame_of_an_animation_counts(tmp_path):
     frames = [Image.fromarray(_pixels(seed=seed)) for seed in range(3)]
     rest = {"save_all": True, "append_images": frames[1:]}
     frames[0].save(tmp_path / "film.webp", lossless=True, **rest)
@@ -266,7 +266,7 @@ def test_path_string_image_and_array_give_the_same_input(tmp_path, settings):
             assert again == place
 
 
-def test_reading_leaves_the_callers_image_alone():
+def test_reading_does_not_change_the_callers_image():
     pixels, image = _pixels(), Image.fromarray(_pixels())
     exif = image.getexif()
     exif[0x0112] = 6
@@ -322,7 +322,7 @@ def test_the_placement_says_where_the_input_was_cut_from(photo):
     pixels, place = fit_to_input(image, CROPPED)
     size = (place.resized_width, place.resized_height)
     wide = image.resize((place.resized_width, image.height), Image.Resampling.BICUBIC)
-    whole = np.asarray(wide.resize(size, Image.Resampling.BICUBIC))  # the width comes first
+    whole = np.asarray(wide.resize(size, Image.Resampling.BICUBIC))  # the width is resized first
     window = whole[place.top : place.top + 48, place.left : place.left + 64]
     assert np.array_equal(pixels, window)
 
@@ -389,7 +389,7 @@ def test_arrays_beyond_the_limit_are_refused(shape):
         np.zeros((40, 56, 3), bool),
     ],
 )
-def test_arrays_of_another_kind_are_refused(array):
+def test_arrays_of_another_type_or_shape_are_refused(array):
     with pytest.raises(ImageError, match=r"array: expected uint8 \(H, W, 3\) RGB, got"):
         read_image(array)
 
@@ -440,7 +440,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path, kind):
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a", bytes(5000)])
 @pytest.mark.parametrize("name", ["photo.png", "photo.png\u202egnp.exe", "photo.%s{0}\n.jpg"])
-def test_what_is_no_image_is_refused_in_one_line(tmp_path, content, name):
+def test_a_file_that_is_not_an_image_is_refused_in_one_line(tmp_path, content, name):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ImageError, match="not a readable image") as caught:
@@ -456,7 +456,7 @@ def test_formats_outside_the_list_are_refused_even_under_a_good_name(tmp_path, k
         read_image(path)
 
 
-def test_a_refusal_says_the_same_whatever_other_files_are_open(tmp_path):
+def test_a_refusal_does_not_depend_on_other_open_files(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(b"text")
     said = []
@@ -469,7 +469,7 @@ def test_a_refusal_says_the_same_whatever_other_files_are_open(tmp_path):
     assert said[0] == said[1]
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+def test_a_pipe_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "photo.png")
     with pytest.raises(ImageError, match=r"not a readable image \(.*Not a regular file"):
         read_image(tmp_path / "photo.png")

@@ -1,4 +1,4 @@
-"""Laws of the region of interest: what lies outside counts nowhere; nothing comes in from it."""
+"""Laws of the region of interest: pixels outside it change no result inside it."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def masked_artifact(request, tmp_path_factory, photos, mask):
 
 
 @pytest.mark.parametrize("settings", [INPUT, CROPPED], ids=["whole", "cropped"])
-def test_a_mask_goes_the_way_of_its_photograph_and_takes_the_pixels_at_the_centres(settings, mask):
+def test_a_mask_is_resized_like_its_photograph_by_nearest_pixels(settings, mask):
     resized = (64, 96) if settings is INPUT else (78, 117)
     top, left = (resized[0] - settings.height) // 2, (resized[1] - settings.width) // 2
     region = read_region(mask, settings, PHOTO)
@@ -65,7 +65,7 @@ def test_a_patch_counts_from_half_of_its_cell_on(marked, counts):
     assert np.array_equal(Region.of(region.pixels).pixels, region.pixels)  # nothing is lost twice
 
 
-def test_the_bank_holds_patches_of_the_region_alone(masked_artifact):
+def test_the_bank_has_only_patches_of_the_region(masked_artifact):
     artifact = Artifact.open(masked_artifact)
     y, x = artifact.memory_bank.origins[:, 1:].T
     assert artifact.region.patches[y, x].all()
@@ -133,7 +133,7 @@ def test_the_self_test_marks_its_defect_inside_and_holds(masked_artifact):
     assert all(step.passed for step in run_selftest(artifact))
 
 
-def test_a_region_that_holds_everything_is_no_region(tiny_artifact, photos, tmp_path):
+def test_a_region_of_the_whole_input_changes_nothing(tiny_artifact, photos, tmp_path):
     everything = write_mask(tmp_path / "all.png", (0, 0, 80, 120))
     artifact = make_artifact(tmp_path / "all", photos, tiny_config(), roi=everything)
     for name in ("memory_bank.bin", "selftest_input.png"):
@@ -175,7 +175,7 @@ def test_a_mask_at_load_narrows_and_never_widens(masked_artifact, mask, tmp_path
         (lambda path: path.write_bytes(b"text"), "not a readable image"),
     ],
 )
-def test_what_is_no_mask_of_the_photographs_is_refused_in_one_line(make, expected, tmp_path):
+def test_an_image_that_is_not_a_matching_mask_is_refused_in_one_line(make, expected, tmp_path):
     make(tmp_path / "mask.png")
     with pytest.raises(ImageError, match=expected) as caught:
         read_region(tmp_path / "mask.png", INPUT, PHOTO)
@@ -209,7 +209,7 @@ def test_a_triangle_is_filled_up_to_its_sides():
 
 
 @pytest.mark.parametrize("text", ["0.1,0.1 0.9,0.9", "0,0 2,0 1,1", "0,0 0.001,0 0,0.001"])
-def test_a_polygon_of_nothing_is_refused(text):
+def test_an_empty_polygon_is_refused(text):
     with pytest.raises(ImageError, match="--roi"):
         plan_region(text, INPUT, [(80, 120)])
 

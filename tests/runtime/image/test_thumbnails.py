@@ -1,4 +1,4 @@
-"""Laws of thumbnails.bin: what was written comes back, and what does not fit is refused."""
+"""Laws of thumbnails.bin: a round trip is exact, and inconsistent files are refused."""
 
 import os
 import struct
@@ -32,7 +32,7 @@ def image(size):
 
 
 @pytest.mark.parametrize("size", [(80, 120), (700, 1100), (1500, 300)])
-def test_a_thumbnail_is_the_photograph_made_small(size):
+def test_a_thumbnail_is_the_shrunk_photograph(size):
     photograph = image(size)
     kept = make_thumbnail(photograph)
     assert (kept.photo_height, kept.photo_width) == size
@@ -43,7 +43,7 @@ def test_a_thumbnail_is_the_photograph_made_small(size):
     assert np.abs(np.asarray(small, np.float32) - expected).mean() < 6
 
 
-def test_what_was_written_comes_back(tmp_path):
+def test_written_thumbnails_are_read_back(tmp_path):
     kept = [make_thumbnail(image((60, 50))), Thumbnail(), make_thumbnail(image((90, 80)))]
     write_thumbnails(tmp_path / THUMBNAILS, kept)
     assert list(read_thumbnails(tmp_path / THUMBNAILS, 3)) == kept
@@ -73,13 +73,13 @@ def test_a_file_whose_sizes_do_not_fit_is_refused(tmp_path, spoil, message):
         read_thumbnails(path, 2)
 
 
-def test_a_pipe_in_its_place_is_refused_at_once(tmp_path):
+def test_a_pipe_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / THUMBNAILS)
     with pytest.raises(ArtifactError, match=r"Not a regular file"):
         read_thumbnails(tmp_path / THUMBNAILS, 2)
 
 
-def test_what_is_no_small_jpeg_is_refused():
+def test_a_thumbnail_that_is_not_a_small_jpeg_is_refused():
     large = Thumbnail(
         jpeg=make_thumbnail(image((60, 50))).jpeg.replace(b"\0\x3c\0\x32", b"\x0f\0\x0f\0")
     )

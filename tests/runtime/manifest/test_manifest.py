@@ -56,7 +56,7 @@ def test_a_missing_field_is_named(document):
         assert expected in _refusal(changed), path
 
 
-def test_an_unknown_field_is_named_wherever_it_stands(document):
+def test_an_unknown_field_is_named_at_any_depth(document):
     objects = [(), *(path for path in fields(document) if isinstance(get(document, path), dict))]
     for path in objects:
         if path[-1:] and path[-1] in FREE:
@@ -140,7 +140,7 @@ def test_another_format_version_is_refused_with_what_to_do(document, version):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", '"x"', "{}", "[" * 100_000])
-def test_what_is_no_manifest_is_refused(text):
+def test_a_text_that_is_not_a_manifest_is_refused(text):
     _refusal(text)
 
 

@@ -113,7 +113,7 @@ def test_a_patch_of_the_input_is_found_in_the_tile_that_owns_it():
         assert store.grid.owned(tile).flat[number]
 
 
-def test_images_that_stay_keep_all_their_tiles():
+def test_images_that_are_kept_keep_all_their_tiles():
     before, after = tiled_store(4), keep_images(tiled_store(4), np.array([1, 3]))
     assert after.images == 2
     for kept, image in enumerate((1, 3)):
@@ -151,7 +151,7 @@ def test_the_manifest_describes_the_tiles(tiled_artifact):
 
 
 def test_a_row_of_the_bank_is_the_patch_that_its_origin_names(tiled_artifact, photos):
-    """The tiny network's layer2 sees one cell: whatever tile it comes from, it is the same."""
+    """The tiny network's layer2 depends on one cell only, so it is the same in every tile."""
     artifact = Artifact.open(tiled_artifact)
     bank, size = artifact.memory_bank, artifact.manifest.preprocess
     session = onnxruntime.InferenceSession(tiled_artifact / "features.onnx")
@@ -188,7 +188,7 @@ def test_the_score_is_that_of_the_strangest_patch_as_its_own_tile_sees_it(photos
     detector = Detector.load(artifact, threads=1)
     result = detector.predict(striped_photo(77))
     highest = result.patch_distances.max()
-    assert 0.8 * highest <= result.score <= 1.5 * highest  # blending lowers or raises a lone peak
+    assert 0.8 * highest <= result.score <= 1.5 * highest  # blending lowers or raises a single peak
     assert result.patch_distances.shape == (16, 24)
     assert result.anomaly_map.shape == (128, 192)
 
@@ -255,7 +255,7 @@ def test_a_defect_scores_on_a_border_of_tiles_as_it_does_in_the_middle_of_one(gr
         peaks.append(float(result.anomaly_map.max()))
         assert abs(int(result.anomaly_map.max(axis=0).argmax()) - (left + 7.5)) <= 4
     assert max(scores) <= 1.02 * min(scores)
-    # Two cells of overlap: of a patch at an edge a third comes from the tile that ends there.
+    # With two cells of overlap, a tile has a weight of one third at the patches of its edge.
     assert max(peaks) <= 1.12 * min(peaks)
 
 
@@ -292,7 +292,7 @@ def test_a_tile_as_large_as_the_input_is_no_tile(photos, tiny_artifact, tmp_path
     assert tiling == Artifact.open(tiny_artifact).manifest.tiling
 
 
-def test_the_layers_of_a_tile_are_asked_for_when_those_before_it_are_used_up(grey_artifact):
+def test_the_layers_of_a_tile_are_computed_only_after_the_tile_before_it(grey_artifact):
     artifact = Artifact.open(grey_artifact[0])
     manifest, size = artifact.manifest, artifact.manifest.preprocess
     grid = TileGrid(manifest.tiling, size.height, size.width)
@@ -341,7 +341,7 @@ def test_a_manifest_whose_tiles_do_not_cover_is_refused(tiled_artifact):
         dataclasses.replace(manifest, tiling=fewer)
 
 
-def test_of_tiles_that_weigh_a_patch_equally_the_first_owns_it():
+def test_the_first_of_tiles_with_equal_weight_owns_a_patch():
     """The last tile is moved inwards, so that its plateau lies on the plateau of the first."""
     grid = TileGrid(tiling_of(64, 96, 64, 64, 16), 64, 96)  # tiles at columns 0 and 4 of 8 cells
     assert grid.corners_px == ((0, 0), (0, 32))

@@ -1,4 +1,4 @@
-"""Laws of control charts: they keep the false-alarm rate they promise, and see what changes."""
+"""Laws of control charts: they keep the given false-alarm rate and detect changes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ STATISTICS = 10  # as a monitor has
 
 
 def chart(rng, *, count=200, rate=0.001, draw=None):
-    """A chart whose normal values are a fresh sample of standard normal numbers."""
+    """Make a chart with a new sample of standard normal numbers as its normal values."""
     values = np.sort((draw or rng.standard_normal)(count))
     normal = Normal(values.tolist(), np.arange(float(count)).tolist(), count)
     return Chart(normal=normal, limits=limits_for(rate, count), window=[])
@@ -105,7 +105,7 @@ def test_a_change_of_spread_alone_is_found_by_the_distance():
     assert one.unlike
 
 
-def test_a_chart_that_only_looks_upwards_leaves_a_fall_alone():
+def test_a_chart_for_rises_only_ignores_a_fall():
     rng = np.random.default_rng(8)
     falling, rising = chart(rng, rate=1e-2), chart(rng, rate=1e-2)
     falling.upward = rising.upward = True
@@ -114,7 +114,7 @@ def test_a_chart_that_only_looks_upwards_leaves_a_fall_alone():
     assert rising.unlike
 
 
-def test_one_wild_value_is_no_alarm():
+def test_one_outlier_raises_no_alarm():
     rng = np.random.default_rng(7)
     one = chart(rng, rate=1e-4)
     values = rng.standard_normal((1, 60))

@@ -1,4 +1,4 @@
-"""Laws of the monitor: it says what changed, forgets nothing in a power cut, and refuses damage."""
+"""Laws of the monitor: it names the change, survives a power cut, and refuses corrupt states."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ def test_good_images_raise_no_alarm_and_brighter_ones_are_named(detector, good, 
     assert shown.deviations > 3
 
 
-def test_a_monitor_that_was_cut_off_goes_on_as_if_never_stopped(detector, good, bright, tmp_path):
+def test_an_interrupted_monitor_continues_as_if_never_stopped(detector, good, bright, tmp_path):
     path = tmp_path / "line.monitor"
     whole = Monitor(detector.manifest)
     for result in (*good, *bright):
@@ -75,7 +75,7 @@ def test_a_monitor_that_was_cut_off_goes_on_as_if_never_stopped(detector, good, 
     assert path.stat().st_size < 20_000
 
 
-def test_what_a_power_cut_leaves_beside_the_file_changes_nothing(detector, good, tmp_path):
+def test_a_partial_file_after_a_power_cut_is_ignored(detector, good, tmp_path):
     path = tmp_path / "line.monitor"
     Monitor(detector.manifest, state=path).update(good[0])
     (tmp_path / f".{path.name}.part").write_text("half a st")
@@ -114,7 +114,7 @@ def test_a_state_of_another_artifact_or_version_is_refused(detector, good, tmp_p
         Monitor(detector.manifest, state=path)
 
 
-def test_a_state_that_cannot_be_written_is_said(detector, good, tmp_path):
+def test_a_state_that_cannot_be_written_is_refused(detector, good, tmp_path):
     watch = Monitor(detector.manifest, state=tmp_path / "missing" / "line.monitor")
     with pytest.raises(MonitorError, match=r"line\.monitor: cannot be written"):
         watch.update(good[0])
@@ -164,12 +164,12 @@ def test_measuring_changes_no_score(detector, good):
         ([("likeness", -2)], ["batch changed"]),
     ],
 )
-def test_what_changed_is_named_by_its_strongest_signs(changed, causes):
+def test_the_strongest_evidence_names_the_cause(changed, causes):
     found = find_causes([evidence(name, deviations) for name, deviations in changed])
     assert [candidate.cause for candidate in found] == causes
 
 
-def test_what_is_unlike_is_another_batch_whatever_else_changed():
+def test_unlike_images_mean_another_batch_whatever_else_changed():
     changed = [evidence("likeness", -9, recent=0.3, middle=0.9), evidence("row_shift", 99)]
     (only,) = find_causes(changed)
     assert only.cause == "batch changed"

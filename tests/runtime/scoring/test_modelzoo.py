@@ -1,4 +1,4 @@
-"""The recipe `modelzoo` against a straight transcription of the MindSpore Models evaluation.
+"""The recipe `modelzoo` equals a direct transcription of the MindSpore Models evaluation.
 
 Source of the formulas: official/cv/PatchCore/eval.py and src/operator.py of mindspore-ai/models:
 layer3 copied to layer2's grid, 9 nearest rows by squared distance, softmax weight of the patch's
@@ -37,7 +37,7 @@ def _published(patches, rows):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_score_and_map_are_those_of_the_original(tmp_path, seed):
+def test_score_and_map_equal_the_original(tmp_path, seed):
     config = make_config("modelzoo", backbone="resnet18")
     size = plan_preprocessing(config, [(900, 900)])
     assert (size.height, size.width, size.filter) == (224, 224, "lanczos")
@@ -57,7 +57,7 @@ def test_score_and_map_are_those_of_the_original(tmp_path, seed):
     np.testing.assert_allclose(result.anomaly_map, anomaly_map, rtol=1e-4)
 
 
-def test_where_the_original_overflows_the_score_stays_finite(tmp_path):
+def test_the_score_is_finite_where_the_original_overflows(tmp_path):
     config = make_config("modelzoo", backbone="resnet18")
     size = plan_preprocessing(config, [(900, 900)])
     bank = make_bank(_store(0, 3, 30), np.arange(0, 3 * 784, 7), config.neighbours)

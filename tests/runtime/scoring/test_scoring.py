@@ -1,4 +1,4 @@
-"""Laws of scores and maps, against SciPy, Pillow and the formulas written out in float64."""
+"""Laws of scores and maps, compared with SciPy, Pillow and the formulas in float64."""
 
 import math
 
@@ -143,7 +143,7 @@ def test_a_part_that_lies_in_the_bank_scores_zero():
     assert modelzoo_score(np.array([0.0, 1.0, 2.0])) == 0
 
 
-def test_a_lonely_nearest_row_raises_the_paper_score():
+def test_an_isolated_nearest_row_raises_the_paper_score():
     near = paper_score(2.0, np.array([2.0, 2.1, 2.2]))
     far = paper_score(2.0, np.array([2.0, 5.1, 5.2]))
     assert near < far < 2.0

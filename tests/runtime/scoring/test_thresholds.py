@@ -1,4 +1,4 @@
-"""Laws of thresholds: they keep the rate they promise, and p-values are their inverse."""
+"""Laws of thresholds: they keep the given false-alarm rate, and p-values are their inverse."""
 
 import dataclasses
 import math
@@ -63,7 +63,7 @@ def draw(count, kind="gamma", seed=0):
 
 @pytest.mark.parametrize("fpr", [0.5, 0.2, 0.1, 0.05, 0.02])
 @pytest.mark.parametrize("count", [20, 59, 99, 150, 250])
-def test_where_n_is_large_the_threshold_is_the_order_statistic_of_its_definition(count, fpr):
+def test_with_many_scores_the_threshold_is_an_order_statistic(count, fpr):
     scores = draw(count)
     if (count + 1) * fpr < 3:
         assert "Pareto" in find_threshold(scores, fpr, seed=0).method
@@ -198,7 +198,7 @@ def test_the_power_law_of_the_number_of_images_is_found_and_half_of_it_corrected
     assert estimate_bias(scores, scores * 50, share=0.8, lean_share=0.5) == 0.8
 
 
-def test_few_images_say_nothing_about_the_power_law():
+def test_few_images_cannot_estimate_the_power_law():
     assert estimate_bias(np.ones(19), np.full(19, 2.0), share=0.8, lean_share=0.5) == 1
     assert estimate_bias(np.zeros(50), np.ones(50), share=0.8, lean_share=0.5) == 1
 

@@ -1,4 +1,4 @@
-"""Laws of index.faiss: same bytes, readable by faiss, exact where it looks at all, else refused."""
+"""Laws of index.faiss: reproducible, readable by faiss, exact with all cells, validated."""
 
 import struct
 import subprocess
@@ -38,7 +38,7 @@ def looking_at_all(folder, kind, bank, **grid):
 
 
 def refusal_of(path, kind, bank):
-    """What the check says; nothing where it takes the file."""
+    """Return the refusal of the check, or an empty text if it accepts the file."""
     try:
         check_faiss_file(path, kind, bank)
     except ArtifactError as refusal:
@@ -52,9 +52,7 @@ def refusal_of(path, kind, bank):
     ("kind", "rows"),
     [(k, r) for k in FAISS_KINDS for r in (1, 2, 17, 256, 400) if r >= smallest(k)],
 )
-def test_looking_at_every_row_finds_what_the_exact_search_finds(
-    kind, rows, dtype, upsampling, tmp_path
-):
+def test_visiting_every_row_equals_the_exact_search(kind, rows, dtype, upsampling, tmp_path):
     bank = make_bank(rows, dtype=dtype)
     features = describe(bank, upsampling)
     exact = ExactIndex(write_bank(tmp_path, bank, features), threads=1)
@@ -100,7 +98,7 @@ def test_a_patch_that_is_a_row_is_found_at_distance_zero(kind, tmp_path):
     assert (distances == 0).all()
 
 
-def test_of_equal_rows_that_faiss_proposes_the_first_wins(tmp_path):
+def test_the_first_of_equal_rows_proposed_by_faiss_wins(tmp_path):
     bank = make_bank(256)
     for layer in (bank.layer2, bank.layer3):
         layer[20:24] = layer[7]
@@ -250,7 +248,7 @@ print(taken)
 
 
 @pytest.mark.parametrize("kind", FAISS_KINDS)
-def test_what_passes_the_check_cannot_crash_the_search(kind, tmp_path):
+def test_a_file_that_passes_the_check_cannot_crash_the_search(kind, tmp_path):
     rows = max(40, smallest(kind))
     command = [sys.executable, "-c", FUZZ, str(tmp_path), kind, str(rows), *sys.path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

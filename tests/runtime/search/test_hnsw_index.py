@@ -1,4 +1,4 @@
-"""Laws of index.hnsw: same bytes, exact where it looks at all, refused where it is not whole."""
+"""Laws of index.hnsw: reproducible, exact if it visits all rows, validated before loading."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def write(folder, bank, *, links=4, ef_construction=50):
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("rows", [1, 2, 17, 300])
-def test_a_walk_past_every_row_finds_what_the_exact_search_finds(rows, dtype, upsampling, tmp_path):
+def test_a_walk_over_all_rows_equals_the_exact_search(rows, dtype, upsampling, tmp_path):
     bank = make_bank(rows, dtype=dtype)
     features = describe(bank, upsampling)
     exact = ExactIndex(write_bank(tmp_path, bank, features), threads=1)

@@ -1,4 +1,4 @@
-"""Laws of the search along principal axes: the exact search's winners, whatever the axes miss."""
+"""Laws of the search along principal axes: it finds the exact search's rows with any axes."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ from patchcore_runtime.search.pca_index import PcaIndex
 
 
 class _NoIndex:
-    """Stands where float32 would take over, and may not."""
+    """An exact index that must not be called."""
 
     def nearest(self, _layer2, _layer3):
         raise AssertionError("the exact index was asked")
@@ -27,7 +27,7 @@ class _NoIndex:
 
 @pytest.fixture(autouse=True)
 def few_axes(monkeypatch):
-    """The layers of these tests have fewer channels than there are axes: no rest would be left."""
+    """Limit the axes: these layers have fewer channels than the default, so no residual remains."""
     monkeypatch.setattr(pca_axes, "_MOST_AXES", 6)
     monkeypatch.setattr(pca_index, "_MOST_PAIRS", 10**6)
 
@@ -53,7 +53,7 @@ SHAPED = pytest.mark.parametrize(
 
 
 def columns_of(store, axes):
-    """What the first graph gives for one image."""
+    """Run the first graph for one image."""
     session = open_own_graph(patches_graph(describe(store.upsampling), axes), threads=1)
     layer2, layer3 = batch_of(store)
     return session.run(
@@ -77,7 +77,9 @@ def test_patches_are_whole_vectors_and_their_parts():
 
 @SHAPED
 @pytest.mark.parametrize("count", [1, 4, 12])
-def test_no_bound_is_below_the_true_score_and_what_matters_is_given(shaped, count, monkeypatch):
+def test_no_bound_is_below_the_true_score_and_every_candidate_is_returned(
+    shaped, count, monkeypatch
+):
     monkeypatch.setattr(pca_axes, "_MOST_AXES", 12)
     store = shaped(make_store("bilinear", images=20))
     bank = bank_of(store)
@@ -130,7 +132,7 @@ def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows):
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("upsampling", BOTH)
-def test_it_finds_what_the_exact_index_finds(tmp_path, upsampling, precision):
+def test_results_equal_those_of_the_exact_index(tmp_path, upsampling, precision):
     store = cubed(make_store(upsampling, images=45))
     _, index, quick = open_both(tmp_path, store, every_row(store), precision)
     layers = batch_of(cubed(make_store(upsampling, images=3, seed=4)))
@@ -141,7 +143,7 @@ def test_it_finds_what_the_exact_index_finds(tmp_path, upsampling, precision):
 
 
 @pytest.mark.parametrize("gap", [1, 2048, 2051])
-def test_of_equal_rows_the_first_wins_wherever_they_lie(tmp_path, gap):
+def test_the_first_of_equal_rows_wins_at_any_position(tmp_path, gap):
     store = make_store("nearest", images=1, whole_numbers=True)
     own = np.arange(H2 * W2)
     far = type(store)(
@@ -157,8 +159,8 @@ def test_of_equal_rows_the_first_wins_wherever_they_lie(tmp_path, gap):
     assert distances.max() == 0.0
 
 
-def test_where_the_axes_decide_nothing_the_exact_index_takes_over(tmp_path, monkeypatch):
-    """Rows so alike that all are in doubt: more pairs than it pays to measure."""
+def test_the_exact_index_takes_over_if_the_axes_exclude_too_little(tmp_path, monkeypatch):
+    """The rows are so similar that none can be excluded: more pairs than the limit."""
     monkeypatch.setattr(pca_index, "_MOST_PAIRS", 64)
     store, alike = make_store("bilinear", images=1), make_store("bilinear", images=35, seed=3)
     alike.layer2[:] = store.layer2[0, 0, 0] + alike.layer2 * np.float32(1e-3)

@@ -34,7 +34,7 @@ def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows):
 
 
 @pytest.mark.parametrize("upsampling", BOTH)
-def test_a_batch_gives_exactly_what_single_images_give(tmp_path, upsampling):
+def test_a_batch_has_the_same_results_as_single_images(tmp_path, upsampling):
     _, index = build(tmp_path, make_store(upsampling, images=40), np.arange(2300))
     layer2, layer3 = batch_of(make_store(upsampling, images=5, seed=1))
     distances, rows = index.nearest(layer2, layer3)
@@ -68,7 +68,7 @@ def test_near_a_row_of_the_bank_the_distance_does_not_cancel(tmp_path, upsamplin
 
 
 @pytest.mark.parametrize("gap", [1, 7, 64, BLOCK_ROWS, BLOCK_ROWS + 3])
-def test_of_equal_rows_the_first_wins_within_a_block_and_across_blocks(tmp_path, gap):
+def test_the_first_of_equal_rows_wins_within_and_across_blocks(tmp_path, gap):
     store = make_store("nearest", images=1, whole_numbers=True)
     # The image's 60 patches, then far rows, then the same 60 patches again.
     far = FeatureStore(
@@ -114,7 +114,7 @@ def test_a_bank_of_float16_is_searched_as_the_float32_bank_of_its_rounded_rows(
 
 
 def external_places(model):
-    """Location, offset and length of each tensor that lies in the bank's file, as texts."""
+    """Return location, offset and length, as strings, of each tensor in the bank's file."""
     return [
         {entry.key: entry.value for entry in tensor.external_data}
         for tensor in model.graph.initializer
@@ -122,7 +122,7 @@ def external_places(model):
     ]
 
 
-def test_the_graph_holds_none_of_the_banks_bytes(tmp_path):
+def test_the_graph_contains_no_byte_of_the_bank(tmp_path):
     store = make_store("bilinear", images=100)
     bank, _ = build(tmp_path, store, every_row(store))
     graph = (tmp_path / INDEX_ONNX).read_bytes()

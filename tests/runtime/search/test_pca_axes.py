@@ -1,4 +1,4 @@
-"""Laws of a bank's principal axes: nothing is lost, and what they miss is bounded."""
+"""Laws of a bank's principal axes: the split is exact, and residual products are bounded."""
 
 import numpy as np
 import pytest

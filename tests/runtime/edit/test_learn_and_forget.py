@@ -1,4 +1,4 @@
-"""Laws of learn and forget: refused images pass, forgotten ones leave no row behind."""
+"""Laws of learn and forget: learned images are accepted, forgotten images leave no row."""
 
 import dataclasses
 import hashlib
@@ -99,7 +99,7 @@ def test_images_that_were_refused_pass_afterwards(recipe, photos, drifted, tmp_p
     assert report["rows_after"] == artifact.memory_bank.rows > report["rows_before"]
 
 
-def test_old_rows_stay_and_no_distance_grows(tiny_artifact, drifted, photos, tmp_path):
+def test_old_rows_are_unchanged_and_no_distance_grows(tiny_artifact, drifted, photos, tmp_path):
     assert learn(tiny_artifact, drifted, tmp_path / "new") == 0
     old, new = (Artifact.open(folder) for folder in (tiny_artifact, tmp_path / "new"))
     count = old.memory_bank.rows
@@ -111,7 +111,7 @@ def test_old_rows_stay_and_no_distance_grows(tiny_artifact, drifted, photos, tmp
         assert after.score <= before.score * (1 + 1e-5)
 
 
-def test_what_was_learned_is_written_down(tiny_artifact, drifted, tmp_path):
+def test_learned_images_are_recorded_in_the_manifest(tiny_artifact, drifted, tmp_path):
     assert learn(tiny_artifact, drifted, tmp_path / "new") == 0
     assert main(["forget", str(tmp_path / "new"), "--image", "learned/lamp0.png", "--output",
                  str(tmp_path / "newer")]) == 0  # fmt: skip
@@ -140,13 +140,13 @@ def test_what_was_learned_is_written_down(tiny_artifact, drifted, tmp_path):
     assert "kept by learn" in new.calibration.method
 
 
-def test_the_same_lesson_gives_the_same_bytes(tiny_artifact, drifted, tmp_path):
+def test_learning_the_same_images_gives_the_same_bytes(tiny_artifact, drifted, tmp_path):
     for name in ("one", "two"):
         assert learn(tiny_artifact, drifted, tmp_path / name) == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_forgetting_what_was_learned_gives_the_old_bank_back(tiny_artifact, drifted, tmp_path):
+def test_forgetting_learned_images_restores_the_old_bank(tiny_artifact, drifted, tmp_path):
     first = next(path for path in sorted(drifted.iterdir()))
     assert learn(tiny_artifact, first, tmp_path / "new") == 0
     forget = ["forget", str(tmp_path / "new"), "--image", f"learned/{first.name}"]
@@ -194,7 +194,7 @@ def test_thumbnails_are_learned_too(photos, drifted, tmp_path):
     assert after.thumbnails[-1].decode("here").size == (120, 80)
 
 
-def test_a_mended_table_is_the_whole_one(tiny_artifact, drifted, tmp_path):
+def test_an_updated_table_equals_a_new_one(tiny_artifact, drifted, tmp_path):
     assert learn(tiny_artifact, drifted, tmp_path / "new") == 0
     bank = Artifact.open(tmp_path / "new").memory_bank
     whole = nearest_rows(bank.whole_rows(slice(None)), bank.norms, bank.neighbours.shape[1])
@@ -235,7 +235,7 @@ def test_an_index_and_files_that_only_the_workshop_makes_are_left_out(
         (["forget", "{empty}", "--image", "0"], "no such folder"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_refused_in_one_line(
+def test_impossible_edits_are_refused_in_one_line(
     arguments, message, tiny_artifact, photos, tmp_path, capsys
 ):
     places = {"old": tiny_artifact, "photos": photos, "empty": tmp_path / "empty"}
@@ -304,7 +304,7 @@ def test_the_radius_is_the_median_score_as_a_distance_and_never_above_the_thresh
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_of_cut_images_every_tile_learns_its_own_view_and_nothing_outside(
+def test_every_tile_of_a_cut_image_learns_its_own_view_inside_the_region(
     recipe, photos, drifted, tmp_path
 ):
     mask = write_mask(tmp_path / "mask.png")
@@ -326,7 +326,7 @@ def test_of_cut_images_every_tile_learns_its_own_view_and_nothing_outside(
     rows = np.flatnonzero(bank.origins[:, 0] >= first)
     assert len(rows)
     corners = np.array(detector.grid.corners_px) // 8
-    for row in rows:  # its origin names a patch of the whole input, seen by one tile or more
+    for row in rows:  # its origin is a patch of the whole input, which lies in one tile or more
         number, y, x = bank.origins[row]
         seen = [
             views[number][tile, :, y - top, x - left]

@@ -1,4 +1,4 @@
-"""Laws of a shortlist: the true nearest rows, however loose the bounds and in whatever order."""
+"""Laws of the candidates: the nearest rows are found with any valid bounds and in any order."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def scores_of(bank, patches):
 @pytest.mark.parametrize("excess", [0.0, 0.5, 100.0])
 @pytest.mark.parametrize("parts", [1, 7])
 @pytest.mark.parametrize("whole_numbers", [False, True], ids=["any numbers", "many equal rows"])
-def test_it_finds_the_nearest_rows_and_of_equal_ones_the_first(excess, parts, whole_numbers):
+def test_the_nearest_rows_are_found_and_ties_go_to_the_first(excess, parts, whole_numbers):
     bank, patches = (draw(n, s, whole_numbers=whole_numbers) for n, s in ((ROWS, 1), (PATCHES, 2)))
     rng = np.random.default_rng(3)
     shortlist = shortlist_of(bank, patches)
@@ -62,7 +62,7 @@ def test_tight_bounds_leave_little_to_measure(monkeypatch):
     assert sum(measured) == PATCHES
 
 
-def test_what_no_longer_matters_is_not_counted():
+def test_excluded_pairs_are_not_counted():
     bank, patches = draw(ROWS, 1), draw(PATCHES, 2)
     bounds = scores_of(bank, patches)
     worst_first = np.argsort(bounds, axis=1)

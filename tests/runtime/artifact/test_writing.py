@@ -1,4 +1,4 @@
-"""Laws of the output folder: whole or not at all, whatever goes wrong on the way."""
+"""Laws of the output folder: it appears whole or not at all, whatever fails."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ def test_missing_parents_are_made(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "empty folder", "full folder"])
-def test_an_existing_target_is_refused_and_left_alone(tmp_path, kind):
+def test_an_existing_target_is_refused_and_unchanged(tmp_path, kind):
     target = tmp_path / "out"
     if kind == "file":
         target.write_text("mine", encoding="utf-8")
@@ -74,7 +74,7 @@ def test_nothing_is_left_when_the_block_fails(tmp_path, error):
     assert names(tmp_path) == []
 
 
-def test_parents_that_were_there_stay_when_the_block_fails(tmp_path):
+def test_existing_parents_remain_when_the_block_fails(tmp_path):
     (tmp_path / "parent").mkdir()
     with pytest.raises(RuntimeError):
         write_then_raise(tmp_path / "parent" / "new" / "out", RuntimeError("why"))
@@ -93,7 +93,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 
 
 def test_an_artifact_that_outgrows_the_disk_is_one_line_and_leaves_nothing(tmp_path, photos):
-    """A file-size limit stands for the disk: it stops the real writer in the middle."""
+    """A file-size limit acts as a full disk: it stops the real writer in the middle."""
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"

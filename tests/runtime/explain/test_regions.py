@@ -1,4 +1,4 @@
-"""Laws of regions: what a plain flood fill finds, with contours around it, wherever it lies."""
+"""Laws of regions: they equal those of a flood fill, with contours around them, at any position."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ SHAPES = [(1, 1), (1, 9), (9, 1), (7, 12), (40, 31)]
 
 
 def flood_fill(mask):
-    """Label 8-connected pixels one after the other; (H, W), 0 where there is nothing."""
+    """Label 8-connected pixels by flood fill, (H, W); 0 outside the regions."""
     labels = np.zeros(mask.shape, int)
     for start in zip(*np.nonzero(mask), strict=True):
         if labels[start]:
@@ -28,7 +28,7 @@ def flood_fill(mask):
 
 
 def covered(contour, shape):
-    """Pixels whose centres lie inside a polygon of (y, x), by crossings of a ray."""
+    """Return the pixels with their centres inside a polygon of (y, x), by crossings of a ray."""
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     inside = np.zeros(shape, bool)
     for (y0, x0), (y1, x1) in zip(contour, [*contour[1:], contour[0]], strict=True):
@@ -94,7 +94,7 @@ def test_a_hole_counts_neither_for_the_area_nor_for_the_contour():
     (region,) = find_regions(ring, 0.5, tolerance_px=0)
     assert region.area == 24
     assert region.contour == ((2, 2), (2, 7), (7, 7), (7, 2))
-    ring[4, 4] = 2  # an island within a moat is a region of its own
+    ring[4, 4] = 2  # an island inside a ring is a separate region
     ring[3:6, 3:6][ring[3:6, 3:6] == 1] = 0
     assert [one.area for one in find_regions(ring, 0.5)] == [1, 16]
 

@@ -1,4 +1,4 @@
-"""Laws of explanations: strange patches lie apart and lead to the images they are like."""
+"""Laws of explanations: strange patches lie apart and refer to the images of their nearest rows."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_patches_of_one_region_lie_apart_and_come_in_order(top):
         assert np.abs(np.subtract(one, other)).max() >= 5
 
 
-def test_boxes_hold_the_cells_a_patch_averages(tiny_artifact):
+def test_boxes_cover_the_cells_that_a_patch_averages(tiny_artifact):
     size = Detector.load(tiny_artifact).manifest.preprocess  # 64 x 96
     assert patch_box((3, 5), size) == (16, 32, 40, 56)
     assert patch_box((0, 11), size) == (0, 80, 16, 96)
@@ -123,7 +123,7 @@ def test_a_row_of_an_unknown_image_is_refused(own_artifact, photos):
 
 
 @pytest.mark.parametrize("thumbnails", [False, True])
-def test_score_writes_a_sheet_and_says_what_is_on_it(
+def test_score_writes_a_sheet_and_lists_its_content(
     thumbnails, photos, spoilt_photo, tmp_path, capsys
 ):
     artifact = make_artifact(tmp_path / "a", photos, tiny_config(), thumbnails=thumbnails)

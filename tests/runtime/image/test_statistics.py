@@ -1,4 +1,4 @@
-"""Laws of image statistics: each tells one kind of change, and the others leave it alone."""
+"""Laws of image statistics: each responds to one kind of change and to no other."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def test_a_shift_is_measured_in_pixels(reference, down, right):
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.15, 0), (0.7, 0), (1, 20), (0.8, 30)])
-def test_light_moves_brightness_and_neither_position_nor_likeness(reference, gain, offset):
+def test_light_changes_brightness_but_neither_position_nor_likeness(reference, gain, offset):
     plain = found(reference, scene(50))
     lit = found(reference, scene(50, gain=gain, offset=offset))
     assert lit["brightness"] == pytest.approx(gain * plain["brightness"] + offset, rel=0.01)
@@ -71,7 +71,7 @@ def test_light_moves_brightness_and_neither_position_nor_likeness(reference, gai
     assert plain["likeness"] > 0.99
 
 
-def test_blur_is_seen_by_sharpness_alone(reference):
+def test_blur_changes_only_the_sharpness(reference):
     plain = scene(50)
     soft = np.asarray(Image.fromarray(plain).filter(ImageFilter.GaussianBlur(2)))
     before, after = found(reference, plain), found(reference, soft)
@@ -88,17 +88,17 @@ def test_warmth_is_red_over_blue(reference):
 
 
 @pytest.mark.parametrize("image", [255 - scene(50), np.full((*SIZE, 3), 77, np.uint8)])
-def test_what_is_nothing_like_it_has_no_position(reference, image):
+def test_an_unlike_image_has_no_position(reference, image):
     values = found(reference, image)
     assert values["likeness"] == values["row_shift"] == values["column_shift"] == 0
 
 
-def test_another_image_is_unlike(reference):
+def test_another_image_has_a_low_likeness(reference):
     other = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     assert found(reference, other)["likeness"] < 0.2
 
 
-def test_features_elsewhere_are_far(reference):
+def test_shifted_features_are_far(reference):
     assert found(reference, scene(50), shift=0.5)["layer2"] > 5
     assert found(reference, scene(50))["layer2"] < 2.5
 
