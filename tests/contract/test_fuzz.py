@@ -13,7 +13,7 @@ pytestmark = [needs_hnswlib, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Examples of every kind."""
+    """Write examples of every kind."""
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder)
     return folder

@@ -23,7 +23,7 @@ ODD = {name: (content, rgb) for name, content, rgb in odd_images()}
 
 @pytest.fixture(params=["Python", "C++"])
 def trial(request, tiny_artifact):
-    """A program to try, which scores a good image first."""
+    """Start a program that first scores a good image."""
     if request.param == "C++" and not BINARY.is_file():
         pytest.skip(NOT_BUILT)
     program = PythonTrial() if request.param == "Python" else CppTrial(BINARY)
@@ -83,7 +83,7 @@ def test_the_cpp_program_reads_unusual_images_alike(name, tmp_path):
 
 
 def test_a_trial_notices_a_crash_a_hang_and_memory(tiny_artifact, tmp_path, monkeypatch):
-    """The watch itself, tried on a program that misbehaves."""
+    """The trial itself is tested with a program that misbehaves."""
     image = tmp_path / "photo.png"
     Image.fromarray(striped_photo(1)).save(image)
     endings = {"kill -SEGV $$": "dies with -11", "exec sleep 30": "hangs", "exit 3": "dies with 3"}

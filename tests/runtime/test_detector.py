@@ -36,7 +36,7 @@ def detector(tiny_artifact):
 
 @pytest.fixture(scope="module", params=["bilinear", "nearest"])
 def upsampled(request, tmp_path_factory, photos):
-    """An artifact per way of upsampling; its image score is varied in memory."""
+    """Make an artifact per way of upsampling; its image score is changed in memory."""
     folder = tmp_path_factory.mktemp("upsampled") / request.param
     return make_artifact(folder, photos, tiny_config(layer3_upsampling=request.param))
 

@@ -1,4 +1,4 @@
-"""Build a tiny artifact without MindSpore: `fit` with a small ONNX network in its place.
+"""Build a tiny artifact without MindSpore: `fit` with a small ONNX network instead.
 
 images of a striped product -> a complete artifact folder in about a second. Coreset,
 calibration, memory bank, index, self-test, manifest and checksums are made by the real code;
@@ -41,13 +41,13 @@ PHOTO_SIZE = (80, 120)  # height, width
 
 
 def tiny_config(recipe="full-frame", **overrides) -> Config:
-    """A recipe at a size of 64 x 96 (whole frame) or 64 x 64 (cropped) input pixels."""
+    """Return a recipe for 64 x 96 (whole frame) or 64 x 64 (cropped) input pixels."""
     settings = {"resize_px": 78, "coreset_ratio": 0.05, "neighbours": 4, "folds": 2}
     return make_config(recipe, **{**settings, "crop_px": 64, "backbone": "resnet18", **overrides})
 
 
 def striped_photo(seed, *, size=PHOTO_SIZE):
-    """Diagonal stripes with noise and a seeded phase, uint8 (height, width, 3)."""
+    """Draw diagonal stripes with noise and a seeded phase, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]]
     waves = [np.sin((x + k * y) / 7 + rng.uniform(0, 0.6) + k) for k in (0.3, 0.5, 0.8)]
@@ -56,7 +56,7 @@ def striped_photo(seed, *, size=PHOTO_SIZE):
 
 
 def write_photos(folder: Path, count: int) -> Path:
-    """A folder of good images."""
+    """Write a folder of good images."""
     folder.mkdir(parents=True)
     for seed in range(count):
         Image.fromarray(striped_photo(seed)).save(folder / f"{seed:03}.png")
@@ -64,7 +64,7 @@ def write_photos(folder: Path, count: int) -> Path:
 
 
 def write_network(path: Path, *, height: int, width: int, seed: int = 0) -> None:
-    """A features.onnx of the contract's signature, with strides 8 and 16."""
+    """Write a features.onnx with the contract's signature and strides 8 and 16."""
     rng = np.random.default_rng(seed)
     weights, nodes = [], []
     for layer, channels, stride in (("layer2", CHANNELS[0], 8), ("layer3", CHANNELS[1], 16)):
@@ -94,7 +94,7 @@ def write_network(path: Path, *, height: int, width: int, seed: int = 0) -> None
 def make_artifact(
     target: Path, photos: Path, config: Config, *, roi=None, thumbnails=False
 ) -> Path:
-    """Everything `fit` does, in its order, with the tiny network."""
+    """Do all steps of `fit`, in its order, with the tiny network."""
     scratch = target.parent / f"{target.name}-scratch"
     scratch.mkdir()
     storage = Storage(scratch, budget_bytes=2**28)
@@ -142,7 +142,7 @@ def make_artifact(
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS anew, as somebody would who alters an artifact on purpose."""
+    """Write SHA256SUMS again, as an attacker would after altering a file."""
     there = sorted(name for name in ALL_FILES if (folder / name).exists())
     sums = [f"{file_digest(folder / name)}  {name}\n" for name in there]
     (folder / SHA256SUMS).write_text("".join(sums), encoding="utf-8")
@@ -153,6 +153,6 @@ def _value(name, kind, shape):
 
 
 def tiled_config(recipe="full-frame", **overrides):
-    """An input of 128 x 192 in 3 x 4 tiles of 64 x 64 px."""
+    """Return a recipe with an input of 128 x 192 in 3 x 4 tiles of 64 x 64 px."""
     settings = {"resize_px": 156, "crop_px": 128, "tile_px": 64, "tile_overlap_px": 16}
     return tiny_config(recipe, **{**settings, **overrides})

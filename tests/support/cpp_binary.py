@@ -1,4 +1,4 @@
-"""The C++ runner, where it is built, for the tests that compare it with Python."""
+"""The C++ runner, if it is built, for the tests that compare it with Python."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `dump_preprocess` of the C++ runner makes of pictures, for the tests that compare."""
+"""Outputs of the C++ runner's `dump_preprocess` for images, for the tests that compare them."""
 
 import io
 import os
@@ -21,7 +21,7 @@ needs_dump = pytest.mark.skipif(
 
 
 def dump(requests):
-    """(path, settings or None) -> what C++ made of each: (pixels, placement) or the refusal."""
+    """Return C++'s result for each (path, settings or None): (pixels, placement) or the refusal."""
     lines = []
     for path, settings in requests:
         numbers = () if settings is None else vars(settings).values()
@@ -43,7 +43,7 @@ def _answer(answers):
 
 
 def attempt(function, *arguments):
-    """What a function gives, or the message of its refusal."""
+    """Call a function; return its result, or the message of its refusal."""
     try:
         return function(*arguments)
     except ImageError as error:
@@ -51,7 +51,7 @@ def attempt(function, *arguments):
 
 
 def random_pixels(rng, height, width):
-    """Noise, or black and white only: where a resize overshoots."""
+    """Draw noise, or only black and white, where a resize overshoots."""
     if rng.random() < 0.5:
         return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return 255 * rng.integers(0, 2, (height, width, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Run the C++ runner beside the Python runtime and compare what they say."""
+"""Run the C++ runner beside the Python runtime and compare their outputs."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ FOR_BOTH = ("--threshold", "--target-fpr")  # options that Python knows, too
 
 
 def run(*arguments, cwd=None):
-    """Exit code, stdout and stderr of patchcore_infer."""
+    """Run patchcore_infer; return exit code, stdout and stderr."""
     command = [str(BINARY), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
     return done.returncode, done.stdout, done.stderr
@@ -27,7 +27,7 @@ def rows_of(stdout):
 
 
 def scores_of_both(artifact, sources, capsys, *options):
-    """JSON lines of both programs for the same pictures."""
+    """Return the JSON lines of both programs for the same images."""
     code, stdout, stderr = run(artifact, *sources, *options)
     capsys.readouterr()
     shared = [option for option in options if option in FOR_BOTH]
@@ -56,21 +56,21 @@ def assert_same(ours, theirs):
         assert difference <= LARGEST_SCORE_DIFFERENCE, mine["image"]
         assert mine["threshold"] == reference["threshold"]
         assert mine["score_ratio"] == pytest.approx(reference["score_ratio"], rel=1e-4)
-        # A score that differs in its last digits may stand on the other side of a held-out one.
+        # A score with different last digits may lie on the other side of a held-out score.
         assert mine["p_value"] == pytest.approx(reference["p_value"], rel=1e-2, abs=0.1)
         assert mine["is_anomalous"] == reference["is_anomalous"]
         assert mine["peak"] == reference["peak"]
 
 
 def pythons_rows(artifact, pictures, capsys, *options):
-    """What `patchcore-runtime score` prints."""
+    """Return the rows that `patchcore-runtime score` prints."""
     capsys.readouterr()
     assert main(["score", str(artifact), *map(str, pictures), *map(str, options)]) == 0
     return rows_of(capsys.readouterr().out)
 
 
 def maps_of_cpp(artifact, pictures, folder, capsys, *options):
-    """(picture, its map by the C++ runner, the step between two map values) for each picture.
+    """Return (image, its map by the C++ runner, the step between two map values) per image.
 
     The scores of both programs are compared on the way.
     """

@@ -1,4 +1,4 @@
-"""Drawn evaluations with chosen scores, and a reader of the report's page."""
+"""Synthetic evaluations with chosen scores, and a parser of the report's page."""
 
 import base64
 import dataclasses
@@ -50,7 +50,7 @@ CURVE = Curve(
 
 @dataclasses.dataclass(eq=False)
 class Element:
-    """An element of a page, with all text inside of it."""
+    """An element of a page, with all text inside it."""
 
     tag: str
     attributes: dict[str, str]
@@ -58,18 +58,18 @@ class Element:
     text: str = ""
 
     def above(self):
-        """The elements around this one, the nearest first."""
+        """Return the elements around this one, the nearest first."""
         while self.parent is not None:
             yield self.parent
             self = self.parent  # noqa: PLW0642 - a walk upwards
 
     def is_shown(self):
-        """Whether neither this element nor one around it is hidden."""
+        """Return whether neither this element nor one around it is hidden."""
         return not any("hidden" in one.attributes for one in (self, *self.above()))
 
 
 class Page(HTMLParser):
-    """Elements, text and figures of a page; refuses tags that do not close in order."""
+    """Elements, text and figures of a page; tags that do not close in order are refused."""
 
     def __init__(self, text):
         super().__init__()
@@ -80,11 +80,11 @@ class Page(HTMLParser):
 
     @classmethod
     def read(cls, path):
-        """The page of a file."""
+        """Parse the page of a file."""
         return cls(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
-        """Note the element, and wait for its end unless it has none."""
+        """Store the element, and expect its end tag unless it has none."""
         assert len({name for name, _ in attrs}) == len(attrs), f"{tag}: an attribute twice"
         attributes = {name: value or "" for name, value in attrs}
         element = Element(tag, attributes, self.open[-1] if self.open else None)
@@ -93,7 +93,7 @@ class Page(HTMLParser):
             self.open.append(element)
 
     def handle_startendtag(self, tag, attrs):
-        """Note an element that closes itself, which only SVG knows."""
+        """Store an element that closes itself, which occurs only in SVG."""
         assert any(one.tag == "svg" for one in self.open), f"{tag} closes itself"
         self.handle_starttag(tag, attrs)
         self.open.pop()
@@ -103,7 +103,7 @@ class Page(HTMLParser):
         assert self.open.pop().tag == tag
 
     def handle_data(self, data):
-        """Note text, and the figures by their place in report.json."""
+        """Store text, and the figures by their position in report.json."""
         for element in self.open:
             element.text += data
         inner = self.open[-1] if self.open else None
@@ -115,7 +115,7 @@ class Page(HTMLParser):
             )
 
     def all(self, tag, **attributes):
-        """Elements of that tag with these attributes; `_` is written for `-`."""
+        """Return elements of that tag with these attributes; `_` is written for `-`."""
         wanted = {name.replace("_", "-"): value for name, value in attributes.items()}
         return [
             one
@@ -124,17 +124,17 @@ class Page(HTMLParser):
         ]
 
     def by_id(self, name):
-        """The one element of that id."""
+        """Return the only element with that id."""
         (element,) = [one for one in self.elements if one.attributes.get("id") == name]
         return element
 
     def live(self, name):
-        """What every element that the script keeps up to date shows for that name: one text."""
+        """Return the text of all elements that the script updates for that name; it must be one."""
         (text,) = {one.text for one in self.elements if one.attributes.get("data-live") == name}
         return text
 
     def cards(self):
-        """(name, outcome) of each image that is shown, in order."""
+        """Return (name, outcome) of each image that is shown, in order."""
         return [
             (
                 next(one.text for one in self.elements if one.tag == "h3" and one.parent is card),
@@ -149,7 +149,7 @@ class Page(HTMLParser):
         ]
 
     def data(self):
-        """What the script reads."""
+        """Return the data that the script reads."""
         return json.loads(self.by_id("report-data").text)
 
 
@@ -161,7 +161,7 @@ def save_noise(path, size, seed=0):
 
 
 def make_result(score, *, size=(80, 60), peak=3.0):
-    """A map that is normal but for a square in the middle; the input shows the whole image."""
+    """Make a map that is normal except for a square in the middle, of the whole image."""
     values = np.full((SIDE, SIDE), 0.5, np.float32)
     values[24:40, 24:40] = peak
     return Result(
@@ -184,12 +184,12 @@ def make_result(score, *, size=(80, 60), peak=3.0):
 
 
 def make_gallery():
-    """A gallery that has seen nothing."""
+    """Make a new gallery."""
     return Gallery(SimpleNamespace(heatmap_scale=SCALE))
 
 
 def make_evaluation(scored, *, kinds=None, **changes):
-    """An evaluation of (name, score); the kind is the name's folder unless `kinds` names it."""
+    """Make an evaluation of (name, score); kinds default to the name's folder."""
     kinds = {name: name.split("/")[0] for name, _ in scored} | (kinds or {})
     good = np.array([score for name, score in scored if kinds[name] == "good"])
     defect = np.array([score for name, score in scored if kinds[name] != "good"])
@@ -232,7 +232,7 @@ def make_evaluation(scored, *, kinds=None, **changes):
 
 
 def run(root, scored=USUAL, *, masks=True, size=(80, 60), kinds=None, **changes):
-    """(evaluation, gallery) of drawn images with the given scores."""
+    """Return (evaluation, gallery) of drawn images with the given scores."""
     evaluation = make_evaluation(scored, kinds=kinds, **changes)
     gallery = make_gallery()
     for seed, image in enumerate(evaluation.images):
@@ -246,19 +246,19 @@ def run(root, scored=USUAL, *, masks=True, size=(80, 60), kinds=None, **changes)
 
 
 def report(folder, scored=USUAL, **how):
-    """The page of a report that is written into the folder."""
+    """Write a report into the folder and return its page."""
     evaluation, gallery = run(folder / "dataset", scored, **how)
     write_report(folder / "report", evaluation, gallery, MANIFEST)
     return Page.read(folder / "report" / "report.html")
 
 
 def read_json(folder):
-    """The report.json that `report` has written."""
+    """Load the report.json that `report` wrote."""
     return json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
 
 
 def decode_jpeg(uri):
-    """The image of a data URI."""
+    """Decode the image of a data URI."""
     kind, encoded = uri.split(",", 1)
     assert kind == "data:image/jpeg;base64"
     image = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
@@ -267,7 +267,7 @@ def decode_jpeg(uri):
 
 
 def verdict(is_anomalous, score, threshold):
-    """What report.js does: `verdictOf`."""
+    """Compute `verdictOf` of report.js."""
     is_flagged = score > threshold
     if is_anomalous:
         return "found" if is_flagged else "missed"
@@ -275,7 +275,7 @@ def verdict(is_anomalous, score, threshold):
 
 
 def counted(scored, threshold):
-    """Found, missed, false alarms and passed at a threshold, by the evaluation's own rule."""
+    """Count found, missed, false alarms and passed at a threshold, by the evaluation's rule."""
     good = np.array([score for name, score in scored if name.startswith("good/")])
     defect = np.array([score for name, score in scored if not name.startswith("good/")])
     counts = confusion(good, defect, threshold)

@@ -1,4 +1,4 @@
-"""Files of index.faiss for several test files, and how they are damaged."""
+"""Files of index.faiss for several test files, and corrupt copies of them."""
 
 import importlib.util
 import struct
@@ -13,7 +13,7 @@ from patchcore_runtime.search.open import open_index_file
 
 FAISS_KINDS = tuple(FOURCC)
 EVIL = (0, -1, 1, 2, 7, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
-# Fields that do not decide what is read: their range is all that is asked of them.
+# Fields that do not determine what is read; only their range is checked.
 FREE = {"nprobe": (1, 16), "unused": (0, 0)}
 
 needs_faiss = pytest.mark.skipif(
@@ -23,7 +23,7 @@ needs_faiss = pytest.mark.skipif(
 
 
 def write_faiss(folder, kind, bank, **settings):
-    """index.faiss of a bank in a folder, and the effort it is searched with."""
+    """Write index.faiss of a bank into a folder; return the effort of its search."""
     path = folder / "index.faiss"
     resolved = resolve(IndexSettings(kind=kind, **settings), bank)
     write_index_file(path, bank, resolved)
@@ -31,7 +31,7 @@ def write_faiss(folder, kind, bank, **settings):
 
 
 def numbers_of(content, kind):
-    """(name, offset, struct code) of every lone number and of the first of every array."""
+    """Return (name, offset, struct code) of every scalar and of the first number of every array."""
     places, place = [], 0
 
     def number(name, code):
@@ -79,7 +79,7 @@ def numbers_of(content, kind):
 
 
 def hostile_faiss_files(content, kind):
-    """Damaged copies that must be refused, one number each: (what, content)."""
+    """Return corrupt copies that must be refused, one number each: (what, content)."""
     for name, offset, code in numbers_of(content, kind):
         (right,) = struct.unpack_from("<" + code, content, offset)
         for value in {*EVIL, right + 1, right - 1}:

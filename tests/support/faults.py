@@ -1,7 +1,7 @@
-"""What goes wrong around a program: killed, disk full, read-only, two at once, used for long.
+"""Accidents around a program: killed, disk full, read-only, two at once, used for long.
 
-Each function does one thing to the real commands and returns what came of it as plain numbers and
-words; tests/test_faults.py does a little of it, benchmarks/trust/__main__.py much.
+Each function does one thing to the real commands and returns the result as plain numbers and words.
+tests/contract/test_faults.py runs a few of them, benchmarks/trust/__main__.py runs many.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ for line in sys.stdin:
 
 
 class ForkedFits:
-    """Runs `patchcore-build` in forks of a process that has MindSpore loaded already."""
+    """Runs `patchcore-build` in forks of a process that has already loaded MindSpore."""
 
     def __enter__(self):
         self._parent = subprocess.Popen(
@@ -62,7 +62,7 @@ class ForkedFits:
         self._parent.stdout.close()
 
     def run(self, arguments, *, kill_after_s=None):
-        """Exit code of one command, which is killed after some seconds where asked to."""
+        """Return the exit code of one command; it is killed after some seconds if requested."""
         self._parent.stdin.write("\t".join(map(str, arguments)) + "\n")
         self._parent.stdin.flush()
         pid = int(self._parent.stdout.readline())
@@ -82,18 +82,18 @@ def _kill(pid):
 
 
 def environment(**more):
-    """That of this process, with this checkout's packages."""
+    """Return this process's environment, with this checkout's packages."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(SITE), **more}
 
 
 def fit_arguments(photos, output):
-    """The smallest real fit: the network without weights on tiny images."""
+    """Return the arguments of the smallest real fit: random network, tiny images."""
     settings = ["--backbone", "scattering", "--resize-px", "64", "--folds", "2"]
     return ["fit", "--normal", photos, *settings, "--output", output]
 
 
 def build_process(*arguments, **options):
-    """`patchcore-build` as a process of its own."""
+    """Start `patchcore-build` as a separate process."""
     program = "import sys; from patchcore_build.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -101,9 +101,9 @@ def build_process(*arguments, **options):
 
 
 def kill_fits(folder, photos, *, count, seed):
-    """Kill fits at seeded moments of their run, `count` of them hit; what was left each time.
+    """Kill fits at seeded moments until `count` were hit; return what each left behind.
 
-    Some end before their moment comes; of three times as many, at most, enough are hit.
+    Some fits end before their moment; at most three times as many fits are started.
     """
     rng, results = random.Random(seed), Counter()  # noqa: S311 moments, no secrets
     with ForkedFits() as fits:
@@ -129,7 +129,7 @@ def kill_fits(folder, photos, *, count, seed):
 
 
 def state_of(folder):
-    """Whether an artifact is there, whole, or none."""
+    """Return whether an artifact is absent, whole, or neither."""
     if not folder.exists():
         return "none"
     try:
@@ -140,7 +140,7 @@ def state_of(folder):
 
 
 def remove(folder):
-    """Take a finished artifact away for the next round."""
+    """Remove a finished artifact before the next round."""
     if folder.exists():
         for path in folder.iterdir():
             path.unlink()
@@ -148,7 +148,7 @@ def remove(folder):
 
 
 def two_fits_at_once(folder, photos):
-    """Exit codes, words of the loser, and what is there afterwards."""
+    """Run two fits into one folder; return exit codes, the loser's message and the result."""
     output = folder / "artifact"
     both = [build_process(*fit_arguments(photos, output)) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
@@ -160,7 +160,7 @@ def two_fits_at_once(folder, photos):
 
 @contextlib.contextmanager
 def small_disk(folder, *, size_kib, read_only=False):
-    """A file system of that size at `folder`, or None where this user cannot mount one."""
+    """Yield a file system of that size at `folder`, or None if this user cannot mount one."""
     folder.mkdir()
     options = f"size={size_kib}k" + (",ro" if read_only else "")
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
@@ -173,7 +173,7 @@ def small_disk(folder, *, size_kib, read_only=False):
 
 
 def fit_on_small_disk(disk, photos):
-    """Exit code, last line, and what is left on the disk."""
+    """Run a fit; return exit code, last line, and the files left on the disk."""
     process = build_process(*fit_arguments(photos, disk / "artifact"))
     said = process.communicate()[1]
     lines = [line for line in said.splitlines() if "patchcore-build: " in line]
@@ -182,7 +182,7 @@ def fit_on_small_disk(disk, photos):
 
 
 def predictions_of_threads(artifact, *, threads, rounds):
-    """How many different results threads get that share one detector, of one image each."""
+    """Count the different results of threads that share one detector and image."""
     detector = Detector.load(artifact, threads=1)
     photos = [striped_photo(seed) for seed in range(rounds)]
     with ThreadPoolExecutor(threads) as pool:
@@ -192,7 +192,7 @@ def predictions_of_threads(artifact, *, threads, rounds):
 
 
 def predictions_of_processes(artifact, *, processes, rounds):
-    """The same for processes that load the artifact each by itself."""
+    """Count the different results of processes that each load the artifact."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         tasks = [pool.submit(_digests, str(artifact), rounds) for _ in range(processes)]
         results = [task.result() for task in tasks]
@@ -211,7 +211,7 @@ def _digest(detector, photo):
 
 
 def memory_over_predictions(artifact, *, first, last):
-    """Resident memory in KiB after `first` and after `last` predictions, in a fresh process."""
+    """Return resident KiB after `first` and `last` predictions, in a new process."""
     program = (
         "import sys\n"
         "from pathlib import Path\n"

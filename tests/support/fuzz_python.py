@@ -1,9 +1,9 @@
 """Fuzz the runtime: `python tests/support/fuzz_python.py KIND CORPUS --seconds N`.
 
-KIND is manifest, memory_bank, hnsw, onnx or image. Any bytes must be read or refused by the
-package's own errors in one line; whatever else happens is a finding, and its input is kept. Guided
-by coverage through atheris where it is installed (own environment: `make fuzz`), else seeded blind
-mutation of the corpus, which says so.
+KIND is manifest, memory_bank, hnsw, onnx or image. Any bytes must be read, or refused by the
+package's own errors in one line. Anything else is a finding, and its input is kept. If atheris is
+installed (separate environment: `make fuzz`), coverage guides the fuzzer. Otherwise the corpus is
+mutated blindly with a seed, and the output says so.
 """
 
 import argparse
@@ -23,7 +23,7 @@ try:
 except ImportError:
     atheris = None
 
-# What is imported here is what is guided by.
+# The coverage of these imports guides the fuzzer.
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
     from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
     from patchcore_runtime.engine.mapped_weights import graph_in_place
@@ -39,7 +39,7 @@ Target = Callable[[bytes], None]
 
 
 def small_bank() -> MemoryBank:
-    """The bank that the graphs of the corpus are over; fuzz_hnsw.cpp has the same."""
+    """Return the bank of the corpus's graphs; fuzz_hnsw.cpp has the same."""
     layer2 = np.arange(14, dtype=np.float32).reshape(7, 2)
     layer3 = -np.arange(21, dtype=np.float32).reshape(7, 3)
     norms = (layer2**2).sum(axis=1) + (layer3**2).sum(axis=1)
@@ -50,7 +50,7 @@ def small_bank() -> MemoryBank:
 
 
 def make_target(kind: str, path: Path) -> Target:
-    """What one input is given to; it is written to `path`, because readers want a file."""
+    """Return the function that reads one input, which is first written to `path`."""
     reader = _reader(kind)
 
     def target(content: bytes) -> None:
@@ -90,7 +90,7 @@ def _touched(bank: MemoryBank) -> None:
 
 
 def fix_checksums(content: bytes) -> bytes:
-    """Make the checksum of every PNG chunk right, or nothing behind them would be reached."""
+    """Correct the checksum of every PNG chunk, so that the code after the check is reached."""
     fixed, place = bytearray(content), 8
     if fixed[:1] != b"\x89":
         return content
@@ -105,7 +105,7 @@ def fix_checksums(content: bytes) -> bytes:
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
-    """One to eight blind changes: bits, bytes, numbers at their limits, cuts, copies."""
+    """Apply one to eight blind changes: bits, bytes, extreme numbers, cuts, copies."""
     out = bytearray(content)
     for _ in range(rng.randint(1, 8)):
         place = rng.randrange(len(out) + 1)
@@ -126,7 +126,7 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
 
 
 def fuzz_blindly(target: Target, kind: str, corpus: Path, *, seconds: float, seed: int) -> int:
-    """Seeded mutation of the corpus; returns the number of runs."""
+    """Mutate the corpus with a seed; return the number of runs."""
     rng = random.Random(seed)  # noqa: S311 inputs, no secrets
     examples = [path.read_bytes() for path in sorted(corpus.iterdir())]
     end, runs = time.monotonic() + seconds, 0
@@ -145,7 +145,7 @@ def fuzz_blindly(target: Target, kind: str, corpus: Path, *, seconds: float, see
 
 
 def fuzz_by_coverage(target: Target, kind: str, corpus: Path, *, seconds: float) -> None:
-    """Through atheris, which is libFuzzer; it ends the process itself."""
+    """Fuzz with atheris (libFuzzer), which ends the process itself."""
 
     def mutator(content: bytes, limit: int, _seed: int) -> bytes:
         return fix_checksums(atheris.Mutate(content, limit))
@@ -158,7 +158,7 @@ def fuzz_by_coverage(target: Target, kind: str, corpus: Path, *, seconds: float)
 
 
 def main() -> int:
-    """Fuzz one kind; exit code 0 when the time ran out without a finding."""
+    """Fuzz one kind; return exit code 0 if the time ended without a finding."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("corpus", type=Path)

@@ -40,7 +40,7 @@ def every_row(store):
 
 
 def build(folder, store, rows, precision="float32"):
-    """The bank of some rows of a store, and its opened index."""
+    """Write the bank of some rows of a store, and load its index."""
     folder.mkdir(exist_ok=True)
     bank = make_bank(store, rows, 3, precision=precision)
     return bank, ExactIndex(write_bank(folder, bank, describe(store.upsampling)), threads=1)

@@ -17,7 +17,7 @@ needs_hnswlib = pytest.mark.skipif(
 
 
 def make_bank(rows, channels=(6, 10), *, seed=0, dtype=np.float32):
-    """A bank with seeded normal values and one neighbour a row."""
+    """Make a bank with seeded normal values and one neighbour per row."""
     rng = np.random.default_rng(seed)
     layer2, layer3 = (rng.standard_normal((rows, size)).astype(dtype) for size in channels)
     whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32)
@@ -31,7 +31,7 @@ def make_bank(rows, channels=(6, 10), *, seed=0, dtype=np.float32):
 
 
 def with_field(content, field, value):
-    """The file with one number of its header replaced."""
+    """Return the file with one number of its header replaced."""
     numbers = dict(zip(FIELDS, HEADER.unpack_from(content), strict=True))
     assert field in numbers
     numbers[field] = value
@@ -39,12 +39,12 @@ def with_field(content, field, value):
 
 
 def with_word(content, offset, value):
-    """The file with four bytes replaced."""
+    """Return the file with four bytes replaced."""
     return content[:offset] + struct.pack("<I", value) + content[offset + 4 :]
 
 
 def hostile_files(content, bank):
-    """Damaged copies of a file with at least one upper level: (what, content, part of message)."""
+    """Return corrupt copies of a file with upper levels: (what, content, part of message)."""
     header = dict(zip(FIELDS, HEADER.unpack_from(content), strict=True))
     size, rows, links = header["size_data_per_element"], bank.rows, header["M"]
     body = HEADER.size + rows * size
@@ -96,7 +96,7 @@ def _level(content, header, rows, element):
 
 
 def _first_upper(content, header, rows):
-    """Offset of the first upper list, and its element."""
+    """Return the offset of the first upper list, and its element."""
     places = enumerate(_places(content, header, rows))
     return next((place + 4, element) for element, (place, length) in places if length)
 

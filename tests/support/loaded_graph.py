@@ -1,11 +1,11 @@
-"""What onnxruntime makes of a graph when it loads it."""
+"""The graph into which onnxruntime optimises a file when it loads it."""
 
 import onnx
 import onnxruntime
 
 
 def loaded_graph(path, folder):
-    """The GraphProto that runs, of a file; leaves it in a folder."""
+    """Return the GraphProto that runs for a file; it is also left in a folder."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "loaded.onnx")
     options.log_severity_level = 3

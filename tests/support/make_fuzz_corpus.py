@@ -1,7 +1,7 @@
-"""Write the examples that fuzzers start from: `python tests/make_fuzz_corpus.py out/corpus`.
+"""Write the fuzzers' first examples: `python tests/support/make_fuzz_corpus.py out/corpus`.
 
-One folder for each kind of file, of the golden artifact and of the tests' strange images. What
-fuzzers found meanwhile stays.
+Each kind of file has one folder, with files of the golden artifact and the tests' unusual images.
+Inputs that fuzzers have found are kept.
 """
 
 import shutil
@@ -23,7 +23,7 @@ FROM_TINY = {
 
 
 def write_corpus(folder: Path) -> None:
-    """Make the folders and their first examples."""
+    """Create the folders and their first examples."""
     for kind, names in FROM_TINY.items():
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for name in names:

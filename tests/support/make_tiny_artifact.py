@@ -1,4 +1,4 @@
-"""Make artifacts/tiny again: `python tests/make_tiny_artifact.py artifacts/tiny`.
+"""Make artifacts/tiny again: `python tests/support/make_tiny_artifact.py artifacts/tiny`.
 
 A real `fit`, with MindSpore, exports, calibration and self-test, of a network small enough to
 commit. Its images are 64 x 64 plates of the demo. Only the folder's path is taken from argv.
@@ -43,7 +43,7 @@ class TinyBody(nn.Cell):
 
 
 def choose_tiny(_job: FitJob, inputs: Inputs) -> tuple[Any, dict[str, str]]:
-    """A network maker for `fit`."""
+    """Return the network maker for `fit`."""
     height, width = inputs.grid.tile_px
 
     def make() -> Any:

@@ -1,4 +1,4 @@
-"""Where the repository's folders are, and the shared images and weights beside it."""
+"""Paths of the repository's folders, and of the shared images and weights beside it."""
 
 from pathlib import Path
 

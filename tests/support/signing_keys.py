@@ -1,4 +1,4 @@
-"""Keys to sign with, and things that are none, as files; needs the extra `sign`."""
+"""Files of signing keys, and files that are not keys; needs the extra `sign`."""
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
@@ -17,7 +17,7 @@ def _public(key):
 
 
 def write_keys(folder):
-    """private.pem and public.pem of one key, other.pem of another, and what is none."""
+    """Write private.pem and public.pem of one key, other.pem of another, and other files."""
     own, other = (ed25519.Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
     strange = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     files = {

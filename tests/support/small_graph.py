@@ -1,4 +1,4 @@
-"""Graphs of a few nodes over a batch of planes, for passes that rewrite a graph."""
+"""Graphs of a few nodes over a batch of planes, to test passes that rewrite a graph."""
 
 import numpy as np
 import onnx
@@ -9,7 +9,7 @@ Level = onnxruntime.GraphOptimizationLevel
 
 
 def small_model(nodes, shape, results, arrays):
-    """`planes` (B, *shape) float32 through nodes to planes of other names; arrays by name."""
+    """Make a model: `planes` (B, *shape) float32 through nodes to other planes; arrays by name."""
     planes = helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["B", *shape])
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, list("BCHW")) for name in results
@@ -20,12 +20,12 @@ def small_model(nodes, shape, results, arrays):
 
 
 def as_float32(arrays):
-    """The same by name."""
+    """Return the same arrays by name, in float32."""
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def rewritten(model, rewrite):
-    """A copy that `rewrite` has changed in place, still valid, and what it returned."""
+    """Return a copy that `rewrite` changed in place, still valid, and the return value."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     returned = rewrite(copy)
     onnx.checker.check_model(copy, full_check=True)
@@ -33,7 +33,7 @@ def rewritten(model, rewrite):
 
 
 def run_model(model, planes, results=None, level=Level.ORT_ENABLE_ALL):
-    """Results by name, or all."""
+    """Return the results by name, or all results."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
     session = onnxruntime.InferenceSession(

@@ -66,7 +66,7 @@ def tensor(
 
 
 def whole(key: str, array: NDArray[Any]) -> bytes:
-    """A contiguous tensor over a storage of its own."""
+    """Describe a contiguous tensor over its own storage."""
     strides = tuple(step // array.itemsize for step in array.strides)
     kind = KINDS[array.dtype.str[1:]]
     return tensor(storage(key, kind, array.size), array.shape, strides)
@@ -115,5 +115,5 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> Parts:
 
 
 def one(value: bytes, raw: bytes = b"\0" * 24, count: int = 6) -> Parts:
-    """A state dict `value` over one storage, "0"."""
+    """Make a state dict `value` over one storage, "0"."""
     return Parts(value, {"0": raw}, {"0": count})

@@ -131,7 +131,7 @@ def test_a_parent_that_is_a_file_is_refused_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o500, 0o000])
 def test_a_parent_without_permission_is_refused_in_one_line(tmp_path, mode):
-    """In a child, because a superuser must first become nobody to be refused anything."""
+    """A child process drops its privileges, because nothing is refused to a superuser."""
     tmp_path.chmod(mode)
     code = (
         "import os, sys\n"

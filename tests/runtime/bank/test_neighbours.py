@@ -8,14 +8,14 @@ from patchcore_runtime.edit.cover import extend_cover
 
 
 def draw(rows, *, dim=7, seed=0, spread=1.0):
-    """Whole numbers have exact distances, with many ties."""
+    """Draw whole numbers, which have exact distances with many ties."""
     rng = np.random.default_rng(seed)
     bank = np.rint(rng.standard_normal((rows, dim)) * 3 * spread).astype(np.float32)
     return bank, np.einsum("md,md->m", bank, bank)
 
 
 def plain(bank, count):
-    """By the definition: the row itself, then by distance, then by number."""
+    """Compute the table by its definition: the row itself, then by distance, then by number."""
     table = np.empty((len(bank), count), np.int32)
     for row, vector in enumerate(bank.astype(np.float64)):
         squares = ((bank - vector) ** 2).sum(axis=1)

@@ -18,7 +18,7 @@ from patchcore_runtime.image.decode import read_image
 
 @pytest.fixture
 def parts(tmp_path):
-    """Three images, one below a folder, and files that are no images."""
+    """Write three images, one in a subfolder, and files that are not images."""
     folder = tmp_path / "parts"
     (folder / "a_late").mkdir(parents=True)
     defect = striped_photo(31)
@@ -31,7 +31,7 @@ def parts(tmp_path):
 
 
 def _run(capsys, *argv):
-    """(exit code, stdout, stderr) of the command."""
+    """Return (exit code, stdout, stderr) of the command."""
     try:
         code = main([str(part) for part in argv])
     except SystemExit as ended:
@@ -190,7 +190,7 @@ def test_a_table_appears_whole_or_not_at_all(capsys, tiny_artifact, parts, tmp_p
 def test_an_image_is_decoded_once_and_scored_as_predict_scores_it(
     capsys, tiny_artifact, parts, monkeypatch
 ):
-    """An image with an unreadable EXIF block counts as upright, as a file and as an array."""
+    """An image with an unreadable EXIF block counts as upright, however it is passed."""
     path = parts / "b.jpg"
     Image.fromarray(striped_photo(30)).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     expected = Detector.load(tiny_artifact).predict(path).score
@@ -254,7 +254,7 @@ def test_check_as_json_lists_every_step(capsys, tiny_artifact):
     ],
 )
 def test_check_says_which_step_breaks(capsys, own_artifact, path, value, broken):
-    if broken is None:  # the smallest tolerance still passes where nothing differs
+    if broken is None:  # the smallest tolerance still passes if nothing differs
         stored = Detector.load(own_artifact, threads=1).predict(own_artifact / "selftest.png")
         np.save(own_artifact / "selftest_map.npy", stored.anomaly_map)
     _alter_manifest(own_artifact, path, value)

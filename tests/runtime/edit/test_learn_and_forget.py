@@ -32,7 +32,7 @@ RECIPES = ("full-frame", "paper", "modelzoo")
 
 
 def write_drifted(folder, count=4):
-    """Good images under another lamp: darker, with another cast."""
+    """Write good images under another lamp: darker, with another colour cast."""
     folder.mkdir()
     for seed in range(count):
         pixels = striped_photo(40 + seed).astype(np.float32) * [0.3, 0.5, 0.75]
@@ -59,7 +59,7 @@ def scores(artifact, images):
 
 
 def assert_whole(folder):
-    """The artifact is what a fit could have made: tables, norms and numbers agree."""
+    """Check that a fit could have made the artifact: tables, norms and numbers agree."""
     artifact = Artifact.open(folder)
     artifact.verify()
     bank, manifest = artifact.memory_bank, artifact.manifest
@@ -260,7 +260,7 @@ def test_the_last_rows_are_never_forgotten(tiny_artifact, drifted, tmp_path, cap
     last = ["forget", str(folder), "--image", str(number), "--output", str(tmp_path / "none")]
     assert main(last) == 1
     assert "no row would remain" in capsys.readouterr().err
-    assert learn(folder, drifted, tmp_path / "again") == 0  # K was clipped, and stays
+    assert learn(folder, drifted, tmp_path / "again") == 0  # K was clipped and is unchanged
     assert_whole(tmp_path / "again")
 
 

@@ -20,7 +20,7 @@ from patchcore_runtime.image.preprocess import Placement
 
 @pytest.fixture
 def spoilt_photo(tmp_path):
-    """A good image with two dark spots far from each other."""
+    """Draw a good image with two dark spots far apart."""
     pixels = striped_photo(3)
     pixels[8:24, 10:26] = 0
     pixels[50:70, 90:110] = 255
@@ -93,7 +93,7 @@ def test_an_explanation_names_where_the_nearest_row_comes_from(tiny_artifact, sp
 
 
 def test_a_row_of_a_training_image_is_its_own_nearest(tiny_artifact, photos):
-    """A bank row's patch, seen again, leads back to the very image and cell it came from."""
+    """The patch of a bank row leads back to the image and the cell that it came from."""
     detector = Detector.load(tiny_artifact)
     bank, names = detector.artifact.memory_bank, detector.manifest.training.images
     for row, (number, y, x) in enumerate(bank.origins[:8]):

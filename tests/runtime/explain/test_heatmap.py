@@ -20,14 +20,14 @@ def _photo(height=60, width=80, seed=0):
 
 
 def _peak(height=60, width=80, *, value=5.0):
-    """A map that is normal everywhere but at one smooth peak in the middle."""
+    """Make a map that is normal except for one smooth peak in the middle."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     distance2 = (y - height // 2) ** 2 + (x - width // 2) ** 2
     return (value * np.exp(-distance2 / (height * width / 60))).astype(np.float32)
 
 
 def _ramp_oklab(count=256):
-    """OKLab coordinates of the colours from low to high, by the published forward transform."""
+    """Compute OKLab coordinates of the colours from low to high, by the published transform."""
     values = np.linspace(SCALE.low, SCALE.high, count, dtype=np.float32)[None]
     coded = colorize(values, SCALE)[0] / 255.0
     linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)

@@ -40,7 +40,7 @@ def covered(contour, shape):
 
 
 def without_holes(region):
-    """The region and what it shuts in: background that no 4-connected way leads out of."""
+    """Return the region with its holes: background not connected to the outside by sides."""
     outside = np.pad(~region, 1, constant_values=True)
     reached = np.zeros_like(outside)
     reached[0, 0] = True

@@ -36,7 +36,7 @@ def _read(path):
 
 
 def _attempt(read, path):
-    """(what was read, "") or (None, the refusal); every other error passes through."""
+    """Return (image, "") or (None, the refusal); any other error is raised."""
     try:
         return read(path), ""
     except ImageError as error:
@@ -44,12 +44,12 @@ def _attempt(read, path):
 
 
 def _grey(values):
-    """(H, W) -> the RGB that a grey image becomes."""
+    """Return the RGB (H, W, 3) of a grey image (H, W)."""
     return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _png(width, height, *, depth=8, color=2, scanlines=b"", chunks=b""):
-    """A PNG by hand, for headers and depths that Pillow does not write."""
+    """Encode a PNG by hand, for headers and depths that Pillow does not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = _chunk(b"IHDR", header) + chunks + _chunk(b"IDAT", zlib.compress(scanlines))
     return b"\x89PNG\r\n\x1a\n" + body + _chunk(b"IEND", b"")
@@ -73,7 +73,7 @@ def test_the_content_decides_and_not_the_suffix(tmp_path):
     assert np.array_equal(_read(path), _pixels())
 
 
-# EXIF 2.32, tag 0x0112: which side of the stored array is shown on top, and which on the left.
+# EXIF 2.32, tag 0x0112: the sides of the stored array that are shown on top and on the left.
 SHOWN = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

@@ -104,10 +104,10 @@ def test_the_map_is_zero_outside_and_a_mean_of_distances_inside(masked_artifact)
 
 
 class FlatIndex:
-    """Every patch is as far."""
+    """An index with the same distance for every patch."""
 
     def nearest(self, layer2, _layer3):
-        """Distance 3 everywhere, row 0."""
+        """Return distance 3 and row 0 everywhere."""
         shape = (1, *layer2.shape[2:])
         return np.full(shape, 3, np.float32), np.zeros(shape, np.int64)
 

@@ -15,7 +15,7 @@ SIZE = (96, 128)
 
 
 def scene(seed=0, *, down=0.0, right=0.0, gain=1.0, offset=0.0, tint=1.0):
-    """A bright disc with a texture on a dark ground, uint8 (96, 128, 3)."""
+    """Draw a bright disc with a texture on a dark ground, uint8 (96, 128, 3)."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]].astype(float)
     y, x = y - down, x - right
     disc = 1 / (1 + np.exp((np.hypot(y - 48, x - 64) - 30) / 4))
@@ -34,7 +34,7 @@ def layers(seed, *, channels=(24, 7), shift=0.0):
 
 @pytest.fixture(scope="module")
 def reference():
-    """Twenty scenes' mean."""
+    """Return the reference of twenty scenes."""
     return Reference.of(normal(20))
 
 

@@ -22,7 +22,7 @@ from patchcore_runtime.image.thumbnails import (
 
 @pytest.fixture(scope="module")
 def shown_artifact(tmp_path_factory, photos):
-    """An artifact that keeps thumbnails; only for reading."""
+    """Make an artifact that keeps thumbnails; tests only read it."""
     folder = tmp_path_factory.mktemp("shown") / "stripes"
     return make_artifact(folder, photos, tiny_config(), thumbnails=True)
 

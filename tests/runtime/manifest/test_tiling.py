@@ -86,7 +86,7 @@ def test_cutting_takes_windows_row_by_row():
 
 
 def tiled_store(images, *, region=None):
-    """Random layers of images of 128 x 192 px in 3 x 4 tiles."""
+    """Draw random layers of images of 128 x 192 px in 3 x 4 tiles."""
     rng = np.random.default_rng(2)
     grid = grid_of(128, 192, 64, 16)
     return FeatureStore(
@@ -227,7 +227,7 @@ def test_the_self_test_the_evaluation_and_another_index_take_tiles(
 
 
 def grey_photos(folder, count, *, size=(128, 192)):
-    """Grey paper with a little noise."""
+    """Write images of grey paper with a little noise."""
     folder.mkdir()
     for number in range(count):
         noise = np.random.default_rng(number).normal(128, 4, (*size, 3))
@@ -299,10 +299,10 @@ def test_the_layers_of_a_tile_are_computed_only_after_the_tile_before_it(grey_ar
     asked, searched = [], []
 
     class CountingIndex:
-        """Distance 1 and row 0 everywhere."""
+        """An index with distance 1 and row 0 everywhere."""
 
         def nearest(self, layer2, _layer3):
-            """Remember that it was called."""
+            """Count the call."""
             searched.append(1)
             shape = (1, *layer2.shape[2:])
             return np.ones(shape, np.float32), np.zeros(shape, np.int64)

@@ -17,7 +17,7 @@ def chart(rng, *, count=200, rate=0.001, draw=None):
 
 
 def alarms(charts, streams):
-    """How often an alarm begins, of any of the charts; streams (charts, n)."""
+    """Count the alarms that begin in any of the charts; streams (charts, n)."""
     began, raised = 0, False
     for number, values in enumerate(streams.T, start=1):
         for one, value in zip(charts, values, strict=True):
@@ -37,7 +37,7 @@ def test_all_charts_together_raise_no_more_false_alarms_than_promised(count):
         found += alarms(charts, rng.standard_normal((STATISTICS, length)))
     promised = rate * length * lines  # 80
     assert found <= promised
-    assert found >= 0.1 * promised  # a promise that costs everything would be kept, too
+    assert found >= 0.1 * promised  # otherwise a chart that never raises an alarm would pass
 
 
 def test_the_average_alone_keeps_its_share_where_the_normal_values_are_many():

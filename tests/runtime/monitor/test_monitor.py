@@ -15,7 +15,7 @@ from patchcore_runtime.monitor.causes import Evidence, find_causes
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):
-    """An artifact of forty good images."""
+    """Make an artifact of forty good images."""
     folder = tmp_path_factory.mktemp("line")
     return make_artifact(folder / "stripes", write_photos(folder / "photos", 40), tiny_config())
 
@@ -27,7 +27,7 @@ def detector(line):
 
 @pytest.fixture(scope="module")
 def good(detector):
-    """Results of thirty images nobody learned."""
+    """Return results of thirty images that were not learned."""
     return [detector.predict(striped_photo(seed), measure=True) for seed in range(100, 130)]
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_state_file_is_refused_whatever_byte_is_wrong(detector, good, 
         ) as told:
             Monitor(detector.manifest, state=path)
         assert "\n" not in str(told.value)
-        assert path.read_bytes() == wrong  # for whoever wants to look
+        assert path.read_bytes() == wrong  # to inspect them
 
 
 def test_a_state_of_another_artifact_or_version_is_refused(detector, good, tmp_path, monkeypatch):

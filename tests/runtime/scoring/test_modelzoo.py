@@ -27,7 +27,7 @@ def _store(seed, images, scale):
 
 
 def _published(patches, rows):
-    """(score, map) as the original writes it, in float64."""
+    """Compute (score, map) as the original code does, in float64."""
     squares = np.sort(cdist(patches, rows, "sqeuclidean"), axis=1)[:, :9]
     nearest = squares[:, 0]
     around = squares[np.argmax(nearest)]

@@ -56,7 +56,7 @@ def test_a_patch_that_is_in_the_bank_is_at_distance_exactly_zero(tmp_path, upsam
 
 @pytest.mark.parametrize("upsampling", BOTH)
 def test_near_a_row_of_the_bank_the_distance_does_not_cancel(tmp_path, upsampling):
-    """Far from the origin |q|^2 - 2qm + |m|^2 would lose every digit of a small distance."""
+    """Far from the origin, |q|^2 - 2qm + |m|^2 would lose every digit of a small distance."""
     store = make_store(upsampling, images=2)
     far = FeatureStore(
         layer2=store.layer2 + 300, layer3=store.layer3 + 300, upsampling=store.upsampling

@@ -26,12 +26,12 @@ pytestmark = needs_faiss
 
 
 def smallest(kind):
-    """Rows of the smallest bank that a kind takes."""
+    """Return the number of rows of the smallest bank for a kind."""
     return 256 if kind == "faiss-ivfpq" else 1
 
 
 def looking_at_all(folder, kind, bank, **grid):
-    """An index of this kind that leaves no row or cell out."""
+    """Load an index of this kind that visits all rows and cells."""
     path, effort = write_faiss(folder, kind, bank)
     effort = {"faiss-flat": 0, "faiss-ivfpq": max(effort, 16)}[kind]
     return open_kind(path, kind, bank, effort, **grid)
@@ -81,7 +81,7 @@ def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(
     layers = draw_layers(features, 1)
     distances, found = open_kind(path, kind, bank, effort).nearest(*layers)
     expected, nearest = exact.nearest(*layers)
-    assert (found != nearest).any()  # such a short look misses some
+    assert (found != nearest).any()  # so few cells miss some rows
     assert (distances >= expected * (1 - 1e-6)).all()
     own = layers[0][0][:, 0, 0] - bank.layer2[found[0, 0, 0]]
     assert distances[0, 0, 0] ** 2 >= (own**2).sum() * (1 - 1e-6)
@@ -109,7 +109,7 @@ def test_the_first_of_equal_rows_proposed_by_faiss_wins(tmp_path):
 
 
 def emptied(content):
-    """The file with the rows of its first cell in the second, and the first cell's centre at 50."""
+    """Return the file with the rows of its first cell moved to the second, its centre at 50."""
     places = {name: place for name, place, _ in numbers_of(content, "faiss-ivfpq")}
     parts = struct.unpack_from("<Q", content, places["code_size"])[0]
     first, second = sizes = struct.unpack_from("<2Q", content, places["list sizes"])
@@ -253,7 +253,7 @@ def test_a_file_that_passes_the_check_cannot_crash_the_search(kind, tmp_path):
     command = [sys.executable, "-c", FUZZ, str(tmp_path), kind, str(rows), *sys.path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert kind == "faiss-flat" or int(done.stdout) > 0  # some damage is only to codes or links
+    assert kind == "faiss-flat" or int(done.stdout) > 0  # some damage concerns only codes or links
 
 
 @pytest.mark.parametrize("kind", FAISS_KINDS)

@@ -48,7 +48,7 @@ def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(tmp_p
     layers = draw_layers(features, 1)
     distances, found = graph.nearest(*layers)
     expected, nearest = exact.nearest(*layers)
-    assert (found != nearest).any()  # such a short walk misses some
+    assert (found != nearest).any()  # such a short walk misses some rows
     assert (distances >= expected * (1 - 1e-6)).all()
     own = layers[0][0][:, 0, 0] - bank.layer2[found[0, 0, 0]]
     assert distances[0, 0, 0] ** 2 >= (own**2).sum() * (1 - 1e-6)

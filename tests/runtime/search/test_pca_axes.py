@@ -17,7 +17,7 @@ def heavy_tailed(shape, spread=1.0, seed=3):
 
 
 def bank_of(rows, neighbours=2):
-    """Two layers, as a bank has them; the second may have no channel."""
+    """Split rows into the two layers of a bank; the second may have no channel."""
     first = -(-rows.shape[1] // 3)
     whole = rows.astype(np.float32)
     norms = squared_lengths(whole)

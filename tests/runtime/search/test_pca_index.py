@@ -43,7 +43,7 @@ def bank_of(store):
 
 
 def cubed(store):
-    """Heavy tails: few values are large."""
+    """Draw numbers with heavy tails: few values are large."""
     return type(store)(layer2=store.layer2**3, layer3=store.layer3**3, upsampling=store.upsampling)
 
 

@@ -1,8 +1,8 @@
-"""Damaged artifacts and images that every program has to refuse, in one shared list.
+"""Corrupt artifacts and images that every program has to refuse, in one shared list.
 
-One entry is what is damaged and what the refusal has to name: file and, where there is one, field.
-`graphs` has the damages of ONNX files and links, `swaps` files of other artifacts, `odd_images`
-images that are strange and good, `trial` runs all of them in programs that are watched.
+An entry consists of the damage and of the file and field that the refusal has to name. `graphs` has
+damages of ONNX files and links, `swaps` has files of other artifacts, `odd_images` has unusual but
+valid images, and `trial` runs all of them in monitored programs.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from artifact_factory import write_sums
 from patchcore_runtime.artifact.folder import RUNTIME_FILES
 from patchcore_runtime.bank.memory_bank import sections
 
-FREE = ("config", "provenance")  # objects whose inside no program decides by
+FREE = ("config", "provenance")  # no program decides by the content of these objects
 BANK_HEADER = struct.Struct("<8sIIQIIII")
 BANK_FIELDS = (
     "magic", "version", "start", "rows", "channels2", "channels3", "neighbours", "bits",
@@ -29,13 +29,13 @@ BANK_FIELDS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What to do to an artifact folder, and what the refusal has to name."""
+    """A change of an artifact folder, and what the refusal has to name."""
 
     name: str
     do: Callable[[Path], None]
     named: tuple[str, ...]
-    sums: bool = True  # write SHA256SUMS anew, as somebody would who means it
-    by_check: bool = False  # every file is sound by itself: it takes the self-test to find it
+    sums: bool = True  # write SHA256SUMS again, as an attacker would
+    by_check: bool = False  # every file is valid by itself, so only the self-test finds it
 
 
 OUT_OF_RANGE = [
@@ -130,7 +130,7 @@ OUT_OF_RANGE = [
     ("training.thumbnails", "png"),
 ]
 VERSIONS = (0, 99, -1, "1", True, None, 1.5, [1], 10**30)
-# A refusal may name what the field has to fit to.
+# A refusal may name the field that this one must match.
 ALSO_NAMED = {
     "tiling.tile_height": "tiling",  # then other rows cover the input
     "preprocess.resize_height": "resize_height",
@@ -144,7 +144,7 @@ WRONG_TYPES = [None, True, [], {}, "", "text", 1.5, -1, 10**400]
 
 
 def manifest_damages(document: dict) -> list[Damage]:
-    """Every way of spoiling manifest.json that the Python tests know, for one good document."""
+    """Return all corruptions of manifest.json that the Python tests know, for one document."""
     damages = [
         _manifest(
             f"{path} is {value!r:.20}", _with(document, path, value), ALSO_NAMED.get(path, path)
@@ -177,7 +177,7 @@ def manifest_damages(document: dict) -> list[Damage]:
 
 
 def bank_damages(folder: Path) -> list[Damage]:
-    """Ways of spoiling memory_bank.bin of one good artifact, the checksums made to fit."""
+    """Return corruptions of memory_bank.bin of one valid artifact, with correct checksums."""
     content = (folder / "memory_bank.bin").read_bytes()
     fields = dict(zip(BANK_FIELDS, BANK_HEADER.unpack_from(content), strict=True))
     changes = [{"magic": b"PCMEMBNL"}, {"version": 1}, {"version": 0}, {"start": 128}]
@@ -213,7 +213,7 @@ def bank_damages(folder: Path) -> list[Damage]:
 
 
 def file_damages(folder: Path) -> list[Damage]:
-    """Files gone, altered, unlisted, of other kinds; the checksums stay as they were."""
+    """Return missing, altered, unlisted and other files, with the old checksums."""
     damages = []
     for name in RUNTIME_FILES:
         content = bytearray((folder / name).read_bytes())
@@ -241,7 +241,7 @@ def file_damages(folder: Path) -> list[Damage]:
 
 
 def images() -> dict[str, bytes]:
-    """Name -> content of a file that is no image any program may read."""
+    """Return name -> content of files that no program may accept as an image."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8))
     files = {
@@ -268,7 +268,7 @@ def images() -> dict[str, bytes]:
 
 
 def png(width: int, height: int, scanlines: bytes) -> bytes:
-    """A PNG by hand, for headers that Pillow does not write."""
+    """Encode a PNG by hand, for headers that Pillow does not write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + content))
@@ -280,14 +280,14 @@ def png(width: int, height: int, scanlines: bytes) -> bytes:
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
-    """An image as a file of this kind."""
+    """Encode an image as a file of this kind."""
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()
 
 
 def apply(damage: Damage, folder: Path) -> None:
-    """Spoil an artifact folder."""
+    """Corrupt an artifact folder."""
     damage.do(folder)
     if damage.sums:
         write_sums(folder)
@@ -332,7 +332,7 @@ def _unlisted(folder, name):
 
 
 def _with_float(content, fields, name, value):
-    """The last number of a section replaced."""
+    """Return the file with the last number of a section replaced."""
     shape = (fields[key] for key in ("rows", "channels2", "channels3", "neighbours"))
     (section,) = (part for part in sections(*shape) if part.name == name)
     end = section.offset + section.size
@@ -344,7 +344,7 @@ def _with_int(content, offset, value):
 
 
 def fields(value, path=()):
-    """Path of every field of a document, objects before what is in them."""
+    """Return the path of every field of a document, objects before their fields."""
     for name, inner in value.items():
         yield (*path, name)
         if isinstance(inner, dict) and name not in FREE:
@@ -352,7 +352,7 @@ def fields(value, path=()):
 
 
 def get(document, path):
-    """What stands at the end of a path."""
+    """Return the value at the end of a path."""
     for name in path:
         document = document[name]
     return document
@@ -372,7 +372,7 @@ def _without(document, path):
 
 
 def may_stand(path, value, wrong):
-    """Whether a value of the wrong list is a right one for this field."""
+    """Return whether a value of the list of wrong values is valid for this field."""
     if isinstance(value, type(wrong)) and not isinstance(value, int | float):
         return True  # any text, list or object
     if isinstance(wrong, float) and isinstance(value, float):

@@ -1,6 +1,6 @@
-"""The child of PythonTrial: a line of JSON in, what the runtime made of that case out.
+"""The child of PythonTrial: a line of JSON with a case in, the runtime's outcome out.
 
-Imports nothing but the runtime, so that nothing else's memory is measured.
+It imports only the runtime, so that only the runtime's memory is measured.
 """
 
 import json
@@ -14,7 +14,7 @@ from patchcore_runtime.selftest import run_selftest
 
 
 def _answer(request):
-    """Score the image of one case, or run the artifact's self-test where it names none."""
+    """Score the image of one case, or run the artifact's self-test if the case has no image."""
     before, start = _peak_mib(reset=True), time.perf_counter()
     refusal = crash = ""
     try:
@@ -28,7 +28,7 @@ def _answer(request):
             refusal = f"the self-test breaks at `{broken[0]}`" if broken else ""
     except PatchCoreError as error:
         refusal = str(error)
-    except BaseException as error:  # whatever else comes is what we look for
+    except BaseException as error:  # any other exception is a finding
         crash = f"{type(error).__name__}: {error!s:.200}"
     seconds = time.perf_counter() - start
     grown = max(0.0, _peak_mib() - before)
@@ -36,7 +36,7 @@ def _answer(request):
 
 
 def _peak_mib(*, reset=False):
-    """The most memory since the last reset (Linux), else since the start of the process."""
+    """Return the peak memory since the last reset (Linux), else since the process started."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

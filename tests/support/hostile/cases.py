@@ -1,6 +1,6 @@
 """All damages of an artifact by kind, and one trial of one of them.
 
-kind, good artifact -> damages; damage -> Outcome of a program, and what is wrong with it.
+kind, valid artifact -> damages; damage -> Outcome of a program, and the fault of this outcome.
 """
 
 import json
@@ -18,7 +18,7 @@ KINDS = ("manifest", "bank", "file", "graph", "link", "swap")
 
 
 def damages(kind: str, folder: Path, photos: Path) -> list[Damage]:
-    """The list of one kind; `folder` is a good artifact of `photos` with room beside it."""
+    """Return the damages of one kind; `folder` is a valid artifact of `photos`."""
     if kind == "manifest":
         return hostile.manifest_damages(json.loads((folder / "manifest.json").read_text()))
     if kind == "bank":
@@ -33,7 +33,7 @@ def damages(kind: str, folder: Path, photos: Path) -> list[Damage]:
 def outcomes(
     trial: PythonTrial | CppTrial, all_damages: list[Damage], whole: Path, scratch: Path
 ) -> Iterator[tuple[Damage, Outcome]]:
-    """Each damage done to a fresh copy of `whole`, and what the program makes of that."""
+    """Apply each damage to a new copy of `whole`, and yield the program's outcome."""
     image = scratch / "photo.png"
     shutil.copyfile(whole / "selftest.png", image)
     for damage in all_damages:
@@ -48,7 +48,7 @@ def outcomes(
 def run_again_if_slow(
     trial: PythonTrial | CppTrial, *, artifact: Path, image: Path | None
 ) -> Outcome:
-    """One case; a slow one twice, because a busy machine may have stopped it meanwhile."""
+    """Run one case; run it twice if slow, because a busy machine may have paused it."""
     outcome = trial.run(artifact=artifact, image=image)
     if outcome.seconds <= SLOWEST_S:
         return outcome
@@ -56,7 +56,7 @@ def run_again_if_slow(
 
 
 def wrong(damage: Damage, outcome: Outcome) -> str:
-    """What is wrong with a refusal; empty when nothing is."""
+    """Return what is wrong with a refusal; empty if nothing is."""
     if outcome.crash:
         return f"{damage.name}: {outcome.crash}"
     missing = [part for part in damage.named if part not in outcome.refusal]
@@ -66,7 +66,7 @@ def wrong(damage: Damage, outcome: Outcome) -> str:
 
 
 def allowed_mib(name: str, content: bytes) -> float:
-    """Twice the file, twice what its header may rightly ask for (4 bytes a pixel), and slack."""
+    """Return twice the file, twice the memory its header may need (4 bytes a pixel), and slack."""
     pixels = 4096 * 4096 * 4 if "4096" in name else 0
     pixels = 65500 * 1000 * 4 if "65500_x_1000" in name else pixels
     return 2 * (len(content) + pixels) / 2**20 + SLACK_MIB

@@ -1,6 +1,6 @@
-"""ONNX files and links that want bytes from outside of the folder, or never end.
+"""ONNX files and links that refer to bytes outside the folder, or never end.
 
-folder of one good artifact -> damages, checksums made to fit: whoever means it does that.
+folder of one valid artifact -> damages, with correct checksums, as an attacker would write them.
 """
 
 import os
@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hostile import Damage, with_bytes
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK
 
-# What a graph may say of the place of its rows, and the field that the refusal names.
+# Positions that a graph may give for its rows, and the field that the refusal names.
 PLACES = [
     ({"location": "../memory_bank.bin"}, "location"),
     ({"location": "../../../../../../../../etc/hostname"}, "location"),
@@ -39,7 +39,7 @@ PLACES = [
 
 
 def graph_damages(folder: Path) -> list[Damage]:
-    """Ways of leading a reader of features.onnx and index.onnx astray."""
+    """Return features.onnx and index.onnx files that mislead a reader."""
     damages = [
         _external(folder, INDEX_ONNX, f"index.onnx: {_shown(place)}", place, field)
         for place, field in PLACES
@@ -66,7 +66,7 @@ def graph_damages(folder: Path) -> list[Damage]:
 
 
 def link_damages() -> list[Damage]:
-    """Links out of the folder, in circles, to devices; and a pipe that nobody writes to."""
+    """Return links out of the folder, in circles and to devices, and a pipe without a writer."""
     damages = []
     for name in (FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK, "manifest.json"):
         damages += [
@@ -106,7 +106,7 @@ def _shown(place):
 
 
 def _external(folder, file, name, place, field):
-    """The first tensor's values are said to be at that place."""
+    """Move the first tensor's values to that place of another file."""
     model = onnx.load(folder / file, load_external_data=False)
     tensor = next(t for t in model.graph.initializer if t.external_data or file == FEATURES_ONNX)
     known = {entry.key: entry.value for entry in tensor.external_data}
@@ -131,7 +131,7 @@ def _put_elsewhere(tensor, place):
 
 
 def _in_branch(folder):
-    """A constant of a branch that is never taken, kept in another file."""
+    """Add a constant in another file to a branch that is never executed."""
     model = onnx.load(folder / FEATURES_ONNX)
     value = numpy_helper.from_array(numpy_helper.to_array(model.graph.initializer[0]), "hidden")
     _put_elsewhere(value, {"location": "../weights.bin", "offset": "0", "length": "64"})
@@ -147,7 +147,7 @@ def _in_branch(folder):
 
 
 def _nested(depth):
-    """model.graph.node.attribute.graph.node.attribute.graph and so on, by hand."""
+    """Encode model.graph.node.attribute.graph.node.attribute.graph and so on, by hand."""
     content = b""
     for _ in range(depth):
         for tag in (b"\x32", b"\x2a", b"\x0a"):  # attribute.g, node.attribute, graph.node
@@ -179,6 +179,6 @@ def _nan_weights(folder):
 
 
 def _other_outputs(folder):
-    """The index in the network's place: a sound graph of another kind."""
+    """Use the index as the network: a valid graph of another kind."""
     content = (folder / INDEX_ONNX).read_bytes()
     return _built("the graph of the index", FEATURES_ONNX, content)

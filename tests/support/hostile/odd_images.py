@@ -1,7 +1,7 @@
-"""Images at the edge: bombs that must be refused or cost nothing, and strange ones that are good.
+"""Extreme images: bombs that must be refused or cost little, and unusual but valid images.
 
--> name, content of the file and, for the good ones, the RGB that FORMAT.md's tables make of it,
-computed here from the stored numbers and not by Pillow's conversions.
+-> name, content of the file and, for valid images, the RGB by FORMAT.md's tables, computed here
+from the stored numbers and not by Pillow's conversions.
 """
 
 import io
@@ -24,21 +24,21 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _png(header, lines: bytes, before: bytes = b"", after: bytes = b"") -> bytes:
-    """A PNG of (width, height, depth, colour type), its lines compressed already."""
+    """Encode a PNG of (width, height, depth, colour type) from compressed lines."""
     ihdr = struct.pack(">IIBBBBB", *header, 0, 0, 0)
     body = _chunk(b"IHDR", ihdr) + before + _chunk(b"IDAT", lines) + after
     return b"\x89PNG\r\n\x1a\n" + body + _chunk(b"IEND", b"")
 
 
 def _zeros(size: int) -> bytes:
-    """That many zero bytes, compressed; never held whole."""
+    """Return that many zero bytes, compressed, without holding them in memory."""
     packer = zlib.compressobj(9)
     parts = [packer.compress(bytes(MIB)) for _ in range(size // MIB)]
     return b"".join([*parts, packer.flush()])
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that could become large: each is refused or read, within time and memory."""
+    """Return small files that could become large: each is refused or read within limits."""
     rng = np.random.default_rng(0)
     lines = zlib.compress(b"".join(b"\0" + row.tobytes() for row in _noise(rng)))
     height, width = SIZE
@@ -93,7 +93,7 @@ def _claimed_jpeg(width: int, height: int) -> bytes:
 
 
 def _many_scans() -> bytes:
-    """A progressive image of 4096 x 4096 whose last scan comes two thousand times more."""
+    """Encode a progressive image of 4096 x 4096 with its last scan repeated 2000 times."""
     content = bytearray(_jpeg(progressive=True))
     place = content.index(b"\xff\xc2") + 5
     content[place : place + 4] = struct.pack(">HH", 4096, 4096)
@@ -122,7 +122,7 @@ def _claimed_webp(width: int, height: int) -> bytes:
 
 
 def odd_images() -> Iterator[tuple[str, bytes, np.ndarray]]:
-    """Good images of strange kinds, as (name, content, RGB)."""
+    """Return valid images of unusual kinds, as (name, content, RGB)."""
     rng = np.random.default_rng(2)
     yield from _odd_pngs(rng)
     yield from _turned(rng)
@@ -164,7 +164,7 @@ def _on_black(rgb, alpha):
     return ((rgb.astype(np.int64) * alpha + 127) // 255).astype(np.uint8)
 
 
-# FORMAT.md, Orient: what to do to the stored array.
+# FORMAT.md, Orient: the operation on the stored array.
 _TURNS = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -210,7 +210,7 @@ def _first_frames(rng):
 
 
 def _cmyk(rng):
-    """FORMAT.md: n = 255 - K, then n - q with t = ink * n + 128, q = (t // 256 + t) // 256."""
+    """As FORMAT.md: n = 255 - K, then n - q, t = ink * n + 128, q = (t // 256 + t) // 256."""
     inks = _noise(rng, 4)
     n = 255 - inks[..., 3:].astype(np.int64)
     t = inks[..., :3].astype(np.int64) * n + 128

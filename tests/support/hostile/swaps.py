@@ -1,7 +1,7 @@
-"""Sound files in the wrong artifact: what a mixed-up copy, or malice with new sums, leads to.
+"""Valid files in the wrong artifact: a mixed-up copy, or malice with new checksums.
 
-two artifacts -> damages of the first. Sums as they were: refused at once. New sums: refused where
-shapes differ; where none does, only the self-test can know, and must name the stage.
+two artifacts -> damages of the first. With the old sums the file is refused at once. With new sums
+it is refused if shapes differ; otherwise only the self-test detects it, and must name the stage.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ TWIN = "of a twin, new sums"
 
 
 def make_others(folder: Path, photos: Path) -> tuple[Path, Path]:
-    """An artifact of another geometry, and one that differs in nothing but seed and images."""
+    """Make an artifact of another geometry, and one with only another seed and other images."""
     other = make_artifact(folder / "other", photos, tiny_config("paper"))
     mirrored = folder / "mirrored"
     mirrored.mkdir()
@@ -37,10 +37,10 @@ def make_others(folder: Path, photos: Path) -> tuple[Path, Path]:
 
 
 def swap_damages(other: Path, twin: Path) -> list[Damage]:
-    """Each file of both, put into the artifact, with the old sums and with new ones."""
+    """Return each file of both in the artifact's place, with the old sums and with new ones."""
     stages = {FEATURES_ONNX: "features", MEMORY_BANK: "map"}
     stages |= {"selftest.png": "input", "selftest_input.png": "input", "selftest_map.npy": "map"}
-    # The first file that does not fit where another geometry's stands.
+    # The first file that does not match if it comes from another geometry.
     misfits = {name: name for name in (FEATURES_ONNX, MEMORY_BANK, INDEX_ONNX)}
     misfits["manifest.json"] = MEMORY_BANK
     return [

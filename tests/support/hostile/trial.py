@@ -1,4 +1,4 @@
-"""Run hostile cases in programs that are watched: what they say, how long, how much memory.
+"""Run hostile cases in monitored programs: refusal, time and memory of each.
 
 case -> Outcome of the Python runtime (a child that answers one case after the other) and of the
 C++ program (a process for each case). A crash, a hang or a growth of memory is an outcome, too.
@@ -24,7 +24,7 @@ SLACK_MIB = 32  # the allocators' and the engine's own, whatever the file
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a program made of one case; `refusal` is empty where it took it."""
+    """The outcome of one case in one program; `refusal` is empty if the program accepted it."""
 
     refusal: str
     crash: str = ""
@@ -33,17 +33,17 @@ class Outcome:
 
 
 class PythonTrial:
-    """The runtime in a child that lives from case to case, and is started again when it dies."""
+    """The runtime in a child process for many cases, which is restarted when it dies."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[str] | None = None
 
     def measure_good_run(self, *, artifact: Path, image: Path) -> Outcome:
-        """What comes once, the engine's own memory above all, comes here."""
+        """Score a good image, so that one-time memory, mainly the engine's, is allocated now."""
         return self.run(artifact=artifact, image=image)
 
     def run(self, *, artifact: Path, image: Path | None) -> Outcome:
-        """Score an image, or run the artifact's self-test where there is none."""
+        """Score an image, or run the artifact's self-test if no image is given."""
         child = self._child = self._child or self._start()
         timer = threading.Timer(HANG_S, child.kill)
         timer.start()
@@ -83,20 +83,20 @@ class PythonTrial:
 
 
 class CppTrial:
-    """The C++ program; memory is what it grew beyond a good run of the same artifact."""
+    """The C++ program; memory is the growth beyond a good run of the same artifact."""
 
     def __init__(self, binary: Path) -> None:
         self._binary = binary
         self._usual_mib = 0.0
 
     def measure_good_run(self, *, artifact: Path, image: Path) -> Outcome:
-        """What later cases are compared with."""
+        """Measure the memory with which later cases are compared."""
         outcome = self.run(artifact=artifact, image=image)
         self._usual_mib += outcome.grown_mib
         return outcome
 
     def run(self, *, artifact: Path, image: Path | None) -> Outcome:
-        """Score an image, or run the self-test; by the engine's search, so that it reads all."""
+        """Score an image, or run the self-test, with the engine's search, which reads all files."""
         what = ["--selftest"] if image is None else [str(image)]
         command = [str(self._binary), str(artifact), *what, "--search", "engine"]
         start = time.perf_counter()
