@@ -1,1 +1,1 @@
-"""Commands that measure; each is run from the repository as `python -m benchmarks.FOLDER.NAME`."""
+"""Measurements; each command is run from the repository as `python -m benchmarks.FOLDER.NAME`."""

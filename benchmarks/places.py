@@ -1,4 +1,4 @@
-"""Where the repository is and where results go."""
+"""Paths of the repository and of the results."""
 
 from pathlib import Path
 

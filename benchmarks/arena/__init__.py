@@ -1,1 +1,1 @@
-"""Contestants in processes of their own that take turns on one machine."""
+"""Contestants in separate processes that take turns on one machine."""

@@ -1,7 +1,7 @@
 """Contestants as processes that take turns: jobs -> seconds and peak memory of each.
 
-Each contestant is a process of its own (worker.py), so its memory is its own and its libraries
-meet no others; it may use as many cores as the race allows. Whoever is not running waits.
+Each contestant is a separate process (worker.py), so its memory and its libraries are separate from
+those of others. It may use as many cores as the race allows. Contestants that are not running wait.
 """
 
 import json
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 
 class Stable:
-    """Where contestants live: the two environments, and the folder they work in."""
+    """The two environments of the contestants, and their working folder."""
 
     def __init__(self, *, folder: Path, peers_python: Path | None = None) -> None:
         self.folder = folder
@@ -34,12 +34,12 @@ class Stable:
         self._log = folder / "log.txt"
 
     def start(self, contestant: Contestant, threads: int) -> "Worker":
-        """Start one on `threads` cores; it loads while we wait for the first answer."""
+        """Start a contestant on `threads` cores; it loads while we wait for the first answer."""
         program, job = contestant
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
         own_path = environment.get("PYTHONPATH")
         python = sys.executable
-        if program in GUESTS:  # their imports are theirs alone, and nobody reaches for a hub
+        if program in GUESTS:  # imports come from the peers' environment, and no hub is contacted
             own_path = None
             environment["HF_HUB_OFFLINE"] = "1"
             python = str(self.peers_python)
@@ -57,7 +57,7 @@ class Stable:
         return Worker(process, f"{program} {job['task']}", self._log)
 
     def once(self, contestant: Contestant, threads: int) -> Record:
-        """Start one, run it once, let it go; its answer."""
+        """Start a contestant, run it once and end it; return its answer."""
         worker = self.start(contestant, threads)
         answer = worker.run(1)
         worker.close()
@@ -73,7 +73,7 @@ class Worker:
         self._log = log
 
     def run(self, times: int) -> Record:
-        """Have it run; its answer."""
+        """Let the contestant run; return its answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
         line = ""
         with suppress(BrokenPipeError):
@@ -90,7 +90,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """Let it end."""
+        """End the contestant."""
         self._process.communicate()
 
 
@@ -103,10 +103,10 @@ def race(
     laps: int = 1,
     warm_up: int = 0,
 ) -> dict[str, Record]:
-    """Let all take turns, `rounds` times `laps` runs each, after `warm_up` runs that do not count.
+    """Let all contestants take turns: `rounds` times `laps` runs each, after `warm_up` runs.
 
-    Returns for each: median and percentiles of the seconds, their number, peak memory, and what
-    the last run told.
+    Runs of the warm-up do not count. Return for each contestant: median and percentiles of the
+    seconds, their number, peak memory, and the result of the last run.
     """
     workers = {who: stable.start(job, threads) for who, job in contestants.items()}
     for worker in workers.values():
@@ -123,7 +123,7 @@ def race(
 
 
 def summary(seconds: list[float], answer: Record) -> Record:
-    """The figures of one contestant."""
+    """Compute the figures of one contestant."""
     return {
         **spread(seconds),
         "peak_mb": answer["result"].get("peak_mb", answer["peak_mb"]),
@@ -133,7 +133,7 @@ def summary(seconds: list[float], answer: Record) -> Record:
 
 @contextmanager
 def _cores(count: int) -> Iterator[None]:
-    """What is started inside may use `count` cores; every library's thread count follows."""
+    """Let processes started inside use `count` cores; every library's thread count follows."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:count])
     try:

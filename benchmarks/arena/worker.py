@@ -2,8 +2,8 @@
 
 a job (JSON argument) -> loads; then for each line "n" on stdin: runs n times and answers
 {"seconds": [n times], "result": of the last run, "peak_mb": so far}, one JSON line on stdout.
-Idle contestants wait in a read, so several can take turns in one run. Standard library only:
-it runs in the project's environment and in the peers' one.
+Idle contestants wait in a read, so several can take turns in one run. The module uses only the
+standard library, because it runs in the project's environment and in the peers' environment.
 """
 
 import json
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 Job = dict[str, Any]
-Step = Callable[[], dict[str, Any]]  # one measured run -> what is to be told of it
+Step = Callable[[], dict[str, Any]]  # one measured run -> its result
 
 
 def serve(tasks: Mapping[str, Callable[[Job], Step]]) -> None:
-    """Load the task that the job names and answer until stdin ends."""
+    """Load the task that the job names, and answer until stdin ends."""
     job: Job = json.loads(sys.argv[1])
-    # Whatever a library prints goes to stderr: stdout carries answers only.
+    # Output of libraries goes to stderr, because stdout carries only answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     step = tasks[job["task"]](job)
@@ -38,10 +38,10 @@ def serve(tasks: Mapping[str, Callable[[Job], Step]]) -> None:
 
 
 def peak_mb(who: int = resource.RUSAGE_SELF) -> float:
-    """The most memory that was resident at any time, in MiB (Linux counts in KiB).
+    """Return the peak resident memory in MiB (Linux counts in KiB).
 
-    Of this process, what it took since it began this program: getrusage's peak may be that of the
-    parent, from which it was forked.
+    For this process the peak since the start of this program is used, because getrusage may return
+    the peak of the parent from which it was forked.
     """
     status = Path("/proc/self/status")
     if who == resource.RUSAGE_SELF and status.is_file():
@@ -50,5 +50,5 @@ def peak_mb(who: int = resource.RUSAGE_SELF) -> float:
 
 
 def nothing() -> dict[str, Any]:
-    """The step of a task that is over once it is loaded."""
+    """The step of a task that is complete once it is loaded."""
     return {}

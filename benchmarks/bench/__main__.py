@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench [--only fit,score,searches,int8,float16,coldstart] [--shared DIR]
 
-Sections not measured keep their former figures. Artifacts are fitted anew when all sections are
-measured, else those below out/bench serve again. Without --shared (real images and weights) the
-demo's images stand in.
+Sections that are not measured keep their former figures. If all sections are measured, artifacts
+are fitted again; otherwise those below out/bench are reused. Without --shared (real images and
+weights) the demo's images are used.
 """
 
 import argparse
@@ -22,7 +22,7 @@ RESULTS = RESULTS_FOLDER / "results.json"
 
 
 def main() -> None:
-    """Measure the sections asked for and write both files."""
+    """Measure the requested sections and write both files."""
     options = _options()
     folder = Path("out/bench-quick" if options.quick else "out/bench").resolve()
     path = folder / "results.json" if options.quick else RESULTS

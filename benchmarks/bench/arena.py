@@ -1,6 +1,6 @@
-"""Images, weights and artifacts that the sections of `make bench` measure on.
+"""Images, weights and artifacts of the sections of `make bench`.
 
-Artifacts stand below out/bench, fitted where they lack; `fit` builds those it measures anew.
+Artifacts lie below out/bench and are fitted if missing; `fit` always fits those that it measures.
 """
 
 import shutil
@@ -28,14 +28,14 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """The artifact's folder."""
+        """Return the name of the artifact's folder."""
         parts = [self.backbone, self.share.replace(" %", ""), self.bank_precision]
         return "-".join([*parts, self.feature_precision])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arena:
-    """Where it happens and how long."""
+    """Paths and settings of the measurements."""
 
     stable: Stable
     category: Path  # train/good and test
@@ -47,26 +47,26 @@ class Arena:
 
     @property
     def backbones(self) -> list[str]:
-        """Those whose scoring is measured."""
+        """Return the backbones whose scoring is measured."""
         there = [name for name in self.weights if name != "scattering"]
         return there or list(self.weights)
 
     def image(self) -> str:
-        """One with a defect where the data set is bottle; the same for everybody."""
+        """Return one image, the same for all contestants; with bottle it shows a defect."""
         return str(min((self.category / "test").rglob("000.*")))
 
     def test_images(self) -> tuple[list[str], list[bool]]:
-        """All test images, and whether each shows a defect."""
+        """Return all test images, and whether each shows a defect."""
         paths = sorted(path for path in (self.category / "test").rglob("*.*") if path.is_file())
         return [str(path) for path in paths], [path.parent.name != "good" for path in paths]
 
     def fit(self, kind: Kind, *, folds: int) -> Record:
-        """Build it anew, in a process of its own on all cores measured."""
+        """Fit the artifact again, in a separate process on all measured cores."""
         print(f"  fitting {kind.name} …", file=sys.stderr)
         return self.stable.once(self._fit_job(kind, folds), max(self.threads))
 
     def artifact(self, kind: Kind) -> str:
-        """One that may have been fitted before; in two folds, which its speed does not show."""
+        """Return an artifact, perhaps an earlier one; its two folds do not affect speed."""
         path = self.stable.folder / kind.name
         if not path.is_dir():
             self.fit(kind, folds=2)
@@ -91,7 +91,7 @@ class Arena:
 
 
 def open_arena(shared: Path, folder: Path, *, images: int | None, **lengths: Any) -> Arena:
-    """Find real images and weights, or make the demo's; the first `images` alone if told."""
+    """Find real images and weights, or make the demo's; limit them to `images` if given."""
     stable = Stable(folder=folder)
     bottle = shared.resolve() / "data" / "mvtec" / "bottle"
     if not bottle.is_dir():
@@ -112,7 +112,7 @@ def open_arena(shared: Path, folder: Path, *, images: int | None, **lengths: Any
 
 
 def _first(category: Path, target: Path, count: int) -> Path:
-    """A copy with the first `count` training images."""
+    """Copy the first `count` training images."""
     if not target.is_dir():
         shutil.copytree(category / "test", target / "test")
         (target / "train" / "good").mkdir(parents=True)

@@ -1,10 +1,10 @@
-"""Start the command `patchcore-runtime score` with one image: seconds until its line of JSON.
+"""Time the command `patchcore-runtime score` with one image, until its line of JSON.
 
-As a program it does the same steps with a clock:
+Run as a program, this module does the same steps and times each:
 
     python -m benchmarks.bench.cold_start ARTIFACT IMAGE STARTED
 
-where STARTED is time.monotonic() of whoever started it; -> JSON of seconds for each step.
+STARTED is time.monotonic() of the parent at the start; -> JSON of seconds for each step.
 """
 
 import sys
@@ -14,7 +14,7 @@ _COMMAND = "import sys; from patchcore_runtime.cli.main import main; sys.exit(ma
 
 
 def start_once(artifact: str, image: str) -> float:
-    """Seconds from the start of the process to its line of JSON."""
+    """Measure the seconds from the start of the process to its line of JSON."""
     import json
     import subprocess
 
@@ -29,7 +29,7 @@ def start_once(artifact: str, image: str) -> float:
 
 
 def told_once(artifact: str, image: str) -> dict[str, float]:
-    """Seconds of each step."""
+    """Measure the seconds of each step."""
     import json
     import subprocess
 
@@ -47,7 +47,7 @@ def told_once(artifact: str, image: str) -> dict[str, float]:
 
 
 def main(artifact: str, image: str, started: float) -> None:
-    """Do what the command does and tell when."""
+    """Do the steps of the command and print their times."""
     begun = time.monotonic()
     import json
 

@@ -1,4 +1,4 @@
-"""Figures of `make bench` -> the page: ratios with their aims first, then the sections' tables.
+"""Figures of `make bench` -> the page: ratios and their aims first, then the sections' tables.
 
 results {"sections": {name: {"measured": ..., "records": [...]}}} -> Markdown.
 """
@@ -14,7 +14,7 @@ ORDER = ("fit", "score", "searches", "int8", "float16", "coldstart")
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     sections = results["sections"]
     lines = [
         "# Measured on this machine",
@@ -60,7 +60,7 @@ def _score(records: Sequence[Record]) -> list[str]:
 
 
 def limits(records: Sequence[Record]) -> dict[int, float]:
-    """GFLOP/s of the best matrix product with each number of threads."""
+    """Return the GFLOP/s of the best matrix product for each number of threads."""
     best: dict[int, float] = {}
     for record in records:
         if "gflops" in record:

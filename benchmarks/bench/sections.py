@@ -1,6 +1,6 @@
-"""The sections of `make bench`: what is measured -> records for the page.
+"""The sections of `make bench`: measurements -> records for the page.
 
-Every record has case, threads, who, seconds and what else the page shows (`headlines`).
+Every record has case, threads, who, seconds and the other figures of the page (`headlines`).
 """
 
 import statistics
@@ -25,7 +25,7 @@ IN_TURN, AT_ONCE = "8 images, one at a time", "8 images, several at once"
 
 
 def fit(arena: Arena) -> list[Record]:
-    """Each once, as a user would: five folds, all cores."""
+    """Fit each kind once, like a user: five folds, all cores."""
     records = []
     for backbone in arena.weights:
         answer = arena.fit(Kind(backbone=backbone), folds=5)
@@ -42,7 +42,7 @@ def fit(arena: Arena) -> list[Record]:
 
 
 def score(arena: Arena) -> list[Record]:
-    """All stages of one image, then eight images, for each network, bank and thread count."""
+    """Time all stages of one image, then eight images, per network, bank and thread count."""
     records: list[Record] = []
     for threads in arena.threads:
         limits = arena.stable.once((WORKER, {"task": "yardstick"}), threads)["result"]
@@ -62,7 +62,7 @@ def _score(arena: Arena, kind: Kind, threads: int) -> Iterator[Record]:
         "features": graph_gflop(Path(artifact) / FEATURES_ONNX),
         "search": graph_gflop(Path(artifact) / INDEX_ONNX),
     }
-    # Alone in a process: the one above holds every session twice.
+    # This runs in a separate process, because the one above loads every session twice.
     alone = {"task": "predict", "artifact": artifact, "images": [arena.image()]}
     answer = arena.stable.once((WORKER, alone | {"in_order": False}), threads)
     for stage, taken in seconds.items():
@@ -83,7 +83,7 @@ def _score(arena: Arena, kind: Kind, threads: int) -> Iterator[Record]:
 
 
 def searches(arena: Arena) -> list[Record]:
-    """What makes a search faster or smaller beside the default, taking turns."""
+    """Compare options for a faster or smaller search with the default, taking turns."""
     records: list[Record] = []
     for backbone, threads in product(arena.backbones, arena.threads):
         exact = arena.artifact(Kind(backbone=backbone, share="10 %"))
@@ -103,7 +103,7 @@ def searches(arena: Arena) -> list[Record]:
 
 
 def int8(arena: Arena) -> list[Record]:
-    """A network in float32 and in int8, taking turns."""
+    """Compare a network in float32 and in int8, taking turns."""
     folders = {
         "float32": arena.artifact(Kind(backbone=WIDE)),
         "int8": arena.artifact(Kind(backbone=WIDE, feature_precision="int8")),
@@ -131,7 +131,7 @@ def _race(
 
 
 def float16(arena: Arena) -> list[Record]:
-    """What half the bytes of a bank cost in scores: all test images with both banks."""
+    """Compare the scores of a float16 bank with float32, on all test images."""
     images, defects = arena.test_images()
     wrong = np.array(defects)
     records = []
@@ -159,7 +159,7 @@ def float16(arena: Arena) -> list[Record]:
 
 
 def coldstart(arena: Arena) -> list[Record]:
-    """The command with one image, from nothing to its line of JSON; networks take turns."""
+    """Time the command with one image, from its start to its JSON line; networks take turns."""
     folders = {name: arena.artifact(Kind(backbone=name)) for name in arena.backbones}
     whole: dict[str, list[float]] = {name: [] for name in folders}
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in folders}

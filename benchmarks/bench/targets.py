@@ -1,4 +1,4 @@
-"""What `make bench` is to show, and the words above its tables."""
+"""The aims of `make bench`, and the text above its tables."""
 
 from benchmarks.bench.arena import WIDE
 from benchmarks.harness.headlines import Target

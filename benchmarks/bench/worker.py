@@ -1,7 +1,7 @@
-"""The measured side of `make bench` and of scaling.py, one process each (peer_worker: protocol).
+"""The measured side of `make bench` and of scaling, one process each (protocol: arena/worker.py).
 
-A job names a task; what it measures is written at the task. `artifact` is a folder, `image` and
-`images` are files, `threads` is how many cores this process was given.
+A job names a task, and the task's docstring says what it measures. `artifact` is a folder, `image`
+and `images` are files, `threads` is the number of cores of this process.
 """
 
 import shutil
@@ -29,7 +29,7 @@ _SIDE = 1024  # of the squares whose product is the yardstick
 
 
 def fit(job: Job) -> Step:
-    """Build an artifact; tells the seconds of each stage, and memory before and at its peak."""
+    """Fit an artifact; return the seconds of each stage, and the memory before and at its peak."""
     from patchcore_build import FitJob, make_config
     from patchcore_build import fit as build
 
@@ -59,7 +59,7 @@ def fit(job: Job) -> Step:
 
 
 def imports(_job: Job) -> Step:
-    """Nothing but the imports of a fit, for its memory."""
+    """Only import what a fit imports, to measure its memory."""
     import mindspore  # noqa: F401
 
     import patchcore_build  # noqa: F401
@@ -68,7 +68,7 @@ def imports(_job: Job) -> Step:
 
 
 class _Found:
-    """An index that knows the answer: what is left of scoring is the score and the map."""
+    """An index that already has the answer, so that only score and map are timed."""
 
     def __init__(self, index: NearestIndex, layers: list[NDArray[np.float32]]) -> None:
         self._found = index.nearest(*layers)
@@ -76,12 +76,12 @@ class _Found:
     def nearest(
         self, _layer2: NDArray[np.float32], _layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """What was found before."""
+        """Return the stored answer."""
         return self._found
 
 
 def stages(job: Job) -> Step:
-    """All stages of an image `rounds` times; they take turns, so that all see the same machine."""
+    """Time all stages of an image `rounds` times; they take turns on the same machine."""
     folder, threads, source = Path(job["artifact"]), job["threads"], job["image"]
     detector = Detector.load(folder, threads=threads, verify=False)
     manifest, bank = detector.manifest, detector.artifact.memory_bank
@@ -116,7 +116,7 @@ def _take_turns(
 
 
 def predict(job: Job) -> Step:
-    """Score images, from files to results: `in_order` says which of the two ways.
+    """Score images, from files to results, in one of two ways that `in_order` selects.
 
     One after the other with all threads on each, `predict_batch`; or as `patchcore-runtime score`
     does, several at once (ordered_work).
@@ -131,7 +131,7 @@ def predict(job: Job) -> Step:
 
 
 def predict_input(job: Job) -> Step:
-    """Score one preprocessed image with the kind of search that the job names."""
+    """Score one preprocessed image with the search that the job names."""
     detector = Detector.load(
         job["artifact"], threads=job["threads"], verify=False, search=job["search"]
     )
@@ -140,7 +140,7 @@ def predict_input(job: Job) -> Step:
 
 
 def search(job: Job) -> Step:
-    """Nearest bank row of each patch of one image, its features already there."""
+    """Find the nearest bank row of each patch of one image from its features."""
     folder, threads = Path(job["artifact"]), job["threads"]
     artifact = Artifact.open(folder)
     index = open_index(artifact, job["search"], threads=threads)
@@ -150,7 +150,7 @@ def search(job: Job) -> Step:
 
 
 def features(job: Job) -> Step:
-    """One preprocessed image through features.onnx."""
+    """Run one preprocessed image through features.onnx."""
     folder, threads = Path(job["artifact"]), job["threads"]
     settings = Detector.load(folder, threads=1, verify=False).manifest.preprocess
     pixels, _ = fit_to_input(read_image(job["image"]), settings)
@@ -165,13 +165,13 @@ def _layers(folder: Path, pixels: NDArray[np.uint8], threads: int) -> list[NDArr
 
 
 def scores(job: Job) -> Step:
-    """The score of every image."""
+    """Return the score of every image."""
     detector = Detector.load(job["artifact"], threads=job["threads"], verify=False)
     return lambda: {"scores": [r.score for r in detector.predict_batch(job["images"])]}
 
 
 def yardstick(_job: Job) -> Step:
-    """GFLOP/s of float32 products of two squares, the better of NumPy's and onnxruntime's."""
+    """Measure GFLOP/s of a float32 product of two squares, the better of NumPy and onnxruntime."""
     square = np.random.default_rng(0).random((_SIDE, _SIDE), np.float32)
     products = {"NumPy": lambda: square @ square, "onnxruntime": _onnx_product(square)}
 

@@ -1,1 +1,1 @@
-"""What all benchmarks share: figures, tables, stored sections, features to measure on."""
+"""Shared parts of all benchmarks: figures, tables, stored sections, patch features."""

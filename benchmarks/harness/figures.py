@@ -1,4 +1,4 @@
-"""Figures of measured times, and the arithmetic that a graph does.
+"""Figures of measured times, and the arithmetic operations of a graph.
 
 seconds -> percentiles; points of a cost curve -> its exponent; an ONNX file -> GFLOP an image.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed (nearest rank).
+    """Return the smallest value that a share of at least `share` do not exceed (nearest rank).
 
     Args:
         values: At least one, in any order.
@@ -23,7 +23,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float | int]:
-    """Median, 95th and 99th percentile and number; the 99th of 100 runs or more only."""
+    """Return median, 95th and 99th percentile and number; the 99th only for 100 runs or more."""
     found: dict[str, float | int] = {"seconds": float(np.median(seconds)), "runs": len(seconds)}
     if len(seconds) > 1:
         found["p95"] = percentile(seconds, 0.95)
@@ -33,7 +33,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float | int]:
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
-    """The slope of log cost against log size, by least squares: 1 is linear, 2 quadratic.
+    """Fit the slope of log cost against log size by least squares: 1 is linear, 2 quadratic.
 
     `None` for fewer than two sizes.
     """
@@ -45,7 +45,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
 
 
 def estimate(points: Sequence[tuple[float, float]], size: float) -> float | None:
-    """What a larger size will cost, going on as between the last two (size, cost) points."""
+    """Extrapolate the cost of a larger size from the last two (size, cost) points."""
     if len(points) < 2:
         return None
     slope = exponent(*zip(*points[-2:], strict=True))
@@ -54,12 +54,12 @@ def estimate(points: Sequence[tuple[float, float]], size: float) -> float | None
 
 
 def graph_gflop(path: Path) -> float:
-    """10^9 additions and multiplications of a graph for one image.
+    """Count 10^9 additions and multiplications of a graph for one image.
 
-    Those of Conv, Gemm and MatMul, from their shapes; what else there is costs less than 1 %.
+    Only Conv, Gemm and MatMul are counted, from their shapes; all other nodes cost less than 1 %.
 
     Raises:
-        ValueError: a shape is not to be found out.
+        ValueError: a shape cannot be inferred.
     """
     import onnx
 
@@ -68,7 +68,7 @@ def graph_gflop(path: Path) -> float:
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:
             dims[0].dim_value = 1  # B
-    # Shapes that the file gives are of B images.
+    # Shapes in the file are for B images.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")

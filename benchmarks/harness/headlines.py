@@ -1,7 +1,7 @@
-"""What a benchmark is to show: one record's figure, or its ratio to another's, against an aim.
+"""The headlines of a benchmark: one record's figure, or a ratio of two, compared with an aim.
 
 records of sections + targets -> a table with verdicts. A record has case, threads, who, seconds,
-and may have p95, p99, runs, peak_mb, note and figures of its section's own.
+and may have p95, p99, runs, peak_mb, note and other figures of its section.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ OURS = "ours"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """How many times as much a peer takes as one of ours; without `us`, what it takes itself."""
+    """The aimed ratio of a peer's figure to ours; without `us`, the aim of the figure itself."""
 
     words: str
     section: str
     case: str
     peer: str
     at_least: float | None = None
-    at_most: float | None = None  # with neither, the figure is told without a verdict
+    at_most: float | None = None  # with neither, the figure has no verdict
     us: str | None = OURS
     field: str = "seconds"
 
 
 def headlines(sections: Mapping[str, Any], targets: Sequence[Target]) -> list[str]:
-    """One line per target and number of threads, as far as both were measured."""
+    """Return one line per target and number of threads, if both figures were measured."""
     rows = []
     for target in targets:
         records = sections.get(target.section, {"records": []})["records"]
@@ -42,7 +42,7 @@ def headlines(sections: Mapping[str, Any], targets: Sequence[Target]) -> list[st
 
 
 def ratio(records: Sequence[Record], target: Target, threads: int) -> float | None:
-    """The peer's figure by ours; `None` where one of them was not measured."""
+    """Divide the peer's figure by ours; `None` if one of them was not measured."""
     figures: dict[str | None, float | None] = {
         record["who"]: record.get(target.field)
         for record in records
@@ -54,7 +54,7 @@ def ratio(records: Sequence[Record], target: Target, threads: int) -> float | No
 
 
 def judge(target: Target, measured: float) -> tuple[str, str]:
-    """The aim and whether it was reached, in words."""
+    """Describe the aim and whether it was reached."""
     if target.at_least is not None:
         aim, reached = f"≥ {target.at_least:g}", measured >= target.at_least
     elif target.at_most is not None:

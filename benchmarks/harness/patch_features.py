@@ -1,4 +1,4 @@
-"""Projected patch features (P, D) to measure the coreset on: real ones, or drawn ones.
+"""Projected patch features (P, D) for measurements of the coreset, real or synthetic.
 
 images and weights below --shared -> a cache file of float32 features; or a seed -> features.
 """
@@ -14,7 +14,7 @@ _WEIGHTS = "resnet18-layers123.pth"
 
 
 def real_features(shared: Path, cache: Path) -> NDArray[np.float32] | None:
-    """Features of bottle's 209 good images: resnet18, paper recipe, 163,856 x 296.
+    """Load features of bottle's 209 good images: resnet18, paper recipe, 163,856 x 296.
 
     Args:
         shared: Folder with data/mvtec/bottle and weights/.
@@ -36,7 +36,7 @@ def real_features(shared: Path, cache: Path) -> NDArray[np.float32] | None:
 
 
 def _extract(data: Path, weights: Path) -> NDArray[np.float32]:
-    """What `fit` computes up to the coreset."""
+    """Compute the steps of `fit` before the coreset."""
     from patchcore_build.backbone.device import open_device
     from patchcore_build.backbone.network import mindspore_network
     from patchcore_build.backbone.parameters import make_network

@@ -1,7 +1,7 @@
-"""Memory of this process that no file backs: what the kernel cannot take back at will.
+"""Anonymous memory of this process, which no file backs and the kernel cannot reclaim freely.
 
-Linux keeps no peak of it, so a thread looks every 10 ms. Pages of mapped files count as resident
-too while they are cached, but they give way to whoever needs memory.
+Linux records no peak of it, so a thread samples it every 10 ms. Cached pages of mapped files count
+as resident, too, but the kernel can release them whenever memory is needed.
 """
 
 import threading
@@ -12,7 +12,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def anonymous_mb() -> float:
-    """Resident memory that no file backs, in MiB, now."""
+    """Return the current resident memory that no file backs, in MiB."""
     return int(_STATUS.read_text(encoding="utf-8").split("RssAnon:")[1].split()[0]) / 1024
 
 
@@ -26,7 +26,7 @@ class AnonymousPeak:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> "AnonymousPeak":
-        """Begin to look."""
+        """Start sampling."""
         self._thread.start()
         return self
 
@@ -36,7 +36,7 @@ class AnonymousPeak:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Look no more."""
+        """Stop sampling."""
         self._done.set()
         self._thread.join()
 

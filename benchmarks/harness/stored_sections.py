@@ -16,13 +16,13 @@ Page = Callable[[Mapping[str, Any]], str]
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The old results with the sections just measured in place of their former selves."""
+    """Return the old results with the newly measured sections in place of the former ones."""
     sections = dict(old.get("sections", {})) | dict(new["sections"])
     return dict(old) | dict(new) | {"sections": sections}
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What was measured before; nothing where there is no file yet."""
+    """Load former results; empty if the file does not exist yet."""
     results: dict[str, Any] = {"sections": {}}
     if path.is_file():
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -30,20 +30,20 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def store(path: Path, name: str, section: Mapping[str, Any], page: Page) -> None:
-    """Put one section into both files at once, so that a later failure loses nothing."""
+    """Write one section into both files at once, so that a later failure loses nothing."""
     results = merged(load(path), {"sections": {name: section}})
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(page(results), encoding="utf-8")
 
 
 def machine_line() -> str:
-    """When, on what, and how busy it already was."""
+    """Describe date, machine and its load before the measurement."""
     machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
     return f"{machine}; load average at the start {os.getloadavg()[0]:.1f}"
 
 
 def add_common_options(parser: argparse.ArgumentParser, sections: Collection[str]) -> None:
-    """--shared and --only."""
+    """Add --shared and --only."""
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument(
         "--only",
@@ -54,7 +54,7 @@ def add_common_options(parser: argparse.ArgumentParser, sections: Collection[str
 
 
 def names_among(known: Collection[str]) -> Callable[[str], list[str]]:
-    """An argparse type: names with commas between, all of them known."""
+    """Return an argparse type for known names separated by commas."""
 
     def names(text: str) -> list[str]:
         given = text.split(",")
@@ -69,5 +69,5 @@ def names_among(known: Collection[str]) -> Callable[[str], list[str]]:
 
 
 def numbers(text: str) -> list[int]:
-    """An argparse type: whole numbers with commas between."""
+    """Parse whole numbers separated by commas."""
     return [int(number) for number in text.split(",")]

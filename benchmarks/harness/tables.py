@@ -1,4 +1,4 @@
-"""Markdown tables and figures, as all pages of benchmarks write them.
+"""Markdown tables and figures, in the format of all benchmark pages.
 
 head and rows of text -> lines; seconds -> text.
 """
@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 def table(
     head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[int] = (0,)
 ) -> list[str]:
-    """The lines of a table; columns are aligned right but for the numbers in `left`.
+    """Return the lines of a table; columns are aligned right except for the numbers in `left`.
 
     Raises:
-        ValueError: a row has not as many cells as the head.
+        ValueError: a row does not have as many cells as the head.
     """
     marks = ["---" if column in left else "--:" for column in range(len(head))]
     lines = [_line(head), "|" + "|".join(marks) + "|"]
@@ -28,7 +28,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def time_text(seconds: float | None) -> str:
-    """Seconds as text, below one in milliseconds; nothing where there is no figure."""
+    """Format seconds, below one as milliseconds; empty if the figure is missing."""
     if seconds is None:
         return ""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"

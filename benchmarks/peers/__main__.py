@@ -1,10 +1,10 @@
-"""Measure us beside anomalib, amazon's method, faiss, scikit-learn and the usual torch loop.
+"""Compare our code with anomalib, amazon's method, faiss, scikit-learn and the usual torch loop.
 
     python -m benchmarks.peers [--only fit,inference,search,coreset] [--threads 2,1] [--shared DIR]
 
--> results/peers.md and peers.json; sections not measured keep their former figures. `fit`
-builds the artifacts that the others use; they are built again only by `fit` or where they lack
-(out/peers). The peers live in out/peers-venv, which `make bench-peers` makes.
+-> results/peers.md and peers.json; sections that are not measured keep their former figures. `fit`
+builds the artifacts of the other sections. They are built again only by `fit` or if missing
+(out/peers). The peers are installed in out/peers-venv, which `make bench-peers` makes.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PEERS = ("anomalib", "torch", "torchvision", "timm", "openvino", "faiss-cpu", "s
 
 
 def main() -> None:
-    """Measure the sections asked for and write both files."""
+    """Measure the requested sections and write both files."""
     options = _options()
     folder = Path(f"out/peers-{options.images}" if options.images else "out/peers").resolve()
     path = folder / "peers.json" if options.images else RESULTS
@@ -74,7 +74,7 @@ def _options() -> argparse.Namespace:
 
 
 def _now(arena: Arena) -> str:
-    """When, on what, how busy it already was, and with which versions."""
+    """Describe date, machine, load and versions."""
     code = f"import importlib.metadata as m; print(*map(m.version, {PEERS!r}))"
     told = subprocess.run(
         [str(arena.stable.peers_python), "-c", code], check=True, capture_output=True, text=True

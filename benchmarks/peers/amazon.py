@@ -1,9 +1,10 @@
 """The method of amazon's patchcore-inspection beside ours: fit and inference.
 
-Runs in out/peers-venv. That code is in no package registry, so its pipeline is written again here
-after the paper (Roth et al. 2021) and its published defaults: 3x3 patches of layer2 and layer3,
-averaged to 1,024 values a layer and 1,024 in all, approximate greedy coreset in 128 dimensions,
-faiss.IndexFlatL2 with k = 1, maximum as score, Gaussian-blurred map. See peer_worker.
+The module runs in out/peers-venv. That code is in no package registry, so this module implements
+its pipeline after the paper (Roth et al. 2021) and its published defaults: 3x3 patches of layer2
+and layer3, averaged to 1,024 values per layer and 1,024 in all, approximate greedy coreset in 128
+dimensions, faiss.IndexFlatL2 with k = 1, maximum as score, Gaussian-blurred map. The protocol is
+that of arena/worker.py.
 """
 
 import time
@@ -27,7 +28,7 @@ STARTS = 10  # rows whose mean distance orders the first pick
 
 
 def fit(job: Job) -> Step:
-    """Features of all images, then the approximate greedy coreset at the ratio."""
+    """Compute features of all images, then the approximate greedy coreset at the ratio."""
     _use(job["threads"])
     network = _network(job)
     images = np.load(job["images"], mmap_mode="r")
@@ -55,7 +56,7 @@ def fit(job: Job) -> Step:
 
 
 def approximate_greedy(points: Tensor, count: int) -> list[int]:
-    """Farthest-point picks whose first gaps are mean distances to a few random rows."""
+    """Pick farthest points; the first gaps are mean distances to a few random rows."""
     starts = points[torch.randperm(len(points))[:STARTS]]
     gaps = _distances(points, starts).mean(dim=1)
     rows: list[int] = []
@@ -66,10 +67,10 @@ def approximate_greedy(points: Tensor, count: int) -> list[int]:
 
 
 def inference(job: Job) -> Step:
-    """One image: network, flat search, score and map.
+    """Score one image: network, flat search, score and map.
 
-    A bank larger than the one that its fit wrote is filled up with copies moved by noise: a flat
-    search takes as long whatever the values are.
+    A bank larger than that of its fit is padded with copies plus noise, because the time of a flat
+    search does not depend on the values.
     """
     _use(job["threads"])
     network = _network(job)
@@ -94,12 +95,12 @@ def inference(job: Job) -> Step:
 
 
 def imports(_job: Job) -> Step:
-    """What is imported above, and no more."""
+    """Only import what is imported above."""
     return nothing
 
 
 def _network(job: Job) -> Callable[[Tensor], Tensor]:
-    """Images (B, 3, H, W) -> patch vectors (B·P, 1024)."""
+    """Compute patch vectors (B·P, 1024) from images (B, 3, H, W)."""
     body = getattr(torchvision.models, job["backbone"])(weights=None).eval()
     body.load_state_dict(torch.load(job["weights"], weights_only=True), strict=False)
     stem = torch.nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool, body.layer1)
@@ -119,20 +120,20 @@ def _network(job: Job) -> Callable[[Tensor], Tensor]:
 
 
 def _patches(layer: Tensor) -> Tensor:
-    """(B, C, h, w) -> the 3x3 surroundings of every place, (B, 9 C, h, w)."""
+    """Compute the 3x3 surroundings of every position, (B, C, h, w) -> (B, 9 C, h, w)."""
     count, _, height, width = layer.shape
     return functional.unfold(layer, 3, padding=1).reshape(count, -1, height, width)
 
 
 def _vectors(layers: list[Tensor]) -> Tensor:
-    """(B, 9 C, h, w) of each layer -> (B·h·w, 1024), by averaging neighbouring values."""
+    """Average neighbouring values: (B, 9 C, h, w) of each layer -> (B·h·w, 1024)."""
     rows = [layer.permute(0, 2, 3, 1).flatten(0, 2) for layer in layers]
     pooled = [functional.adaptive_avg_pool1d(row[:, None], DIM)[:, 0] for row in rows]
     return functional.adaptive_avg_pool1d(torch.cat(pooled, dim=1)[:, None], DIM)[:, 0]
 
 
 def _distances(points: Tensor, others: Tensor) -> Tensor:
-    """Euclidean distances (P, m) through one product."""
+    """Compute Euclidean distances (P, m) through one product."""
     squares = (points**2).sum(dim=1, keepdim=True) + (others**2).sum(dim=1) - 2 * points @ others.T
     return squares.clamp(min=0).sqrt()
 

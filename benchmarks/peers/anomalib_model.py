@@ -1,7 +1,7 @@
 """anomalib's PatchCore beside ours: fit, torch inference, OpenVINO inference, its coreset.
 
-Runs in out/peers-venv. Its own classes do the work; the weights, images and bank are those that
-ours uses, so the scores must agree. See peer_worker for the protocol.
+The module runs in out/peers-venv and uses anomalib's own classes. Weights, images and bank are the
+same as ours, so the scores must agree. The protocol is that of arena/worker.py.
 """
 
 import time
@@ -19,7 +19,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 
 
 def fit(job: Job) -> Step:
-    """Features of all images, then `subsample_embedding` at the ratio."""
+    """Compute features of all images, then `subsample_embedding` at the ratio."""
     import torch
 
     torch.set_num_threads(job["threads"])
@@ -41,7 +41,7 @@ def fit(job: Job) -> Step:
 
 
 def projection(job: Job) -> Step:
-    """What its coreset costs before the first pick: to tell the cost of a pick from the rest."""
+    """Time its coreset up to the first pick, to separate this from the cost of the picks."""
     import torch
     from anomalib.models.components import KCenterGreedy
 
@@ -56,7 +56,7 @@ def projection(job: Job) -> Step:
 
 
 def torch_inference(job: Job) -> Step:
-    """The model's forward pass: network, search, score and map."""
+    """Run the model's forward pass: network, search, score and map."""
     import torch
 
     torch.set_num_threads(job["threads"])
@@ -74,8 +74,8 @@ def torch_inference(job: Job) -> Step:
 def export(job: Job) -> Step:
     """Write the OpenVINO model with anomalib's own `to_openvino`, float32, for one image.
 
-    Left to itself, anomalib 2.7.0 writes a model that takes two images at a time and no other
-    number; a fixed size is also what OpenVINO runs fastest.
+    By default anomalib 2.7.0 writes a model that accepts exactly two images; OpenVINO is also
+    fastest with a fixed size.
     """
     import torch
     from anomalib.models import Patchcore
@@ -90,7 +90,7 @@ def export(job: Job) -> Step:
 
 
 def openvino_inference(job: Job) -> Step:
-    """The exported model, compiled for latency; `precision` f32, or None for OpenVINO's choice."""
+    """Run the exported model, compiled for latency; `precision` f32, or None for OpenVINO's."""
     import openvino
 
     settings: dict[str, Any] = {
@@ -113,7 +113,7 @@ def openvino_inference(job: Job) -> Step:
 
 
 def coreset(job: Job) -> Step:
-    """Its greedy k-centre on given features, without its projection; at most `steps` picks."""
+    """Run its greedy k-centre on given features without projection; at most `steps` picks."""
     import torch
     from anomalib.models.components import KCenterGreedy
 
@@ -133,7 +133,7 @@ def coreset(job: Job) -> Step:
 
 
 def torch_loop(job: Job) -> Step:
-    """The loop of most published code: torch.cdist of all rows to the last pick."""
+    """Run the loop of most published code: torch.cdist of all rows to the last pick."""
     import torch
 
     torch.set_num_threads(job["threads"])
@@ -163,14 +163,14 @@ def weights(job: Job) -> Step:
 
 
 def imports(_job: Job) -> Step:
-    """Import what fit and torch inference import, and no more: its share of their memory."""
+    """Only import what fit and torch inference import, to measure its share of memory."""
     from anomalib.models.image.patchcore import torch_model
 
     return lambda: {"module": torch_model.__name__}
 
 
 def _model(job: Job) -> Any:
-    """Anomalib's torch model with the shared weights; nothing is downloaded."""
+    """Load anomalib's torch model with the shared weights; nothing is downloaded."""
     import torch
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
@@ -187,7 +187,7 @@ def _model(job: Job) -> Any:
 
 
 def _normalised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(B, H, W, 3) -> (B, 3, H, W), as the network was trained to see it."""
+    """Normalise (B, H, W, 3) to (B, 3, H, W), as the network was trained."""
     scaled = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     return np.ascontiguousarray((scaled - MEAN) / STD)
 

@@ -1,6 +1,6 @@
-"""What all contestants of `make bench-peers` share: images, weights, artifacts, banks.
+"""Shared files of all contestants of `make bench-peers`: images, weights, artifacts, banks.
 
-Files in out/peers, each made when it is first asked for, so that any section can run alone.
+Each file in out/peers is made at its first use, so that any section can run alone.
 """
 
 import shutil
@@ -23,7 +23,7 @@ BACKBONES = ("wide_resnet50_2", "resnet18")
 
 @dataclass(frozen=True, kw_only=True)
 class Arena:
-    """Where it happens and how long."""
+    """Paths and settings of the measurements."""
 
     stable: Stable
     category: Path
@@ -36,7 +36,7 @@ class Arena:
     images_used: int | None = None
 
     def check(self) -> None:
-        """Refuse at once what would fail in ten minutes."""
+        """Fail at once on errors that would otherwise appear after ten minutes."""
         for path in (self.category, self.resnet18):
             if not path.exists():
                 raise SystemExit(f"{path}: not there; point --shared to the folder that has it")
@@ -44,20 +44,20 @@ class Arena:
             raise SystemExit(f"{self.stable.peers_python}: not there; run `make bench-peers`")
 
     def training_images(self) -> list[str]:
-        """The good images, in the order of our own listing."""
+        """Return the good images, in the order of our own listing."""
         good = sorted((self.category / "train" / "good").iterdir())
         return [str(path) for path in good[: self.images_used]]
 
     def patches(self) -> int:
-        """N·P of all of them."""
+        """Return N·P, the patches of all images."""
         return len(self.training_images()) * PATCHES
 
     def rows(self, share: str) -> int:
-        """Rows of a bank, rounded down as anomalib does."""
+        """Return the rows of a bank, rounded down as anomalib does."""
         return int(self.patches() * SHARES[share])
 
     def images(self, name: str = "train.npy") -> str:
-        """All training images, or test.npy with one defect, uint8 (N, 224, 224, 3)."""
+        """Write all training images, or test.npy with one defect, uint8 (N, 224, 224, 3)."""
         path = self.stable.folder / name
         if not path.is_file():
             test = min(str(path) for path in (self.category / "test").glob("broken*/000.*"))
@@ -70,7 +70,7 @@ class Arena:
         return str(path)
 
     def weights(self, backbone: str) -> str:
-        """Trained ones of resnet18, seeded random ones of others: their speed is the same."""
+        """Return trained weights of resnet18, seeded random ones of others: speed is the same."""
         if backbone == "resnet18":
             return str(self.resnet18)
         path = self.stable.folder / f"{backbone}.pth"
@@ -80,7 +80,7 @@ class Arena:
         return str(path)
 
     def fit_job(self, backbone: str, rows: int, quantize: str | None = None) -> Contestant:
-        """Our fit from images to artifact."""
+        """Describe our fit from images to artifact."""
         return OURS, {
             "task": "fit",
             "normal": self._good(),
@@ -92,7 +92,7 @@ class Arena:
         }
 
     def artifact(self, backbone: str, rows: int, quantize: str | None = None) -> str:
-        """A fitted artifact."""
+        """Return a fitted artifact."""
         path = self._artifact(backbone, rows, quantize)
         if not Path(path).is_dir():
             print(f"  fitting {Path(path).name} …", file=sys.stderr)
@@ -100,19 +100,19 @@ class Arena:
         return path
 
     def bank(self, backbone: str, rows: int) -> dict[str, str]:
-        """Our bank as bank (M, D), with queries (P, D) of the test image, as .npy files."""
+        """Write our bank (M, D), with queries (P, D) of the test image, as .npy files."""
         folder = self.stable.folder
         job = {
             "bank": str(folder / f"bank-{backbone}-{rows}.npy"),
             "queries": str(folder / f"queries-{backbone}.npy"),
         }
         artifact, image = self.artifact(backbone, rows), self.images("test.npy")
-        # Made anew each time: a bank must be that of the artifact beside it.
+        # Written again each time, because the bank must be that of the artifact beside it.
         self._share("share bank", artifact=artifact, image=image, **job)
         return job
 
     def features(self) -> str:
-        """Projected real features of all images, float32 (N·P, 296)."""
+        """Write projected real features of all images, float32 (N·P, 296)."""
         path = self.stable.folder / "features.npy"
         if not path.is_file():
             self._share(
@@ -124,7 +124,7 @@ class Arena:
         return str(path)
 
     def can_quantize(self) -> bool:
-        """Whether our `fit` has --quantize."""
+        """Return whether our `fit` has --quantize."""
         code = "from patchcore_build.cli.main import main; main(['fit', '--help'])"
         told = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
@@ -132,7 +132,7 @@ class Arena:
         return "--quantize" in told.stdout
 
     def _good(self) -> str:
-        """A folder with the images used."""
+        """Return a folder with the images used."""
         folder = self.stable.folder / "good"
         folder.mkdir(exist_ok=True)
         for source in map(Path, self.training_images()):

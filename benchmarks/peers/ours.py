@@ -1,7 +1,7 @@
 """Our side of `make bench-peers`, and the files that all contestants share.
 
-Runs in the project's environment. Fits go through the command line, as a user's would; the rest
-uses what the runtime offers. See peer_worker for the protocol.
+The module runs in the project's environment. Fits use the command line like a user; all else uses
+the runtime's API. The protocol is that of arena/worker.py.
 """
 
 import json
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from benchmarks.arena.worker import Job, Step, nothing, peak_mb, serve
 
 CLI = "import sys; from patchcore_build.cli.main import main; sys.exit(main())"
-PROJECTED = 296  # dimensions that Johnson and Lindenstrauss ask of 163,856 patches at eps 0.9
+PROJECTED = 296  # dimensions by Johnson and Lindenstrauss for 163,856 patches at eps 0.9
 
 
 def fit(job: Job) -> Step:
-    """Build an artifact from scratch; tells the seconds of each stage and the child's peak."""
+    """Fit an artifact; return the seconds of each stage and the child's peak memory."""
     command = [sys.executable, "-c", CLI, "fit", "--json", "--recipe", "paper"]
     for option in ("normal", "output", "backbone", "weights", "coreset-ratio", "quantize"):
         if job.get(option) is not None:
@@ -59,7 +59,7 @@ def inference(job: Job) -> Step:
 
 
 def search(job: Job) -> Step:
-    """Nearest bank row of each patch of one image, its features already there."""
+    """Find the nearest bank row of each patch of one image from its features."""
     from patchcore_runtime.artifact.folder import Artifact
     from patchcore_runtime.search.open import open_index
 
@@ -70,7 +70,7 @@ def search(job: Job) -> Step:
 
 
 def coreset(job: Job) -> Step:
-    """Our exact greedy k-centre on given features."""
+    """Run our exact greedy k-centre on given features."""
     from patchcore_build.coreset.select import select_coreset
 
     features = np.load(job["features"])
@@ -78,7 +78,7 @@ def coreset(job: Job) -> Step:
 
 
 def numpy_loop(job: Job) -> Step:
-    """One matrix-vector product per pick, float32."""
+    """Pick with one float32 matrix-vector product per pick."""
     from benchmarks.studies.coreset import select_coreset_plain
 
     features = np.load(job["features"])
@@ -98,7 +98,7 @@ def share_images(job: Job) -> Step:
 
 
 def share_bank(job: Job) -> Step:
-    """Write an artifact's bank (M, D) and one image's patches (P, D), for whoever searches."""
+    """Write an artifact's bank (M, D) and one image's patches (P, D) for the searches."""
     from patchcore_runtime.artifact.folder import Artifact
 
     bank = Artifact.open(job["artifact"], verify=False).memory_bank
@@ -119,7 +119,7 @@ def share_features(job: Job) -> Step:
 
 
 def _network(artifact: str) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """An artifact's features.onnx as a function of images (B, H, W, 3)."""
+    """Return an artifact's features.onnx as a function of images (B, H, W, 3)."""
     from patchcore_runtime.artifact.folder import FEATURES_ONNX
     from patchcore_runtime.engine.session import open_session
 
@@ -128,7 +128,7 @@ def _network(artifact: str) -> Callable[[NDArray[np.uint8]], list[NDArray[np.flo
 
 
 def _patches(layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Patch vectors (P, D) of one image, layer3 brought to layer2's grid."""
+    """Compute patch vectors (P, D) of one image, with layer3 upsampled to layer2's grid."""
     from patchcore_runtime.bank.patches import upsampling_matrix
 
     fine, coarse = layer2[0], layer3[0]

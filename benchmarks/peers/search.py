@@ -1,6 +1,6 @@
-"""Exact nearest neighbours by faiss and scikit-learn beside ours: the same bank, the same patches.
+"""Exact nearest neighbours by faiss and scikit-learn, with the same bank and patches as ours.
 
-Runs in out/peers-venv. See peer_worker for the protocol.
+The module runs in out/peers-venv. The protocol is that of arena/worker.py.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from benchmarks.arena.worker import Job, Step, serve
 
 
 def faiss_flat(job: Job) -> Step:
-    """faiss.IndexFlatL2, k = 1."""
+    """Search with faiss.IndexFlatL2, k = 1."""
     import faiss
 
     faiss.omp_set_num_threads(job["threads"])
@@ -20,7 +20,7 @@ def faiss_flat(job: Job) -> Step:
 
 
 def sklearn_brute(job: Job) -> Step:
-    """sklearn.neighbors.NearestNeighbors, algorithm "brute"."""
+    """Search with sklearn.neighbors.NearestNeighbors, algorithm "brute"."""
     from sklearn.neighbors import NearestNeighbors
 
     model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(np.load(job["bank"]))

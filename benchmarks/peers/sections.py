@@ -1,6 +1,6 @@
-"""The sections of `make bench-peers`: who runs what -> records for the page.
+"""The sections of `make bench-peers`: contestants and their jobs -> records for the page.
 
-Every record has case, threads, who, seconds and what else `peers_table` shows.
+Every record has case, threads, who, seconds and the other figures of the page (`table`).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ SEARCH_ROWS = (15_680, 1_638)  # 10 % of 200 images' patches, 1 % of 209 images'
 
 
 def fit(arena: Arena) -> list[Record]:
-    """Each once: a fit is long enough to be its own average."""
+    """Fit each once: a fit is long enough to average over itself."""
     return [
         record
         for threads, backbone in product(arena.threads, arena.backbones)
@@ -72,7 +72,7 @@ def _our_fit(result: Record) -> Record:
 
 
 def inference(arena: Arena) -> list[Record]:
-    """Score one image, all taking turns."""
+    """Score one image; all contestants take turns."""
     quantize = arena.can_quantize()
     records: list[Record] = []
     for backbone, share in product(arena.backbones, SHARES):
@@ -123,7 +123,7 @@ def _scorers(
 
 
 def search(arena: Arena) -> list[Record]:
-    """The nearest row of each of 784 patches."""
+    """Find the nearest row of each of 784 patches."""
     records: list[Record] = []
     for threads, rows in product(arena.threads, SEARCH_ROWS):
         shared = arena.bank(WIDE, rows)
@@ -149,7 +149,7 @@ def search(arena: Arena) -> list[Record]:
 
 
 def coreset(arena: Arena) -> list[Record]:
-    """Greedy k-centre on real projected features."""
+    """Run greedy k-centre on real projected features."""
     records: list[Record] = []
     features = {"features": arena.features()}
     slow = {

@@ -14,7 +14,7 @@ _HEAD = ["case", "threads", "", "median", "p95", "runs", "ratio", "peak MB", "ra
 
 
 def page(results: Mapping[str, Any], targets: Sequence[Target]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     lines = [
         "# Beside other implementations",
         "",
@@ -52,7 +52,7 @@ def _cells(record: Record, base: Record) -> list[str]:
 
 
 def _ours(records: Sequence[Record], like: Record) -> Record:
-    """Our record of the same case and threads, or nothing."""
+    """Return our record of the same case and threads, or None."""
     for record in records:
         same = record["case"] == like["case"] and record["threads"] == like["threads"]
         if same and record["who"] == OURS:

@@ -1,4 +1,4 @@
-"""What `make bench-peers` is to show: ratios of the peers' seconds or memory to ours, at least."""
+"""The aims of `make bench-peers`: minimum ratios of the peers' seconds or memory to ours."""
 
 from itertools import product
 

@@ -1,9 +1,9 @@
-"""The coreset as most published code has it: one row at a time with torch.cdist.
+"""The coreset of most published code: one row at a time with torch.cdist.
 
     python -m benchmarks.peers.torch_loop FEATURES.npy COUNT FIRST
 
-float32 (P, D) -> one JSON line with seconds and picks. Needs torch and NumPy alone, so that an
-interpreter of its own can run it. A warm-up of three picks goes first.
+float32 (P, D) -> one JSON line with seconds and picks. The module needs only torch and NumPy, so
+that a separate interpreter can run it. A warm-up of three picks comes first.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling [--only images,many,ratio,resolution] [--images 50,100]
 
-ResNet-18, paper recipe. Every point is a fit in a process of its own, stored as soon as it is
-measured: after an interruption name those that lack with --images, --many, --ratios or --sides.
-Below each table stands the exponent of each cost, by least squares of the logarithms.
+ResNet-18, paper recipe. Every point is a fit in a separate process and is stored as soon as it is
+measured. After an interruption, name the missing points with --images, --many, --ratios or --sides.
+The exponent of each cost follows its table, by least squares of the logarithms.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _RATIO_IMAGES, _RESOLUTION_IMAGES = 200, 20
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Where it happens and how."""
+    """Paths and settings of the measurements."""
 
     stable: Stable
     originals: Path
@@ -50,7 +50,7 @@ class Bench:
     folds: int
 
     def fit(self, count: int, *, budget_gb: float = 8.0, **config: Any) -> Record:
-        """Fit `count` images; the worker's answer with what the page wants of every fit."""
+        """Fit `count` images; return the worker's answer and the figures for the page."""
         made = write_variations(self.originals, self.stable.folder / "images", count)
         images = link_first(made, self.stable.folder / f"first{count}", count)
         settings = {"recipe": "paper", "backbone": self.backbone, "folds": self.folds, **config}
@@ -73,11 +73,11 @@ class Bench:
 
     @property
     def artifact(self) -> str:
-        """What was fitted last."""
+        """Return the artifact that was fitted last."""
         return str(self.stable.folder / "artifact")
 
     def measure(self, task: str, **job: Any) -> float:
-        """Median seconds of a task on the artifact."""
+        """Return the median seconds of a task on the artifact."""
         job = {"task": task, "artifact": self.artifact, "image": self.image, **job}
         worker = self.stable.start((WORKER, job), self.threads)
         worker.run(2)
@@ -87,12 +87,12 @@ class Bench:
 
 
 def images(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
-    """Fit more and more images within one memory budget."""
+    """Fit growing numbers of images within one memory budget."""
     yield from _counts(bench, options, options.images, 0.01)
 
 
 def many(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
-    """The same with a tenth of the rows, and more images: the coreset costs both."""
+    """Fit growing numbers of images with a tenth of the rows; the coreset costs both."""
     yield from _counts(bench, options, options.many, 0.001)
 
 
@@ -112,7 +112,7 @@ def _counts(
 
 
 def ratio(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
-    """Keep more and more of the same images' patches."""
+    """Keep growing shares of the same images' patches."""
     for percent in sorted(options.ratios):
         print(f"  {percent:g} % …", file=sys.stderr)
         record = bench.fit(options.ratio_images, coreset_ratio=percent / 100)
@@ -120,7 +120,7 @@ def ratio(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
 
 
 def resolution(bench: Bench, options: argparse.Namespace) -> Iterator[Record]:
-    """Larger and larger inputs."""
+    """Fit larger and larger inputs."""
     for side in sorted(options.sides):
         print(f"  {side} px …", file=sys.stderr)
         record = bench.fit(_RESOLUTION_IMAGES, resize_px=side, crop_px=side)
@@ -133,7 +133,7 @@ SECTIONS = {"images": images, "many": many, "ratio": ratio, "resolution": resolu
 
 
 def main() -> None:
-    """Measure the points asked for and write both files after each."""
+    """Measure the requested points and write both files after each."""
     options = _options()
     path = options.output.resolve()
     with tempfile.TemporaryDirectory(prefix="patchcore-scaling-") as scratch:
@@ -146,7 +146,7 @@ def main() -> None:
 
 
 def _store_point(path: Path, name: str, record: Record) -> None:
-    """Put a point in the place of its former self."""
+    """Store a point in place of its former value."""
     old = load(path)["sections"].get(name, {"records": []})["records"]
     kept = [one for one in old if one["at"] != record["at"]]
     records = sorted([*kept, record], key=lambda one: float(one["at"]))

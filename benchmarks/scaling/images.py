@@ -1,7 +1,7 @@
-"""Any number of training images: seeded variations of the ones there are.
+"""Any number of training images: seeded variations of existing images.
 
-folder of images -> folder of JPEG files of 256 px, each an image moved by up to eight pixels
-and with camera noise, so that no two have the same features.
+folder of images -> folder of JPEG files of 256 px. Each is an image moved by up to eight pixels and
+with camera noise, so that no two have the same features.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ _SIDE, _SHIFT, _NOISE = 256, 8, 4.0
 
 
 def write_variations(sources: Path, folder: Path, count: int, *, seed: int = 0) -> Path:
-    """Write `count` images, the first of a larger number the same; returns the folder.
+    """Write `count` images, always the same first ones; return the folder.
 
-    What is there already stays, so that several counts cost the largest one.
+    Existing files are kept, so that several counts together cost as much as the largest.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = sorted(path for path in sources.iterdir() if path.is_file())
@@ -36,7 +36,7 @@ def write_variations(sources: Path, folder: Path, count: int, *, seed: int = 0) 
 
 
 def vary(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Move an image (H, W, 3), its border held, and add Gaussian noise."""
+    """Move an image (H, W, 3) with its border repeated, and add Gaussian noise."""
     down, right = rng.integers(0, 2 * _SHIFT + 1, 2)
     height, width = image.shape[:2]
     wide = np.pad(image, ((_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)), mode="edge")
@@ -46,7 +46,7 @@ def vary(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8
 
 
 def link_first(folder: Path, target: Path, count: int) -> Path:
-    """A folder with links to the first `count` images of another."""
+    """Make a folder with links to the first `count` images of another."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir())[:count]:
         link = target / path.name

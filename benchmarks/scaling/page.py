@@ -1,4 +1,4 @@
-"""Points of scaling.py -> the page: one table per section, exponents below each.
+"""Points of `make bench-scaling` -> the page: one table per section, exponents below each.
 
 results {"sections": {name: {"records": [{"at": ..., costs ...}]}}} -> Markdown.
 """
@@ -44,7 +44,7 @@ with the patches, so a search grows with their square.""",
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     lines = [
         "# How cost grows",
         "",
@@ -61,14 +61,14 @@ def page(results: Mapping[str, Any]) -> str:
 
 
 def _measured(records: Sequence[Record]) -> str:
-    """When and on what; once where it is the same for all points."""
+    """Describe date and machine, only once if they are the same for all points."""
     folds = ", ".join(str(count) for count in sorted({one["folds"] for one in records}))
     machines = dict.fromkeys(one["measured"].partition("; load")[0] for one in records)
     return f"{'; '.join(machines)}; calibration in {folds} folds"
 
 
 def _costs(name: str) -> dict[str, tuple[_Cost, str]]:
-    """Columns of a section: their cost and how it is written."""
+    """Return the columns of a section: their cost and format."""
     stages: dict[str, tuple[_Cost, str]] = {
         f"{stage}, s": (lambda one, stage=stage: one["stages"][stage], ".1f")  # type: ignore[misc]
         for stage in _STAGES

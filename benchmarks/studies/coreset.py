@@ -2,11 +2,11 @@
 
     python -m benchmarks.studies.coreset [--torch-python PATH] [--loop-picks 100] [--output DIR]
 
-real projected patch features (drawn ones without --shared) -> coreset.md and coreset.json: median
-seconds of each way to pick 1 % and 10 %, their ratios, whether the rows are those of the plain
-float64 loop, and the cost over the ratio with its exponent. All ways take turns in one run, so
-the ratios hold on a busy machine too. A loop's picks all cost the same, so by default only some
-are timed and the rest is reckoned. Exit code 1 if rows differ.
+real projected patch features (synthetic ones without --shared) -> coreset.md and coreset.json:
+median seconds of each way to pick 1 % and 10 %, their ratios, a comparison of the rows with those
+of the plain float64 loop, and the cost over the ratio with its exponent. All ways take turns in one
+run, so the ratios are valid on a busy machine, too. All picks of a loop cost the same, so by
+default only some are timed and the total is extrapolated. The exit code is 1 if rows differ.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def select_coreset_plain(
 
 
 def gemm_flops() -> float:
-    """The best rate of an sgemm that this machine gives now, in operations a second."""
+    """Measure this machine's best current rate of sgemm, in operations per second."""
     size = 1536
     a, b = np.random.default_rng(0).standard_normal((2, size, size), dtype=np.float32)
     seconds = []
@@ -68,14 +68,14 @@ def gemm_flops() -> float:
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
+    """Measure the wall-clock time of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 class Race:
-    """All ways to pick `count` rows, in turns."""
+    """All ways to pick `count` rows, taking turns."""
 
     def __init__(self, features: Features, count: int, loop_picks: int, torch: Path | None) -> None:
         self.features, self.count, self.torch = features, count, torch
@@ -86,7 +86,7 @@ class Race:
         self.picked = select_coreset(features, count, seed=0)  # also a warm-up
 
     def run(self, rounds: int, scratch: Path) -> dict[str, Any]:
-        """Median seconds of each way, and how many times ours fits into it."""
+        """Return the median seconds of each way, and its ratio to ours."""
         if self.torch:
             np.save(scratch / "features.npy", self.features)
         for _ in range(rounds):
@@ -111,7 +111,7 @@ class Race:
         print(f"{name:18} {seconds:8.2f} s", file=sys.stderr)
 
     def _numpy_loop(self) -> float:
-        """Every pick costs the same: what the first ones take, times their share."""
+        """Extrapolate from the first picks, because every pick costs the same."""
         start = time.perf_counter()
         select_coreset_plain(self.features, self.loop_picks, self.first, np.float32)
         return (time.perf_counter() - start) * self.count / self.loop_picks
@@ -129,7 +129,7 @@ class Race:
 
 
 def cost_curve(features: Features, ratios: tuple[float, ...]) -> dict[str, Any]:
-    """Seconds over the ratio, and the exponent between them (least squares of logarithms)."""
+    """Measure seconds over the ratio, and fit the exponent (least squares of logarithms)."""
     seconds = []
     for ratio in ratios:
         count = coreset_size(len(features), ratio)
@@ -140,7 +140,7 @@ def cost_curve(features: Features, ratios: tuple[float, ...]) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The results as a page."""
+    """Format the results as a page."""
     lines = ["# Coreset", "", f"Written by `{results['command']}`.", ""]
     lines += [", ".join(f"{name} {value}" for name, value in results["machine"].items()), ""]
     for race in results["races"]:
@@ -167,7 +167,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Read the options, measure, write, print."""
+    """Read the options, measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--cache", type=Path, default=Path("out/bottle-resnet18-paper.npy"))
@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS_FOLDER)
     arguments = parser.parse_args()
-    load = os.getloadavg()[0]  # a loop that waits for memory suffers most from a busy machine
+    load = os.getloadavg()[0]  # a loop limited by memory suffers most from a busy machine
     features = real_features(arguments.shared, arguments.cache)
     source = "bottle, resnet18, paper recipe, projected" if features is not None else "drawn"
     if features is None:

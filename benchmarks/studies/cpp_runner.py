@@ -2,8 +2,8 @@
 
     python -m benchmarks.studies.cpp_runner ARTIFACT… --images FOLDER [--rounds N] [--binary FILE]
 
-Both programs score the same images, taking turns round by round, so that both see the same
-machine. Seconds are of the whole process, from its start to its end; memory is its peak.
+Both programs score the same images and take turns round by round, under the same conditions.
+Seconds are those of the whole process, from its start to its end; memory is its peak.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def _measure(artifact: Path, images: Path, binary: Path, rounds: int) -> dict[st
 
 
 def _run_in_process(command: list[str]) -> dict[str, float]:
-    """A process of its own per run: the peak memory of children is kept for their parent only."""
+    """Run in a separate process: a parent sees only the peak memory of all its children."""
     outer = [sys.executable, "-m", __spec__.name, "--run-one", json.dumps(command)]
     done = subprocess.run(outer, check=True, capture_output=True, text=True)
     run: dict[str, float] = json.loads(done.stdout)

@@ -3,10 +3,10 @@ r"""Every kind of index beside the exact search and faiss's flat one -> index_ki
     python -m benchmarks.studies.index_kinds [--shared DIR] [--training N] [--images N] \
         [--only CASE]
 
-Per case one fit at 10 %; the first tenth of its bank is the coreset of 1 %. Every test image is
-scored by every index, in turns that move on from image to image, so that all see the same
-machine; ratios are medians of the ratios of single images. The wide network has random weights:
-its features have the right size, so times hold, and AUROC says nothing and is left out.
+Each case has one fit at 10 %; the first tenth of its bank is the coreset of 1 %. Every index scores
+every test image. The order changes from image to image, so that all run under the same conditions.
+Ratios are medians of the ratios of single images. The wide network has random weights: times are
+valid because its features have the right size, but AUROC is meaningless and is left out.
 """
 
 import argparse
@@ -65,12 +65,12 @@ class Case:
     backbone: str
     weights: str
     images: int
-    trained: bool  # whether AUROC means anything
+    trained: bool  # whether AUROC is meaningful
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Runner:
-    """One index at one effort, and what its file costs."""
+    """One index at one effort, and the costs of its file."""
 
     name: str
     effort: int
@@ -123,7 +123,7 @@ def _cases(shared: Path, images: int) -> list[Case]:
 
 
 def _measure(case: Case, scratch: Path, training: int) -> Iterator[dict[str, Any]]:
-    """Two tables: 10 % and 1 % of the patches."""
+    """Measure two tables: 10 % and 1 % of the patches."""
     learned = open_dataset(case.dataset).training_images(case.category)
     used = ImageFolder(root=learned.root, images=tuple(_spread(learned.images, training)), strays=0)
     print(f"{case.name}: fit, {len(used.images)} images …", file=sys.stderr)
@@ -200,7 +200,7 @@ def _efforts(settings: IndexSettings) -> tuple[int, ...]:
 def _test_images(
     case: Case, artifact: Artifact
 ) -> tuple[NDArray[np.bool_], Iterator[NDArray[np.uint8]]]:
-    """Whether each is a defect, and the inputs; good and bad in the proportion of the test set."""
+    """Return inputs and whether each shows a defect, in the proportion of the test set."""
     listed = list_test_images(case.dataset, case.category)
     chosen = _spread(sorted(listed, key=lambda image: image.is_anomalous), case.images)
     settings = artifact.manifest.preprocess
@@ -240,7 +240,7 @@ def _auroc(contestant: Contestant, labels: NDArray[np.bool_]) -> float:
 
 
 def page(results: dict[str, Any]) -> str:
-    """Every table, then what was asked for and whether it is so."""
+    """Return every table, then the criteria and whether they are met."""
     machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     lines = ["# Kinds of index", "", f"Written by `{results['command']}`. {machine}."]
     lines += [
@@ -260,7 +260,7 @@ def page(results: dict[str, Any]) -> str:
 
 
 def verdict(records: list[dict[str, Any]]) -> str:
-    """Whether a graph of hnswlib is 3 times as fast as faiss's flat search at no cost, or not."""
+    """Decide whether hnswlib's graph is 3 times as fast as faiss's flat search at no cost."""
     graphs = [record for record in records if record["index"] == "hnsw"]
     good = [record for record in graphs if abs(record.get("auroc_change", 0.0)) <= 0.002]
     best = max(good, key=lambda record: record["times_flat"], default=None)
@@ -297,7 +297,7 @@ def _cells(record: dict[str, Any]) -> list[str]:
 
 
 def _spread(items: Any, most: int) -> list[Any]:
-    """At most so many of a sequence, evenly spaced."""
+    """Return at most so many items of a sequence, evenly spaced."""
     count = min(most, len(items))
     return [items[i * len(items) // count] for i in range(count)]
 

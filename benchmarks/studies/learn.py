@@ -2,14 +2,14 @@
 
     python -m benchmarks.studies.learn --shared ../shared --output benchmarks/results/learn.md
 
-    bottle, another lamp: fitted on train/good; every test image is darkened, so that good ones
-        are refused. Ten of those are learned, the others and all defects are the rest.
-    magnetic_tile: fitted on a part of train/good for 5 % false alarms (at 1 % too few are left to
-        learn); of the other good images those that are refused as they are. Ten are learned,
-        the others and all defects are the rest.
+    bottle, another lamp: fitted on train/good. Every test image is darkened, so that good images
+        are refused. Ten of them are learned; the others and all defects are evaluated.
+    magnetic_tile: fitted on a part of train/good for 5 % false alarms (at 1 % too few remain to
+        learn). Ten of the other good images that are refused unchanged are learned; the others
+        and all defects are evaluated.
 
-ResNet-18, default recipe. The artifacts are kept below --cache. `learn` runs as a user runs it: a
-process of its own, Python's start and the check of every byte included.
+ResNet-18, default recipe. The artifacts are kept below --cache. `learn` runs as for a user: in a
+separate process, including Python's start and the check of every byte.
 """
 
 import argparse
@@ -47,7 +47,7 @@ _PROGRAM = "import sys; from patchcore_runtime.cli.main import main; sys.exit(ma
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """An artifact, and images it never saw."""
+    """An artifact, and images that it was not fitted with."""
 
     name: str
     artifact: Path
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Before and after, on the images that were not learned."""
+    """Figures before and after, on the images that were not learned."""
 
     case: str
     refused: int  # good images, of all that were not fitted
@@ -95,7 +95,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def darken(source: Path, target: Path, share: float) -> Path:
-    """The same part under a weaker lamp."""
+    """Draw the same part under a weaker lamp."""
     image = read_image(source)
     image.thumbnail((LAMP_SIDE_PX, LAMP_SIDE_PX))
     pixels = np.rint(np.asarray(image, np.float32) * share).astype(np.uint8)
@@ -138,7 +138,7 @@ def _tiles(arguments: argparse.Namespace) -> Case:
 def _fitted(
     arguments: argparse.Namespace, name: str, images: Sequence[Path], *, target_fpr: float = 0.01
 ) -> Path:
-    """An artifact of some images, made once."""
+    """Fit an artifact of some images, once."""
     target: Path = arguments.cache / f"{name}-artifact"
     if target.exists():
         return target
@@ -200,7 +200,7 @@ def _above(scores: NDArray[np.float64], threshold: float) -> float:
 
 
 def _learn(artifact: Path, images: Sequence[Path], output: Path) -> float:
-    """Run the command; seconds of the whole process."""
+    """Run the command; return the seconds of the whole process."""
     shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, "-c", _PROGRAM, "learn", str(artifact), *map(str, images)]
     start = time.perf_counter()
@@ -209,7 +209,7 @@ def _learn(artifact: Path, images: Sequence[Path], output: Path) -> float:
 
 
 def report(outcomes: Sequence[Outcome], machine: dict[str, str]) -> str:
-    """The page."""
+    """Return the page."""
     repeats = len(outcomes[0].seconds)
     head = f"""# Ten refused good images, learned on the line
 

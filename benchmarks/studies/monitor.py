@@ -2,9 +2,9 @@
 
     python -m benchmarks.studies.monitor --shared ../shared --output benchmarks/results/monitor.md
 
-Bottle, ResNet-18, default recipe. For each split 150 of the 209 good training images are learned;
-the other 59 and the 20 good test images are the line's. Each split is run in several orders: all
-79 images as they are, and for each change 20 of them as they are, then the others changed.
+Bottle, ResNet-18, default recipe. Each split is fitted on 150 of the 209 good training images; the
+other 59 and the 20 good test images are the line's images. Each split is run in several orders:
+all 79 images unchanged, and for each change 20 images unchanged, then the others changed.
 """
 
 import argparse
@@ -33,12 +33,12 @@ Pixels = NDArray[np.uint8]
 
 
 def light(share: float) -> Callable[[Image.Image], Pixels]:
-    """Another exposure; what is brighter than white stays white."""
+    """Change the exposure; values brighter than white stay white."""
     return lambda image: np.clip(np.rint(np.asarray(image) * share), 0, 255).astype(np.uint8)
 
 
 def moved(down: int, right: int) -> Callable[[Image.Image], Pixels]:
-    """The camera moved by so many pixels; what comes into view repeats the edge."""
+    """Move the camera by some pixels; the new border repeats the edge."""
 
     def move(image: Image.Image) -> Pixels:
         pixels = np.asarray(image)
@@ -49,7 +49,7 @@ def moved(down: int, right: int) -> Callable[[Image.Image], Pixels]:
 
 
 def blurred(image: Image.Image) -> Pixels:
-    """Out of focus."""
+    """Defocus the image."""
     return np.asarray(image.filter(ImageFilter.GaussianBlur(1.5)))
 
 
@@ -69,7 +69,7 @@ PRODUCTS = {
 
 
 def main() -> None:
-    """Fit, watch, write the report."""
+    """Fit, monitor and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, required=True, help="holds data/ and weights/")
     parser.add_argument("--output", type=Path, required=True)
@@ -130,7 +130,7 @@ def _find(
     order: NDArray[np.int64],
     cause: str,
 ) -> tuple[int, bool]:
-    """After how many changed images the alarm came (0: never), and whether its cause is right."""
+    """Return the changed images until the alarm (0: never), and whether its cause is right."""
     watch = Monitor(detector.manifest)
     for place in order[:BEFORE]:
         watch.update(good[place])

@@ -3,9 +3,9 @@ r"""Speed and accuracy of int8 against float32 -> benchmarks/results/quantizatio
     python -m benchmarks.studies.quantization [--pair FLOAT32 INT8]... [--fitted INT8]... \
         [--rounds N]
 
-Pairs are artifacts of the same images and settings, with and without `--quantize int8`: their
+Pairs are artifacts of the same images and settings, with and without `--quantize int8`. Their
 features.onnx and `Detector.predict_input` take turns in one run. `--fitted` names int8 artifacts
-that `fit` compared with float32 on a test set; their figures stand in their manifests.
+that `fit` compared with float32 on a test set; their manifests contain the figures.
 """
 
 import argparse
@@ -55,7 +55,7 @@ scattering network: .36 / .30, three times slower; it is refused.
 
 
 def main() -> None:
-    """Measure the pairs, collect the figures, write the file."""
+    """Measure the pairs, collect the figures and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pair", nargs=2, type=Path, action="append", default=[])
     parser.add_argument("--fitted", type=Path, action="append", default=[])
@@ -113,7 +113,7 @@ def _features(detector: Detector, image: Any, threads: int) -> Callable[[], Any]
 
 
 def _take_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median ms of each; one after the other, so that all see the same machine."""
+    """Return the median ms of each; they take turns on the same machine."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds + WARM_UP):
         for name, run in runs.items():

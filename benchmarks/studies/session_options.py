@@ -2,10 +2,10 @@
 
     python -m benchmarks.studies.session_options ARTIFACT [ARTIFACT ...] [--rounds N]
 
-Each variant changes one thing of `patchcore_runtime.engine.session.open_session`. Times: both
-graphs of the artifact, one after the other as in `Detector.predict`, all variants taking turns in
-one run, some images at a time.
-Load time and memory: a fresh process for each variant, median of three.
+Each variant changes one setting of `patchcore_runtime.engine.session.open_session`. Times are those
+of both graphs of the artifact, one after the other as in `Detector.predict`. All variants take
+turns in one run, some images at a time. Load time and memory are medians of three new processes
+per variant.
 """
 
 import argparse
@@ -104,7 +104,7 @@ class _Scorer:
 
 
 def _network(folder: Path, name: str, scratch: Path) -> Path:
-    """features.onnx, or what onnxruntime made of it once and saved."""
+    """Return features.onnx, or the graph that onnxruntime optimised and saved."""
     if not VARIANTS[name].get("saved"):
         return folder / FEATURES_ONNX
     path = scratch / "saved.onnx"
@@ -139,7 +139,7 @@ def _table(folder: Path, rounds: int) -> list[str]:
 def _times(
     folder: Path, networks: dict[str, Path], pixels: Any, rounds: int, threads: int
 ) -> dict[str, float]:
-    """Median ms of every variant; they take turns, so that all see the same machine."""
+    """Return the median ms of every variant; they take turns on the same machine."""
     scorers = {name: _Scorer(folder, name, networks[name], threads) for name in VARIANTS}
     taken: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(rounds + WARM_UP):
@@ -179,7 +179,7 @@ def _load(folder: Path, name: str, network: Path) -> dict[str, float]:
 
 
 def _peak_mb() -> float:
-    """Of this program; getrusage's peak would be the parent's, which was forked."""
+    """Return this program's peak; getrusage may return that of the forked parent."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 

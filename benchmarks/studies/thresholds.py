@@ -1,10 +1,10 @@
-r"""Do thresholds hold on unseen good images, and are spoilt training sets mended? -> a report.
+r"""Do thresholds hold on unseen good images, are contaminated training sets cleaned? -> a report.
 
     python -m benchmarks.studies.thresholds --shared ../shared \
         --output benchmarks/results/thresholds.md
 
-Features are extracted once per category and kept below --cache, as is what each seed measured; a
-second run only writes the report. ResNet-18, paper recipe at a smaller size (resize 182, crop
+Features are extracted once per category and kept below --cache with the measurements of each seed,
+so a second run only writes the report. ResNet-18, paper recipe at a smaller size (resize 182, crop
 160), 1 % coreset. For each seed one `fit`'s coreset and calibration run on
 
     bottle, 209: all of train/good; judged on test/good (20 images)
@@ -43,25 +43,25 @@ ROOTS = {"bottle": "mvtec", "magnetic_tile": "mtd"}
 
 @dataclass(frozen=True, eq=False)
 class Category:
-    """Features of every image, and what each shows: `train`, `good`, or a defect."""
+    """Features of every image, and its kind: `train`, `good`, or a defect."""
 
     store: FeatureStore
     kinds: NDArray[np.str_]
 
     def of(self, kind: str) -> NDArray[np.int64]:
-        """Numbers of the images of a kind; `bad` are all defects."""
+        """Return the numbers of the images of a kind; `bad` means all defects."""
         if kind == "bad":
             return np.flatnonzero((self.kinds != "train") & (self.kinds != "good"))
         return np.flatnonzero(self.kinds == kind)
 
     def take(self, images: NDArray[np.int64]) -> FeatureStore:
-        """A copy of some images' features."""
+        """Copy some images' features."""
         layer2, layer3 = (np.ascontiguousarray(a[images]) for a in self.layers)
         return FeatureStore(layer2=layer2, layer3=layer3, upsampling="bilinear")
 
     @property
     def layers(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Both layers of all images."""
+        """Return both layers of all images."""
         return self.store.layer2, self.store.layer3
 
 
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def open_category(name: str, shared: Path, cache: Path) -> Category:
-    """Features of a category, extracted on the first call."""
+    """Load features of a category; they are extracted on the first call."""
     folder = cache / name
     if not (folder / "kinds.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def _extract(name: str, shared: Path, folder: Path) -> None:
 
 
 def measure_draw(category: Category, target: Path, draw: str, count: int, seed: int) -> None:
-    """Held-out scores of a training set, and scores of what it never saw."""
+    """Return held-out scores of a training set, and scores of all other images."""
     if target.exists():
         return
     rng = np.random.default_rng(1000 + seed)
@@ -133,7 +133,7 @@ def measure_draw(category: Category, target: Path, draw: str, count: int, seed: 
 
 
 def measure_spoilt(category: Category, target: Path, count: int, seed: int) -> None:
-    """The same with clean, spoilt and mended training sets; defects inside are not judged."""
+    """Measure clean, contaminated and cleaned training sets; their defects are not judged."""
     if target.exists():
         return
     rng = np.random.default_rng(seed)
@@ -161,7 +161,7 @@ def _measure(
     bad: NDArray[np.int64],
     seed: int,
 ) -> tuple[Scores, NDArray[np.int64]]:
-    """Held-out, good and bad scores (column 0: image, 1: map), and whom `auto` would drop."""
+    """Return held-out, good and bad scores (column 0: image, 1: map), and `auto`'s drops."""
     training = _learn(category.take(learned), replace(CONFIG, seed=seed))
     with tempfile.TemporaryDirectory() as scratch:
         held_out = score_held_out(training, folder=Path(scratch))

@@ -1,4 +1,4 @@
-"""What thresholds.py measured -> its tables, as Markdown.
+"""Measurements of thresholds.py -> its tables, as Markdown.
 
 A folder of .npz files, one per category, draw and seed -> the text of thresholds.md.
 """
@@ -21,7 +21,7 @@ Scores = dict[str, NDArray[np.float64]]
 
 
 def report(cache: Path) -> str:
-    """The tables, as Markdown."""
+    """Return the tables as Markdown."""
     machine = describe_machine()
     head = [
         "# Thresholds on unseen good images",
@@ -70,7 +70,7 @@ def _rates_table(cache: Path) -> list[str]:
 
 
 def _apply(run: Scores, rule: float | str, column: int, *, bias: float | None = None) -> NDArray:
-    """Shares of good and bad images above a rule's threshold."""
+    """Compute the shares of good and bad images above a rule's threshold."""
     good, bad = run["good"][:, column], run["bad"][:, column]
     full, lean = run["full"][:, column], run["lean"][:, column]
     share, lean_share = run["shares"]
@@ -89,7 +89,7 @@ def _apply(run: Scores, rule: float | str, column: int, *, bias: float | None = 
 
 
 def _clopper_pearson(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share of `count`; hits between whole numbers are interpolated."""
+    """Compute the 95 % interval of a share of `count`; fractional hits are interpolated."""
     hits = share * count
     low = beta.ppf(0.025, hits, count - hits + 1) if hits > 0 else 0.0
     return float(low), float(beta.ppf(0.975, hits + 1, count - hits)) if hits < count else 1.0

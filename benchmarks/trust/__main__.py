@@ -1,11 +1,10 @@
-"""Try everything that could go wrong -> benchmarks/results/trust.md and trust.json: `make trust`.
+"""Try all known failures -> benchmarks/results/trust.md and trust.json: `make trust`.
 
     python -m benchmarks.trust [--only artifacts,images,faults,use,fuzz] [--kills N] ...
 
-Every hostile artifact and image of tests/support/hostile in both programs, accidents of
-tests/support/faults.py
-in large numbers, and the fuzzers. Sections that are not named keep what was measured before.
-Exit code 1 when anything is not as it must be.
+The command runs every hostile artifact and image of tests/support/hostile in both programs, many
+accidents of tests/support/faults.py, and the fuzzers. Sections that are not named keep their former
+results. The exit code is 1 if any result is wrong.
 """
 
 import argparse
@@ -91,7 +90,7 @@ def _trials(whole: Path) -> Iterator[tuple[str, PythonTrial | CppTrial]]:
 def _measured(
     program: str, kind: str, case: str, outcome: Outcome, words: str, most_mib: float
 ) -> Record:
-    """A record; `words` say what is wrong, and so it is where it took too long or too much."""
+    """Make a record; `words` state what is wrong, including too much time or memory."""
     if not words and outcome.seconds > SLOWEST_S:
         words = f"took {outcome.seconds:.1f} s"
     if not words and outcome.grown_mib > most_mib:
@@ -102,7 +101,7 @@ def _measured(
 
 
 def _bare(text: str) -> str:
-    """Without the folders of scratch files, which differ from run to run."""
+    """Remove the names of scratch folders, which differ from run to run."""
     return re.sub(r"(/[^/ :;|']+)+/(?=[^/ ]*)", "", text)[:160]
 
 

@@ -1,4 +1,4 @@
-"""What benchmarks/trust.py found, as a page: counts first, then every case.
+"""The findings of `make trust` as a page: counts first, then every case.
 
 results of the sections -> Markdown.
 """
@@ -23,7 +23,7 @@ ABOUT = {
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """The whole of benchmarks/results/trust.md."""
+    """Return the whole of benchmarks/results/trust.md."""
     sections = results["sections"]
     rows = [row for section in sections.values() for row in section["records"]]
     bad = [row for row in rows if row["wrong"]]
@@ -58,7 +58,7 @@ def _counts(records: list[dict[str, Any]]) -> list[str]:
 
 
 def _cases(records: list[dict[str, Any]]) -> list[str]:
-    """One line per case and answer; programs that answer alike share it."""
+    """Return one line per case and answer; programs with equal answers share it."""
     said: dict[tuple[str, str, str], list[str]] = {}
     for row in records:
         words = f"**WRONG: {row['wrong']}**; {row['result']}" if row["wrong"] else row["result"]
