@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "errors.hpp"
-#include "thresholds.hpp"
+#include "scoring/thresholds.hpp"
 
 namespace patchcore {
 namespace {

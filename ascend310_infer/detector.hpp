@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "artifact.hpp"
-#include "backend.hpp"
-#include "hnsw_index.hpp"
-#include "index.hpp"
-#include "preprocess.hpp"
-#include "scoring.hpp"
+#include "artifact/folder.hpp"
+#include "engine/backend.hpp"
+#include "image/preprocess.hpp"
+#include "scoring/patch_scorer.hpp"
+#include "search/exact.hpp"
+#include "search/hnsw_index.hpp"
 
 namespace patchcore {
 

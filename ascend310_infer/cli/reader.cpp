@@ -1,0 +1,144 @@
+#include "cli/reader.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <chrono>
+#include <new>
+#include <string_view>
+
+#include "errors.hpp"
+
+namespace patchcore {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, 7> kSuffixes{".bmp", ".jpeg", ".jpg", ".png",
+                                                    ".tif", ".tiff", ".webp"};
+
+// As Python's pathlib prints it: without "." and doubled slashes, with "..".
+fs::path Tidy(const std::string& text) {
+  fs::path tidy;
+  for (const fs::path& part : fs::path(text)) {
+    if (part != "." && !part.empty()) tidy /= part;
+  }
+  return tidy.empty() ? fs::path(".") : tidy;
+}
+
+bool IsPicture(const fs::directory_entry& entry) {
+  std::string suffix = entry.path().extension().string();
+  std::transform(suffix.begin(), suffix.end(), suffix.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  std::error_code unreadable;
+  return std::find(kSuffixes.begin(), kSuffixes.end(), suffix) != kSuffixes.end() &&
+         entry.is_regular_file(unreadable);
+}
+
+std::vector<fs::path> PicturesBelow(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code failure;
+  fs::recursive_directory_iterator entries(
+      folder, fs::directory_options::skip_permission_denied, failure);
+  for (const fs::recursive_directory_iterator end; !failure && entries != end;
+       entries.increment(failure)) {
+    if (IsPicture(*entries)) found.push_back(entries->path());
+  }
+  if (failure) throw ImageError(folder.string() + ": " + failure.message() + "; expected pictures");
+  if (found.empty()) {
+    std::string suffixes;
+    for (const std::string_view suffix : kSuffixes) {
+      suffixes += (suffixes.empty() ? "" : ", ") + std::string(suffix);
+    }
+    throw ImageError(folder.string() + ": expected pictures (" + suffixes + "), got none");
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+}  // namespace
+
+std::vector<Picture> ListPictures(const std::vector<std::string>& sources) {
+  std::vector<Picture> pictures;
+  for (const std::string& source : sources) {
+    const fs::path path = Tidy(source);
+    std::error_code unreadable;
+    if (!fs::is_directory(path, unreadable)) {
+      pictures.push_back({path.string(), path.filename().string()});
+      continue;
+    }
+    for (const fs::path& found : PicturesBelow(path)) {
+      // "./a.png" is "a.png" to Python.
+      pictures.push_back({Tidy(found.string()).string(), found.lexically_relative(path).string()});
+    }
+  }
+  return pictures;
+}
+
+PictureReader::PictureReader(const std::vector<Picture>& pictures, const Preprocessing& settings,
+                             std::size_t batch, bool keep_photographs)
+    : pictures_(pictures),
+      settings_(settings),
+      batch_(batch),
+      keep_photographs_(keep_photographs),
+      thread_([this] { ReadAll(); }) {}
+
+PictureReader::~PictureReader() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopped_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+PictureBatch PictureReader::Next() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] {
+    return ready_.size() >= std::min(batch_, pictures_.size() - taken_);
+  });
+  PictureBatch batch;
+  batch.number = batches_++;
+  while (batch.pictures.size() < batch_ && !ready_.empty()) {
+    batch.pictures.push_back(std::move(ready_.front()));
+    ready_.pop_front();
+  }
+  taken_ += batch.pictures.size();
+  lock.unlock();
+  changed_.notify_all();
+  return batch;
+}
+
+void PictureReader::ReadAll() {
+  for (const Picture& picture : pictures_) {
+    ReadPicture read = ReadOne(picture);
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return stopped_ || ready_.size() < batch_ + 2; });
+    if (stopped_) return;
+    ready_.push_back(std::move(read));
+    lock.unlock();
+    changed_.notify_all();
+  }
+}
+
+ReadPicture PictureReader::ReadOne(const Picture& picture) const {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string& path = picture.path;
+  ReadPicture read;
+  read.picture = picture;
+  try {
+    Image photograph = ReadImage(path);
+    read.input = FitToInput(photograph, settings_);
+    if (keep_photographs_) read.photograph = std::move(photograph);
+  } catch (const ImageError& error) {
+    const std::string reason = error.what();
+    read.error = reason.rfind(path, 0) == 0 ? reason : path + ": " + reason;
+  } catch (const std::bad_alloc&) {
+    read.error = path + ": not enough memory to read it; scale it down";
+  }
+  read.read_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return read;
+}
+
+}  // namespace patchcore
