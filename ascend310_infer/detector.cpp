@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "artifact/engine_files.hpp"
+#include "artifact/region.hpp"
 #include "errors.hpp"
-#include "scoring/thresholds.hpp"
 
 namespace patchcore {
 namespace {
@@ -51,17 +52,21 @@ void Append(const Tensor& tile, Tensor& layers) {
 }  // namespace
 
 Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search,
-                   const std::string& roi)
+                   const std::string& roi, const Wanted& wanted)
     : artifact_(artifact),
+      calibration_(WithThresholds(artifact.manifest().calibration, wanted)),
       search_(search),
-      backend_(MakeBackend(artifact, ForSearch(options, artifact, search))),
+      backend_(MakeBackend(EngineFilesOf(artifact), ForSearch(options, artifact, search))),
       scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring,
               TileGrid(artifact.manifest().tiling, artifact.manifest().preprocess),
               OpenRegion(artifact, roi)) {
   const std::size_t threads = std::max<std::size_t>(1, options.threads / options.workers);
   if (UsesHnsw(artifact, search)) {
     hnsw_ = OpenHnswIndex(artifact, threads);
-  } else if (!backend_->HasSearch()) {
+  } else if (EngineSearch::Serves(*backend_)) {
+    engine_search_ = std::make_unique<EngineSearch>(*backend_, artifact_.bank(),
+                                                    artifact.manifest().features, options.threads);
+  } else {
     index_ = std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features,
                                              threads);
   }
@@ -119,10 +124,9 @@ void Detector::ScoreTiles(const std::vector<const Input*>& inputs, const std::ve
 
 void Detector::Finish(const PictureInWork& work, const Placement& placement, Result& result) const {
   PatchScores scores = scorer_.Finish(work);
-  const Calibration& calibration = manifest().calibration;
   result.score = scores.score;
-  result.p_value = PValue(calibration, calibration.image_scores, result.score);
-  result.threshold = calibration.image_threshold;
+  result.p_value = PValue(calibration_, calibration_.image_scores, result.score);
+  result.threshold = calibration_.image_threshold;
   result.is_anomalous = result.score > result.threshold;
   result.anomaly_map = std::move(scores.anomaly_map);
   result.peak = Peak(result.anomaly_map, manifest().preprocess.width, placement);
@@ -158,7 +162,7 @@ std::unique_lock<std::mutex> Detector::EngineTurn() {
 NearestRows Detector::Nearest(const Tensor& layer2, const Tensor& layer3) {
   const auto by_engine = [&] {
     const auto turn = EngineTurn();
-    return backend_->Nearest(layer2, layer3);
+    return engine_search_->Nearest(layer2, layer3);
   };
   NearestRows nearest = hnsw_    ? hnsw_->Nearest(layer2, layer3)
                         : index_ ? index_->Nearest(layer2, layer3)

@@ -14,6 +14,8 @@
 #include "engine/backend.hpp"
 #include "image/preprocess.hpp"
 #include "scoring/patch_scorer.hpp"
+#include "scoring/thresholds.hpp"
+#include "search/engine_search.hpp"
 #include "search/exact.hpp"
 #include "search/hnsw_index.hpp"
 
@@ -64,9 +66,11 @@ class Detector {
   // `search` names; else, where the engine has none of its own, the portable one. index.faiss is
   // never read: such an artifact is searched exactly, and KindNote() says so.
   //   roi        path of a mask inside of the artifact's own region; empty: that region
-  // Throws ArtifactError, BackendError as MakeBackend does; ImageError as OpenRegion does.
+  //   wanted     thresholds in place of the artifact's own
+  // Throws ThresholdError: a threshold is out of range; ArtifactError, BackendError as MakeBackend
+  // does; ImageError as OpenRegion does.
   Detector(const Artifact& artifact, const BackendOptions& options, Search search,
-           const std::string& roi = "");
+           const std::string& roi = "", const Wanted& wanted = {});
 
   // Scores one preprocessed picture.
   // Throws BackendError: the engine failed, or gave numbers that are not finite.
@@ -83,8 +87,10 @@ class Detector {
   std::pair<Tensor, Tensor> Features(const Input& input);
 
   const Manifest& manifest() const { return artifact_.manifest(); }
+  // The artifact's calibration, with the thresholds that were wanted.
+  const Calibration& calibration() const { return calibration_; }
   std::string EngineName() const { return backend_->Name(); }
-  std::string SearchNote() const { return backend_->SearchNote(); }
+  std::string SearchNote() const { return engine_search_ ? engine_search_->Note() : ""; }
   // One line where the artifact's own kind of index is not what searches here; else empty.
   std::string KindNote() const;
 
@@ -104,11 +110,14 @@ class Detector {
   std::unique_lock<std::mutex> EngineTurn();
 
   Artifact artifact_;
+  Calibration calibration_;
   Search search_;
   std::unique_ptr<Backend> backend_;
   std::mutex engine_turn_;  // held while an engine runs that cannot run twice at once
-  std::unique_ptr<PortableIndex> index_;  // none where the engine or hnsw_ searches
-  std::unique_ptr<HnswIndex> hnsw_;       // none where the search is exact
+  // One of these three searches.
+  std::unique_ptr<EngineSearch> engine_search_;
+  std::unique_ptr<PortableIndex> index_;
+  std::unique_ptr<HnswIndex> hnsw_;
   PatchScorer scorer_;
 };
 

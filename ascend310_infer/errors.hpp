@@ -4,6 +4,7 @@
 //   ├── ArtifactError    a file of the artifact is missing, altered or of another version
 //   │   └── SignatureError   it is not signed by the key that was given, or that is no key
 //   ├── ImageError       a picture cannot be read or does not fit the artifact
+//   ├── ThresholdError   a threshold or false-alarm rate that the artifact cannot give
 //   └── BackendError     the engine or the device cannot run what was asked for here
 //
 // Messages are one line: where, what was expected, what came, what to do.

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "errors.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {

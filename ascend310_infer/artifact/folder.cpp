@@ -13,7 +13,7 @@
 
 #include "artifact/signature.hpp"
 #include "errors.hpp"
-#include "files/strict_json.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {
@@ -130,12 +130,6 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
   const fs::path bank = artifact.Path(kMemoryBankFile);
   artifact.bank_ = ReadMemoryBank(bank);
   CheckShape(artifact.bank_, artifact.manifest_, bank.string());
-  return artifact;
-}
-
-Artifact Artifact::With(const Wanted& wanted) const {
-  Artifact artifact = *this;
-  artifact.manifest_.calibration = WithThresholds(manifest_.calibration, wanted);
   return artifact;
 }
 

@@ -10,7 +10,6 @@
 
 #include "bank/memory_bank.hpp"
 #include "manifest/manifest.hpp"
-#include "scoring/thresholds.hpp"
 
 namespace patchcore {
 
@@ -39,10 +38,6 @@ class Artifact {
   // SignatureError, not signed by that key.
   static Artifact Open(const std::filesystem::path& folder, bool verify = true,
                        const std::filesystem::path& public_key = {});
-
-  // The same artifact with other thresholds, from the held-out scores that it stores.
-  // Throws ThresholdError: one is out of range.
-  Artifact With(const Wanted& wanted) const;
 
   const Manifest& manifest() const { return manifest_; }
   const MemoryBank& bank() const { return bank_; }

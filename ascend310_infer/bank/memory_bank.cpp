@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "bank/half.hpp"
 #include "errors.hpp"
-#include "files/strict_json.hpp"
+#include "half.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {

@@ -9,9 +9,11 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "artifact/folder.hpp"
+#include "cli/freed_memory.hpp"
 #include "cli/options.hpp"
 #include "cli/ordered_work.hpp"
 #include "cli/reader.hpp"
@@ -71,7 +73,7 @@ void RefuseSharedMaps(const Options& options, const std::vector<Picture>& pictur
 std::string WriteMaps(const Options& options, const Detector& detector, const ReadPicture& read,
                       const Result& result) {
   const auto& size = detector.manifest().preprocess;
-  const auto scale = patchcore::ScaleOf(detector.manifest().calibration);
+  const auto scale = patchcore::ScaleOf(detector.calibration());
   const auto laid = patchcore::MapOnPhotograph(result.anomaly_map, size.height, size.width,
                                                read.input.placement);
   const std::filesystem::path heatmap = MapPath(options, read.picture, "heatmap");
@@ -122,6 +124,12 @@ void NoteKind(const Options& options, const Detector& detector) {
   }
 }
 
+// Loading the graphs frees more memory than the detector keeps.
+Detector LoadDetector(const patchcore::Artifact& artifact, const Options& options) {
+  const patchcore::HandedBack memory;
+  return Detector(artifact, options.backend, options.search, options.roi, options.wanted);
+}
+
 int ScorePictures(Options options) {
   const std::vector<Picture> pictures = patchcore::ListPictures(options.sources);
   if (!options.maps.empty()) RefuseSharedMaps(options, pictures);
@@ -129,11 +137,14 @@ int ScorePictures(Options options) {
       options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
   const auto artifact = patchcore::Artifact::Open(options.artifact, true, options.public_key);
-  Detector detector(artifact.With(options.wanted), options.backend, options.search, options.roi);
+  Detector detector = LoadDetector(artifact, options);
   NoteKind(options, detector);
   const auto start = std::chrono::steady_clock::now();
-  patchcore::PictureReader reader(pictures, detector.manifest().preprocess, options.batch,
-                                  !options.maps.empty());
+  const bool keep_photographs = !options.maps.empty();
+  const auto read = [&](const Picture& picture) {
+    return patchcore::ReadOne(picture, detector.manifest().preprocess, keep_photographs);
+  };
+  patchcore::PictureReader reader(pictures, options.batch, read);
   const bool refused = patchcore::WorkInOrder(reader, workers, [&](const PictureBatch& batch) {
     return ScoreBatch(options, detector, batch);
   });
@@ -152,7 +163,7 @@ int ScorePictures(Options options) {
 int CheckHere(const Options& options) {
   const auto artifact = patchcore::Artifact::Open(options.artifact, false, options.public_key);
   artifact.Verify();
-  Detector detector(artifact, options.backend, options.search);
+  Detector detector = LoadDetector(artifact, options);
   NoteKind(options, detector);
   const auto steps = patchcore::RunSelfTest(artifact, detector);
   const std::string signer = options.public_key.empty() ? "" : ", signed by " + options.public_key;
@@ -195,6 +206,8 @@ int main(int argc, char** argv) {
     Complain(error.what());
   } catch (const std::bad_alloc&) {
     Complain("expected more memory than there is; close other programs");
+  } catch (const std::system_error& error) {
+    Complain(std::string("the system refused (") + error.what() + "); try a smaller --threads");
   } catch (const std::exception& error) {
     Complain(error.what());
   }

@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "cores.hpp"
+
 namespace patchcore {
 namespace {
 

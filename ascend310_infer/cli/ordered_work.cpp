@@ -6,8 +6,8 @@
 #include <limits>
 #include <map>
 #include <mutex>
-#include <thread>
-#include <vector>
+
+#include "threads.hpp"
 
 namespace patchcore {
 namespace {
@@ -75,10 +75,7 @@ bool WorkInOrder(PictureReader& reader, std::size_t workers, const Work& work) {
       }
     }
   };
-  std::vector<std::thread> others;
-  for (std::size_t other = 1; other < workers; ++other) others.emplace_back(run);
-  run();
-  for (std::thread& thread : others) thread.join();
+  RunTogether(workers, [&](std::size_t) { run(); });
   return reports.Finish();
 }
 

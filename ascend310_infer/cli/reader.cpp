@@ -4,8 +4,11 @@
 #include <array>
 #include <cctype>
 #include <chrono>
+#include <exception>
+#include <filesystem>
 #include <new>
 #include <string_view>
+#include <utility>
 
 #include "errors.hpp"
 
@@ -75,13 +78,28 @@ std::vector<Picture> ListPictures(const std::vector<std::string>& sources) {
   return pictures;
 }
 
-PictureReader::PictureReader(const std::vector<Picture>& pictures, const Preprocessing& settings,
-                             std::size_t batch, bool keep_photographs)
-    : pictures_(pictures),
-      settings_(settings),
-      batch_(batch),
-      keep_photographs_(keep_photographs),
-      thread_([this] { ReadAll(); }) {}
+ReadPicture ReadOne(const Picture& picture, const Preprocessing& settings, bool keep_photograph) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string& path = picture.path;
+  ReadPicture read;
+  read.picture = picture;
+  try {
+    Image photograph = ReadImage(path);
+    read.input = FitToInput(photograph, settings);
+    if (keep_photograph) read.photograph = std::move(photograph);
+  } catch (const ImageError& error) {
+    const std::string reason = error.what();
+    read.error = reason.rfind(path, 0) == 0 ? reason : path + ": " + reason;
+  } catch (const std::bad_alloc&) {
+    read.error = path + ": not enough memory to read it; scale it down";
+  }
+  read.read_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return read;
+}
+
+PictureReader::PictureReader(const std::vector<Picture>& pictures, std::size_t batch, Read read)
+    : pictures_(pictures), batch_(batch), read_(std::move(read)), thread_([this] { ReadAll(); }) {}
 
 PictureReader::~PictureReader() {
   {
@@ -95,8 +113,9 @@ PictureReader::~PictureReader() {
 PictureBatch PictureReader::Next() {
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [this] {
-    return ready_.size() >= std::min(batch_, pictures_.size() - taken_);
+    return failure_ || ready_.size() >= std::min(batch_, pictures_.size() - taken_);
   });
+  if (failure_ && ready_.empty()) std::rethrow_exception(failure_);
   PictureBatch batch;
   batch.number = batches_++;
   while (batch.pictures.size() < batch_ && !ready_.empty()) {
@@ -110,35 +129,21 @@ PictureBatch PictureReader::Next() {
 }
 
 void PictureReader::ReadAll() {
-  for (const Picture& picture : pictures_) {
-    ReadPicture read = ReadOne(picture);
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return stopped_ || ready_.size() < batch_ + 2; });
-    if (stopped_) return;
-    ready_.push_back(std::move(read));
-    lock.unlock();
+  try {
+    for (const Picture& picture : pictures_) {
+      ReadPicture read = read_(picture);
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [this] { return stopped_ || ready_.size() < batch_ + 2; });
+      if (stopped_) return;
+      ready_.push_back(std::move(read));
+      lock.unlock();
+      changed_.notify_all();
+    }
+  } catch (...) {  // whatever it is, Next() throws it again
+    const std::lock_guard<std::mutex> lock(mutex_);
+    failure_ = std::current_exception();
     changed_.notify_all();
   }
-}
-
-ReadPicture PictureReader::ReadOne(const Picture& picture) const {
-  const auto start = std::chrono::steady_clock::now();
-  const std::string& path = picture.path;
-  ReadPicture read;
-  read.picture = picture;
-  try {
-    Image photograph = ReadImage(path);
-    read.input = FitToInput(photograph, settings_);
-    if (keep_photographs_) read.photograph = std::move(photograph);
-  } catch (const ImageError& error) {
-    const std::string reason = error.what();
-    read.error = reason.rfind(path, 0) == 0 ? reason : path + ": " + reason;
-  } catch (const std::bad_alloc&) {
-    read.error = path + ": not enough memory to read it; scale it down";
-  }
-  read.read_ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  return read;
 }
 
 }  // namespace patchcore

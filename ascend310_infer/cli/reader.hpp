@@ -3,9 +3,9 @@
 
 #include <condition_variable>
 #include <deque>
-#include <filesystem>
+#include <exception>
+#include <functional>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,6 +34,10 @@ struct ReadPicture {
   double read_ms = 0;  // decoding and preprocessing
 };
 
+// Decodes and preprocesses one picture; what is wrong with the picture goes into `error`.
+//   keep_photograph   keep the photograph as well as the input
+ReadPicture ReadOne(const Picture& picture, const Preprocessing& settings, bool keep_photograph);
+
 // Some pictures that are scored together.
 struct PictureBatch {
   std::size_t number = 0;  // 0, 1, … in the order of the pictures
@@ -43,32 +47,34 @@ struct PictureBatch {
 // Reads pictures in order, a batch and two more before they are taken.
 class PictureReader {
  public:
-  // Both references must outlive the reader.
+  using Read = std::function<ReadPicture(const Picture&)>;
+
+  // The pictures must outlive the reader.
   //   batch      pictures of one batch, 1 or more
-  PictureReader(const std::vector<Picture>& pictures, const Preprocessing& settings,
-                std::size_t batch, bool keep_photographs);
+  //   read       called for one picture after the other by a thread of the reader
+  PictureReader(const std::vector<Picture>& pictures, std::size_t batch, Read read);
   ~PictureReader();
   PictureReader(const PictureReader&) = delete;
   PictureReader& operator=(const PictureReader&) = delete;
 
   // The next batch; only the last is smaller, and after it come empty ones. Several threads may
   // take batches.
+  // Throws what `read` threw, once the pictures before it are taken.
   PictureBatch Next();
 
  private:
   void ReadAll();
-  ReadPicture ReadOne(const Picture& picture) const;
 
   const std::vector<Picture>& pictures_;
-  const Preprocessing& settings_;
   std::size_t batch_;
-  bool keep_photographs_;
+  Read read_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<ReadPicture> ready_;
   std::size_t taken_ = 0;    // pictures
   std::size_t batches_ = 0;  // that were taken
   bool stopped_ = false;
+  std::exception_ptr failure_;
   std::thread thread_;  // last: it uses everything above
 };
 

@@ -1,17 +1,20 @@
-// An engine that runs the artifact's graphs: pictures -> layers, and, where it can, the search.
+// An engine that runs the artifact's graphs: images -> layers, and, where it can, the search.
 //
 // onnxruntime_backend.cpp serves any CPU, mindspore_backend.cpp Ascend 310/310P (and the CPU where
-// MindSpore Lite offers it). Which of them exist is decided when the program is configured.
+// MindSpore Lite offers it). The build configuration decides which of them exist.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include "artifact/folder.hpp"
-#include "search/exact.hpp"
+#include "engine/references.hpp"
+#include "manifest/manifest.hpp"
 #include "tensor.hpp"
 
 namespace patchcore {
@@ -21,11 +24,30 @@ enum class Device { kCpu, kAscend };
 struct BackendOptions {
   Device device = Device::kCpu;
   std::uint32_t device_id = 0;  // of the Ascend device
-  std::size_t threads = 1;      // on the CPU, of all pictures in work together
-  std::size_t workers = 1;      // pictures (or batches) in work at once; they share the threads
+  std::size_t threads = 1;      // on the CPU, of all images in work together
+  std::size_t workers = 1;      // images (or batches) in work at once; they share the threads
   bool search = true;           // load the engine's own search, too, where there is one
   std::string mindir;           // for MindSpore: a converted features.mindir; empty: the artifact's
   std::string index_mindir;     // the same for index.mindir
+};
+
+// What an engine needs of an artifact: its graphs, and what its manifest says of them.
+struct EngineFiles {
+  std::filesystem::path manifest, memory_bank;  // manifest.json for messages only
+  std::filesystem::path features_onnx, features_mindir, index_onnx, index_mindir;
+  Tiling tiling;
+  Features features;
+  std::size_t rows = 0;                 // M
+  std::size_t mindir_candidates = 0;    // rows that index.mindir lists per patch; 0: no such file
+  std::vector<ByteRange> bank_sections;  // which bytes of the bank's file a graph may refer to
+  // Compares a file with SHA256SUMS; throws ArtifactError.
+  std::function<void(const std::filesystem::path&)> verify;
+};
+
+// Rows that a device lists for each of P patches, S of them, in any order.
+struct Candidates {
+  std::vector<float> scores;       // (P, S)
+  std::vector<std::int32_t> rows;  // (P, S)
 };
 
 // One artifact's graphs on one device. Safe to share between threads only where it says so.
@@ -36,7 +58,7 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
 
-  // Layers of some pictures.
+  // Layers of some images.
   //   images     (count, H, W, 3) of the manifest, not owned
   //   returns    layer2 (count, C2, h, w) and layer3 (count, C3, h/2, w/2), shapes checked
   // Throws BackendError: the engine failed, or gave other shapes than the manifest says.
@@ -52,34 +74,30 @@ class Backend {
   // Throws BackendError: the engine failed or has no search.
   virtual NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
 
+  // S, the rows that List() gives for each patch; 0: List() must not be called.
+  virtual std::size_t ListedRows() const { return 0; }
+
+  // The rows with the largest products for each patch, as index.mindir defines them.
+  //   queries    (P, D + 4)
+  // Throws BackendError: the engine failed, gave other shapes, or has no such graph.
+  virtual Candidates List(const Tensor& queries);
+
   // The engine and its version, for people.
   virtual std::string Name() const = 0;
-
-  // How the engine's search went so far, for people; empty where there is nothing to say.
-  virtual std::string SearchNote() const { return ""; }
 };
 
 // The engine for a device: ONNX Runtime for the CPU, else MindSpore.
 // Throws BackendError: this program was built without it (says which CMake option brings it), or
-// the device is not there; ArtifactError: the engine cannot load the artifact's graph.
-std::unique_ptr<Backend> MakeBackend(const Artifact& artifact, const BackendOptions& options);
+// the device is not available; ArtifactError: the engine cannot load the artifact's graph.
+std::unique_ptr<Backend> MakeBackend(const EngineFiles& files, const BackendOptions& options);
 
 // The engines themselves; each exists only where its CMake option is on.
-std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const Artifact& artifact,
+std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const EngineFiles& files,
                                                 const BackendOptions& options);
-std::unique_ptr<Backend> MakeMindSporeBackend(const Artifact& artifact,
+std::unique_ptr<Backend> MakeMindSporeBackend(const EngineFiles& files,
                                               const BackendOptions& options);
 
-// The shape that layer2 or layer3 of `count` pictures must have.
+// The shape that layer2 or layer3 of `count` images must have.
 std::vector<std::int64_t> BatchShape(const LayerShape& layer, std::size_t count);
-
-// "(1, 256, 40, 40)", for messages.
-std::string ShapeText(const std::vector<std::int64_t>& shape);
-
-// What an engine said, in one line of at most 200 bytes.
-std::string OneLine(const std::string& text);
-
-// Cores this process may run on (not those the machine has).
-std::size_t UsableCores();
 
 }  // namespace patchcore

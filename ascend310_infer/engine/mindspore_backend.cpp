@@ -9,13 +9,13 @@
 #include <exception>
 #include <functional>
 
-#include "bank/half.hpp"
 #include "engine/backend.hpp"
 #include "errors.hpp"
+#include "half.hpp"
 #include "include/api/context.h"
 #include "include/api/model.h"
 #include "include/api/serialization.h"
-#include "search/npu_shortlist.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {
@@ -207,34 +207,32 @@ void Append(Tensor& layer, const std::vector<float>& batch, std::size_t batch_co
 }
 
 // The converted file that the options name, or the artifact's own, compared with its sum.
-std::string ModelPath(const Artifact& artifact, std::string_view file,
+std::string ModelPath(const EngineFiles& files, const std::filesystem::path& own,
                       const std::string& converted) {
   if (!converted.empty()) return converted;
-  artifact.Verify({file});
-  return artifact.Path(file).string();
+  files.verify(own);
+  return own.string();
 }
 
 class MindSporeBackend : public Backend {
  public:
-  MindSporeBackend(const Artifact& artifact, const BackendOptions& options)
-      : tile_(artifact.manifest().tiling), features_(artifact.manifest().features) {
+  MindSporeBackend(const EngineFiles& files, const BackendOptions& options)
+      : tile_(files.tiling), features_(files.features) {
     if (features_.precision == FeaturePrecision::kInt8) {
-      throw ArtifactError(artifact.Path(kManifestFile).string() +
+      throw ArtifactError(files.manifest.string() +
                           ": features.precision: expected float32 for MindSpore, got int8, whose "
                           "bank fits features.onnx alone; fit again without --quantize");
     }
     network_ = std::make_unique<Graph>(
-        ModelPath(artifact, kFeaturesMindir, options.mindir), options,
+        ModelPath(files, files.features_mindir, options.mindir), options,
         InputRule{ms::DataType::kNumberTypeUInt8, "uint8", true,
                   "convert the artifact's features.mindir again"});
-    const std::size_t candidates = artifact.manifest().index.mindir_candidates;
-    if (!options.search || candidates == 0) return;
+    if (!options.search || files.mindir_candidates == 0) return;
     search_ = std::make_unique<Graph>(
-        ModelPath(artifact, kIndexMindir, options.index_mindir), options,
+        ModelPath(files, files.index_mindir, options.index_mindir), options,
         InputRule{ms::DataType::kNumberTypeFloat32, "float32", false,
                   "convert the artifact's index.mindir again, for that many patches"});
-    shortlist_ = std::make_unique<Shortlist>(artifact.bank(), features_, candidates,
-                                             options.threads);
+    listed_rows_ = files.mindir_candidates;
   }
 
   // A converted model may have a fixed batch: the pictures are cut into such batches then, and the
@@ -264,42 +262,32 @@ class MindSporeBackend : public Backend {
     return {std::move(layer2), std::move(layer3)};
   }
 
-  bool HasSearch() const override { return shortlist_ != nullptr; }
+  std::size_t ListedRows() const override { return listed_rows_; }
 
-  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) override {
-    if (!HasSearch()) return Backend::Nearest(layer2, layer3);
-    const Queries queries = shortlist_->Ask(layer2, layer3);
-    const Tensor& columns = queries.columns;
-    const auto outputs = search_->Run(search_->Described(columns.shape), columns.values.data(),
-                                      columns.values.size() * sizeof(float));
-    const std::vector<std::int64_t> shape{columns.shape.front(),
-                                          static_cast<std::int64_t>(shortlist_->count())};
-    const Candidates candidates{Floats(search_->Find(outputs, shape, HoldsFloats)),
-                                Integers(search_->Find(outputs, shape, HoldsIntegers))};
-    return shortlist_->Rank(queries, candidates, layer2, layer3);
+  Candidates List(const Tensor& queries) override {
+    if (!search_) return Backend::List(queries);
+    const auto outputs = search_->Run(search_->Described(queries.shape), queries.values.data(),
+                                      queries.values.size() * sizeof(float));
+    const std::vector<std::int64_t> shape{queries.shape.front(),
+                                          static_cast<std::int64_t>(listed_rows_)};
+    return {Floats(search_->Find(outputs, shape, HoldsFloats)),
+            Integers(search_->Find(outputs, shape, HoldsIntegers))};
   }
 
   std::string Name() const override { return network_->name(); }
-
-  std::string SearchNote() const override {
-    if (!HasSearch()) return "";
-    return "the device's shortlist decided " +
-           std::to_string(shortlist_->patches() - shortlist_->searched()) + " patches, the host " +
-           std::to_string(shortlist_->searched());
-  }
 
  private:
   Tiling tile_;
   patchcore::Features features_;
   std::unique_ptr<Graph> network_, search_;
-  std::unique_ptr<Shortlist> shortlist_;  // none where the host searches alone
+  std::size_t listed_rows_ = 0;  // S; 0 where the host searches alone
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeMindSporeBackend(const Artifact& artifact,
+std::unique_ptr<Backend> MakeMindSporeBackend(const EngineFiles& files,
                                               const BackendOptions& options) {
-  return std::make_unique<MindSporeBackend>(artifact, options);
+  return std::make_unique<MindSporeBackend>(files, options);
 }
 
 }  // namespace patchcore

@@ -6,10 +6,10 @@
 #include <cstdio>
 
 #include "engine/backend.hpp"
-#include "engine/freed_memory.hpp"
 #include "engine/mapped_weights.hpp"
 #include "engine/references.hpp"
 #include "errors.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {
@@ -32,7 +32,6 @@ Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
   // A detector has two sessions. Threads that spin on after one's run would slow the other's:
   // 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
   options.AddConfigEntry("session.force_spinning_stop", "1");
-  const HandedBack memory;
   try {
     if (!KnowsFolderOfWeights()) return Ort::Session(env, path.c_str(), options);
     options.AddConfigEntry("session.model_external_initializers_file_folder_path",
@@ -66,16 +65,16 @@ const T* Values(const Ort::Value& output, const std::string& name,
 
 class OnnxRuntimeBackend : public Backend {
  public:
-  OnnxRuntimeBackend(const Artifact& artifact, const BackendOptions& options)
-      : tile_(artifact.manifest().tiling),
-        features_(artifact.manifest().features),
-        rows_(static_cast<std::int64_t>(artifact.bank().rows)),
-        features_path_(artifact.Path(kFeaturesOnnx)),
-        index_path_(artifact.Path(kIndexOnnx)) {
+  OnnxRuntimeBackend(const EngineFiles& files, const BackendOptions& options)
+      : tile_(files.tiling),
+        features_(files.features),
+        rows_(static_cast<std::int64_t>(files.rows)),
+        features_path_(files.features_onnx),
+        index_path_(files.index_onnx) {
     CheckNoReferences(features_path_);
     feature_session_ = OpenSession(env_, features_path_, OwnThreads(options));
     if (options.search) {
-      CheckReferences(index_path_, kMemoryBankFile, artifact.bank());
+      CheckReferences(index_path_, files.memory_bank.filename().string(), files.bank_sections);
       index_session_ = OpenSession(env_, index_path_, OwnThreads(options));
     }
   }
@@ -164,9 +163,9 @@ class OnnxRuntimeBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const Artifact& artifact,
+std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const EngineFiles& files,
                                                 const BackendOptions& options) {
-  return std::make_unique<OnnxRuntimeBackend>(artifact, options);
+  return std::make_unique<OnnxRuntimeBackend>(files, options);
 }
 
 }  // namespace patchcore

@@ -9,7 +9,7 @@
 
 #include "errors.hpp"
 #include "files/protobuf.hpp"
-#include "files/strict_json.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {
@@ -137,7 +137,8 @@ void CheckNoReferences(const fs::path& graph) {
   });
 }
 
-void CheckReferences(const fs::path& graph, std::string_view location, const MemoryBank& bank) {
+void CheckReferences(const fs::path& graph, std::string_view location,
+                     const std::vector<ByteRange>& ranges) {
   ForEachReference(graph, [&](const ExternalData& data) {
     const auto entry = data.entries.find("location");
     if (entry == data.entries.end() || entry->second != location) {
@@ -145,11 +146,11 @@ void CheckReferences(const fs::path& graph, std::string_view location, const Mem
     }
     const std::uint64_t start = Number(graph, data, "offset");
     const std::uint64_t length = Number(graph, data, "length");
-    const auto holds = [&](const MemoryBank::Section& part) {
+    const auto holds = [&](const ByteRange& part) {
       return start >= part.offset && length <= part.size &&
              start - part.offset <= part.size - length;
     };
-    if (!std::any_of(bank.sections.begin(), bank.sections.end(), holds)) {
+    if (!std::any_of(ranges.begin(), ranges.end(), holds)) {
       Refuse(graph, data, "offset", "a place inside one section of " + std::string(location));
     }
   });

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "errors.hpp"
-#include "files/strict_json.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 

@@ -20,7 +20,4 @@ class JsonError : public std::runtime_error {
 // Throws JsonError.
 nlohmann::json ParseStrictJson(std::string_view text);
 
-// The text on one line of plain characters, cut to `limit` bytes; for messages.
-std::string Printable(std::string_view text, std::size_t limit);
-
 }  // namespace patchcore

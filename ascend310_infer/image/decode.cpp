@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "errors.hpp"
-#include "files/strict_json.hpp"
 #include "image/decoders.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {

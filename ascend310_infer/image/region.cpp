@@ -12,7 +12,6 @@
 namespace patchcore {
 namespace {
 
-constexpr std::size_t kCellPx = 8;
 constexpr std::size_t kLeastPx = kCellPx * kCellPx / 2;  // of a cell, for its patch to count
 constexpr std::int64_t kAspectShare = 50;  // a fiftieth: how far a mask's aspect ratio may be off
 
@@ -71,28 +70,6 @@ void CheckAspect(const Image& image, const RegionOfInterest& photo, const std::s
                    SizeText(image.width, image.height) + "; draw it on one of them");
 }
 
-Region StoredRegion(const std::filesystem::path& path, const Preprocessing& settings) {
-  const std::string where = path.string();
-  try {
-    const Image image = ReadImage(path);
-    const std::vector<std::uint8_t> pixels = White(image, where);
-    if (image.height != settings.height || image.width != settings.width) {
-      throw ImageError(where + ": expected " + SizeText(settings.width, settings.height) +
-                       " px as the input, got " + SizeText(image.width, image.height));
-    }
-    Region region = Reduced(pixels, settings.width, where);
-    const auto lone = std::count(pixels.begin(), pixels.end(), 1) -
-                      std::count(region.pixels.begin(), region.pixels.end(), 1);
-    if (lone > 0) {
-      throw ImageError(where + ": expected white only in patches that count, got " +
-                       std::to_string(lone) + " px elsewhere");
-    }
-    return region;
-  } catch (const ImageError& error) {
-    throw ArtifactError(std::string(error.what()) + "; copy the folder again");
-  }
-}
-
 }  // namespace
 
 Region ReadRegion(const std::filesystem::path& path, const Preprocessing& settings,
@@ -115,25 +92,26 @@ Region ReadRegion(const std::filesystem::path& path, const Preprocessing& settin
   return Reduced(std::move(pixels), settings.width, where);
 }
 
-std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem::path& roi) {
-  const Manifest& manifest = artifact.manifest();
-  std::optional<Region> learned;
-  if (manifest.region.kind == RegionKind::kMask) {
-    learned = StoredRegion(artifact.Path(kRoiFile), manifest.preprocess);
+Region StoredRegion(const std::filesystem::path& path, const Preprocessing& settings) {
+  const std::string where = path.string();
+  try {
+    const Image image = ReadImage(path);
+    const std::vector<std::uint8_t> pixels = White(image, where);
+    if (image.height != settings.height || image.width != settings.width) {
+      throw ImageError(where + ": expected " + SizeText(settings.width, settings.height) +
+                       " px as the input, got " + SizeText(image.width, image.height));
+    }
+    Region region = Reduced(pixels, settings.width, where);
+    const auto lone = std::count(pixels.begin(), pixels.end(), 1) -
+                      std::count(region.pixels.begin(), region.pixels.end(), 1);
+    if (lone > 0) {
+      throw ImageError(where + ": expected white only in patches that count, got " +
+                       std::to_string(lone) + " px elsewhere");
+    }
+    return region;
+  } catch (const ImageError& error) {
+    throw ArtifactError(std::string(error.what()) + "; copy the folder again");
   }
-  if (roi.empty()) return learned;
-  Region asked = ReadRegion(roi, manifest.preprocess, manifest.region);
-  std::size_t beyond = 0;
-  for (std::size_t i = 0; learned && i < asked.pixels.size(); ++i) {
-    if (asked.pixels[i] != 0 && learned->pixels[i] == 0) ++beyond;
-  }
-  if (beyond > 0) {
-    throw ImageError(roi.string() + ": expected a region inside the artifact's own (roi.png), got " +
-                     std::to_string(beyond) +
-                     " input pixels outside, where nothing was learned; draw it smaller, or fit "
-                     "again");
-  }
-  return asked;
 }
 
 }  // namespace patchcore

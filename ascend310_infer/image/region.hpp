@@ -7,10 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <vector>
 
-#include "artifact/folder.hpp"
 #include "manifest/manifest.hpp"
 
 namespace patchcore {
@@ -27,9 +25,8 @@ struct Region {
 Region ReadRegion(const std::filesystem::path& path, const Preprocessing& settings,
                   const RegionOfInterest& photo);
 
-// What an artifact looks at: its roi.png, or the mask `roi` inside of that; none: the whole input.
-//   roi        path of a mask picture; empty: the artifact's own region
-// Throws ArtifactError: roi.png is damaged; ImageError: the mask does not fit the artifact.
-std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem::path& roi);
+// Reads a mask that is in the input's geometry already: roi.png of an artifact.
+// Throws ArtifactError: unreadable, no mask, of another size, or white outside of what counts.
+Region StoredRegion(const std::filesystem::path& path, const Preprocessing& settings);
 
 }  // namespace patchcore

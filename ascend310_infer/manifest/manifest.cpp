@@ -98,7 +98,6 @@ Index ReadIndex(const Fields& fields) {
       "kind", {{"exact", IndexKind::kExact},
                {"hnsw", IndexKind::kHnsw},
                {"faiss-flat", IndexKind::kFaissFlat},
-               {"faiss-hnsw", IndexKind::kFaissHnsw},
                {"faiss-ivfpq", IndexKind::kFaissIvfpq}});
   const bool exact = index.kind == IndexKind::kExact;
   const bool all_rows = exact || index.kind == IndexKind::kFaissFlat;

@@ -12,10 +12,12 @@
 
 namespace patchcore {
 
+inline constexpr std::size_t kCellPx = 8;  // side of a patch on the input, in pixels
+
 enum class Resize { kStretch, kShorterSide };
 enum class ResampleFilter { kBilinear, kBicubic, kLanczos };
 enum class Upsampling { kBilinear, kNearest };
-enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissHnsw, kFaissIvfpq };
+enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissIvfpq };
 enum class FeaturePrecision { kFloat32, kInt8 };
 enum class BankPrecision { kFloat32, kFloat16 };
 enum class RegionKind { kWhole, kMask };

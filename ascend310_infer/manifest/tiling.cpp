@@ -5,7 +5,6 @@
 namespace patchcore {
 namespace {
 
-constexpr std::size_t kCellPx = 8;
 constexpr std::size_t kChannels = 3;
 
 // Where the tiles of one side begin, in patches; the last is moved inwards.

@@ -4,10 +4,11 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <stdexcept>
-#include <thread>
+
+#include "function_clones.hpp"
+#include "threads.hpp"
 
 namespace patchcore {
 namespace {
@@ -41,10 +42,7 @@ std::vector<float> PackPanels(const float* planes, std::size_t channels, std::si
 //   panel      (channels, 16)
 //   products   six pointers to (16,) each
 // Every element is summed in the same order, so equal rows get equal products.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-[[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
-#endif
+PATCHCORE_CLONED
 void AddProducts(const std::array<const float*, kTall>& rows, const float* panel,
                  std::size_t channels, const std::array<float*, kTall>& products) {
   std::array<Wide, kTall> sums;
@@ -79,10 +77,7 @@ void AddBlockProducts(const float* rows, std::size_t count, std::size_t channels
 }
 
 // Takes a row wherever it scores more than the best so far; scores and best are (patches,).
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-[[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
-#endif
+PATCHCORE_CLONED
 void KeepBetter(const float* scores, std::int32_t row, std::size_t patches, float* best,
                 std::int32_t* best_rows) {
   for (std::size_t patch = 0; patch < patches; ++patch) {
@@ -90,17 +85,6 @@ void KeepBetter(const float* scores, std::int32_t row, std::size_t patches, floa
     best[patch] = better ? scores[patch] : best[patch];
     best_rows[patch] = better ? row : best_rows[patch];
   }
-}
-
-// Calls work(first, last, part) for equal shares of [0, count), one thread each.
-void InShares(std::size_t count, std::size_t parts,
-              const std::function<void(std::size_t, std::size_t, std::size_t)>& work) {
-  std::vector<std::thread> others;
-  for (std::size_t part = 1; part < parts; ++part) {
-    others.emplace_back(work, count * part / parts, count * (part + 1) / parts, part);
-  }
-  work(0, count / parts, 0);
-  for (std::thread& thread : others) thread.join();
 }
 
 void CheckShape(const Tensor& tensor, const char* name, std::size_t channels, std::size_t height,

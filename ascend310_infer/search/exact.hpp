@@ -11,16 +11,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "artifact/folder.hpp"
+#include "bank/memory_bank.hpp"
 #include "tensor.hpp"
 
 namespace patchcore {
-
-// The nearest bank row of each patch of one picture.
-struct NearestRows {
-  std::vector<float> distances;    // (h, w), Euclidean, recomputed from differences, all >= 0
-  std::vector<std::int64_t> rows;  // (h, w), of equal rows the first
-};
 
 // One artifact's bank, ready to be searched; safe to share between threads.
 class PortableIndex {

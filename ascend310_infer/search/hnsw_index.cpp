@@ -7,10 +7,11 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
-#include <thread>
 #include <vector>
 
+#include "function_clones.hpp"
 #include "search/hnsw_file.hpp"
+#include "threads.hpp"
 
 // hnswlib's own distances are as fast as the flags of this build; the one below is as fast as the
 // processor.
@@ -25,10 +26,7 @@ using Wide [[gnu::vector_size(kWide * sizeof(float))]] = float;
 
 // |left - right|², in one order of summation for all rows.
 //   size       pointer to D, a std::size_t
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-[[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
-#endif
+PATCHCORE_CLONED
 float SquaredDistance(const void* left, const void* right, const void* size) {
   const auto* one = static_cast<const float*>(left);
   const auto* other = static_cast<const float*>(right);
@@ -80,20 +78,14 @@ class Graph : public HnswIndex {
     const std::size_t patches = features_.layer2.height * features_.layer2.width;
     const std::vector<float> vectors = exact_.PatchVectors(layer2, layer3);
     NearestRows nearest{std::vector<float>(patches), std::vector<std::int64_t>(patches)};
-    const auto walk = [&](std::size_t first, std::size_t last) {
+    InShares(patches, threads_, [&](std::size_t first, std::size_t last, std::size_t) {
       for (std::size_t patch = first; patch < last; ++patch) {
         const float* vector = vectors.data() + patch * size_;
         const std::size_t row = graph_.searchKnn(vector, 1).top().second;
         nearest.rows[patch] = static_cast<std::int64_t>(row);
         nearest.distances[patch] = exact_.Distance(vector, row);
       }
-    };
-    std::vector<std::thread> others;
-    for (std::size_t part = 1; part < threads_; ++part) {
-      others.emplace_back(walk, patches * part / threads_, patches * (part + 1) / threads_);
-    }
-    walk(0, patches / threads_);
-    for (std::thread& thread : others) thread.join();
+    });
     return nearest;
   }
 

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "bank/memory_bank.hpp"
+#include "engine/backend.hpp"
 #include "search/exact.hpp"
 #include "tensor.hpp"
 
@@ -39,12 +40,6 @@ struct Queries {
   std::vector<float> vectors;    // (P, D), the patch vectors themselves
   std::vector<double> errors;    // (P,) e
   std::vector<double> lengths;   // (P,) |q'|; infinite where the device is not asked
-};
-
-// What it answers.
-struct Candidates {
-  std::vector<float> scores;       // (P, S)
-  std::vector<std::int32_t> rows;  // (P, S)
 };
 
 // One artifact's bank, ready to question a device about it; not safe to share between threads.

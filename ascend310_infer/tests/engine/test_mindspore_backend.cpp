@@ -8,10 +8,12 @@
 #include <thread>
 #include <tuple>
 
-#include "bank/half.hpp"
+#include "artifact/engine_files.hpp"
 #include "detector.hpp"
 #include "engine/backend.hpp"
 #include "errors.hpp"
+#include "half.hpp"
+#include "search/engine_search.hpp"
 #include "selftest.hpp"
 #include "tests/engine/mindspore_double/mindspore_double.hpp"
 #include "tests/support/catch.hpp"
@@ -53,7 +55,7 @@ bool Close(const std::vector<float>& left, const std::vector<float>& right) {
 }
 
 std::string FeaturesRefusal(const Artifact& artifact, std::size_t count = 1) {
-  const auto engine = patchcore::MakeBackend(artifact, OnAscend());
+  const auto engine = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend());
   std::vector<std::uint8_t> images;
   for (std::size_t i = 0; i < count; ++i) {
     const auto input = SelfTestInput(artifact);
@@ -80,8 +82,8 @@ TEST_CASE("the same layers come out as through ONNX Runtime") {
   behaving.behaviour.swapped_outputs = GENERATE(false, true);
   const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
   const auto input = SelfTestInput(artifact);
-  const auto reference = patchcore::MakeBackend(artifact, {})->Features(input.pixels.data(), 1);
-  const auto got = patchcore::MakeBackend(artifact, OnAscend())->Features(input.pixels.data(), 1);
+  const auto reference = patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
+  const auto got = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
   REQUIRE(got.first.shape == reference.first.shape);
   REQUIRE(got.second.shape == reference.second.shape);
   REQUIRE(got.first.values == reference.first.values);
@@ -93,8 +95,8 @@ TEST_CASE("answers in half precision stay within its rounding") {
   behaving.behaviour.half_outputs = true;
   const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
   const auto input = SelfTestInput(artifact);
-  const auto reference = patchcore::MakeBackend(artifact, {})->Features(input.pixels.data(), 1);
-  const auto got = patchcore::MakeBackend(artifact, OnAscend())->Features(input.pixels.data(), 1);
+  const auto reference = patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
+  const auto got = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
   for (std::size_t i = 0; i < got.first.values.size(); ++i) {
     const float exact = reference.first.values[i];
     REQUIRE(std::abs(got.first.values[i] - exact) <= std::abs(exact) / 2048 + 1e-7F);
@@ -104,7 +106,7 @@ TEST_CASE("answers in half precision stay within its rounding") {
 TEST_CASE("a dynamic batch is resized, and again") {
   const Behaving behaving(Flavour::kLite);
   const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
-  const auto engine = patchcore::MakeBackend(artifact, OnAscend());
+  const auto engine = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend());
   const auto one = SelfTestInput(artifact).pixels;
   auto three = one;
   for (int i = 0; i < 2; ++i) three.insert(three.end(), one.begin(), one.end());
@@ -125,8 +127,8 @@ TEST_CASE("whatever batch a model was converted for, every picture gets its own 
     std::rotate(pixels.begin(), pixels.begin() + static_cast<std::ptrdiff_t>(3 * i), pixels.end());
     images.insert(images.end(), pixels.begin(), pixels.end());
   }
-  const auto reference = patchcore::MakeBackend(artifact, {})->Features(images.data(), count);
-  const auto got = patchcore::MakeBackend(artifact, OnAscend())->Features(images.data(), count);
+  const auto reference = patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(images.data(), count);
+  const auto got = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(images.data(), count);
   REQUIRE(got.first.shape == reference.first.shape);
   REQUIRE(got.second.shape == reference.second.shape);
   REQUIRE(Close(got.first.values, reference.first.values));
@@ -186,7 +188,7 @@ TEST_CASE("an absent device is one line that names it and what to check") {
   const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
   const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
   const std::string message =
-      Refusal<BackendError>([&] { patchcore::MakeBackend(artifact, OnAscend(7)); });
+      Refusal<BackendError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend(7)); });
   REQUIRE(Mentions(message, "features.mindir: MindSpore cannot run it on ascend 7"));
   REQUIRE(Mentions(message, "aclrtSetDevice failed, device not found"));
   REQUIRE(Mentions(message, "npu-smi info"));
@@ -235,13 +237,13 @@ TEST_CASE("the artifact's model is checked against its sum, a converted one is n
   fs::permissions(own / "features.mindir", fs::perms::owner_all);
   std::ofstream(own / "features.mindir", std::ios::app) << "x";
   REQUIRE(Mentions(Refusal<patchcore::ArtifactError>(
-                       [&] { patchcore::MakeBackend(artifact, OnAscend()); }),
+                       [&] { patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend()); }),
                    "features.mindir"));
   patchcore::BackendOptions converted = OnAscend();
   converted.mindir = (scratch.path() / "converted.mindir").string();
   fs::copy(own / "features.mindir", converted.mindir);
   fs::copy(own / "features.onnx", scratch.path() / "converted.onnx");  // for the double
-  REQUIRE_NOTHROW(patchcore::MakeBackend(artifact, converted));
+  REQUIRE_NOTHROW(patchcore::MakeBackend(EngineFilesOf(artifact), converted));
 }
 
 TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone") {
@@ -261,7 +263,7 @@ TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone"
   std::ofstream(path) << text;
   const Artifact artifact = Artifact::Open(own, false);
   const std::string refusal =
-      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(artifact, OnAscend()); });
+      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend()); });
   REQUIRE(Mentions(refusal, "features.precision: expected float32 for MindSpore, got int8"));
   REQUIRE(Mentions(refusal, "fit again without --quantize"));
 }
@@ -286,14 +288,16 @@ using mindspore_double::Lie;
 struct Searched {
   explicit Searched(const patchcore::BackendOptions& options = OnAscend())
       : artifact(Artifact::Open(PATCHCORE_TINY)),
-        engine(patchcore::MakeBackend(artifact, options)) {
+        engine(patchcore::MakeBackend(EngineFilesOf(artifact), options)),
+        search(*engine, artifact.bank(), artifact.manifest().features, 1) {
     const auto input = SelfTestInput(artifact);
     std::tie(layer2, layer3) = engine->Features(input.pixels.data(), 1);
   }
-  patchcore::NearestRows Nearest() { return engine->Nearest(layer2, layer3); }
+  patchcore::NearestRows Nearest() { return search.Nearest(layer2, layer3); }
 
   Artifact artifact;
   std::unique_ptr<patchcore::Backend> engine;
+  patchcore::EngineSearch search;
   patchcore::Tensor layer2, layer3;
 };
 
@@ -306,7 +310,7 @@ TEST_CASE("rows and distances are the exact search's, whatever the device rounds
   behaving.behaviour.lie = GENERATE(Lie::kNone, Lie::kReversed, Lie::kHiddenWinner,
                                     Lie::kOtherScores);
   Searched searched;
-  REQUIRE(searched.engine->HasSearch());
+  REQUIRE(patchcore::EngineSearch::Serves(*searched.engine));
   const auto got = searched.Nearest();
   const patchcore::PortableIndex index(searched.artifact.bank(),
                                        searched.artifact.manifest().features, 1);
@@ -316,9 +320,9 @@ TEST_CASE("rows and distances are the exact search's, whatever the device rounds
   const bool honest = behaving.behaviour.lie == Lie::kNone ||
                       behaving.behaviour.lie == Lie::kReversed;
   const std::string decided = "the device's shortlist decided 64 patches, the host 0";
-  if (honest) REQUIRE(searched.engine->SearchNote() == decided);
+  if (honest) REQUIRE(searched.search.Note() == decided);
   if (behaving.behaviour.lie == Lie::kOtherScores) {
-    REQUIRE(Mentions(searched.engine->SearchNote(), "decided 0 patches, the host 64"));
+    REQUIRE(Mentions(searched.search.Note(), "decided 0 patches, the host 64"));
   }
 }
 
@@ -362,7 +366,7 @@ TEST_CASE("the device searches only where it is asked to and the artifact has a 
   const Behaving behaving(Flavour::kLite);
   patchcore::BackendOptions options = OnAscend();
   options.search = false;
-  REQUIRE_FALSE(Searched(options).engine->HasSearch());
+  REQUIRE_FALSE(patchcore::EngineSearch::Serves(*Searched(options).engine));
   options.search = true;
   options.index_mindir = "index_nowhere.mindir";
   REQUIRE_THROWS_AS(Searched(options), std::exception);

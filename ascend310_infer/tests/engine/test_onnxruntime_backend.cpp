@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "artifact/engine_files.hpp"
 #include "detector.hpp"
 #include "engine/backend.hpp"
 #include "errors.hpp"
@@ -48,7 +49,7 @@ TEST_CASE("the golden artifact passes its self-test with both searches") {
 
 TEST_CASE("a batch gives what its pictures give alone") {
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
-  const auto engine = patchcore::MakeBackend(artifact, {});
+  const auto engine = patchcore::MakeBackend(EngineFilesOf(artifact), {});
   const auto first = SelfTestInput(artifact).pixels;
   auto second = first;
   std::reverse(second.begin(), second.end());
@@ -86,7 +87,7 @@ TEST_CASE("a detector's batch gives what its pictures give alone") {
 
 TEST_CASE("the engine's search and the portable one agree") {
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
-  const auto engine = patchcore::MakeBackend(artifact, {});
+  const auto engine = patchcore::MakeBackend(EngineFilesOf(artifact), {});
   REQUIRE(engine->HasSearch());
   const auto [layer2, layer3] = engine->Features(SelfTestInput(artifact).pixels.data(), 1);
   const auto theirs = engine->Nearest(layer2, layer3);
@@ -103,7 +104,7 @@ TEST_CASE("without its own search the engine says so") {
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
   patchcore::BackendOptions options;
   options.search = false;
-  REQUIRE_FALSE(patchcore::MakeBackend(artifact, options)->HasSearch());
+  REQUIRE_FALSE(patchcore::MakeBackend(EngineFilesOf(artifact), options)->HasSearch());
 }
 
 TEST_CASE("a graph that is no graph is refused with its path") {
@@ -111,7 +112,7 @@ TEST_CASE("a graph that is no graph is refused with its path") {
   std::ofstream(own.path() / "features.onnx") << "not a graph";
   const auto artifact = patchcore::Artifact::Open(own.path(), false);
   const std::string message =
-      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(artifact, {}); });
+      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
   REQUIRE(Mentions(message, "features.onnx: expected an ONNX graph, got "));
   REQUIRE(Mentions(message, "onnxruntime cannot load it"));
 }
@@ -122,7 +123,7 @@ TEST_CASE("a network whose weights lie elsewhere is refused before the engine op
   fs::copy(own.path() / "index.onnx", own.path() / "features.onnx");
   const auto artifact = patchcore::Artifact::Open(own.path(), false);
   const std::string message =
-      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(artifact, {}); });
+      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
   REQUIRE(Mentions(message, "features.onnx: external data of 'm2_0': location: expected none"));
 }
 
@@ -132,7 +133,7 @@ TEST_CASE("a missing engine is named together with the option that brings it") {
   patchcore::BackendOptions options;
   options.device = patchcore::Device::kAscend;
   const std::string message =
-      Refusal<patchcore::BackendError>([&] { patchcore::MakeBackend(artifact, options); });
+      Refusal<patchcore::BackendError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), options); });
   REQUIRE(Mentions(message, "built without MindSpore"));
   REQUIRE(Mentions(message, "-DPATCHCORE_MINDSPORE=ON"));
 }

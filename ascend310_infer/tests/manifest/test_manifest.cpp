@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "errors.hpp"
-#include "files/strict_json.hpp"
+#include "messages.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/files.hpp"
 #include "tests/support/scratch.hpp"
@@ -220,7 +220,7 @@ TEST_CASE("Every kind of index is known, with the effort that belongs to it") {
   using patchcore::IndexKind;
   const std::vector<std::pair<std::string, IndexKind>> kinds = {
       {"exact", IndexKind::kExact},          {"hnsw", IndexKind::kHnsw},
-      {"faiss-flat", IndexKind::kFaissFlat}, {"faiss-hnsw", IndexKind::kFaissHnsw},
+      {"faiss-flat", IndexKind::kFaissFlat},
       {"faiss-ivfpq", IndexKind::kFaissIvfpq}};
   for (const auto& [name, kind] : kinds) {
     CAPTURE(name);

@@ -7,11 +7,13 @@
 #include <iostream>
 #include <string>
 
+#include "artifact/engine_files.hpp"
 #include "artifact/folder.hpp"
 #include "engine/backend.hpp"
 #include "errors.hpp"
 #include "image/decode.hpp"
 #include "image/preprocess.hpp"
+#include "search/exact.hpp"
 #include "search/hnsw_index.hpp"
 
 int main(int argc, char** argv) {
@@ -19,7 +21,7 @@ int main(int argc, char** argv) {
   const std::string search = argv[3];
   try {
     const auto artifact = patchcore::Artifact::Open(argv[1]);
-    const auto backend = patchcore::MakeBackend(artifact, {});
+    const auto backend = patchcore::MakeBackend(EngineFilesOf(artifact), {});
     const auto input =
         patchcore::FitToInput(patchcore::ReadImage(argv[2]), artifact.manifest().preprocess);
     const auto [layer2, layer3] = backend->Features(input.pixels.data(), 1);

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "bank/half.hpp"
+#include "half.hpp"
 #include "tests/support/files.hpp"
 
 namespace mindspore_double {
