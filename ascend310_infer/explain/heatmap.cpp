@@ -8,66 +8,16 @@
 namespace patchcore {
 namespace {
 
-using Color = std::array<std::uint8_t, 3>;
-using Linear = std::array<double, 3>;
-
-constexpr double kPi = 3.14159265358979323846;
 constexpr float kPhotoDim = 0.7F;  // the grey photograph stays darker than the hottest colours
 constexpr float kHeatOpacity = 0.85F;
 constexpr Color kContour{255, 255, 255};
 constexpr double kMapRange = 4;  // of a 16-bit map, in units of scale.high
 
-// One colour of OKLCh, hue in radians; outside [0, 1] sRGB cannot show it.
-Linear LinearSrgb(double lightness, double chroma, double hue) {
-  const double a = chroma * std::cos(hue), b = chroma * std::sin(hue);
-  const double l = std::pow(lightness + 0.3963377774 * a + 0.2158037573 * b, 3);
-  const double m = std::pow(lightness - 0.1055613458 * a - 0.0638541728 * b, 3);
-  const double s = std::pow(lightness - 0.0894841775 * a - 1.2914855480 * b, 3);
-  return {4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-          -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-          -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s};
-}
-
-double LargestChroma(double lightness, double hue) {
-  double inside = 0, outside = 0.5;
-  for (int step = 0; step < 30; ++step) {
-    const double chroma = (inside + outside) / 2;
-    const Linear color = LinearSrgb(lightness, chroma, hue);
-    const bool shown = std::all_of(color.begin(), color.end(),
-                                   [](double part) { return part >= 0 && part <= 1; });
-    (shown ? inside : outside) = chroma;
-  }
-  return inside;
-}
-
-std::array<Color, 256> MakeColorTable() {
-  constexpr int kWindow = 65;  // smooths the gamut's sharp edges, which would look like contours
-  std::array<double, 256> largest{};
-  const auto lightness = [](std::size_t i) { return 0.16 + 0.81 * static_cast<double>(i) / 255; };
-  const auto hue = [](std::size_t i) {
-    return (270.0 + 195.0 * static_cast<double>(i) / 255) * kPi / 180;  // blue, red, yellow
-  };
-  for (std::size_t i = 0; i < 256; ++i) largest[i] = LargestChroma(lightness(i), hue(i));
-  std::array<Color, 256> table{};
-  for (std::size_t i = 0; i < 256; ++i) {
-    double sum = 0, weights = 0;
-    for (int tap = 0; tap < kWindow; ++tap) {
-      const double weight = 0.5 - 0.5 * std::cos(2 * kPi * tap / (kWindow - 1));
-      const int place = std::clamp(static_cast<int>(i) + tap - kWindow / 2, 0, 255);
-      sum += weight * largest[static_cast<std::size_t>(place)];
-      weights += weight;
-    }
-    const double chroma = std::min(0.9 * sum / weights, largest[i]);
-    const Linear color = LinearSrgb(lightness(i), chroma, hue(i));
-    for (std::size_t part = 0; part < 3; ++part) {
-      const double value = std::clamp(color[part], 0.0, 1.0);
-      const double curved =
-          value <= 0.0031308 ? 12.92 * value : 1.055 * std::pow(value, 1 / 2.4) - 0.055;
-      table[i][part] = static_cast<std::uint8_t>(std::nearbyint(255 * curved));
-    }
-  }
-  return table;
-}
+// Red, green and blue of 256 colours, one after the other; both runtimes read this file.
+constexpr std::uint8_t kColors[] = {
+#include "heatmap_colors.csv"
+};
+static_assert(sizeof(kColors) == 256 * 3);
 
 // 0 at `low` or below, 1 at `high` or above.
 float Heat(float value, const HeatmapScale& scale) {
@@ -157,9 +107,8 @@ HeatmapScale ScaleOf(const Calibration& calibration) {
   return {calibration.heatmap.low, calibration.pixel_threshold, calibration.heatmap.high};
 }
 
-const std::array<Color, 256>& ColorTable() {
-  static const std::array<Color, 256> table = MakeColorTable();
-  return table;
+Color HeatColor(std::size_t level) {
+  return {kColors[3 * level], kColors[3 * level + 1], kColors[3 * level + 2]};
 }
 
 std::vector<float> MapOnPhotograph(const std::vector<float>& map, std::size_t height,
@@ -185,7 +134,7 @@ Image Overlay(const Image& photograph, const std::vector<float>& map, const Heat
     const std::uint8_t* rgb = photograph.pixels.data() + 3 * i;
     const std::uint32_t grey = (rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16;
     const float heat = Heat(map[i], scale), opacity = heat * kHeatOpacity;
-    const Color& hot = ColorTable()[static_cast<std::size_t>(std::nearbyint(heat * 255))];
+    const Color hot = HeatColor(static_cast<std::size_t>(std::nearbyint(heat * 255)));
     Color mixed{};
     for (std::size_t part = 0; part < 3; ++part) {
       const float dim = static_cast<float>(grey) * kPhotoDim;
@@ -217,8 +166,8 @@ void WriteHeatmap(const std::filesystem::path& path, const Image& photograph,
   const auto notch_row = static_cast<std::size_t>(std::nearbyint(notch * last));
   for (std::size_t y = 0; y < canvas.height; ++y) {
     const double heat = 255 - 255 * static_cast<double>(y) / last;
-    const Color& color =
-        y == notch_row ? kContour : ColorTable()[static_cast<std::size_t>(std::nearbyint(heat))];
+    const Color color =
+        y == notch_row ? kContour : HeatColor(static_cast<std::size_t>(std::nearbyint(heat)));
     for (std::size_t x = canvas.width - bar; x < canvas.width; ++x) {
       Put(canvas, y * canvas.width + x, color);
     }

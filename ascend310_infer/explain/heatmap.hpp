@@ -26,8 +26,12 @@ struct HeatmapScale {
 
 HeatmapScale ScaleOf(const Calibration& calibration);
 
-// 256 sRGB colours: lightness in equal steps, hue from blue over red to yellow.
-const std::array<std::array<std::uint8_t, 3>, 256>& ColorTable();
+using Color = std::array<std::uint8_t, 3>;  // sRGB
+
+// One of 256 colours: lightness in equal steps, hue from blue over red to yellow. They come from
+// runtime/patchcore_runtime/explain/heatmap_colors.csv, which the Python runtime reads, too.
+//   level      0 to 255
+Color HeatColor(std::size_t level);
 
 // Lays the map on the photograph it was made of, as Result.map_on does.
 //   map        row-major (height, width), input geometry

@@ -47,11 +47,22 @@ TEST_CASE("a constant map stays constant on a photograph of any size") {
 }
 
 TEST_CASE("colours grow lighter step by step") {
-  const auto light = [](const std::array<std::uint8_t, 3>& rgb) {
+  const auto light = [](const patchcore::Color& rgb) {
     return 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2];
   };
-  const auto& table = patchcore::ColorTable();
-  for (std::size_t i = 8; i < 256; i += 8) REQUIRE(light(table[i]) > light(table[i - 8]));
+  for (std::size_t i = 8; i < 256; i += 8) {
+    REQUIRE(light(patchcore::HeatColor(i)) > light(patchcore::HeatColor(i - 8)));
+  }
+}
+
+TEST_CASE("the colours are those that were computed from OKLCh, every one") {
+  REQUIRE(patchcore::HeatColor(0) == patchcore::Color{4, 1, 55});
+  REQUIRE(patchcore::HeatColor(255) == patchcore::Color{254, 250, 173});
+  std::uint32_t digest = 2166136261U;  // FNV-1a (Fowler, Noll & Vo), 32 bits
+  for (std::size_t i = 0; i < 256; ++i) {
+    for (const std::uint8_t part : patchcore::HeatColor(i)) digest = (digest ^ part) * 16777619U;
+  }
+  REQUIRE(digest == 3272401234U);
 }
 
 TEST_CASE("normal areas show the dimmed photograph, and no other picture changes a colour") {
