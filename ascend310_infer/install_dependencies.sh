@@ -12,7 +12,7 @@ set -eu
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 headers="$here/../out/onnxruntime"
-packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev"
+packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev libcli11-dev"
 packages="$packages libhnswlib-dev catch2"
 
 refuse() {

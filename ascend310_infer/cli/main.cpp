@@ -183,12 +183,8 @@ int CheckHere(const Options& options) {
 
 int Run(const std::vector<std::string>& arguments) {
   const Options options = patchcore::ParseOptions(arguments);
-  if (options.help) {
-    std::cout << patchcore::Help();
-    return 0;
-  }
-  if (options.version) {
-    std::cout << "patchcore_infer " << patchcore::kVersion << "\n";
+  if (!options.answer.empty()) {
+    std::cout << options.answer;
     return 0;
   }
   return options.selftest ? CheckHere(options) : ScorePictures(options);
@@ -200,7 +196,7 @@ int main(int argc, char** argv) {
   try {
     return Run({argv + (argc > 0 ? 1 : 0), argv + argc});
   } catch (const patchcore::UsageError& error) {
-    std::cerr << patchcore::Usage() << "patchcore_infer: error: " << error.what() << "\n";
+    Complain(std::string("error: ") + error.what() + "; see patchcore_infer --help");
     return 2;
   } catch (const patchcore::Error& error) {
     Complain(error.what());

@@ -1,193 +1,237 @@
 #include "cli/options.hpp"
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
 #include <charconv>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <utility>
 
 #include "cores.hpp"
 
 namespace patchcore {
 namespace {
 
+constexpr std::size_t kNameColumns = 26;  // of --help
+
+constexpr const char* kDescription =
+    "Score images with a PatchCore artifact, or check that this machine computes what the\n"
+    "artifact's self-test expects. Each image gives one JSON line on stdout, with the keys of\n"
+    "`patchcore-runtime score`. Exit code 0: done, 1: something was refused, 2: wrong usage.";
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  patchcore_infer artifacts/bottle --selftest\n"
+    "  patchcore_infer artifacts/bottle photo.png more_photos/ --maps heatmaps/\n"
+    "  patchcore_infer artifacts/bottle photos/ --device ascend --device-id 0\n";
+
+[[noreturn]] void Refuse(const std::string& name, const std::string& expected,
+                         const std::string& got) {
+  throw CLI::ValidationError(name, "expected " + expected + ", got '" + got + "'");
+}
+
 std::uint32_t Number(const std::string& name, const std::string& text, std::uint32_t smallest) {
   std::uint32_t value = 0;
   const char* end = text.data() + text.size();
   const auto [stopped, failure] = std::from_chars(text.data(), end, value);
   if (failure != std::errc() || stopped != end || value < smallest || value > 65535) {
-    throw UsageError("argument " + name + ": expected a number from " + std::to_string(smallest) +
-                     " to 65535, got '" + text + "'");
+    Refuse(name, "a number from " + std::to_string(smallest) + " to 65535", text);
   }
   return value;
 }
 
+// By strtod, because std::from_chars reads no double before GCC 11. The locale is always "C" here.
 double Real(const std::string& name, const std::string& text) {
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [stopped, failure] = std::from_chars(text.data(), end, value);
-  if (failure != std::errc() || stopped != end || text.empty()) {
-    throw UsageError("argument " + name + ": invalid float value: '" + text + "'");
-  }
+  char* stopped = nullptr;
+  const double value = std::strtod(text.c_str(), &stopped);
+  const bool hexadecimal = text.find_first_of("xX") != std::string::npos;
+  const bool spaced = text.empty() || std::isspace(static_cast<unsigned char>(text.front())) != 0;
+  if (hexadecimal || spaced || stopped != text.c_str() + text.size()) Refuse(name, "a number", text);
   return value;
 }
 
-[[noreturn]] void RefuseChoice(const std::string& name, const std::string& text,
-                               const std::string& choices) {
-  throw UsageError("argument " + name + ": expected " + choices + ", got '" + text + "'");
-}
-
-Search SearchNamed(const std::string& name, const std::string& value) {
-  if (value == "auto") return Search::kAuto;
-  if (value == "exact") return Search::kExact;
-  if (value == "engine") return Search::kEngine;
-  if (value != "portable") RefuseChoice(name, value, "auto, exact, engine or portable");
-  return Search::kPortable;
-}
-
-// One option that takes a value.
-void SetValue(Options& options, const std::string& name, const std::string& value) {
-  if (name == "--device") {
-    if (value != "cpu" && value != "ascend") RefuseChoice(name, value, "cpu or ascend");
-    options.backend.device = value == "cpu" ? Device::kCpu : Device::kAscend;
-  } else if (name == "--device-id") {
-    options.backend.device_id = Number(name, value, 0);
-  } else if (name == "--threads") {
-    options.backend.threads = Number(name, value, 1);
-  } else if (name == "--batch") {
-    options.batch = Number(name, value, 1);
-  } else if (name == "--search") {
-    options.search = SearchNamed(name, value);
-  } else if (name == "--threshold") {
-    options.wanted.threshold = Real(name, value);
-  } else if (name == "--target-fpr") {
-    options.wanted.target_fpr = Real(name, value);
-  } else if (name == "--maps") {
-    if (value.empty()) RefuseChoice(name, value, "a folder");
-    options.maps = value;
-  } else if (name == "--roi") {
-    if (value.empty()) RefuseChoice(name, value, "a mask picture");
-    options.roi = value;
-  } else if (name == "--public-key") {
-    if (value.empty()) RefuseChoice(name, value, "a file");
-    options.public_key = value;
-  } else if (name == "--mindir") {
-    if (value.empty()) RefuseChoice(name, value, "a file");
-    options.backend.mindir = value;
-  } else if (name == "--index-mindir") {
-    if (value.empty()) RefuseChoice(name, value, "a file");
-    options.backend.index_mindir = value;
-  } else {
-    throw UsageError("unrecognized arguments: " + name);
+// The options of the command, each with its one description.
+class Parser {
+ public:
+  explicit Parser(Options& options) : options_(options), app_(kDescription, "patchcore_infer") {
+    app_.get_formatter()->column_width(kNameColumns);
+    app_.footer(kExamples);
+    app_.set_help_flag("-h,--help", "Print this text.");
+    app_.set_version_flag("--version", std::string("patchcore_infer ") + kVersion,
+                          "Print the version.");
+    AddPlaces();
+    AddScoring();
+    AddOutput();
+    AddDevice();
   }
-}
 
-bool SetFlag(Options& options, const std::string& name) {
-  if (name == "--selftest") return options.selftest = true;
-  if (name == "--timings") return options.timings = true;
-  if (name == "--help" || name == "-h") return options.help = true;
-  if (name == "--version") return options.version = true;
-  return false;
-}
+  // Throws UsageError.
+  void Parse(std::vector<std::string> arguments) {
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
+    for (std::string& argument : arguments) {
+      const bool list = argument.size() > 1 && argument.front() == '[' && argument.back() == ']';
+      if (list) argument.insert(0, "./");  // CLI11 would take a path in brackets for several
+    }
+    try {
+      app_.parse(std::move(arguments));
+    } catch (const CLI::CallForHelp&) {
+      options_.answer = app_.help();
+    } catch (const CLI::CallForVersion& version) {
+      options_.answer = std::string(version.what()) + "\n";
+    } catch (const CLI::ArgumentMismatch& error) {
+      const std::string reason = error.what();  // begins with the option's name
+      throw UsageError(reason.substr(0, reason.find(':')) + ": expected a value");
+    } catch (const CLI::ParseError& error) {
+      throw UsageError(error.what());
+    }
+  }
 
-bool TakesValue(const std::string& name) {
-  return name == "--device" || name == "--device-id" || name == "--threads" ||
-         name == "--batch" || name == "--search" || name == "--maps" || name == "--roi" ||
-         name == "--mindir" || name == "--index-mindir" || name == "--threshold" ||
-         name == "--target-fpr" || name == "--public-key";
-}
+ private:
+  // An option whose value `set` takes, or refuses by CLI::ValidationError; the last one counts.
+  CLI::Option* Add(const std::string& name, const std::string& value, const std::string& group,
+                   const std::string& description,
+                   const std::function<void(const std::string&)>& set) {
+    return app_.add_option_function<std::string>(name, set, description)
+        ->type_name(value)
+        ->group(group)
+        ->take_last();
+  }
+
+  CLI::Option* AddText(const std::string& name, const std::string& value, const std::string& group,
+                       const std::string& description, std::string& target) {
+    return Add(name, value, group, description, [name, &target](const std::string& text) {
+      if (text.empty()) Refuse(name, "a path", text);
+      target = text;
+    });
+  }
+
+  void AddPlaces() {
+    app_.add_option("ARTIFACT", options_.artifact, "Folder that patchcore-build fit has written.")
+        ->type_name("")
+        ->required();
+    app_.add_option("IMAGE_OR_FOLDER", options_.sources,
+                    "PNG or JPEG files, and folders of them, which are searched.")
+        ->type_name("");
+  }
+
+  void AddScoring() {
+    const std::string group = "Scoring";
+    Add("--threshold", "X", group,
+        "Image threshold in place of the artifact's, in the unit\nof the score.",
+        [this](const std::string& text) { options_.wanted.threshold = Real("--threshold", text); });
+    Add("--target-fpr", "R", group,
+        "Share of good parts that may be flagged, in place of the\n"
+        "one the artifact was fitted for. Both thresholds follow\n"
+        "from its held-out scores; heatmap.high (see --maps)\n"
+        "follows the pixel threshold.",
+        [this](const std::string& text) {
+          options_.wanted.target_fpr = Real("--target-fpr", text);
+        });
+    AddText("--roi", "MASK", group,
+            "Mask image: white is inspected, black is ignored. It\n"
+            "must lie inside the artifact's own region of interest.",
+            options_.roi);
+    Add("--search", "KIND", group,
+        "How the nearest memory-bank rows are found:\n"
+        "auto      (default) the artifact's own kind of index,\n"
+        "          exact or hnsw; the faiss kinds are searched\n"
+        "          exactly, with a note on stderr\n"
+        "exact     the faster of the two below; on a CPU portable\n"
+        "engine    the engine's own exact search, if it has one;\n"
+        "          with MindSpore the device lists candidates,\n"
+        "          which the host ranks and proves\n"
+        "portable  the built-in exact search, the reference",
+        [this](const std::string& text) { options_.search = SearchNamed(text); });
+    AddText("--public-key", "PEM", group,
+            "Refuse an artifact that this ed25519 key has not signed.", options_.public_key);
+  }
+
+  void AddOutput() {
+    const std::string group = "Output";
+    AddText("--maps", "DIR", group,
+            "For each image, write NAME.heatmap.png (photograph,\n"
+            "overlay, colour bar) and NAME.map.png (16-bit map in\n"
+            "input geometry: value = grey * 4 *\n"
+            "calibration.heatmap.high / 65535).",
+            options_.maps);
+    app_.add_flag("--timings", options_.timings, "Print on stderr how long each stage took.")
+        ->group(group);
+    app_.add_flag("--selftest", options_.selftest,
+                  "Verify checksums and run the artifact's own self-test on\n"
+                  "this device, instead of scoring images.")
+        ->group(group);
+  }
+
+  void AddDevice() {
+    const std::string group = "Device";
+    Add("--device", "NAME", group, "cpu (default) or ascend.", [this](const std::string& text) {
+      if (text != "cpu" && text != "ascend") Refuse("--device", "cpu or ascend", text);
+      options_.backend.device = text == "cpu" ? Device::kCpu : Device::kAscend;
+    });
+    Add("--device-id", "N", group, "Which Ascend device (default: 0).",
+        [this](const std::string& text) {
+          options_.backend.device_id = Number("--device-id", text, 0);
+        });
+    Add("--threads", "N", group,
+        "CPU threads (default: the cores this process may use).\n"
+        "With more than one, up to four images are in work at once.",
+        [this](const std::string& text) {
+          options_.backend.threads = Number("--threads", text, 1);
+        });
+    Add("--batch", "N", group,
+        "Images that go through the network together (default: 1).\n"
+        "A converted model's fixed batch is filled up with copies.",
+        [this](const std::string& text) { options_.batch = Number("--batch", text, 1); });
+    AddText("--mindir", "FILE", group,
+            "With MindSpore: the file that converter_lite made of\n"
+            "features.mindir (default: the artifact's own file).",
+            options_.backend.mindir);
+    AddText("--index-mindir", "FILE", group, "The same for index.mindir.",
+            options_.backend.index_mindir);
+  }
+
+  static Search SearchNamed(const std::string& text) {
+    static const std::map<std::string, Search> kinds{{"auto", Search::kAuto},
+                                                     {"exact", Search::kExact},
+                                                     {"engine", Search::kEngine},
+                                                     {"portable", Search::kPortable}};
+    const auto kind = kinds.find(text);
+    if (kind == kinds.end()) Refuse("--search", "auto, exact, engine or portable", text);
+    return kind->second;
+  }
+
+  Options& options_;
+  CLI::App app_;
+};
 
 }  // namespace
 
 Options ParseOptions(const std::vector<std::string>& arguments) {
   Options options;
   options.backend.threads = UsableCores();
-  std::vector<std::string> places;
-  bool only_places = false;  // after "--"
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    if (only_places || argument.size() < 2 || argument[0] != '-') {
-      places.push_back(argument);
-    } else if (argument == "--") {
-      only_places = true;
-    } else if (SetFlag(options, argument)) {
-      continue;
-    } else if (const std::size_t equals = argument.find('='); equals != std::string::npos) {
-      SetValue(options, argument.substr(0, equals), argument.substr(equals + 1));
-    } else if (TakesValue(argument) && i + 1 == arguments.size()) {
-      throw UsageError("argument " + argument + ": expected a value");
-    } else {
-      SetValue(options, argument, TakesValue(argument) ? arguments[++i] : "");
-    }
-  }
-  if (options.help || options.version) return options;
-  if (places.empty()) throw UsageError("the following arguments are required: ARTIFACT");
-  options.artifact = places.front();
-  options.sources.assign(places.begin() + 1, places.end());
+  Parser(options).Parse(arguments);
+  if (!options.answer.empty()) return options;
   if (options.sources.empty() && !options.selftest) {
-    throw UsageError("the following arguments are required: IMAGE_OR_FOLDER");
+    throw UsageError("IMAGE_OR_FOLDER is required, at least one, unless --selftest is given");
   }
   if (options.wanted.threshold && options.wanted.target_fpr) {
-    throw UsageError("argument --target-fpr: not allowed with argument --threshold");
+    throw UsageError("--target-fpr: not allowed with --threshold; choose one of them");
   }
   const std::string converted = options.backend.mindir + options.backend.index_mindir;
   if (!options.public_key.empty() && !converted.empty()) {
-    throw UsageError("argument --public-key: goes with neither --mindir nor --index-mindir, whose "
-                     "files nobody signed");
+    throw UsageError("--public-key: goes with neither --mindir nor --index-mindir, whose files "
+                     "nobody signed");
   }
   if (!options.sources.empty() && options.selftest) {
-    throw UsageError("argument --selftest: takes the artifact's own picture, no others");
+    throw UsageError("--selftest: takes the artifact's own image, no others");
   }
   if (!options.roi.empty() && options.selftest) {
-    throw UsageError("argument --roi: not allowed with --selftest, which takes the artifact's own");
+    throw UsageError("--roi: not allowed with --selftest, which takes the artifact's own region");
   }
   return options;
-}
-
-std::string Usage() {
-  return "usage: patchcore_infer ARTIFACT IMAGE_OR_FOLDER... [--device cpu|ascend]\n"
-         "                       [--device-id N] [--mindir FILE] [--index-mindir FILE]\n"
-         "                       [--threads N] [--batch N] [--search auto|exact|engine|portable]\n"
-         "                       [--roi MASK] [--maps DIR] [--timings]\n"
-         "                       [--threshold X | --target-fpr R] [--public-key PEM]\n"
-         "       patchcore_infer ARTIFACT --selftest [--device cpu|ascend] [--device-id N]...\n";
-}
-
-std::string Help() {
-  return Usage() + R"(
-Score pictures with a PatchCore artifact: one JSON line each, with the keys of
-`patchcore-runtime score`. Exit code 0: done, 1: something was refused, 2: wrong usage.
-
-  --selftest          verify checksums and run the artifact's own self-test on this device
-  --device NAME       cpu (default) or ascend
-  --device-id N       which Ascend device (default: 0)
-  --mindir FILE       with MindSpore: what converter_lite made of features.mindir; the artifact's
-                      own file otherwise
-  --index-mindir FILE the same for index.mindir
-  --threads N         threads on the CPU (default: the cores given); with more than one, up to
-                      four pictures are in work at once
-  --batch N           pictures that go through the network together (default: 1); a converted
-                      model's fixed batch is filled up where pictures are missing
-  --search KIND       auto (default): the artifact's own kind of index, exact or hnsw; the
-                      faiss kinds are searched exactly, which is noted on stderr;
-                      exact: the faster of the two exact ones below, on a CPU the portable one;
-                      engine: the engine's own exact search where it has one, with MindSpore a
-                      shortlist by the device that the host ranks and proves;
-                      portable: the built-in exact one, the reference
-  --roi MASK          look only where this picture of a photograph is white, inside of the
-                      artifact's own region
-  --maps DIR          per picture, write NAME.heatmap.png (photograph, overlay, colour bar) and
-                      NAME.map.png (16-bit map in input geometry: value = grey * 4 *
-                      calibration.heatmap.high / 65535)
-  --threshold X       image threshold in place of the artifact's, in the unit of the score
-  --target-fpr R      share of good parts that may be flagged, in place of the one the artifact
-                      was fitted for; both thresholds follow from its held-out scores, and
-                      heatmap.high (see --maps) follows the pixel threshold
-  --public-key PEM    refuse an artifact that this ed25519 key has not signed
-  --timings           say on stderr how long each stage took
-  --version           print the version
-
-examples:
-  patchcore_infer artifacts/bottle --selftest
-  patchcore_infer artifacts/bottle photo.png more_photos/ --maps heatmaps/
-  patchcore_infer artifacts/bottle photos/ --device ascend --device-id 0
-)";
 }
 
 }  // namespace patchcore

@@ -1,6 +1,7 @@
 """The C++ runner gives what the Python runtime gives: scores, verdicts, JSON, maps, refusals."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -206,23 +207,66 @@ def test_pictures_of_a_folder_come_sorted_with_their_paths_as_python_prints_them
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "required: ARTIFACT"),
-        (["artifact"], "required: IMAGE_OR_FOLDER"),
+        ([], "ARTIFACT is required"),
+        (["artifact"], "IMAGE_OR_FOLDER is required"),
         (["artifact", "x.png", "--threads", "0"], "--threads: expected a number from 1"),
         (["artifact", "x.png", "--threads", "two"], "got 'two'"),
         (["artifact", "x.png", "--device-id", "-1"], "--device-id: expected a number from 0"),
         (["artifact", "x.png", "--device", "tpu"], "expected cpu or ascend, got 'tpu'"),
         (["artifact", "x.png", "--search"], "--search: expected a value"),
         (["artifact", "x.png", "--batch", "0"], "--batch: expected a number from 1"),
-        (["artifact", "x.png", "--nonsense"], "unrecognized arguments: --nonsense"),
-        (["artifact", "x.png", "--selftest"], "--selftest: takes the artifact's own picture"),
+        (["artifact", "x.png", "--nonsense"], "argument was not expected: --nonsense"),
+        (["artifact", "x.png", "--selftest"], "--selftest: takes the artifact's own image"),
+        (["artifact", "--selftest", "--roi", "x.png"], "--roi: not allowed with --selftest"),
+        (["artifact", "x.png", "--threshold", "0x1p3"], "--threshold: expected a number, got"),
+        (["artifact", "x.png", "--threshold", ""], "--threshold: expected a number, got ''"),
+        (["artifact", "x.png", "--maps", ""], "--maps: expected a path, got ''"),
+        (
+            ["artifact", "x.png", "--threshold", "1", "--target-fpr", "0.1"],
+            "--target-fpr: not allowed with --threshold",
+        ),
+        (
+            ["artifact", "x.png", "--public-key", "k.pem", "--mindir", "x.mindir"],
+            "--public-key: goes with neither --mindir nor --index-mindir",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_why(arguments, expected):
     code, stdout, stderr = run(*arguments)
     assert (code, stdout) == (2, "")
-    assert stderr.startswith("usage: patchcore_infer")
-    assert expected in stderr.splitlines()[-1]
+    (line,) = stderr.splitlines()
+    assert line.startswith("patchcore_infer: error: ")
+    assert expected in line
+    assert line.endswith("see patchcore_infer --help")
+
+
+def test_help_names_every_option_and_ends_with_0():
+    code, stdout, stderr = run("--help")
+    assert (code, stderr) == (0, "")
+    options = (
+        "--selftest --device --device-id --mindir --index-mindir --threads --batch --search --roi"
+        " --maps --threshold --target-fpr --public-key --timings --version --help"
+    )
+    for option in options.split():
+        assert re.search(rf"^  (-h,)?{option}\b", stdout, re.MULTILINE), option
+    assert run("artifact", "-h") == (0, stdout, "")
+
+
+def test_version_is_pythons(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert run("--version")[1].split()[-1] == capsys.readouterr().out.split()[-1]
+
+
+def test_paths_that_look_like_lists_or_options_are_taken_as_they_are(tmp_path):
+    (tmp_path / "[a,b]").mkdir()
+    for name in ("[a,b]/1.png", "-2.png", "[3].png"):
+        (tmp_path / name).write_bytes((TINY / "selftest.png").read_bytes())
+    code, stdout, stderr = run(
+        TINY, "[a,b]", "[3].png", "--threads", "9", "--threads=1", "--", "-2.png", cwd=tmp_path
+    )
+    assert (code, stderr) == (0, "")
+    assert [row["image"] for row in rows_of(stdout)] == ["[a,b]/1.png", "[3].png", "-2.png"]
 
 
 def damaged_bank(folder):
