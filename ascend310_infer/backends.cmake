@@ -52,11 +52,11 @@ if(PATCHCORE_MINDSPORE)
   target_compile_definitions(patchcore PRIVATE PATCHCORE_MINDSPORE)
   target_include_directories(patchcore SYSTEM PRIVATE ${MINDSPORE_INCLUDE_DIR})
   target_link_libraries(patchcore PUBLIC ${MINDSPORE_LIBRARY})
-  # The older SDK's libraries come in a Python wheel and take Python's symbols from the process.
+  # The older SDK's libraries come in a Python wheel and resolve Python's symbols from the process.
   target_link_options(patchcore INTERFACE -Wl,--allow-shlib-undefined)
 endif()
 
-# MindSpore's backend is tested where MindSpore is not: against a double that uses ONNX Runtime.
+# MindSpore's backend is tested without MindSpore, against a double that uses ONNX Runtime.
 if(PATCHCORE_TESTS AND PATCHCORE_ONNXRUNTIME AND NOT PATCHCORE_MINDSPORE)
   add_subdirectory(tests/engine/mindspore_double)
 endif()

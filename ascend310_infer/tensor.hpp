@@ -12,7 +12,7 @@ struct Tensor {
   std::vector<float> values;  // row-major, as many as the product of `shape`
 };
 
-// The nearest bank row of each patch of one picture.
+// The nearest bank row of each patch of one image.
 struct NearestRows {
   std::vector<float> distances;    // (h, w), Euclidean, recomputed from differences, all >= 0
   std::vector<std::int64_t> rows;  // (h, w), of equal rows the first

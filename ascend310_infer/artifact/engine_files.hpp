@@ -1,4 +1,4 @@
-// An artifact -> what an engine needs of it.
+// An artifact -> the files and settings that an engine needs.
 #pragma once
 
 #include "artifact/folder.hpp"

@@ -56,7 +56,7 @@ std::string ReadText(const fs::path& path) {
 }
 
 // File name -> digest, from the lines of SHA256SUMS.
-// With a key from the very bytes whose signature was checked.
+// With a key, the same bytes are parsed whose signature was checked.
 std::map<std::string, std::string, std::less<>> ReadSums(const fs::path& path,
                                                          const fs::path& public_key) {
   std::map<std::string, std::string, std::less<>> sums;
@@ -103,7 +103,8 @@ void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::str
 void RefuseLinkOut(const fs::path& folder, std::string_view name) {
   std::error_code error;
   const fs::path target = fs::canonical(folder / name, error);
-  if (error || target.parent_path() == fs::canonical(folder, error)) return;  // missing: found later
+  // A missing file is refused later.
+  if (error || target.parent_path() == fs::canonical(folder, error)) return;
   throw ArtifactError((folder / name).string() + ": expected a file of the folder, got a link to " +
                       target.string() + "; copy the folder with what it links to (cp -L)");
 }
@@ -118,7 +119,7 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
   Artifact artifact;
   artifact.folder_ = folder;
   artifact.public_key_ = public_key;
-  // Nothing is parsed that nobody signed.
+  // Unsigned bytes are never parsed.
   if (!public_key.empty()) artifact.Verify({kManifestFile});
   const fs::path manifest = artifact.Path(kManifestFile);
   artifact.manifest_ = ParseManifest(ReadText(manifest), manifest.string());
@@ -134,8 +135,8 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
 }
 
 std::vector<std::string_view> Artifact::Files() const {
-  std::vector<std::string_view> files{kManifestFile,    kFeaturesOnnx,  kIndexOnnx,  kMemoryBankFile,
-                                      kSelftestPicture, kSelftestInput, kSelftestMap};
+  std::vector<std::string_view> files{kManifestFile,  kFeaturesOnnx,  kIndexOnnx,  kMemoryBankFile,
+                                      kSelftestImage, kSelftestInput, kSelftestMap};
   if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
   if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
   if (manifest_.index.kind == IndexKind::kHnsw) {

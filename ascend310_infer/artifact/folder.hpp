@@ -1,4 +1,5 @@
-// An artifact folder: names of its files, checksums, manifest and memory bank; twin of artifact.py.
+// An artifact folder: names of its files, checksums, manifest and memory bank; the twin of
+// patchcore_runtime/artifact/folder.py.
 //
 // folder -> Artifact, or ArtifactError naming the file. Read-only; artifacts/FORMAT.md defines it.
 #pragma once
@@ -23,19 +24,19 @@ inline constexpr std::string_view kIndexFaiss = "index.faiss";  // of all kinds 
 inline constexpr std::string_view kRoiFile = "roi.png";
 inline constexpr std::string_view kThumbnails = "thumbnails.bin";
 inline constexpr std::string_view kMemoryBankFile = "memory_bank.bin";
-inline constexpr std::string_view kSelftestPicture = "selftest.png";
+inline constexpr std::string_view kSelftestImage = "selftest.png";
 inline constexpr std::string_view kSelftestInput = "selftest_input.png";
 inline constexpr std::string_view kSelftestMap = "selftest_map.npy";
 inline constexpr std::string_view kSha256Sums = "SHA256SUMS";
 
-// An opened artifact; cheap to copy except for the manifest's lists.
+// An open artifact; it is cheap to copy except for the manifest's lists.
 class Artifact {
  public:
   // Reads the manifest, checks the files that scoring uses against SHA256SUMS (unless `verify` is
   // false), maps the bank and compares its shape with the manifest. With a public key (the path of
   // a PEM file) files are always checked, and sums count only as signed by it.
-  // Throws ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
-  // SignatureError, not signed by that key.
+  // Throws ArtifactError: a file is missing, altered or of an unknown version. Throws
+  // SignatureError: that key did not sign it.
   static Artifact Open(const std::filesystem::path& folder, bool verify = true,
                        const std::filesystem::path& public_key = {});
 
@@ -43,13 +44,13 @@ class Artifact {
   const MemoryBank& bank() const { return bank_; }
   const std::filesystem::path& folder() const { return folder_; }
 
-  // Where one of the files stands.
+  // The path of one of the files.
   std::filesystem::path Path(std::string_view name) const { return folder_ / name; }
 
-  // Every file this artifact consists of, SHA256SUMS left out: the manifest says which.
+  // Every file of this artifact except SHA256SUMS; the manifest determines which.
   std::vector<std::string_view> Files() const;
 
-  // Compares every file of the artifact with SHA256SUMS; costs one read of each.
+  // Compares every file of the artifact with SHA256SUMS, and reads each once.
   void Verify() const;
   // Compares only these files, for instance those of one engine.
   void Verify(const std::vector<std::string_view>& names) const;

@@ -20,7 +20,8 @@ std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem
     if (asked.pixels[i] != 0 && learned->pixels[i] == 0) ++beyond;
   }
   if (beyond > 0) {
-    throw ImageError(roi.string() + ": expected a region inside the artifact's own (roi.png), got " +
+    throw ImageError(roi.string() +
+                     ": expected a region inside the artifact's own (roi.png), got " +
                      std::to_string(beyond) +
                      " input pixels outside, where nothing was learned; draw it smaller, or fit "
                      "again");

@@ -83,10 +83,10 @@ void CheckSignature(const std::string& sums, const fs::path& sums_path,
                          "; copy the folder again");
   }
   if (!IsSignedBy(key.get(), signature, sums)) {
-    throw SignatureError(path.string() + ": expected a signature of " +
-                         sums_path.filename().string() + " by " + public_key.string() +
-                         ", got another; the artifact was altered or signed by somebody else: " +
-                         "do not use it");
+    throw SignatureError(
+        path.string() + ": expected a signature of " + sums_path.filename().string() + " by " +
+        public_key.string() +
+        ", got another; the artifact was altered or signed by somebody else: " + "do not use it");
   }
 }
 

@@ -1,4 +1,5 @@
-// SHA256SUMS.sig: an ed25519 signature (RFC 8032) over the bytes of SHA256SUMS; twin of signature.py.
+// SHA256SUMS.sig: an ed25519 signature (RFC 8032) over the bytes of SHA256SUMS; the twin of
+// patchcore_runtime/artifact/signature.py.
 #pragma once
 
 #include <filesystem>
@@ -6,10 +7,10 @@
 
 namespace patchcore {
 
-// Refuses sums that the owner of the key has not signed as they are. Use these very bytes
-// afterwards, and do not read the file again.
-//   sums        what SHA256SUMS holds
-//   sums_path   where it was read; the signature stands beside, with ".sig" appended
+// Refuses sums that the owner of the key has not signed. Use these same bytes afterwards, and do
+// not read the file again.
+//   sums        the content of SHA256SUMS
+//   sums_path   path of that file; the signature is beside it, with ".sig" appended
 //   public_key  PEM file
 // Throws SignatureError: no signature, a malformed one, one by another key or of other sums; or the
 // key is no ed25519 public key.

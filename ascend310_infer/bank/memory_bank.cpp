@@ -65,8 +65,8 @@ Value ReadAt(const unsigned char* bytes, std::size_t offset) {
   return value;
 }
 
-// Where the sections stand, or nothing when they do not fill `size` bytes exactly. Only divides by
-// what the header says, so that no header can overflow it.
+// The places of the sections, or nothing if they do not fill `size` bytes exactly. It only divides
+// by the header's numbers, so that no header can cause an overflow.
 std::optional<Sections> Place(const Header& header, std::uint64_t size) {
   const std::array<std::uint64_t, 5> widths = {header.channels2, header.channels3, 1, 3,
                                                header.neighbours};
@@ -131,7 +131,7 @@ void Widen(const void* layer2, const void* layer3, MemoryBank& bank) {
   bank.widened = std::move(floats);
 }
 
-// Such a row is nearest to nothing: the patches it stands for would count as defects.
+// A non-finite row never wins a search, so the patches that it represents would count as defects.
 void RefuseNotFinite(const float* values, std::size_t rows, std::size_t columns,
                      const std::string& where) {
   for (std::size_t i = 0; i < rows * columns; ++i) {
@@ -162,13 +162,16 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
     throw ArtifactError(where + ": header says " + std::to_string(header.rows) + " rows of " +
                         std::to_string(header.channels2) + " + " +
                         std::to_string(header.channels3) + " floats of " +
-                        std::to_string(header.bits) + " bits and " + std::to_string(header.neighbours) + " neighbours, but the file has " +
+                        std::to_string(header.bits) + " bits and " +
+                        std::to_string(header.neighbours) + " neighbours, but the file has " +
                         std::to_string(size) + " bytes; copy the folder again");
   }
   MemoryBank bank;
   bank.mapping = Map(file, static_cast<std::size_t>(size), where);
   const auto* start = static_cast<const unsigned char*>(bank.mapping.get());
-  const auto at = [&](std::size_t section) -> const void* { return start + (*sections)[section].offset; };
+  const auto at = [&](std::size_t section) -> const void* {
+    return start + (*sections)[section].offset;
+  };
   bank.layer2 = static_cast<const float*>(at(0));
   bank.layer3 = static_cast<const float*>(at(1));
   bank.norms = static_cast<const float*>(at(2));

@@ -1,4 +1,5 @@
-// memory_bank.bin, mapped into memory; the twin of memory_bank.py, bytes as in FORMAT.md.
+// memory_bank.bin, mapped into memory; the twin of patchcore_runtime/bank/memory_bank.py.
+// artifacts/FORMAT.md defines the bytes.
 #pragma once
 
 #include <array>
@@ -12,9 +13,10 @@
 namespace patchcore {
 
 // The normal patches: M rows, each of layer2 (C2) and layer3 (C3) of one patch.
-// The pointers are read-only, aligned as their numbers are, and live as long as any copy of this struct.
+// The pointers are read-only and aligned for their type. They live as long as any copy of this
+// struct.
 struct MemoryBank {
-  // Where one array stands in the file, in bytes, without padding.
+  // The place of one array in the file, in bytes, without padding.
   struct Section {
     std::uint64_t offset = 0;
     std::uint64_t size = 0;
@@ -31,11 +33,11 @@ struct MemoryBank {
   std::size_t neighbour_count = 0;           // K
   std::array<Section, 5> sections{};         // in the order above
   BankPrecision precision = BankPrecision::kFloat32;  // of the layers in the file
-  std::shared_ptr<const void> mapping;       // owns the pages
-  std::shared_ptr<const void> widened;       // owns layers that were float16 in the file
+  std::shared_ptr<const void> mapping;                // owns the pages
+  std::shared_ptr<const void> widened;                // owns layers that were float16 in the file
 };
 
-// Maps the file and looks at every number; nothing is copied but layers stored as float16, which
+// Maps the file and validates every number. Only layers stored as float16 are copied, because they
 // are widened.
 // Throws ArtifactError: no such file, another version, a header that does not fit the file's size,
 // numbers that are not finite, or neighbours that are no rows.

@@ -1,4 +1,7 @@
-// Hands memory that was freed back to the system; twin of freed_memory.py.
+// Return freed heap memory to the operating system; the twin of
+// patchcore_runtime/cli/freed_memory.py.
+//
+// Only the command may do this, because it changes the allocator of the whole process.
 #pragma once
 
 #include <cstdlib>
@@ -8,8 +11,9 @@
 
 namespace patchcore {
 
-// While it lives, large blocks of new memory go back once they are freed; at its end, all that is
-// free. Loading a graph frees more than it keeps, and glibc would keep that for its own next use.
+// During its lifetime, large new blocks return to the system as soon as they are freed; its
+// destructor returns all other free memory. Loading a graph frees more than it keeps, and glibc
+// would hold that back for later allocations.
 class HandedBack {
  public:
   HandedBack() {
@@ -21,7 +25,7 @@ class HandedBack {
   HandedBack& operator=(const HandedBack&) = delete;
   ~HandedBack() {
 #if defined(__GLIBC__)
-    // What glibc would come to by itself in a process that frees large blocks.
+    // The limits that glibc itself reaches in a process that frees large blocks.
     mallopt(M_MMAP_THRESHOLD, kLargestBytes);
     mallopt(M_TRIM_THRESHOLD, 2 * kLargestBytes);
     malloc_trim(0);

@@ -1,4 +1,4 @@
-// The command `patchcore_infer`: score pictures with an artifact, or run its self-test here.
+// The command `patchcore_infer`: score images with an artifact, or run its self-test here.
 //
 // argv -> JSON lines or text on stdout, refusals on stderr, exit code 0 done, 1 refused, 2 usage.
 #include <array>
@@ -25,10 +25,10 @@
 namespace {
 
 using patchcore::Detector;
+using patchcore::ImageBatch;
+using patchcore::ImageFile;
+using patchcore::LoadedImage;
 using patchcore::Options;
-using patchcore::Picture;
-using patchcore::PictureBatch;
-using patchcore::ReadPicture;
 using patchcore::Report;
 using patchcore::Result;
 
@@ -43,8 +43,8 @@ std::string Json(const T& value) {
   return json(value).dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
-std::string Line(const Picture& picture, const Result& result, const std::string& map) {
-  std::string line = "{\"image\": " + Json(picture.path) + ", \"score\": " + Json(result.score) +
+std::string Line(const ImageFile& image, const Result& result, const std::string& map) {
+  std::string line = "{\"image\": " + Json(image.path) + ", \"score\": " + Json(result.score) +
                      ", \"threshold\": " + Json(result.threshold) +
                      ", \"score_ratio\": " + Json(result.score / result.threshold) +
                      ", \"p_value\": " + Json(result.p_value) +
@@ -54,64 +54,64 @@ std::string Line(const Picture& picture, const Result& result, const std::string
   return line + "}\n";
 }
 
-std::filesystem::path MapPath(const Options& options, const Picture& picture, const char* kind) {
-  return std::filesystem::path(options.maps) / (picture.name + "." + kind + ".png");
+std::filesystem::path MapPath(const Options& options, const ImageFile& image, const char* kind) {
+  return std::filesystem::path(options.maps) / (image.name + "." + kind + ".png");
 }
 
-void RefuseSharedMaps(const Options& options, const std::vector<Picture>& pictures) {
+void RefuseSharedMaps(const Options& options, const std::vector<ImageFile>& images) {
   std::set<std::string> seen;
-  for (const Picture& picture : pictures) {
-    if (seen.insert(picture.name).second) continue;
+  for (const ImageFile& image : images) {
+    if (seen.insert(image.name).second) continue;
     throw patchcore::ImageError(
-        MapPath(options, picture, "heatmap").string() +
-        ": two pictures would get this heat map; "
+        MapPath(options, image, "heatmap").string() +
+        ": two images would get this heat map; "
         "score their common folder, or one after the other with two --maps");
   }
 }
 
-// Writes both maps of one picture; returns the path of the heat map.
-std::string WriteMaps(const Options& options, const Detector& detector, const ReadPicture& read,
+// Writes both maps of one image; returns the path of the heat map.
+std::string WriteMaps(const Options& options, const Detector& detector, const LoadedImage& read,
                       const Result& result) {
   const auto& size = detector.manifest().preprocess;
   const auto scale = patchcore::ScaleOf(detector.calibration());
-  const auto laid = patchcore::MapOnPhotograph(result.anomaly_map, size.height, size.width,
-                                               read.input.placement);
-  const std::filesystem::path heatmap = MapPath(options, read.picture, "heatmap");
+  const auto laid =
+      patchcore::MapOnPhotograph(result.anomaly_map, size.height, size.width, read.input.placement);
+  const std::filesystem::path heatmap = MapPath(options, read.image, "heatmap");
   patchcore::WriteHeatmap(heatmap, read.photograph, laid, scale);
-  patchcore::WriteMap(MapPath(options, read.picture, "map"), result.anomaly_map, size.height,
+  patchcore::WriteMap(MapPath(options, read.image, "map"), result.anomaly_map, size.height,
                       size.width, scale);
   return heatmap.string();
 }
 
-std::string TimingsLine(const ReadPicture& read, const Result& result) {
+std::string TimingsLine(const LoadedImage& read, const Result& result) {
   const patchcore::Timings& ms = result.timings;
   std::array<char, 160> text{};
   std::snprintf(text.data(), text.size(),
                 "read %.2f ms, features %.2f ms, search %.2f ms, score %.2f ms\n", read.read_ms,
                 ms.features_ms, ms.search_ms, ms.score_ms);
-  return "timings: " + read.picture.path + ": " + text.data();
+  return "timings: " + read.image.path + ": " + text.data();
 }
 
-// Scores those pictures of a batch that could be read; every picture keeps its place.
-Report ScoreBatch(const Options& options, Detector& detector, const PictureBatch& batch) {
+// Scores those images of a batch that could be read; every image keeps its place.
+Report ScoreBatch(const Options& options, Detector& detector, const ImageBatch& batch) {
   std::vector<const patchcore::Input*> inputs;
-  for (const ReadPicture& read : batch.pictures) {
+  for (const LoadedImage& read : batch.images) {
     if (read.error.empty()) inputs.push_back(&read.input);
   }
   const std::vector<Result> results = detector.PredictBatch(inputs);
   Report report;
   auto result = results.begin();
-  for (const ReadPicture& read : batch.pictures) {
+  for (const LoadedImage& read : batch.images) {
     if (!read.error.empty()) {
       report.refused = true;
       report.complaints += Complaint(read.error);
-      report.lines += "{\"image\": " + Json(read.picture.path) +
-                      ", \"error\": " + Json(read.error) + "}\n";
+      report.lines +=
+          "{\"image\": " + Json(read.image.path) + ", \"error\": " + Json(read.error) + "}\n";
       continue;
     }
     const std::string map =
         options.maps.empty() ? std::string() : WriteMaps(options, detector, read, *result);
-    report.lines += Line(read.picture, *result, map);
+    report.lines += Line(read.image, *result, map);
     if (options.timings) report.complaints += TimingsLine(read, *result);
     ++result;
   }
@@ -130,28 +130,28 @@ Detector LoadDetector(const patchcore::Artifact& artifact, const Options& option
   return Detector(artifact, options.backend, options.search, options.roi, options.wanted);
 }
 
-int ScorePictures(Options options) {
-  const std::vector<Picture> pictures = patchcore::ListPictures(options.sources);
-  if (!options.maps.empty()) RefuseSharedMaps(options, pictures);
+int ScoreImages(Options options) {
+  const std::vector<ImageFile> images = patchcore::ListImages(options.sources);
+  if (!options.maps.empty()) RefuseSharedMaps(options, images);
   const std::size_t workers = patchcore::WorkersFor(
-      options.backend.threads, (pictures.size() + options.batch - 1) / options.batch);
+      options.backend.threads, (images.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
   const auto artifact = patchcore::Artifact::Open(options.artifact, true, options.public_key);
   Detector detector = LoadDetector(artifact, options);
   NoteKind(options, detector);
   const auto start = std::chrono::steady_clock::now();
   const bool keep_photographs = !options.maps.empty();
-  const auto read = [&](const Picture& picture) {
-    return patchcore::ReadOne(picture, detector.manifest().preprocess, keep_photographs);
+  const auto read = [&](const ImageFile& image) {
+    return patchcore::ReadOne(image, detector.manifest().preprocess, keep_photographs);
   };
-  patchcore::PictureReader reader(pictures, options.batch, read);
-  const bool refused = patchcore::WorkInOrder(reader, workers, [&](const PictureBatch& batch) {
+  patchcore::ImageReader reader(images, options.batch, read);
+  const bool refused = patchcore::WorkInOrder(reader, workers, [&](const ImageBatch& batch) {
     return ScoreBatch(options, detector, batch);
   });
   if (options.timings) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    std::fprintf(stderr, "timings: %zu pictures in %.2f s, %.1f a second, on %s\n", pictures.size(),
-                 took.count(), static_cast<double>(pictures.size()) / took.count(),
+    std::fprintf(stderr, "timings: %zu images in %.2f s, %.1f a second, on %s\n", images.size(),
+                 took.count(), static_cast<double>(images.size()) / took.count(),
                  detector.EngineName().c_str());
     if (const std::string note = detector.SearchNote(); !note.empty()) {
       std::fprintf(stderr, "timings: %s\n", note.c_str());
@@ -187,7 +187,7 @@ int Run(const std::vector<std::string>& arguments) {
     std::cout << options.answer;
     return 0;
   }
-  return options.selftest ? CheckHere(options) : ScorePictures(options);
+  return options.selftest ? CheckHere(options) : ScoreImages(options);
 }
 
 }  // namespace

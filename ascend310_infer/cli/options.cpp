@@ -43,13 +43,14 @@ std::uint32_t Number(const std::string& name, const std::string& text, std::uint
   return value;
 }
 
-// By strtod, because std::from_chars reads no double before GCC 11. The locale is always "C" here.
+// Uses strtod, because std::from_chars reads no double before GCC 11. The locale is always "C".
 double Real(const std::string& name, const std::string& text) {
   char* stopped = nullptr;
   const double value = std::strtod(text.c_str(), &stopped);
   const bool hexadecimal = text.find_first_of("xX") != std::string::npos;
   const bool spaced = text.empty() || std::isspace(static_cast<unsigned char>(text.front())) != 0;
-  if (hexadecimal || spaced || stopped != text.c_str() + text.size()) Refuse(name, "a number", text);
+  if (hexadecimal || spaced || stopped != text.c_str() + text.size())
+    Refuse(name, "a number", text);
   return value;
 }
 
@@ -222,8 +223,9 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   }
   const std::string converted = options.backend.mindir + options.backend.index_mindir;
   if (!options.public_key.empty() && !converted.empty()) {
-    throw UsageError("--public-key: goes with neither --mindir nor --index-mindir, whose files "
-                     "nobody signed");
+    throw UsageError(
+        "--public-key: goes with neither --mindir nor --index-mindir, whose files "
+        "nobody signed");
   }
   if (!options.sources.empty() && options.selftest) {
     throw UsageError("--selftest: takes the artifact's own image, no others");

@@ -62,12 +62,12 @@ std::size_t WorkersFor(std::size_t threads, std::size_t batches) {
   return std::max<std::size_t>(1, std::min({threads, batches, kMaxWorkers}));
 }
 
-bool WorkInOrder(PictureReader& reader, std::size_t workers, const Work& work) {
+bool WorkInOrder(ImageReader& reader, std::size_t workers, const Work& work) {
   OrderedReports reports;
   const auto run = [&] {
     while (!reports.Failed()) {
-      const PictureBatch batch = reader.Next();
-      if (batch.pictures.empty()) return;
+      const ImageBatch batch = reader.Next();
+      if (batch.images.empty()) return;
       try {
         reports.Add(batch.number, work(batch));
       } catch (...) {  // whatever it is, it is thrown again below

@@ -1,8 +1,8 @@
-// Batches of pictures -> lines of text in the pictures' order, several batches in work at once.
+// Batches of images -> lines of text in the images' order, several batches in work at once.
 //
-// Each worker takes the next batch and does everything with it by itself: engines, search and
-// scores run side by side without handing anything over, and on an NPU, which does one batch at a
-// time, one worker's search runs while the device computes the next one's features.
+// Each worker takes the next batch and does all work on it: network, search and scores run side by
+// side, and nothing passes from thread to thread. An NPU does one batch at a time; one worker's
+// search then runs while the device computes the features of the next batch.
 #pragma once
 
 #include <functional>
@@ -12,23 +12,23 @@
 
 namespace patchcore {
 
-// What is said about one batch.
+// The output for one batch.
 struct Report {
   std::string lines;       // for stdout
   std::string complaints;  // for stderr, written first
-  bool refused = false;    // a picture of it was
+  bool refused = false;    // whether an image of the batch was refused
 };
 
-using Work = std::function<Report(const PictureBatch&)>;
+using Work = std::function<Report(const ImageBatch&)>;
 
-// Pictures in work at once: one per thread, which wastes least, but each needs memory of its own.
-//   batches    of all pictures
+// Images in work at once: one per thread, up to a limit, because each needs memory of its own.
+//   batches    of all images
 std::size_t WorkersFor(std::size_t threads, std::size_t batches);
 
 // Works on all batches of a reader; writes each report when those before it are written.
 //   work       called from `workers` threads at once
-//   returns    whether a picture was refused
-// Throws what the first batch throws whose work fails; the reports before it are written.
-bool WorkInOrder(PictureReader& reader, std::size_t workers, const Work& work);
+//   returns    whether an image was refused
+// Throws the exception of the first batch whose work fails; the reports before it are written.
+bool WorkInOrder(ImageReader& reader, std::size_t workers, const Work& work);
 
 }  // namespace patchcore

@@ -29,7 +29,7 @@ fs::path Tidy(const std::string& text) {
   return tidy.empty() ? fs::path(".") : tidy;
 }
 
-bool IsPicture(const fs::directory_entry& entry) {
+bool IsImage(const fs::directory_entry& entry) {
   std::string suffix = entry.path().extension().string();
   std::transform(suffix.begin(), suffix.end(), suffix.begin(),
                  [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
@@ -38,22 +38,22 @@ bool IsPicture(const fs::directory_entry& entry) {
          entry.is_regular_file(unreadable);
 }
 
-std::vector<fs::path> PicturesBelow(const fs::path& folder) {
+std::vector<fs::path> ImagesBelow(const fs::path& folder) {
   std::vector<fs::path> found;
   std::error_code failure;
-  fs::recursive_directory_iterator entries(
-      folder, fs::directory_options::skip_permission_denied, failure);
+  fs::recursive_directory_iterator entries(folder, fs::directory_options::skip_permission_denied,
+                                           failure);
   for (const fs::recursive_directory_iterator end; !failure && entries != end;
        entries.increment(failure)) {
-    if (IsPicture(*entries)) found.push_back(entries->path());
+    if (IsImage(*entries)) found.push_back(entries->path());
   }
-  if (failure) throw ImageError(folder.string() + ": " + failure.message() + "; expected pictures");
+  if (failure) throw ImageError(folder.string() + ": " + failure.message() + "; expected images");
   if (found.empty()) {
     std::string suffixes;
     for (const std::string_view suffix : kSuffixes) {
       suffixes += (suffixes.empty() ? "" : ", ") + std::string(suffix);
     }
-    throw ImageError(folder.string() + ": expected pictures (" + suffixes + "), got none");
+    throw ImageError(folder.string() + ": expected images (" + suffixes + "), got none");
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -61,28 +61,28 @@ std::vector<fs::path> PicturesBelow(const fs::path& folder) {
 
 }  // namespace
 
-std::vector<Picture> ListPictures(const std::vector<std::string>& sources) {
-  std::vector<Picture> pictures;
+std::vector<ImageFile> ListImages(const std::vector<std::string>& sources) {
+  std::vector<ImageFile> images;
   for (const std::string& source : sources) {
     const fs::path path = Tidy(source);
     std::error_code unreadable;
     if (!fs::is_directory(path, unreadable)) {
-      pictures.push_back({path.string(), path.filename().string()});
+      images.push_back({path.string(), path.filename().string()});
       continue;
     }
-    for (const fs::path& found : PicturesBelow(path)) {
+    for (const fs::path& found : ImagesBelow(path)) {
       // "./a.png" is "a.png" to Python.
-      pictures.push_back({Tidy(found.string()).string(), found.lexically_relative(path).string()});
+      images.push_back({Tidy(found.string()).string(), found.lexically_relative(path).string()});
     }
   }
-  return pictures;
+  return images;
 }
 
-ReadPicture ReadOne(const Picture& picture, const Preprocessing& settings, bool keep_photograph) {
+LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool keep_photograph) {
   const auto start = std::chrono::steady_clock::now();
-  const std::string& path = picture.path;
-  ReadPicture read;
-  read.picture = picture;
+  const std::string& path = image.path;
+  LoadedImage read;
+  read.image = image;
   try {
     Image photograph = ReadImage(path);
     read.input = FitToInput(photograph, settings);
@@ -98,10 +98,10 @@ ReadPicture ReadOne(const Picture& picture, const Preprocessing& settings, bool 
   return read;
 }
 
-PictureReader::PictureReader(const std::vector<Picture>& pictures, std::size_t batch, Read read)
-    : pictures_(pictures), batch_(batch), read_(std::move(read)), thread_([this] { ReadAll(); }) {}
+ImageReader::ImageReader(const std::vector<ImageFile>& images, std::size_t batch, Read read)
+    : images_(images), batch_(batch), read_(std::move(read)), thread_([this] { ReadAll(); }) {}
 
-PictureReader::~PictureReader() {
+ImageReader::~ImageReader() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopped_ = true;
@@ -110,28 +110,28 @@ PictureReader::~PictureReader() {
   thread_.join();
 }
 
-PictureBatch PictureReader::Next() {
+ImageBatch ImageReader::Next() {
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [this] {
-    return failure_ || ready_.size() >= std::min(batch_, pictures_.size() - taken_);
+    return failure_ || ready_.size() >= std::min(batch_, images_.size() - taken_);
   });
   if (failure_ && ready_.empty()) std::rethrow_exception(failure_);
-  PictureBatch batch;
+  ImageBatch batch;
   batch.number = batches_++;
-  while (batch.pictures.size() < batch_ && !ready_.empty()) {
-    batch.pictures.push_back(std::move(ready_.front()));
+  while (batch.images.size() < batch_ && !ready_.empty()) {
+    batch.images.push_back(std::move(ready_.front()));
     ready_.pop_front();
   }
-  taken_ += batch.pictures.size();
+  taken_ += batch.images.size();
   lock.unlock();
   changed_.notify_all();
   return batch;
 }
 
-void PictureReader::ReadAll() {
+void ImageReader::ReadAll() {
   try {
-    for (const Picture& picture : pictures_) {
-      ReadPicture read = read_(picture);
+    for (const ImageFile& image : images_) {
+      LoadedImage read = read_(image);
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait(lock, [this] { return stopped_ || ready_.size() < batch_ + 2; });
       if (stopped_) return;

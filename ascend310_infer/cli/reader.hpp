@@ -1,4 +1,4 @@
-// Picture files -> inputs, read ahead by a thread of their own while the engine computes.
+// Image files -> inputs, read ahead by a thread of their own while the engine computes.
 #pragma once
 
 #include <condition_variable>
@@ -15,63 +15,63 @@
 
 namespace patchcore {
 
-// One picture of the command line.
-struct Picture {
+// One image of the command line.
+struct ImageFile {
   std::string path;  // as it is printed
   std::string name;  // of its heat map below --maps
 };
 
-// The pictures that sources name: a file is itself, a folder all pictures in it, sorted, by suffix.
-// Throws ImageError: a folder without pictures.
-std::vector<Picture> ListPictures(const std::vector<std::string>& sources);
+// The images of the sources: a file itself, or all images below a folder, by suffix, sorted.
+// Throws ImageError: a folder without images.
+std::vector<ImageFile> ListImages(const std::vector<std::string>& sources);
 
-// A picture that was read, or why it was not.
-struct ReadPicture {
-  Picture picture;
-  Image photograph;  // kept only where it was asked for
+// An image that was read, or the reason why it could not be read.
+struct LoadedImage {
+  ImageFile image;
+  Image photograph;  // kept on request only
   Input input;
   std::string error;   // empty when it was read; else one line that begins with the path
   double read_ms = 0;  // decoding and preprocessing
 };
 
-// Decodes and preprocesses one picture; what is wrong with the picture goes into `error`.
+// Decodes and preprocesses one image; a refusal of the image goes into `error`.
 //   keep_photograph   keep the photograph as well as the input
-ReadPicture ReadOne(const Picture& picture, const Preprocessing& settings, bool keep_photograph);
+LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool keep_photograph);
 
-// Some pictures that are scored together.
-struct PictureBatch {
-  std::size_t number = 0;  // 0, 1, … in the order of the pictures
-  std::vector<ReadPicture> pictures;
+// Some images that are scored together.
+struct ImageBatch {
+  std::size_t number = 0;  // 0, 1, … in the order of the images
+  std::vector<LoadedImage> images;
 };
 
-// Reads pictures in order, a batch and two more before they are taken.
-class PictureReader {
+// Reads images in order, up to a batch and two images ahead.
+class ImageReader {
  public:
-  using Read = std::function<ReadPicture(const Picture&)>;
+  using Read = std::function<LoadedImage(const ImageFile&)>;
 
-  // The pictures must outlive the reader.
-  //   batch      pictures of one batch, 1 or more
-  //   read       called for one picture after the other by a thread of the reader
-  PictureReader(const std::vector<Picture>& pictures, std::size_t batch, Read read);
-  ~PictureReader();
-  PictureReader(const PictureReader&) = delete;
-  PictureReader& operator=(const PictureReader&) = delete;
+  // The images must outlive the reader.
+  //   batch      images of one batch, 1 or more
+  //   read       called for one image after the other by a thread of the reader
+  ImageReader(const std::vector<ImageFile>& images, std::size_t batch, Read read);
+  ~ImageReader();
+  ImageReader(const ImageReader&) = delete;
+  ImageReader& operator=(const ImageReader&) = delete;
 
-  // The next batch; only the last is smaller, and after it come empty ones. Several threads may
-  // take batches.
-  // Throws what `read` threw, once the pictures before it are taken.
-  PictureBatch Next();
+  // The next batch. Only the last is smaller, and empty ones follow it. Several threads may take
+  // batches.
+  // Throws the exception that `read` threw, after the images before it were taken.
+  ImageBatch Next();
 
  private:
   void ReadAll();
 
-  const std::vector<Picture>& pictures_;
+  const std::vector<ImageFile>& images_;
   std::size_t batch_;
   Read read_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<ReadPicture> ready_;
-  std::size_t taken_ = 0;    // pictures
+  std::deque<LoadedImage> ready_;
+  std::size_t taken_ = 0;    // images
   std::size_t batches_ = 0;  // that were taken
   bool stopped_ = false;
   std::exception_ptr failure_;

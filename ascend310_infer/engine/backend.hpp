@@ -1,4 +1,4 @@
-// An engine that runs the artifact's graphs: images -> layers, and, where it can, the search.
+// An engine that runs the artifact's graphs: images -> layers, and, if it can, the search.
 //
 // onnxruntime_backend.cpp serves any CPU, mindspore_backend.cpp Ascend 310/310P (and the CPU where
 // MindSpore Lite offers it). The build configuration decides which of them exist.
@@ -26,19 +26,19 @@ struct BackendOptions {
   std::uint32_t device_id = 0;  // of the Ascend device
   std::size_t threads = 1;      // on the CPU, of all images in work together
   std::size_t workers = 1;      // images (or batches) in work at once; they share the threads
-  bool search = true;           // load the engine's own search, too, where there is one
+  bool search = true;           // also load the engine's own search, if there is one
   std::string mindir;           // for MindSpore: a converted features.mindir; empty: the artifact's
   std::string index_mindir;     // the same for index.mindir
 };
 
-// What an engine needs of an artifact: its graphs, and what its manifest says of them.
+// The part of an artifact that an engine needs: its graphs, and their entries in the manifest.
 struct EngineFiles {
   std::filesystem::path manifest, memory_bank;  // manifest.json for messages only
   std::filesystem::path features_onnx, features_mindir, index_onnx, index_mindir;
   Tiling tiling;
   Features features;
-  std::size_t rows = 0;                 // M
-  std::size_t mindir_candidates = 0;    // rows that index.mindir lists per patch; 0: no such file
+  std::size_t rows = 0;                  // M
+  std::size_t mindir_candidates = 0;     // rows that index.mindir lists per patch; 0: no such file
   std::vector<ByteRange> bank_sections;  // which bytes of the bank's file a graph may refer to
   // Compares a file with SHA256SUMS; throws ArtifactError.
   std::function<void(const std::filesystem::path&)> verify;
@@ -50,7 +50,7 @@ struct Candidates {
   std::vector<std::int32_t> rows;  // (P, S)
 };
 
-// One artifact's graphs on one device. Safe to share between threads only where it says so.
+// One artifact's graphs on one device. Only RunsConcurrently() allows calls from several threads.
 class Backend {
  public:
   Backend() = default;
@@ -64,7 +64,7 @@ class Backend {
   // Throws BackendError: the engine failed, or gave other shapes than the manifest says.
   virtual std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) = 0;
 
-  // Whether several threads may call it at once; else one after the other.
+  // Whether several threads may call it at once; otherwise callers take turns.
   virtual bool RunsConcurrently() const { return false; }
 
   // Whether Nearest() may be called.
@@ -87,7 +87,7 @@ class Backend {
 };
 
 // The engine for a device: ONNX Runtime for the CPU, else MindSpore.
-// Throws BackendError: this program was built without it (says which CMake option brings it), or
+// Throws BackendError: this program was built without it (the message names the CMake option), or
 // the device is not available; ArtifactError: the engine cannot load the artifact's graph.
 std::unique_ptr<Backend> MakeBackend(const EngineFiles& files, const BackendOptions& options);
 

@@ -1,9 +1,10 @@
 // features.mindir and index.mindir on MindSpore: Ascend 310/310P, or the CPU where MindSpore Lite
 // offers it.
 //
-// One source for two libraries. MindSpore Lite builds a model from its path; MindSpore's own older
-// C++ SDK refuses that and wants Serialization::Load and Build(GraphCell). Of the search the
-// device does the shortlist only; search/npu_shortlist.hpp ranks and proves it, so fp16 never decides it.
+// One source serves two libraries. MindSpore Lite builds a model from its path; the older C++ SDK
+// of MindSpore refuses that and needs Serialization::Load and Build(GraphCell). The device only
+// lists candidates of the search; search/npu_shortlist.hpp ranks and proves them, so fp16 never
+// decides.
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -24,8 +25,8 @@ namespace ms = mindspore;
 
 constexpr std::int64_t kMaxBatch = 65535;  // as --batch
 
-// Runs one call of MindSpore; "" or why it failed. Its libraries throw, too, for instance for an
-// absent device, and not one type only.
+// Runs one call of MindSpore; returns "" or the reason of a failure. Its libraries also throw, for
+// instance for an absent device, and exceptions of several types.
 std::string Failure(const std::function<ms::Status()>& call) {
   try {
     const ms::Status status = call();
@@ -56,11 +57,11 @@ std::string DeviceName(const BackendOptions& options) {
 
 std::unique_ptr<ms::Model> BuildModel(const std::string& path, const BackendOptions& options) {
   auto model = std::make_unique<ms::Model>();
-  const std::string by_path = Failure(
-      [&] { return model->Build(path, ms::kMindIR, MakeContext(options)); });
+  const std::string by_path =
+      Failure([&] { return model->Build(path, ms::kMindIR, MakeContext(options)); });
   if (by_path.empty()) return model;
   ms::Graph graph;
-  model = std::make_unique<ms::Model>();  // what a failed Build leaves behind is not documented
+  model = std::make_unique<ms::Model>();  // the state after a failed Build is not documented
   std::string by_graph =
       Failure([&] { return ms::Serialization::Load(path, ms::kMindIR, &graph); });
   if (by_graph.empty()) {
@@ -82,7 +83,7 @@ std::size_t Count(const std::vector<std::int64_t>& shape) {
   return count;
 }
 
-// The output's bytes, as many as its shape and type need.
+// The bytes of an output; their number follows from its shape and type.
 std::shared_ptr<const void> Bytes(const ms::MSTensor& output, std::size_t number_size) {
   const std::size_t size = Count(output.Shape()) * number_size;
   std::shared_ptr<const void> bytes = output.Data();
@@ -121,11 +122,11 @@ bool HoldsIntegers(const ms::MSTensor& tensor) {
   return tensor.DataType() == ms::DataType::kNumberTypeInt32;
 }
 
-// What a graph's one input must be, with words for messages.
+// Requirements for the one input of a graph, with words for messages.
 struct InputRule {
   enum ms::DataType type;
   const char* type_name;
-  bool any_count;      // a model converted for another first side serves, too
+  bool any_count;      // a model converted for another first side is accepted, too
   const char* advice;  // where it is another one
 };
 
@@ -139,8 +140,8 @@ class Graph {
 
   const std::string& name() const { return name_; }
 
-  // The input as the model wants it: of `shape` where its first side is free or that one, else with
-  // the first side that it was converted for, if the rule allows any.
+  // The input as the model takes it: of `shape` if its first side is free or equal, otherwise with
+  // the first side that the model was converted for, if the rule allows any.
   ms::MSTensor Described(const std::vector<std::int64_t>& shape) {
     std::vector<ms::MSTensor> inputs = model_->GetInputs();
     if (!fixed_ && inputs.size() == 1 && inputs[0].Shape() != shape) {
@@ -159,8 +160,7 @@ class Graph {
   }
 
   // Runs it on one input that `Described` gave; `data` holds all its bytes, not owned.
-  std::vector<ms::MSTensor> Run(const ms::MSTensor& described, const void* data,
-                                std::size_t size) {
+  std::vector<ms::MSTensor> Run(const ms::MSTensor& described, const void* data, std::size_t size) {
     // The constructor copies the bytes, in Lite and in the older SDK.
     const ms::MSTensor input(described.Name(), described.DataType(), described.Shape(), data, size);
     std::vector<ms::MSTensor> outputs;
@@ -169,8 +169,8 @@ class Graph {
     return outputs;
   }
 
-  // The output of this shape and kind. Engines may rename and reorder outputs; two of one graph
-  // always differ in one of both.
+  // The output of this shape and kind. Engines may rename and reorder outputs; two outputs of one
+  // graph always differ in shape or kind.
   const ms::MSTensor& Find(const std::vector<ms::MSTensor>& outputs,
                            const std::vector<std::int64_t>& shape,
                            bool (*holds)(const ms::MSTensor&)) const {
@@ -198,7 +198,7 @@ class Graph {
   bool fixed_ = false;  // its first side cannot be resized
 };
 
-// Adds the layers of a batch's first `taken` pictures.
+// Adds the layers of a batch's first `taken` images.
 void Append(Tensor& layer, const std::vector<float>& batch, std::size_t batch_count,
             std::size_t taken) {
   const std::size_t size = batch.size() / batch_count;
@@ -206,7 +206,7 @@ void Append(Tensor& layer, const std::vector<float>& batch, std::size_t batch_co
                       batch.begin() + static_cast<std::ptrdiff_t>(taken * size));
 }
 
-// The converted file that the options name, or the artifact's own, compared with its sum.
+// The converted file of the options, or the artifact's own file after a check of its sum.
 std::string ModelPath(const EngineFiles& files, const std::filesystem::path& own,
                       const std::string& converted) {
   if (!converted.empty()) return converted;
@@ -223,10 +223,10 @@ class MindSporeBackend : public Backend {
                           ": features.precision: expected float32 for MindSpore, got int8, whose "
                           "bank fits features.onnx alone; fit again without --quantize");
     }
-    network_ = std::make_unique<Graph>(
-        ModelPath(files, files.features_mindir, options.mindir), options,
-        InputRule{ms::DataType::kNumberTypeUInt8, "uint8", true,
-                  "convert the artifact's features.mindir again"});
+    network_ =
+        std::make_unique<Graph>(ModelPath(files, files.features_mindir, options.mindir), options,
+                                InputRule{ms::DataType::kNumberTypeUInt8, "uint8", true,
+                                          "convert the artifact's features.mindir again"});
     if (!options.search || files.mindir_candidates == 0) return;
     search_ = std::make_unique<Graph>(
         ModelPath(files, files.index_mindir, options.index_mindir), options,
@@ -235,22 +235,22 @@ class MindSporeBackend : public Backend {
     listed_rows_ = files.mindir_candidates;
   }
 
-  // A converted model may have a fixed batch: the pictures are cut into such batches then, and the
-  // last one is filled up with copies of its last picture.
+  // A converted model may have a fixed batch. The images are then divided into such batches, and
+  // the last one is filled up with copies of its last image.
   std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
     const ms::MSTensor described = network_->Described(
         {static_cast<std::int64_t>(count), static_cast<std::int64_t>(tile_.tile_height),
          static_cast<std::int64_t>(tile_.tile_width), 3});
     const auto batch = static_cast<std::size_t>(described.Shape().front());
-    const std::size_t picture = tile_.tile_height * tile_.tile_width * 3;
+    const std::size_t image = tile_.tile_height * tile_.tile_width * 3;
     Tensor layer2{BatchShape(features_.layer2, count), {}};
     Tensor layer3{BatchShape(features_.layer3, count), {}};
     for (std::size_t first = 0; first < count; first += batch) {
       const std::size_t taken = std::min(batch, count - first);
-      const std::uint8_t* start = images + first * picture;
-      std::vector<std::uint8_t> pixels(start, start + taken * picture);
-      while (pixels.size() < batch * picture) {
-        pixels.insert(pixels.end(), start + (taken - 1) * picture, start + taken * picture);
+      const std::uint8_t* start = images + first * image;
+      std::vector<std::uint8_t> pixels(start, start + taken * image);
+      while (pixels.size() < batch * image) {
+        pixels.insert(pixels.end(), start + (taken - 1) * image, start + taken * image);
       }
       const auto outputs = network_->Run(described, pixels.data(), pixels.size());
       const auto found = [&](const LayerShape& layer) {

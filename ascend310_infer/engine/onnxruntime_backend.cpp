@@ -1,4 +1,5 @@
-// features.onnx and index.onnx on ONNX Runtime's CPU provider; the twin of session.py and index.py.
+// features.onnx and index.onnx on ONNX Runtime's CPU provider; the twin of
+// patchcore_runtime/engine/session.py and search/exact.py.
 #include <onnxruntime_cxx_api.h>
 
 #include <algorithm>
@@ -18,7 +19,7 @@ constexpr std::array<const char*, 1> kImages{"images"};
 constexpr std::array<const char*, 2> kLayers{"layer2", "layer3"};
 constexpr std::array<const char*, 2> kNearest{"distances", "rows"};
 
-// Whether the library heeds the folder of a graph's weights all through loading: from 1.21 on.
+// Whether the library uses the given folder of weights during all of loading; it does since 1.21.
 bool KnowsFolderOfWeights() {
   int major = 0, minor = 0;
   const bool known = std::sscanf(OrtGetApiBase()->GetVersionString(), "%d.%d", &major, &minor) == 2;
@@ -29,8 +30,8 @@ Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
                          std::size_t threads) {
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(static_cast<int>(threads));
-  // A detector has two sessions. Threads that spin on after one's run would slow the other's:
-  // 20 ms instead of 11 ms a picture with resnet18 on two cores (benchmarks/run.py).
+  // A detector has two sessions. Threads that keep spinning after one run would slow the other:
+  // 20 ms instead of 11 ms an image with resnet18 on two cores (benchmarks/bench/run.py).
   options.AddConfigEntry("session.force_spinning_stop", "1");
   try {
     if (!KnowsFolderOfWeights()) return Ort::Session(env, path.c_str(), options);
@@ -44,20 +45,20 @@ Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
   }
 }
 
-// A session's own threads. Every worker brings itself, so it needs that many fewer: with one worker
-// per thread nothing is handed over, and two cores give half as many pictures again.
+// A session's own threads. Each worker is a thread, too, so a session needs that many fewer. With
+// one worker per thread nothing passes between threads; two cores then give 1.5 times the images.
 std::size_t OwnThreads(const BackendOptions& options) {
   return options.threads - std::min(options.threads, options.workers) + 1;
 }
 
-// Checks that an output has the type and shape it must have, and gives its numbers.
+// Checks the type and shape of an output, and gives its numbers.
 template <typename T>
 const T* Values(const Ort::Value& output, const std::string& name,
                 const std::vector<std::int64_t>& shape, ONNXTensorElementDataType type) {
   const Ort::TensorTypeAndShapeInfo got = output.GetTensorTypeAndShapeInfo();
   if (got.GetElementType() != type || got.GetShape() != shape) {
-    throw BackendError(name + ": expected " + ShapeText(shape) +
-                       " as manifest.json says, got " + ShapeText(got.GetShape()) +
+    throw BackendError(name + ": expected " + ShapeText(shape) + " as manifest.json says, got " +
+                       ShapeText(got.GetShape()) +
                        "; the files belong to different artifacts, copy the folder again");
   }
   return output.GetTensorData<T>();
@@ -83,10 +84,10 @@ class OnnxRuntimeBackend : public Backend {
     const std::array<std::int64_t, 4> shape{static_cast<std::int64_t>(count),
                                             static_cast<std::int64_t>(tile_.tile_height),
                                             static_cast<std::int64_t>(tile_.tile_width), 3};
-    // ONNX Runtime takes inputs by pointers that are not const, and does not write through them.
+    // ONNX Runtime takes inputs by non-const pointers, but does not write to them.
     const Ort::Value input = Ort::Value::CreateTensor(
-        memory_, const_cast<std::uint8_t*>(images), count * tile_.tile_height * tile_.tile_width * 3,
-        shape.data(), shape.size());
+        memory_, const_cast<std::uint8_t*>(images),
+        count * tile_.tile_height * tile_.tile_width * 3, shape.data(), shape.size());
     const std::string where = features_path_.string();
     const auto outputs =
         Run(where, feature_session_, kImages.data(), &input, kImages.size(), kLayers);
@@ -106,12 +107,10 @@ class OnnxRuntimeBackend : public Backend {
     const auto height = static_cast<std::int64_t>(features_.layer2.height);
     const auto width = static_cast<std::int64_t>(features_.layer2.width);
     const std::vector<std::int64_t> shape{layer2.shape.at(0), height, width};
-    const float* distances =
-        Values<float>(outputs[0], where + ": distances", shape,
-                      ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
-    const std::int64_t* rows =
-        Values<std::int64_t>(outputs[1], where + ": rows", shape,
-                             ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
+    const float* distances = Values<float>(outputs[0], where + ": distances", shape,
+                                           ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    const std::int64_t* rows = Values<std::int64_t>(outputs[1], where + ": rows", shape,
+                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
     const std::int64_t patches = shape[0] * height * width;
     NearestRows nearest{{distances, distances + patches}, {rows, rows + patches}};
     for (const std::int64_t row : nearest.rows) {
@@ -138,8 +137,8 @@ class OnnxRuntimeBackend : public Backend {
   }
 
   static std::vector<Ort::Value> Run(const std::string& where, Ort::Session& session,
-                                     const char* const* input_names,
-                                     const Ort::Value* inputs, std::size_t input_count,
+                                     const char* const* input_names, const Ort::Value* inputs,
+                                     std::size_t input_count,
                                      const std::array<const char*, 2>& output_names) {
     try {
       return session.Run(Ort::RunOptions{nullptr}, input_names, inputs, input_count,

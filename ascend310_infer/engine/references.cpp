@@ -25,8 +25,7 @@ using Inside = std::map<std::uint64_t, Message>;
 
 const Inside& FieldsOf(Message message) {
   static const std::map<Message, Inside> all{
-      {Message::kModel,
-       {{7, Message::kGraph}, {20, Message::kTraining}, {25, Message::kFunction}}},
+      {Message::kModel, {{7, Message::kGraph}, {20, Message::kTraining}, {25, Message::kFunction}}},
       {Message::kTraining, {{1, Message::kGraph}, {2, Message::kGraph}}},
       {Message::kGraph, {{1, Message::kNode}, {5, Message::kTensor}, {15, Message::kSparse}}},
       {Message::kFunction, {{7, Message::kNode}, {11, Message::kAttribute}}},
@@ -118,8 +117,9 @@ void ForEachReference(const fs::path& path, const Found& found) {
 
 std::uint64_t Number(const fs::path& path, const ExternalData& data, const std::string& field) {
   const auto entry = data.entries.find(field);
-  const std::string text =
-      entry != data.entries.end() ? entry->second : field == "offset" ? "0" : "";
+  const std::string text = entry != data.entries.end() ? entry->second
+                           : field == "offset"         ? "0"
+                                                       : "";
   std::uint64_t value = 0;
   const char* end = text.data() + text.size();
   const auto [stopped, failure] = std::from_chars(text.data(), end, value);

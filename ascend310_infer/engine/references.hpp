@@ -1,5 +1,5 @@
-// Which files an ONNX graph wants to read, found before ONNX Runtime opens any of them; twin of
-// onnx_references.py.
+// Which files an ONNX graph refers to, found before ONNX Runtime opens any of them; the twin of
+// patchcore_runtime/engine/references.py.
 //
 // Walks the protobuf messages of onnx.proto3 that can hold tensors, wherever they are nested, and
 // skips all others unread.
@@ -18,12 +18,12 @@ struct ByteRange {
   std::uint64_t size = 0;
 };
 
-// Refuses a graph that wants any file but its own.
+// Refuses a graph that refers to any other file.
 // Throws ArtifactError: it has external data, or is no protobuf.
 void CheckNoReferences(const std::filesystem::path& graph);
 
 // Refuses a graph whose external data is not inside one of these ranges of one file.
-//   location   the file's name as it must stand in the graph
+//   location   the file's name as the graph must give it
 // Throws ArtifactError: it names another file or other bytes, or is no protobuf.
 void CheckReferences(const std::filesystem::path& graph, std::string_view location,
                      const std::vector<ByteRange>& ranges);

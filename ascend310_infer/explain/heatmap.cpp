@@ -66,38 +66,42 @@ std::vector<float> Transposed(const std::vector<float>& values, std::size_t rows
   return turned;
 }
 
+// GCC 9 takes |= of such small numbers for a conversion that may lose bits.
+void Mark(std::uint8_t& pixel, std::uint8_t other) {
+  pixel = static_cast<std::uint8_t>(pixel | other);
+}
+
 // Grows a region by `radius` pixels, in an octagon's shape.
 std::vector<std::uint8_t> Dilated(std::vector<std::uint8_t> grown, std::size_t height,
                                   std::size_t width, std::size_t radius) {
   for (std::size_t step = 0; step < radius; ++step) {
     const std::vector<std::uint8_t> before = grown;
     for (std::size_t i = 0; i + width < grown.size(); ++i) {
-      grown[i + width] |= before[i];
-      grown[i] |= before[i + width];
+      Mark(grown[i + width], before[i]);
+      Mark(grown[i], before[i + width]);
     }
     // Every second step reaches the diagonal neighbours, too.
     const std::vector<std::uint8_t> sideways = step % 2 == 1 ? grown : before;
     for (std::size_t y = 0; y < height; ++y) {
       for (std::size_t i = y * width; i + 1 < (y + 1) * width; ++i) {
-        grown[i + 1] |= sideways[i];
-        grown[i] |= sideways[i + 1];
+        Mark(grown[i + 1], sideways[i]);
+        Mark(grown[i], sideways[i + 1]);
       }
     }
   }
   return grown;
 }
 
-void Put(Image& picture, std::size_t pixel, const Color& color) {
+void Put(Image& image, std::size_t pixel, const Color& color) {
   std::copy(color.begin(), color.end(),
-            picture.pixels.begin() + static_cast<std::ptrdiff_t>(3 * pixel));
+            image.pixels.begin() + static_cast<std::ptrdiff_t>(3 * pixel));
 }
 
-void Paste(Image& canvas, const Image& picture, std::size_t left) {
-  for (std::size_t y = 0; y < picture.height; ++y) {
-    const auto row = picture.pixels.begin() + static_cast<std::ptrdiff_t>(y * picture.width * 3);
-    std::copy(row, row + static_cast<std::ptrdiff_t>(picture.width * 3),
-              canvas.pixels.begin() +
-                  static_cast<std::ptrdiff_t>((y * canvas.width + left) * 3));
+void Paste(Image& canvas, const Image& image, std::size_t left) {
+  for (std::size_t y = 0; y < image.height; ++y) {
+    const auto row = image.pixels.begin() + static_cast<std::ptrdiff_t>(y * image.width * 3);
+    std::copy(row, row + static_cast<std::ptrdiff_t>(image.width * 3),
+              canvas.pixels.begin() + static_cast<std::ptrdiff_t>((y * canvas.width + left) * 3));
   }
 }
 
@@ -117,8 +121,8 @@ std::vector<float> MapOnPhotograph(const std::vector<float>& map, std::size_t he
   for (std::size_t y = 0; y < height; ++y) {
     const auto row = map.begin() + static_cast<std::ptrdiff_t>(y * width);
     std::copy(row, row + static_cast<std::ptrdiff_t>(width),
-              resized.begin() + static_cast<std::ptrdiff_t>(
-                                    (place.top + y) * place.resized_width + place.left));
+              resized.begin() +
+                  static_cast<std::ptrdiff_t>((place.top + y) * place.resized_width + place.left));
   }
   std::vector<float> wide =
       ResizeRows(resized, place.resized_height, place.resized_width, place.photo_width);
@@ -128,7 +132,7 @@ std::vector<float> MapOnPhotograph(const std::vector<float>& map, std::size_t he
 }
 
 Image Overlay(const Image& photograph, const std::vector<float>& map, const HeatmapScale& scale) {
-  Image picture = photograph;
+  Image image = photograph;
   std::vector<std::uint8_t> above(map.size());
   for (std::size_t i = 0; i < map.size(); ++i) {
     const std::uint8_t* rgb = photograph.pixels.data() + 3 * i;
@@ -141,16 +145,16 @@ Image Overlay(const Image& photograph, const std::vector<float>& map, const Heat
       mixed[part] = static_cast<std::uint8_t>(
           std::nearbyint(dim * (1 - opacity) + static_cast<float>(hot[part]) * opacity));
     }
-    Put(picture, i, mixed);
+    Put(image, i, mixed);
     above[i] = static_cast<double>(map[i]) > scale.threshold;
   }
-  const double side = static_cast<double>(std::min(picture.height, picture.width));
+  const double side = static_cast<double>(std::min(image.height, image.width));
   const auto thickness = static_cast<std::size_t>(std::max(1.0, std::nearbyint(side / 200)));
-  const auto grown = Dilated(above, picture.height, picture.width, thickness);
+  const auto grown = Dilated(above, image.height, image.width, thickness);
   for (std::size_t i = 0; i < grown.size(); ++i) {
-    if (grown[i] != 0 && above[i] == 0) Put(picture, i, kContour);
+    if (grown[i] != 0 && above[i] == 0) Put(image, i, kContour);
   }
-  return picture;
+  return image;
 }
 
 void WriteHeatmap(const std::filesystem::path& path, const Image& photograph,

@@ -1,8 +1,9 @@
-// Show an anomaly map on its photograph, on one fixed scale per artifact; twin of heatmap.py.
+// Show an anomaly map on its photograph, on one fixed scale per artifact; the twin of
+// patchcore_runtime/explain/heatmap.py.
 //
-// photograph + map -> RGB picture. A colour stands for a value and never for a rank inside one
-// picture, so good parts do not glow. Colours step evenly in OKLab lightness (Ottosson 2020).
-// There is no writing in the picture: letters would need a font.
+// photograph + map -> RGB image. A colour stands for a value and never for a rank inside one
+// image, so good parts do not glow. Colours step evenly in OKLab lightness (Ottosson 2020).
+// The image carries no text, because text would need a font.
 #pragma once
 
 #include <array>
@@ -35,7 +36,8 @@ Color HeatColor(std::size_t level);
 
 // Lays the map on the photograph it was made of, as Result.map_on does.
 //   map        row-major (height, width), input geometry
-//   returns    row-major (photo_height, photo_width); 0 where a crop kept the detector from looking
+//   returns    row-major (photo_height, photo_width); 0 outside the crop, which the detector does
+//   not see
 std::vector<float> MapOnPhotograph(const std::vector<float>& map, std::size_t height,
                                    std::size_t width, const Placement& placement);
 
@@ -49,7 +51,7 @@ void WriteHeatmap(const std::filesystem::path& path, const Image& photograph,
                   const std::vector<float>& map_on_photograph, const HeatmapScale& scale);
 
 // Writes a map (height, width) as 16-bit grey on the artifact's fixed scale:
-// value = grey · 4 · scale.high / 65535; what is larger than that is shown as 65535.
+// value = grey · 4 · scale.high / 65535; larger values become 65535.
 void WriteMap(const std::filesystem::path& path, const std::vector<float>& map, std::size_t height,
               std::size_t width, const HeatmapScale& scale);
 

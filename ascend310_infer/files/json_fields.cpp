@@ -75,8 +75,9 @@ void JsonFields::Expect(bool holds, const std::string& name, const std::string& 
 }
 
 template <typename Item>
-std::vector<Item> JsonFields::List(
-    const char* name, Item (JsonFields::*convert)(const json&, const std::string&) const) const {
+std::vector<Item> JsonFields::List(const char* name,
+                                   Item (JsonFields::*convert)(const json&, const std::string&)
+                                       const) const {
   const json& list = object_.at(name);
   if (!list.is_array()) Refuse(name, "expected a list, got " + ShownValue(list));
   std::vector<Item> items;

@@ -1,4 +1,5 @@
-// Protobuf's wire format: the fields of a message, read from a mapped file; twin of protobuf.py.
+// Protobuf's wire format: the fields of a message, read from a mapped file; the twin of
+// patchcore_runtime/files/protobuf.py.
 #pragma once
 
 #include <cstdint>

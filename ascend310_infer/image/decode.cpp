@@ -55,10 +55,10 @@ StoredImage DecodeStored(const std::vector<std::uint8_t>& bytes, const std::stri
 Image Oriented(Image stored, int orientation) {
   if (orientation < 2 || orientation > 8) return stored;
   const bool transpose = orientation >= 5;
-  const bool flip_rows = orientation == 3 || orientation == 4 || orientation == 7 ||
-                         orientation == 8;
-  const bool flip_columns = orientation == 2 || orientation == 3 || orientation == 6 ||
-                            orientation == 7;
+  const bool flip_rows =
+      orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
+  const bool flip_columns =
+      orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
   Image shown;
   shown.height = transpose ? stored.width : stored.height;
   shown.width = transpose ? stored.height : stored.width;
@@ -112,7 +112,7 @@ void CheckSize(const std::string& where, std::size_t width, std::size_t height) 
 }
 
 void RefuseUnreadable(const std::string& where, const std::string& reason) {
-  throw ImageError(where + ": not a readable picture (" + Printable(reason, kReasonLength) +
+  throw ImageError(where + ": not a readable image (" + Printable(reason, kReasonLength) +
                    "); expected PNG, JPEG");
 }
 

@@ -1,7 +1,7 @@
-// Picture file -> 8-bit RGB as shown: decode, apply EXIF orientation, reduce to 8-bit RGB.
+// Image file -> 8-bit RGB as shown: decode, apply EXIF orientation, reduce to 8-bit RGB.
 //
-// The first half of patchcore_runtime/preprocess.py, equal to it in every byte; defined by
-// artifacts/FORMAT.md, sections Decode, Orient and 8-bit RGB. Reads PNG and JPEG.
+// The twin of patchcore_runtime/image/decode.py, equal to it in every byte. artifacts/FORMAT.md
+// defines it, sections Decode, Orient and 8-bit RGB. This program reads PNG and JPEG.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,8 @@
 
 namespace patchcore {
 
-inline constexpr std::size_t kMaxPixels = std::size_t{1} << 26;  // refused beyond, undecoded
+inline constexpr std::size_t kMaxPixels = std::size_t{1}
+                                          << 26;  // larger images are refused before decoding
 inline constexpr std::size_t kMinSidePx = 8;
 
 // 8-bit RGB, row-major (height, width, 3).
@@ -22,7 +23,7 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 };
 
-// Reads a PNG or JPEG file, told apart by content and never by suffix.
+// Reads a PNG or JPEG file; the content decides which of them it is, never the suffix.
 // Throws ImageError: unreadable, of another format, truncated, or of a refused size.
 Image ReadImage(const std::filesystem::path& path);
 

@@ -34,10 +34,10 @@ void FailDecoding(j_common_ptr shared) {
   std::longjmp(handler->jump, 1);
 }
 
-// Warnings are about damage that libjpeg gets over; Pillow takes the picture, too.
+// Warnings are about damage that libjpeg repairs; Pillow accepts such an image, too.
 void IgnoreMessage(j_common_ptr, int) {}
 
-// Called when the file has ended before the picture: libjpeg itself would go on with grey.
+// Called when the file has ended before the image: libjpeg itself would go on with grey.
 boolean FailTruncated(j_decompress_ptr jpeg) {
   auto* handler = reinterpret_cast<ErrorHandler*>(jpeg->err);
   std::snprintf(handler->message, sizeof(handler->message), "image file is truncated");
@@ -69,8 +69,7 @@ class Decoder {
     if (channels != 1 && channels != 3 && channels != 4) {
       RefuseUnreadable(where_, "cannot handle " + std::to_string(channels) + "-layer images");
     }
-    jpeg_.out_color_space =
-        channels == 1 ? JCS_GRAYSCALE : (channels == 3 ? JCS_RGB : JCS_CMYK);
+    jpeg_.out_color_space = channels == 1 ? JCS_GRAYSCALE : (channels == 3 ? JCS_RGB : JCS_CMYK);
     StoredImage stored;
     stored.orientation = Orientation();
     stored.image.height = jpeg_.image_height;
@@ -139,7 +138,7 @@ class Decoder {
     try {
       orientation = ExifOrientation(exif);
     } catch (const ExifError&) {
-      // Cameras write such blocks; Pillow takes the picture as it is stored.
+      // Cameras write such blocks; Pillow shows the image as it is stored.
     }
     if (!orientation && xmp) orientation = XmpOrientation(*xmp);
     return orientation.value_or(1);
@@ -151,13 +150,13 @@ class Decoder {
   std::vector<std::uint8_t> row_;
 };
 
-// Counts SOS markers up to the end of the image (ITU T.81, annex B), as jpeg_scans.py does: each
-// scan, of ten bytes, costs a pass over all coefficients.
+// Counts SOS markers up to the end of the image (ITU T.81, annex B), as the Python runtime
+// does: each scan, of ten bytes, costs a pass over all coefficients.
 bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
   std::size_t scans = 0;
   for (std::size_t at = 2; at + 1 < bytes.size();) {
     const std::uint8_t kind = bytes[at + 1];
-    // A stuffed zero, a restart and a fill byte stand inside of a scan's data.
+    // A stuffed zero, a restart and a fill byte occur inside a scan's data.
     if (bytes[at] != 0xFF || kind == 0 || (kind >= 0xD0 && kind <= 0xD7) || kind == 0xFF) {
       ++at;
       continue;

@@ -26,7 +26,7 @@ constexpr std::size_t kMaxExpansion = 1040;
 // Chunks whose content matters here; all others are only checked for damage.
 constexpr png_byte kKept[] = "tRNS\0tEXt\0zTXt\0iTXt";
 constexpr int kKeptCount = 4;
-// libpng drops what it finds wrong in eXIf; taken as an unknown chunk it comes as it is.
+// libpng drops an eXIf chunk that it finds invalid; an unknown chunk arrives unchanged.
 constexpr png_byte kExif[] = "eXIf";
 constexpr std::string_view kExifPrefix("Exif\0\0", 6);
 
@@ -35,7 +35,7 @@ struct Source {
   std::size_t left;
 };
 
-// Where libpng's error function jumps to, and what it was told.
+// The place that libpng's error function jumps to, and its message.
 struct ErrorHandler {
   std::jmp_buf jump;
   char message[160];

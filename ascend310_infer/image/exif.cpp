@@ -49,13 +49,13 @@ class TiffReader {
 std::optional<int> FirstInteger(const TiffReader& tiff, size_t offset, std::uint64_t type) {
   constexpr int kNone = std::numeric_limits<int>::max();  // an integer, but no orientation
   switch (type) {
-    case 3:   // SHORT
-    case 4:   // LONG
-    case 13:  // IFD
-    case 16:  // LONG8
-    case 6:   // SBYTE
-    case 8:   // SSHORT
-    case 9: {  // SLONG; what is negative is no orientation either way
+    case 3:    // SHORT
+    case 4:    // LONG
+    case 13:   // IFD
+    case 16:   // LONG8
+    case 6:    // SBYTE
+    case 8:    // SSHORT
+    case 9: {  // SLONG; a negative value is no orientation
       const std::uint64_t value = tiff.Number(offset, kTypeBytes[type]);
       return value < 256 ? static_cast<int>(value) : kNone;
     }
@@ -68,7 +68,7 @@ std::optional<int> ReadDirectory(const TiffReader& tiff, std::uint64_t start) {
   if (!tiff.Has(start, 2)) return std::nullopt;
   const auto directory = static_cast<size_t>(start);
   const size_t count = static_cast<size_t>(tiff.Number(directory, 2));
-  std::uint64_t outside = 0;  // bytes of values that stand elsewhere
+  std::uint64_t outside = 0;  // bytes of values stored outside their entries
   for (size_t i = 0; i < count; ++i) {
     const size_t entry = directory + 2 + i * kEntryBytes;
     if (!tiff.Has(entry, kEntryBytes)) return std::nullopt;
@@ -99,7 +99,7 @@ std::optional<int> ExifOrientation(std::string_view block) {
   const std::string_view order = block.substr(0, 2);
   const std::string_view version = block.substr(0, 4).substr(order.size());
   constexpr std::string_view kLittle("*\0", 2);
-  constexpr std::string_view kBig("\0*", 2);  // some writers put it beside the other order
+  constexpr std::string_view kBig("\0*", 2);  // some writers combine it with the other byte order
   const bool known = (order == "II" || order == "MM") && (version == kLittle || version == kBig);
   if (!known || block.size() < kHeadBytes) throw ExifError("not a TIFF file in its EXIF block");
   const TiffReader tiff(block, order == "II");

@@ -1,6 +1,6 @@
-// Metadata of a picture -> which way up it is shown (EXIF tag 0x0112).
+// Metadata of an image -> which way up it is shown (EXIF tag 0x0112).
 //
-// Follows Pillow's reading of damaged and unusual blocks, so that both runtimes turn alike.
+// It reads damaged and unusual blocks as Pillow does, so that both runtimes rotate alike.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@
 
 namespace patchcore {
 
-// The block does not begin like TIFF, so nothing in it can be believed.
+// The block does not begin like a TIFF structure, so its content is not used.
 class ExifError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -59,15 +59,15 @@ png_image Described(std::size_t height, std::size_t width, png_uint_32 format) {
 
 }  // namespace
 
-void WritePng(const fs::path& path, const Image& picture) {
-  png_image image = Described(picture.height, picture.width, PNG_FORMAT_RGB);
-  WriteWhole(path, Encoded(image, picture.pixels.data(), path));
+void WritePng(const fs::path& path, const Image& image) {
+  png_image described = Described(image.height, image.width, PNG_FORMAT_RGB);
+  WriteWhole(path, Encoded(described, image.pixels.data(), path));
 }
 
 void WritePng16(const fs::path& path, const std::vector<std::uint16_t>& grey, std::size_t height,
                 std::size_t width) {
-  png_image image = Described(height, width, PNG_FORMAT_LINEAR_Y);
-  WriteWhole(path, Encoded(image, grey.data(), path));
+  png_image described = Described(height, width, PNG_FORMAT_LINEAR_Y);
+  WriteWhole(path, Encoded(described, grey.data(), path));
 }
 
 }  // namespace patchcore

@@ -1,4 +1,4 @@
-// Pixels -> PNG files that appear whole or not at all.
+// Pixels -> PNG files, each written beside its place and then renamed.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,9 @@
 
 namespace patchcore {
 
-// Writes 8-bit RGB; makes missing folders, replaces an older file of the name.
+// Writes 8-bit RGB; creates missing folders and replaces an older file of that name.
 // Throws Error: the file cannot be written.
-void WritePng(const std::filesystem::path& path, const Image& picture);
+void WritePng(const std::filesystem::path& path, const Image& image);
 
 // Writes 16-bit grey, row-major (height, width).
 void WritePng16(const std::filesystem::path& path, const std::vector<std::uint16_t>& grey,

@@ -30,9 +30,8 @@ std::vector<uint8_t> FromPalette(const PngSamples& samples) {
     const auto& entry = samples.palette[i];
     for (std::size_t c = 0; c < 3; ++c) colours[i][c] = OnBlack(entry[c], entry[3]);
   }
-  return Each(samples.values, 1, [&](const uint8_t* from, uint8_t* to) {
-    std::copy_n(colours[*from].data(), 3, to);
-  });
+  return Each(samples.values, 1,
+              [&](const uint8_t* from, uint8_t* to) { std::copy_n(colours[*from].data(), 3, to); });
 }
 
 std::vector<uint8_t> FromGrey(const PngSamples& samples) {

@@ -1,4 +1,4 @@
-// Samples of a PNG -> 8-bit RGB, by FORMAT.md's section of that name; no libpng in it.
+// Samples of a PNG -> 8-bit RGB, as FORMAT.md's section 8-bit RGB defines it; without libpng.
 #pragma once
 
 #include <array>

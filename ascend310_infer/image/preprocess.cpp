@@ -105,14 +105,13 @@ std::uint8_t Rounded(std::int32_t sum) {
 
 constexpr std::int32_t kHalf = 1 << (kPrecisionBits - 1);
 
-// Rows [first_row, first_row + rows) of the picture, columns resized -> (rows, taps.size(), 3).
-std::vector<std::uint8_t> ResizeColumns(const Image& image, std::size_t first_row,
-                                        std::size_t rows, const std::vector<Taps>& taps) {
+// Rows [first_row, first_row + rows) of the image, columns resized -> (rows, taps.size(), 3).
+std::vector<std::uint8_t> ResizeColumns(const Image& image, std::size_t first_row, std::size_t rows,
+                                        const std::vector<Taps>& taps) {
   std::vector<std::uint8_t> resized(rows * taps.size() * kChannels);
   std::uint8_t* target = resized.data();
   for (std::size_t row = 0; row < rows; ++row) {
-    const std::uint8_t* line =
-        image.pixels.data() + (first_row + row) * image.width * kChannels;
+    const std::uint8_t* line = image.pixels.data() + (first_row + row) * image.width * kChannels;
     for (const Taps& tap : taps) {
       const std::uint8_t* pixel = line + tap.first * kChannels;
       std::int32_t red = kHalf;
@@ -133,7 +132,7 @@ std::vector<std::uint8_t> ResizeColumns(const Image& image, std::size_t first_ro
   return resized;
 }
 
-// Rows of `stride` bytes, the first of them `first_row` of the picture -> (taps.size(), stride).
+// Rows of `stride` bytes, the first of them `first_row` of the image -> (taps.size(), stride).
 std::vector<std::uint8_t> ResizeRows(const std::vector<std::uint8_t>& rows, std::size_t first_row,
                                      std::size_t stride, const std::vector<Taps>& taps) {
   std::vector<std::uint8_t> resized(taps.size() * stride);
@@ -158,8 +157,8 @@ std::vector<std::uint8_t> Cut(const Image& image, std::size_t top, std::size_t r
   std::vector<std::uint8_t> window;
   window.reserve(rows * columns * kChannels);
   for (std::size_t row = top; row < top + rows; ++row) {
-    const auto start = image.pixels.begin() +
-                       static_cast<std::ptrdiff_t>((row * image.width + left) * kChannels);
+    const auto start =
+        image.pixels.begin() + static_cast<std::ptrdiff_t>((row * image.width + left) * kChannels);
     window.insert(window.end(), start, start + static_cast<std::ptrdiff_t>(columns * kChannels));
   }
   return window;
@@ -191,7 +190,7 @@ Input FitToInput(const Image& image, const Preprocessing& settings) {
   const std::size_t top = input.placement.top;
   const std::size_t left = input.placement.left;
   const Filter filter = FilterOf(settings.filter);
-  // The rows of the picture that reach the crop; a side that keeps its length is not resized.
+  // The rows of the image that reach the crop; a side that keeps its length is not resized.
   std::size_t first_row = top;
   std::size_t rows = settings.height;
   std::vector<Taps> row_taps;

@@ -1,7 +1,7 @@
-// 8-bit RGB picture -> the network's input: Pillow's antialiased resize, then the centre crop.
+// 8-bit RGB image -> the network's input: Pillow's antialiased resize, then the centre crop.
 //
-// The second half of patchcore_runtime/preprocess.py, equal to it in every byte; defined by
-// artifacts/FORMAT.md, sections Resize and Crop.
+// The twin of patchcore_runtime/image/preprocess.py, equal to it in every byte.
+// artifacts/FORMAT.md defines it, sections Resize and Crop.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,8 @@ struct Input {
 std::pair<std::size_t, std::size_t> ResizedSize(std::size_t height, std::size_t width,
                                                 const Preprocessing& settings);
 
-// Resizes and crops a decoded picture. Only the pixels inside the crop are computed.
-// Throws ImageError: the picture is too elongated to resize.
+// Resizes and crops a decoded image. Only the pixels inside the crop are computed.
+// Throws ImageError: the image is too elongated to resize.
 Input FitToInput(const Image& image, const Preprocessing& settings);
 
 }  // namespace patchcore

@@ -12,32 +12,33 @@
 namespace patchcore {
 namespace {
 
-constexpr std::size_t kLeastPx = kCellPx * kCellPx / 2;  // of a cell, for its patch to count
+constexpr std::size_t kLeastPx =
+    kCellPx * kCellPx / 2;                 // white pixels of a cell whose patch is inspected
 constexpr std::int64_t kAspectShare = 50;  // a fiftieth: how far a mask's aspect ratio may be off
 
 std::string SizeText(std::size_t width, std::size_t height) {
   return std::to_string(width) + " x " + std::to_string(height);
 }
 
-// 1 where a picture of black and white alone is white, row-major.
+// 1 where a black and white image is white, row-major.
 std::vector<std::uint8_t> White(const Image& image, const std::string& where) {
   std::vector<std::uint8_t> white(image.height * image.width);
   for (std::size_t i = 0; i < white.size(); ++i) {
     const std::uint8_t* pixel = image.pixels.data() + 3 * i;
     const bool grey = pixel[0] == pixel[1] && pixel[1] == pixel[2];
     if (!grey || (pixel[0] != 0 && pixel[0] != 255)) {
-      throw ImageError(where + ": expected a mask of black (0) and white (255) pixels alone, got (" +
-                       std::to_string(pixel[0]) + ", " + std::to_string(pixel[1]) + ", " +
-                       std::to_string(pixel[2]) + ") at x " + std::to_string(i % image.width) +
-                       ", y " + std::to_string(i / image.width) +
-                       "; save it as PNG, white where to look");
+      throw ImageError(
+          where + ": expected a mask of black (0) and white (255) pixels alone, got (" +
+          std::to_string(pixel[0]) + ", " + std::to_string(pixel[1]) + ", " +
+          std::to_string(pixel[2]) + ") at x " + std::to_string(i % image.width) + ", y " +
+          std::to_string(i / image.width) + "; save it as PNG, white where to look");
     }
     white[i] = pixel[0] == 255 ? 1 : 0;
   }
   return white;
 }
 
-// Leaves out the pixels of cells of which less than half is marked.
+// Clears the pixels of cells of which less than half is marked.
 Region Reduced(std::vector<std::uint8_t> pixels, std::size_t width, const std::string& where) {
   const std::size_t height = pixels.size() / width, columns = width / kCellPx;
   std::vector<std::size_t> counts(height / kCellPx * columns, 0);
@@ -49,8 +50,9 @@ Region Reduced(std::vector<std::uint8_t> pixels, std::size_t width, const std::s
   std::transform(counts.begin(), counts.end(), region.patches.begin(),
                  [](std::size_t count) { return static_cast<std::uint8_t>(count >= kLeastPx); });
   if (std::count(region.patches.begin(), region.patches.end(), 1) == 0) {
-    throw ImageError(where + ": expected white where to look, got no patch of 8 x 8 input pixels "
-                             "that is half white; draw a larger region");
+    throw ImageError(where +
+                     ": expected white where to look, got no patch of 8 x 8 input pixels "
+                     "that is half white; draw a larger region");
   }
   for (std::size_t i = 0; i < region.pixels.size(); ++i) {
     region.pixels[i] = static_cast<std::uint8_t>(region.pixels[i] & region.patches[cell(i)]);
@@ -65,7 +67,8 @@ void CheckAspect(const Image& image, const RegionOfInterest& photo, const std::s
   const auto photo_height = static_cast<std::int64_t>(photo.photo_height);
   const std::int64_t gap = std::abs(width * photo_height - height * photo_width);
   if (gap * kAspectShare <= height * photo_width) return;
-  throw ImageError(where + ": expected a mask with the aspect ratio of the artifact's photographs, " +
+  throw ImageError(where +
+                   ": expected a mask with the aspect ratio of the artifact's photographs, " +
                    SizeText(photo.photo_width, photo.photo_height) + " px, got " +
                    SizeText(image.width, image.height) + "; draw it on one of them");
 }

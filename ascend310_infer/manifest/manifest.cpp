@@ -36,8 +36,8 @@ Preprocessing ReadPreprocessing(const Fields& fields) {
   settings.width = fields.Size("width", 32, resize_width, "32 to resize_width");
   settings.resize_height = fields.Size("resize_height", 32, kMaxSidePx, "up to 8192");
   settings.resize_width = fields.Size("resize_width", 32, kMaxSidePx, "up to 8192");
-  fields.Check(settings.resize == Resize::kStretch || resize_height == resize_width,
-               "resize_width", "equal to resize_height for shorter_side");
+  fields.Check(settings.resize == Resize::kStretch || resize_height == resize_width, "resize_width",
+               "equal to resize_height for shorter_side");
   return settings;
 }
 
@@ -71,8 +71,7 @@ Features ReadFeatures(const Fields& fields) {
   Features features;
   features.backbone = fields.Text("backbone");
   features.precision = fields.OneOf<FeaturePrecision>(
-      "precision",
-      {{"float32", FeaturePrecision::kFloat32}, {"int8", FeaturePrecision::kInt8}});
+      "precision", {{"float32", FeaturePrecision::kFloat32}, {"int8", FeaturePrecision::kInt8}});
   features.layer2 = ReadLayerShape(fields.Object("layer2", {"channels", "height", "width"}));
   features.layer3 = ReadLayerShape(fields.Object("layer3", {"channels", "height", "width"}));
   features.layer3_upsampling = fields.OneOf<Upsampling>(
@@ -87,18 +86,16 @@ Bank ReadBank(const Fields& fields) {
   const auto rows = static_cast<std::int64_t>(bank.rows);
   bank.neighbours = fields.Size("neighbours", 1, rows, "1 to rows");
   bank.precision = fields.OneOf<BankPrecision>(
-      "precision",
-      {{"float32", BankPrecision::kFloat32}, {"float16", BankPrecision::kFloat16}});
+      "precision", {{"float32", BankPrecision::kFloat32}, {"float16", BankPrecision::kFloat16}});
   return bank;
 }
 
 Index ReadIndex(const Fields& fields) {
   Index index;
-  index.kind = fields.OneOf<IndexKind>(
-      "kind", {{"exact", IndexKind::kExact},
-               {"hnsw", IndexKind::kHnsw},
-               {"faiss-flat", IndexKind::kFaissFlat},
-               {"faiss-ivfpq", IndexKind::kFaissIvfpq}});
+  index.kind = fields.OneOf<IndexKind>("kind", {{"exact", IndexKind::kExact},
+                                                {"hnsw", IndexKind::kHnsw},
+                                                {"faiss-flat", IndexKind::kFaissFlat},
+                                                {"faiss-ivfpq", IndexKind::kFaissIvfpq}});
   const bool exact = index.kind == IndexKind::kExact;
   const bool all_rows = exact || index.kind == IndexKind::kFaissFlat;
   index.effort = all_rows ? fields.Size("effort", 0, 0, "0 for exact, faiss-flat")
@@ -115,10 +112,10 @@ Index ReadIndex(const Fields& fields) {
 
 Scoring ReadScoring(const Fields& fields) {
   Scoring scoring;
-  scoring.image_score = fields.OneOf<ImageScore>(
-      "image_score", {{"max", ImageScore::kMax},
-                      {"paper", ImageScore::kPaper},
-                      {"modelzoo", ImageScore::kModelzoo}});
+  scoring.image_score =
+      fields.OneOf<ImageScore>("image_score", {{"max", ImageScore::kMax},
+                                               {"paper", ImageScore::kPaper},
+                                               {"modelzoo", ImageScore::kModelzoo}});
   scoring.sigma_px = fields.Number("sigma_px");
   fields.Check(scoring.sigma_px > 0 && scoring.sigma_px <= 1024, "sigma_px", "in (0, 1024]");
   return scoring;
@@ -179,9 +176,9 @@ Calibration ReadCalibration(const Fields& fields) {
   result.map_maxima = ReadHeldOut(fields.Object("map_maxima", {"bias", "values", "tail"}));
   fields.Check(result.target_fpr > 0 && result.target_fpr < 1, "target_fpr", "in (0, 1)");
   fields.Check(result.image_threshold > 0, "image_threshold", "above 0");
-  fields.Check(result.heatmap.low < result.pixel_threshold &&
-                   result.pixel_threshold < result.heatmap.high,
-               "pixel_threshold", "between heatmap.low and heatmap.high");
+  fields.Check(
+      result.heatmap.low < result.pixel_threshold && result.pixel_threshold < result.heatmap.high,
+      "pixel_threshold", "between heatmap.low and heatmap.high");
   const auto around = [](const std::array<double, 2>& ends, double threshold) {
     return ends[0] <= threshold && threshold <= ends[1];
   };
@@ -201,16 +198,16 @@ void CheckGroups(const Fields& fields) {
   fields.Check(*std::min_element(spreads.begin(), spreads.end()) > 0, "spreads", "above 0");
 }
 
-// No program in C++ watches a line, but all refuse the same files.
+// The C++ program does not monitor a line, but it refuses the same files as the Python runtime.
 void CheckMonitoring(const Fields& fields) {
   fields.Size("images", 2, kMaxInt32, "2 to 2^31 - 1");
   const std::size_t cells = fields.Numbers("thumbnail").size();
   fields.Check(cells == 256, "thumbnail", "256 values");
   CheckGroups(fields.Object("layer2", {"means", "spreads"}));
   CheckGroups(fields.Object("layer3", {"means", "spreads"}));
-  const std::initializer_list<const char*> statistics = {
-      "brightness",   "contrast", "warmth", "sharpness", "row_shift",
-      "column_shift", "likeness", "layer2", "layer3"};
+  const std::initializer_list<const char*> statistics = {"brightness", "contrast",  "warmth",
+                                                         "sharpness",  "row_shift", "column_shift",
+                                                         "likeness",   "layer2",    "layer3"};
   const Fields quantiles = fields.Object("quantiles", statistics);
   for (const char* name : statistics) {
     const std::vector<double> values = quantiles.Numbers(name);
@@ -246,10 +243,13 @@ SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
 }
 
 Training ReadTraining(const Fields& fields) {
-  return {fields.Text("category"), fields.Texts("images"), fields.Texts("skipped"),
-          fields.Texts("dropped"), fields.Text("digest"),
-          fields.OneOf<Thumbnails>(
-              "thumbnails", {{"none", Thumbnails::kNone}, {"jpeg", Thumbnails::kJpeg}})};
+  return {fields.Text("category"),
+          fields.Texts("images"),
+          fields.Texts("skipped"),
+          fields.Texts("dropped"),
+          fields.Text("digest"),
+          fields.OneOf<Thumbnails>("thumbnails",
+                                   {{"none", Thumbnails::kNone}, {"jpeg", Thumbnails::kJpeg}})};
 }
 
 void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& input) {
@@ -310,27 +310,26 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
       "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"}));
   manifest.region =
       ReadRegionOfInterest(top.Object("region", {"kind", "photo_height", "photo_width"}));
-  manifest.tiling = ReadTiling(
-      top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
-  manifest.features =
-      ReadFeatures(top.Object("features", {"backbone", "precision", "layer2", "layer3", "layer3_upsampling"}));
+  manifest.tiling =
+      ReadTiling(top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
+  manifest.features = ReadFeatures(
+      top.Object("features", {"backbone", "precision", "layer2", "layer3", "layer3_upsampling"}));
   manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
-  manifest.index = ReadIndex(top.Object(
-      "index", {"kind", "effort", "recall", "score_change", "mindir_candidates"}));
+  manifest.index = ReadIndex(
+      top.Object("index", {"kind", "effort", "recall", "score_change", "mindir_candidates"}));
   manifest.scoring = ReadScoring(top.Object("scoring", {"image_score", "sigma_px"}));
   manifest.calibration = ReadCalibration(top.Object(
-      "calibration", {"method", "images", "groups", "folds", "target_fpr", "image_threshold",
-                      "image_interval", "pixel_threshold", "pixel_interval", "heatmap", "ranks",
-                      "image_scores", "map_maxima"}));
+      "calibration",
+      {"method", "images", "groups", "folds", "target_fpr", "image_threshold", "image_interval",
+       "pixel_threshold", "pixel_interval", "heatmap", "ranks", "image_scores", "map_maxima"}));
   CheckMonitoring(
       top.Object("monitoring", {"images", "thumbnail", "layer2", "layer3", "quantiles"}));
   manifest.selftest = ReadSelfTest(
-      top.Object("selftest", {"score", "layer_magnitudes", "defect_box", "score_tolerance",
-                              "map_tolerance"}),
+      top.Object("selftest",
+                 {"score", "layer_magnitudes", "defect_box", "score_tolerance", "map_tolerance"}),
       manifest.preprocess);
-  manifest.training =
-      ReadTraining(top.Object(
-          "training", {"category", "images", "skipped", "dropped", "digest", "thumbnails"}));
+  manifest.training = ReadTraining(
+      top.Object("training", {"category", "images", "skipped", "dropped", "digest", "thumbnails"}));
   top.FreeObject("config");
   top.FreeObject("provenance");
   CheckTiling(top, manifest.tiling, manifest.preprocess);

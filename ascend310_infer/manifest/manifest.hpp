@@ -1,4 +1,5 @@
-// manifest.json -> structs with the names of artifacts/FORMAT.md; the twin of manifest.py.
+// manifest.json -> structs with the names of artifacts/FORMAT.md; the twin of
+// patchcore_runtime/manifest/manifest.py.
 //
 // Text of manifest.json -> Manifest, or ArtifactError naming the field. All lengths in pixels.
 #pragma once
@@ -24,7 +25,7 @@ enum class RegionKind { kWhole, kMask };
 enum class Thumbnails { kNone, kJpeg };
 enum class ImageScore { kMax, kPaper, kModelzoo };
 
-// Picture -> input: resize, then keep the central (height, width).
+// Image -> input: resize, then keep the central (height, width).
 struct Preprocessing {
   Resize resize = Resize::kStretch;
   std::size_t resize_height = 0;  // at most 8192
@@ -34,14 +35,14 @@ struct Preprocessing {
   std::size_t width = 0;   // W, 32 to resize_width
 };
 
-// What of the input counts, and the size of the photographs, on which masks are drawn.
+// Which part of the input is inspected, and the size of the photographs that masks are drawn on.
 struct RegionOfInterest {
   RegionKind kind = RegionKind::kWhole;  // kMask: roi.png says
   std::size_t photo_height = 0;          // each side 8 to 2^23
   std::size_t photo_width = 0;
 };
 
-// How the input is cut for the feature network; into one tile where it is not. In pixels.
+// How the input is cut into tiles for the feature network; one tile is the whole input. In pixels.
 struct Tiling {
   std::size_t tile_height = 0;  // up to preprocess.height
   std::size_t tile_width = 0;
@@ -60,8 +61,8 @@ struct LayerShape {
 struct Features {
   std::string backbone;
   FeaturePrecision precision = FeaturePrecision::kFloat32;  // of features.onnx
-  LayerShape layer2;  // (C2, tile_height/8, tile_width/8)
-  LayerShape layer3;  // (C3, tile_height/16, tile_width/16)
+  LayerShape layer2;                                        // (C2, tile_height/8, tile_width/8)
+  LayerShape layer3;                                        // (C3, tile_height/16, tile_width/16)
   Upsampling layer3_upsampling = Upsampling::kBilinear;
 };
 
@@ -92,7 +93,7 @@ struct HeatmapRange {
   double high = 0;
 };
 
-// Generalised Pareto tail: of good pictures, a share of `share` lies above `level`.
+// Generalised Pareto tail: of good images, a share of `share` lies above `level`.
 struct Tail {
   double level = 0;
   double share = 0;  // (0, 1]
@@ -100,9 +101,9 @@ struct Tail {
   double shape = 0;  // -0.5 to 0.5
 };
 
-// One value of every held-out good picture: sorted, and beyond them a tail.
+// One value of every held-out good image: sorted, and beyond them a tail.
 struct HeldOut {
-  double bias = 1;             // what the values were multiplied with
+  double bias = 1;             // factor that the values were multiplied by
   std::vector<double> values;  // ascending, one for each of `ranks`
   Tail tail;
 };
@@ -123,16 +124,16 @@ struct Calibration {
   HeldOut map_maxima;
 };
 
-// What selftest.png must give; tolerances are relative.
+// Expected results for selftest.png; tolerances are relative.
 struct SelfTest {
   double score = 0;
   std::array<double, 4> layer_magnitudes{};  // mean and largest |value| of layer2, then layer3
-  std::array<std::size_t, 4> defect_box{};  // top, left, bottom, right in input pixels
+  std::array<std::size_t, 4> defect_box{};   // top, left, bottom, right in input pixels
   double score_tolerance = 0;
   double map_tolerance = 0;
 };
 
-// The pictures the bank was made of; a bank row names one by its number.
+// The images the bank was made of; a bank row names one by its number.
 struct Training {
   std::string category;
   std::vector<std::string> images;
@@ -142,8 +143,8 @@ struct Training {
   Thumbnails thumbnails = Thumbnails::kNone;  // in thumbnails.bin; this runner never shows them
 };
 
-// The whole of manifest.json except `config` and `provenance`, by which no reader may decide, and
-// `monitoring`, which is checked and not needed here.
+// All of manifest.json except `config` and `provenance`, which no reader may use for a decision,
+// and `monitoring`, which is validated but not needed here.
 struct Manifest {
   Preprocessing preprocess;
   RegionOfInterest region;
@@ -159,7 +160,7 @@ struct Manifest {
 
 // Reads manifest.json strictly: every field present, typed, in range, none unknown or repeated.
 //   where      path of the file, for messages
-// Throws ArtifactError: the text is no manifest of this version; says which field and why.
+// Throws ArtifactError: the text is no manifest of this version; it names the field and why.
 Manifest ParseManifest(std::string_view text, const std::string& where);
 
 }  // namespace patchcore

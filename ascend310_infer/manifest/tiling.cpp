@@ -72,9 +72,9 @@ void TileGrid::Cut(const std::vector<std::uint8_t>& pixels, std::size_t tile,
                    std::vector<std::uint8_t>& images) const {
   const std::size_t stride = width_ * kCellPx * kChannels;
   const std::size_t length = tile_width_ * kCellPx * kChannels;
-  const auto corner = pixels.begin() + static_cast<std::ptrdiff_t>(
-                                           corners_[tile].top * kCellPx * stride +
-                                           corners_[tile].left * kCellPx * kChannels);
+  const auto corner =
+      pixels.begin() + static_cast<std::ptrdiff_t>(corners_[tile].top * kCellPx * stride +
+                                                   corners_[tile].left * kCellPx * kChannels);
   for (std::size_t row = 0; row < tile_height_ * kCellPx; ++row) {
     const auto start = corner + static_cast<std::ptrdiff_t>(row * stride);
     images.insert(images.end(), start, start + static_cast<std::ptrdiff_t>(length));

@@ -1,5 +1,5 @@
-// An input cut into overlapping tiles of one size, and what the tiles give put together again; twin
-// of tiling.py. artifacts/FORMAT.md, section Tiles, defines it.
+// An input cut into overlapping tiles of one size, and the tiles' distances combined on one grid;
+// the twin of patchcore_runtime/manifest/tiling.py. artifacts/FORMAT.md, section Tiles, defines it.
 #pragma once
 
 #include <cstddef>
@@ -10,16 +10,16 @@
 
 namespace patchcore {
 
-// Where the tiles of one input geometry lie, row by row, and how much each counts at each patch.
+// Where the tiles of one input geometry lie, row by row, and the weight of each at each patch.
 class TileGrid {
  public:
   TileGrid(const Tiling& tiling, const Preprocessing& input);
   // An input that is one tile of this layer2.
   explicit TileGrid(const LayerShape& layer2);
 
-  std::size_t tiles() const { return corners_.size(); }  // T
-  std::size_t height() const { return height_; }         // h of the whole patch grid
-  std::size_t width() const { return width_; }           // w
+  std::size_t tiles() const { return corners_.size(); }     // T
+  std::size_t height() const { return height_; }            // h of the whole patch grid
+  std::size_t width() const { return width_; }              // w
   std::size_t tile_height() const { return tile_height_; }  // rows of a tile's patch grid
   std::size_t tile_width() const { return tile_width_; }
 
@@ -37,10 +37,10 @@ class TileGrid {
   // as any after it.
   bool Owns(std::size_t tile, std::size_t patch) const { return owners_[patch] == tile; }
 
-  // Adds one tile's distances, weighed, to `sums`: (tile rows, tile columns) to (h, w).
+  // Adds one tile's distances, weighted, to `sums`: (tile rows, tile columns) to (h, w).
   void Add(std::size_t tile, const std::vector<float>& distances, std::vector<double>& sums) const;
 
-  // The weighed mean, once every tile is added; (h, w).
+  // The weighted mean, after every tile was added; (h, w).
   std::vector<float> Mean(const std::vector<double>& sums) const;
 
  private:

@@ -15,8 +15,7 @@ struct Taps {
   double fraction;  // weight of `upper`; `lower` has the rest
 };
 
-Taps UpsamplingTaps(std::size_t target, std::size_t size, std::size_t cells,
-                    Upsampling mode) {
+Taps UpsamplingTaps(std::size_t target, std::size_t size, std::size_t cells, Upsampling mode) {
   const auto count = static_cast<double>(cells);
   const double centre =
       (static_cast<double>(target) + 0.5) * count / static_cast<double>(size) - 0.5;
@@ -28,7 +27,7 @@ Taps UpsamplingTaps(std::size_t target, std::size_t size, std::size_t cells,
   return {cell(lower), cell(lower + 1), fraction};
 }
 
-// The pixel that stands at `place` when a row of `size` pixels is reflected without end.
+// The pixel at `place` when a row of `size` pixels is reflected without end.
 std::size_t Reflected(std::int64_t place, std::int64_t size) {
   const std::int64_t period = 2 * size;
   const std::int64_t inside = ((place % period) + period) % period;
@@ -158,48 +157,48 @@ PatchScorer::PatchScorer(const MemoryBank& bank, const Features& features, const
   map_weights_ = AnomalyMap(inside.data(), map_rows_, map_columns_);
 }
 
-PictureInWork PatchScorer::Begin() const {
-  PictureInWork picture;
-  picture.sums.assign(grid_.height() * grid_.width(), 0.0);
-  return picture;
+ImageInWork PatchScorer::Begin() const {
+  ImageInWork image;
+  image.sums.assign(grid_.height() * grid_.width(), 0.0);
+  return image;
 }
 
 void PatchScorer::Add(std::size_t tile, const Tensor& layer2, const Tensor& layer3,
-                      const NearestRows& nearest, PictureInWork& picture) const {
-  grid_.Add(tile, nearest.distances, picture.sums);
+                      const NearestRows& nearest, ImageInWork& image) const {
+  grid_.Add(tile, nearest.distances, image.sums);
   const std::size_t none = nearest.distances.size();
   std::size_t highest = none;
   for (std::size_t patch = 0; patch < none; ++patch) {
     const std::size_t place = grid_.Patch(tile, patch / width_, patch % width_);
-    // At the edge of a tile a network sees less than the picture has: such a patch is another's.
+    // At the edge of a tile the network sees too little of the image; another tile owns the patch.
     if (!grid_.Owns(tile, place) || (region_ && region_->patches[place] == 0)) continue;
-    if (nearest.distances[patch] <= picture.distance) continue;
-    picture.distance = nearest.distances[patch];
+    if (nearest.distances[patch] <= image.distance) continue;
+    image.distance = nearest.distances[patch];
     highest = patch;
   }
   if (highest == none) return;
-  picture.row = nearest.rows[highest];
-  picture.patch = PatchVector(layer2, layer3, highest);
+  image.row = nearest.rows[highest];
+  image.patch = PatchVector(layer2, layer3, highest);
 }
 
-PatchScores PatchScorer::Finish(const PictureInWork& picture) const {
-  std::vector<float> levels = grid_.Mean(picture.sums);
+PatchScores PatchScorer::Finish(const ImageInWork& image) const {
+  std::vector<float> levels = grid_.Mean(image.sums);
   // The MindSpore Models evaluation never takes the root of faiss's squared distances.
   if (kind_ == ImageScore::kModelzoo) {
     for (float& level : levels) level *= level;
   }
-  return {WholeScore(picture), Map(levels)};
+  return {WholeScore(image), Map(levels)};
 }
 
 PatchScores PatchScorer::Score(const Tensor& layer2, const Tensor& layer3,
                                const NearestRows& nearest) const {
-  PictureInWork picture = Begin();
-  Add(0, layer2, layer3, nearest, picture);
-  return Finish(picture);
+  ImageInWork image = Begin();
+  Add(0, layer2, layer3, nearest, image);
+  return Finish(image);
 }
 
-// A mean over the patches that count alone: nothing comes in from outside, and towards the region's
-// edge nothing is lost to it.
+// A mean over inspected patches alone: nothing leaks in from outside the region, and nothing is
+// lost towards its edge.
 std::vector<float> PatchScorer::Map(const std::vector<float>& levels) const {
   if (!region_) return AnomalyMap(levels.data(), map_rows_, map_columns_);
   std::vector<float> inside(levels.size());
@@ -213,21 +212,21 @@ std::vector<float> PatchScorer::Map(const std::vector<float>& levels) const {
   return map;
 }
 
-double PatchScorer::WholeScore(const PictureInWork& picture) const {
-  const double largest = picture.distance;  // s* in eq. 6
+double PatchScorer::WholeScore(const ImageInWork& image) const {
+  const double largest = image.distance;  // s* in eq. 6
   if (kind_ == ImageScore::kMax) return largest;
   std::vector<float> squares;
   if (kind_ == ImageScore::kPaper) {
-    const auto row = static_cast<std::size_t>(picture.row);   // m*
+    const auto row = static_cast<std::size_t>(image.row);      // m*
     for (std::size_t k = 0; k < bank_.neighbour_count; ++k) {  // N_b(m*)
       const auto neighbour =
           static_cast<std::size_t>(bank_.neighbours[row * bank_.neighbour_count + k]);
-      squares.push_back(std::sqrt(SquaredDistance(picture.patch, neighbour)));
+      squares.push_back(std::sqrt(SquaredDistance(image.patch, neighbour)));
     }
     return PaperScore(largest, squares);
   }
   for (std::size_t row = 0; row < bank_.rows; ++row) {
-    squares.push_back(SquaredDistance(picture.patch, row));
+    squares.push_back(SquaredDistance(image.patch, row));
   }
   const auto last = squares.begin() + static_cast<std::ptrdiff_t>(bank_.neighbour_count);
   std::partial_sort(squares.begin(), last, squares.end());

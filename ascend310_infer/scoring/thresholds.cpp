@@ -11,7 +11,7 @@
 namespace patchcore {
 namespace {
 
-constexpr double kMinBeyond = 3;          // fewer scores beyond: the tail decides
+constexpr double kMinBeyond = 3;           // with fewer larger scores, the tail decides
 constexpr double kMaxExtrapolation = 100;  // times smaller than 1/(n + 1)
 constexpr double kExponential = 1e-9;      // shapes below are the exponential
 
@@ -21,7 +21,7 @@ std::string Shown(double value, int digits) {
   return text;
 }
 
-// The rarest false alarms that so many held-out scores may be stretched to.
+// The smallest false-alarm rate that so many held-out scores support.
 double SmallestRate(double count) { return 1 / (kMaxExtrapolation * (count + 1)); }
 
 double TailShare(const Tail& tail, double value) {
@@ -35,9 +35,8 @@ double TailShare(const Tail& tail, double value) {
 double TailQuantile(const Tail& tail, double rate) {
   const double depth = std::log(tail.share / rate);
   if (depth <= 0) return tail.level;
-  const double stretch = std::abs(tail.shape) < kExponential
-                             ? depth
-                             : std::expm1(tail.shape * depth) / tail.shape;
+  const double stretch =
+      std::abs(tail.shape) < kExponential ? depth : std::expm1(tail.shape * depth) / tail.shape;
   return tail.level + tail.scale * stretch;
 }
 
@@ -53,9 +52,8 @@ void CheckRate(double count, double rate) {
   const double smallest = SmallestRate(count);
   if (smallest <= rate && rate < 1) return;
   throw ThresholdError("target false-alarm rate: expected " + Shown(smallest, 2) +
-                       " to below 1, got " + Shown(rate, 4) +
-                       "; the artifact was calibrated on " + Shown(count, 10) +
-                       " pictures, which say nothing about rarer alarms");
+                       " to below 1, got " + Shown(rate, 4) + "; the artifact was calibrated on " +
+                       Shown(count, 10) + " images, which say nothing about rarer alarms");
 }
 
 }  // namespace

@@ -12,11 +12,11 @@
 
 namespace patchcore {
 
-// Not safe to share between threads, unless the backend is.
+// Safe to share between threads only if the backend runs concurrently.
 class EngineSearch {
  public:
   // The backend and the bank's sections must outlive this object.
-  //   threads    of the part of the search that the host does
+  //   threads    of the host's part of the search
   EngineSearch(Backend& backend, const MemoryBank& bank, const Features& features,
                std::size_t threads);
 
@@ -25,10 +25,10 @@ class EngineSearch {
 
   // The nearest row of every patch, as PortableIndex gives it, within the engine's rounding.
   //   layer2, layer3   (1, C2, h, w) and (1, C3, h/2, w/2)
-  // Throws BackendError: the engine failed, has no search, or gave a list that cannot be true.
+  // Throws BackendError: the engine failed, has no search, or gave an impossible list.
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
 
-  // How the search went so far, for people; empty where there is nothing to say.
+  // One line about the search so far, for people; empty if there is nothing to report.
   std::string Note() const;
 
  private:

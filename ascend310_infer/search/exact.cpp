@@ -18,7 +18,7 @@ constexpr std::size_t kTall = 6;        // rows that one pass over a panel multi
 constexpr std::size_t kBlockRows = 48;  // rows whose floats stay in the second-level cache
 static_assert(kBlockRows % kTall == 0);
 
-// The compiler maps it to the widest registers there are: 1 x 512, 2 x 256 or 4 x 128 bits.
+// The compiler maps it to the widest registers available: 1 x 512, 2 x 256 or 4 x 128 bits.
 using Wide [[gnu::vector_size(kWide * sizeof(float))]] = float;
 
 std::size_t Panels(std::size_t patches) { return (patches + kWide - 1) / kWide; }
@@ -66,10 +66,10 @@ void AddBlockProducts(const float* rows, std::size_t count, std::size_t channels
       std::array<const float*, kTall> sources{};
       std::array<float*, kTall> targets{};
       for (std::size_t i = 0; i < kTall; ++i) {
-        const bool inside = first + i < count;  // beyond the end the last row is taken once more
+        const bool inside = first + i < count;  // beyond the end, the last row is repeated
         sources[i] = rows + std::min(first + i, count - 1) * channels;
-        targets[i] = inside ? products.data() + (first + i) * stride + panel * kWide
-                            : unwanted.data();
+        targets[i] =
+            inside ? products.data() + (first + i) * stride + panel * kWide : unwanted.data();
       }
       AddProducts(sources, panels.data() + panel * channels * kWide, channels, targets);
     }
@@ -132,8 +132,8 @@ NearestRows PortableIndex::Nearest(const Tensor& layer2, const Tensor& layer3) c
   const std::size_t size = bank_.channels2 + bank_.channels3;  // D
   InShares(patches, threads_, [&](std::size_t first, std::size_t last, std::size_t) {
     for (std::size_t patch = first; patch < last; ++patch) {
-      nearest.distances[patch] = Distance(vectors.data() + patch * size,
-                                          static_cast<std::size_t>(nearest.rows[patch]));
+      nearest.distances[patch] =
+          Distance(vectors.data() + patch * size, static_cast<std::size_t>(nearest.rows[patch]));
     }
   });
   return nearest;
@@ -156,9 +156,8 @@ std::vector<PortableIndex::Taps> PortableIndex::MakeTaps(std::size_t cells, bool
 }
 
 // Running maximum of q·m - |m|²/2 over the bank rows [first, last).
-void PortableIndex::SearchRows(const std::vector<float>& panels2,
-                               const std::vector<float>& panels3, std::size_t first,
-                               std::size_t last, Best& best) const {
+void PortableIndex::SearchRows(const std::vector<float>& panels2, const std::vector<float>& panels3,
+                               std::size_t first, std::size_t last, Best& best) const {
   const std::size_t stride2 = Panels(height_ * width_) * kWide;
   const std::size_t stride3 = Panels(height_ * width_ / 4) * kWide;
   best.scores.assign(stride2, -std::numeric_limits<float>::infinity());

@@ -1,4 +1,4 @@
-// Exact nearest-neighbour search on any processor: layer2, layer3 of one picture -> nearest
+// Exact nearest-neighbour search on any processor: layer2, layer3 of one image -> nearest
 // distance and bank row of each patch; the twin of index.onnx and the reference for every engine.
 //
 // Bringing layer3 to layer2's grid is linear, so q·m = q2·m2 + U(q3·m3): layer3's products are
@@ -23,13 +23,13 @@ class PortableIndex {
   //   threads    1 or more; the result does not depend on it
   PortableIndex(const MemoryBank& bank, const Features& features, std::size_t threads);
 
-  // Find the nearest row of every patch.
+  // Finds the nearest row of every patch.
   //   layer2     (1, C2, h, w)
   //   layer3     (1, C3, h/2, w/2)
   // Throws std::invalid_argument when a shape is another one.
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) const;
 
-  // Whole patch vectors, (P, D), of the same layers; the distances are those of these.
+  // Whole patch vectors, (P, D), of the same layers; distances are computed from them.
   std::vector<float> PatchVectors(const Tensor& layer2, const Tensor& layer3) const;
 
   // From one patch vector (D,) to one row, computed from the difference.

@@ -33,7 +33,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == kHeaderBytes, "read as it lies in the file");
 
-// The file, its name for messages, and what may be left of it.
+// The file, its name for messages, and the number of bytes that are left.
 class Source {
  public:
   explicit Source(const fs::path& path) : name_(path.string()) {
@@ -136,7 +136,7 @@ void CheckElement(const Source& source, const char* bytes, const Header& header,
   const auto count = ReadAt<std::uint32_t>(bytes, 0);
   source.Expect(count <= most, Element(number),
                 "links of level 0: count up to " + std::to_string(most), count);
-  for (std::size_t i = 0; i < most; ++i) {  // the unused ones, too
+  for (std::size_t i = 0; i < most; ++i) {  // including unused ones
     const auto link = ReadAt<std::uint32_t>(bytes, 4 + 4 * i);
     if (link < bank.rows) continue;
     source.Refuse(Element(number), "links of level 0 to 0.." + std::to_string(bank.rows - 1),
@@ -158,7 +158,8 @@ void CheckElements(Source& source, const Header& header, const MemoryBank& bank)
   const auto size = static_cast<std::size_t>(header.element_bytes);
   // An element of level 0 still says, in four bytes, that it has no upper links.
   if (bank.rows > source.left() / (size + 4)) {
-    source.Refuse("size", std::to_string(bank.rows) + " elements of " + std::to_string(size) + " bytes",
+    source.Refuse("size",
+                  std::to_string(bank.rows) + " elements of " + std::to_string(size) + " bytes",
                   std::to_string(source.left()) + " bytes");
   }
   std::vector<char> block(std::max<std::size_t>(1, kBlockBytes / size) * size);
@@ -173,7 +174,7 @@ void CheckElements(Source& source, const Header& header, const MemoryBank& bank)
 
 // The lists above the lowest level of each element, as many as its level.
 struct UpperLists {
-  std::vector<std::uint32_t> words;  // what stands behind the elements
+  std::vector<std::uint32_t> words;  // the part of the file after the elements
   std::vector<std::size_t> starts;   // of each element's lists, (M,)
   std::vector<std::size_t> levels;   // (M,)
 };

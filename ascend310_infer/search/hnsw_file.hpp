@@ -1,7 +1,8 @@
-// index.hnsw, checked from its first byte to its last before hnswlib sees it; twin of hnsw_file.py.
+// index.hnsw, checked from its first byte to its last before hnswlib sees it; the twin
+// of patchcore_runtime/search/hnsw_file.py.
 //
-// hnswlib trusts its files, and a false number in one is a crash. The layout is what hnswlib's
-// saveIndex writes; artifacts/FORMAT.md has the table.
+// hnswlib trusts its files, and a wrong number in one crashes the program. The layout is what
+// hnswlib's saveIndex writes; artifacts/FORMAT.md has the table.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +11,7 @@
 
 namespace patchcore {
 
-// Refuses a graph that is not one over exactly this bank, or that points out of itself. Reads the
+// Refuses a graph that was not built over this bank, or that links outside of itself. Reads the
 // whole file once.
 // Throws ArtifactError: no such file, a header that does not fit bank and file size, a link to no
 // element or to one that is not on its level, other labels or vectors than the bank's.

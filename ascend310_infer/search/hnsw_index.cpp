@@ -13,8 +13,8 @@
 #include "search/hnsw_file.hpp"
 #include "threads.hpp"
 
-// hnswlib's own distances are as fast as the flags of this build; the one below is as fast as the
-// processor.
+// The flags of this build limit the speed of hnswlib's own distances; the function below uses what
+// the processor offers.
 #define NO_MANUAL_VECTORIZATION
 #include <hnswlib/hnswlib.h>
 
@@ -46,7 +46,7 @@ float SquaredDistance(const void* left, const void* right, const void* size) {
   return sum;
 }
 
-// What hnswlib asks of a space: how long a vector is, and how far two of them are.
+// The interface that hnswlib needs: the size of a vector, and the distance of two.
 class RowSpace : public hnswlib::SpaceInterface<float> {
  public:
   explicit RowSpace(std::size_t size) : size_(size) {}
@@ -67,7 +67,7 @@ class Graph : public HnswIndex {
         exact_(artifact.bank(), features_, threads),
         space_(size_),
         graph_(&space_, artifact.Path(kIndexHnsw).string(), false, artifact.bank().rows) {
-    graph_.num_deleted_ = 0;  // hnswlib 0.6 does not say so when it loads; the file has none
+    graph_.num_deleted_ = 0;  // hnswlib 0.6 does not set it when it loads; the file has none
     graph_.setEf(artifact.manifest().index.effort);
   }
 

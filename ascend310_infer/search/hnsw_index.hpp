@@ -1,5 +1,5 @@
-// Approximate nearest-neighbour search by a graph: index.hnsw, walked by hnswlib's headers; twin of
-// hnsw_index.py. Malkov & Yashunin 2018 (arXiv:1603.09320).
+// Approximate nearest-neighbour search by a graph: index.hnsw, walked by hnswlib's headers; the
+// twin of patchcore_runtime/search/hnsw_index.py. Malkov & Yashunin 2018 (arXiv:1603.09320).
 #pragma once
 
 #include <cstddef>

@@ -11,9 +11,9 @@
 namespace patchcore {
 namespace {
 
-constexpr double kLongest = 16;            // of a row after scaling; FORMAT.md
-constexpr double kLargestLength = 361;     // its half square is half precision's largest number
-const double kSmallest = std::ldexp(1.0, -14);         // half's smallest normal number
+constexpr double kLongest = 16;         // of a row after scaling; FORMAT.md
+constexpr double kLargestLength = 361;  // its half square is half precision's largest number
+const double kSmallest = std::ldexp(1.0, -14);  // half's smallest normal number
 const double kHalfRounding = std::ldexp(1.0, -11);
 const double kFloatSum = std::ldexp(1.0, -23);
 const double kSplitSquare = std::ldexp(1.0, -22);
@@ -30,9 +30,8 @@ double ToHalf(double value) {
 }
 
 const float* Part(const MemoryBank& bank, std::size_t row, std::size_t channel) {
-  return channel < bank.channels2
-             ? bank.layer2 + row * bank.channels2 + channel
-             : bank.layer3 + row * bank.channels3 + (channel - bank.channels2);
+  return channel < bank.channels2 ? bank.layer2 + row * bank.channels2 + channel
+                                  : bank.layer3 + row * bank.channels3 + (channel - bank.channels2);
 }
 
 [[noreturn]] void Refuse(std::size_t patch, const std::string& expected, const std::string& got) {
@@ -51,7 +50,7 @@ Shortlist::Shortlist(const MemoryBank& bank, const Features& features, std::size
   Measure();
 }
 
-// c, s, R and r: the same operations in the same order as patchcore_build.index_mindir.
+// c, s, R and r: the same operations in the same order as patchcore_build.export.index_mindir.
 void Shortlist::Measure() {
   for (std::size_t row = 0; row < bank_.rows; ++row) {
     for (std::size_t i = 0; i < centre_.size(); ++i) centre_[i] += *Part(bank_, row, i);
@@ -144,7 +143,7 @@ NearestRows Shortlist::Rank(const Queries& queries, const Candidates& candidates
   return nearest;
 }
 
-// By how much a score may miss -|q' - m'|²/2.
+// The largest possible error of a score, against -|q' - m'|²/2.
 double Shortlist::Bound(double score, double length) const {
   const double magnitude = (length + longest_) * (length + longest_) / 2;  // A
   const double sums = static_cast<double>(columns()) * kFloatSum + kSplitSquare;
@@ -184,7 +183,7 @@ Shortlist::Winner Shortlist::Best(const Queries& queries, const Candidates& cand
       best.row = row;
     }
   }
-  if (count_ == bank_.rows) return best;  // there is none outside
+  if (count_ == bank_.rows) return best;  // no row is outside
   const double outside =
       std::sqrt(std::max(0.0, 2 * (-smallest - Bound(smallest, length)))) - error;
   const double nearest = static_cast<double>(best.distance) * scale_;

@@ -1,6 +1,6 @@
-// The host's half of a search on an NPU: what the device is asked, and what its answer proves.
+// The host's half of a search on an NPU: the queries to the device, and the proof of its answer.
 //
-// layers of one picture -> queries (P, D + 4) -> [device: scores (P, S), rows (P, S)] -> nearest
+// layers of one image -> queries (P, D + 4) -> [device: scores (P, S), rows (P, S)] -> nearest
 // rows, the same as by the exact search. artifacts/FORMAT.md, section index.mindir, defines both
 // sides. Needs no engine; nothing here can be wrong because a device rounds.
 //
@@ -11,7 +11,7 @@
 // The device sums the D + 4 products of q'·m' - |q'|²/2 - |m'|²/2 = -|q' - m'|²/2, exact each, in
 // float32 or better, and may round the sum to half once or more (rounding what is rounded changes
 // nothing). With n = D + 4 and A = (|q'| + R)²/2, which bounds the sum of magnitudes, a score t
-// stands for a |q' - m'|²/2 within
+// means that |q' - m'|²/2 lies within
 //   |t|·2^-11                 half's rounding
 //   A·n·2^-23                 n sums in float32, twice what rounding to nearest may cost
 //   A·2^-22 + 3·2^-14         squares as two halves each; values that a device flushes to zero
@@ -20,7 +20,7 @@
 // least  (sqrt(2·(|t| - bound)) - e - r)/s.  Where the best listed row is nearer than that, it is
 // the nearest row. Otherwise, and where a listed row's own score is not within its bound (the
 // device computes in less than was assumed, or the file belongs to another bank), the host
-// searches. A patch too far from the bank for half precision is not asked about at all.
+// searches. A patch too far from the bank for half precision is never sent to the device.
 #pragma once
 
 #include <cstddef>
@@ -34,12 +34,12 @@
 
 namespace patchcore {
 
-// What a device is asked about the patches of one picture.
+// The queries to a device about the patches of one image.
 struct Queries {
-  Tensor columns;                // (P, D + 4), every value a half
-  std::vector<float> vectors;    // (P, D), the patch vectors themselves
-  std::vector<double> errors;    // (P,) e
-  std::vector<double> lengths;   // (P,) |q'|; infinite where the device is not asked
+  Tensor columns;               // (P, D + 4), every value a half
+  std::vector<float> vectors;   // (P, D), the patch vectors themselves
+  std::vector<double> errors;   // (P,) e
+  std::vector<double> lengths;  // (P,) |q'|; infinite where the device is not asked
 };
 
 // One artifact's bank, ready to question a device about it; not safe to share between threads.
@@ -78,11 +78,11 @@ class Shortlist {
 
   MemoryBank bank_;
   PortableIndex index_;
-  std::size_t count_;            // S
-  std::vector<double> centre_;   // (D,) c
-  double scale_ = 1;             // s
-  double longest_ = 0;           // R
-  double row_error_ = 0;         // r
+  std::size_t count_;           // S
+  std::vector<double> centre_;  // (D,) c
+  double scale_ = 1;            // s
+  double longest_ = 0;          // R
+  double row_error_ = 0;        // r
   std::size_t patches_ = 0, searched_ = 0;
 };
 

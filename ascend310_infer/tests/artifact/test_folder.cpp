@@ -64,8 +64,8 @@ TEST_CASE("The bank keeps its own norms, origins and neighbours") {
     CHECK(bank.norms[row] == Approx(norm).epsilon(1e-5));
     CHECK(bank.neighbours[row * bank.neighbour_count] == static_cast<std::int32_t>(row));
     const std::int32_t* origin = bank.origins + 3 * row;
-    CHECK((origin[0] >= 0 && origin[0] < 12 && origin[1] >= 0 && origin[1] < 8 &&
-           origin[2] >= 0 && origin[2] < 8));
+    CHECK((origin[0] >= 0 && origin[0] < 12 && origin[1] >= 0 && origin[1] < 8 && origin[2] >= 0 &&
+           origin[2] < 8));
   }
 }
 
@@ -122,8 +122,9 @@ TEST_CASE("Files of two artifacts do not go together") {
   manifest["memory_bank"]["rows"] = 37;
   WriteFile(own.Path("manifest.json"), manifest.dump());
   const std::string message = Refusal([&] { Artifact::Open(own.folder(), false); });
-  CHECK(Mentions(message, "manifest.json says (37, 8, 12, 9, 'float32'), "
-                          "the file has (38, 8, 12, 9, 'float32')"));
+  CHECK(Mentions(message,
+                 "manifest.json says (37, 8, 12, 9, 'float32'), "
+                 "the file has (38, 8, 12, 9, 'float32')"));
 }
 
 TEST_CASE("A folder that is none is refused") {

@@ -35,8 +35,7 @@ std::uint16_t ToHalf(std::uint64_t value) {
   if (value == 0) return 0;
   int exponent = 0;
   while ((value >> (exponent + 1)) != 0) ++exponent;
-  return static_cast<std::uint16_t>(((exponent + 15) << 10) |
-                                    ((value << (10 - exponent)) & 0x3FF));
+  return static_cast<std::uint16_t>(((exponent + 15) << 10) | ((value << (10 - exponent)) & 0x3FF));
 }
 
 void Pad(std::string& content) { content.append((64 - content.size() % 64) % 64, '\0'); }
@@ -57,8 +56,8 @@ std::string Header(const Shape& shape, std::uint32_t version = 2, std::uint32_t 
 // A bank whose values count up from 0 in each section; neighbours are rows.
 std::string Content(const Shape& shape) {
   std::string content = Header(shape);
-  for (const std::uint64_t width : {std::uint64_t{shape.channels2}, std::uint64_t{shape.channels3},
-                                    std::uint64_t{1}}) {
+  for (const std::uint64_t width :
+       {std::uint64_t{shape.channels2}, std::uint64_t{shape.channels3}, std::uint64_t{1}}) {
     for (std::uint64_t i = 0; i < shape.rows * width; ++i) {
       if (shape.bits == 16 && width > 1) {
         Append(content, ToHalf(i));
@@ -105,11 +104,10 @@ TEST_CASE("A bank gives the values of its sections, aligned to 64 bytes") {
     CHECK(bank.layer3[last3] == static_cast<float>(last3));
     CHECK(bank.origins[bank.rows * 3 - 1] == static_cast<std::int32_t>(bank.rows * 3 - 1));
     CHECK(bank.neighbours[0] == 0);
-    for (const void* section : {static_cast<const void*>(bank.layer2),
-                                static_cast<const void*>(bank.layer3),
-                                static_cast<const void*>(bank.norms),
-                                static_cast<const void*>(bank.origins),
-                                static_cast<const void*>(bank.neighbours)}) {
+    for (const void* section :
+         {static_cast<const void*>(bank.layer2), static_cast<const void*>(bank.layer3),
+          static_cast<const void*>(bank.norms), static_cast<const void*>(bank.origins),
+          static_cast<const void*>(bank.neighbours)}) {
       CHECK(reinterpret_cast<std::uintptr_t>(section) % 64 == 0);
     }
   }
@@ -132,7 +130,8 @@ TEST_CASE("A file cut off anywhere, or longer than it says, is refused") {
   for (std::size_t length = 0; length < content.size(); ++length) {
     CHECK(Mentions(Refusal(content.substr(0, length)), "memory_bank.bin: "));
   }
-  CHECK(Mentions(Refusal(content + std::string(64, '\0')), "header says 7 rows of 3 + 5 floats of 32 bits"));
+  CHECK(Mentions(Refusal(content + std::string(64, '\0')),
+                 "header says 7 rows of 3 + 5 floats of 32 bits"));
   CHECK(Mentions(Refusal(content + "x"), "header says 7 rows of 3 + 5 floats of 32 bits"));
 }
 

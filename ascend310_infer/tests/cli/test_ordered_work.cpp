@@ -13,28 +13,28 @@
 
 namespace {
 
-using patchcore::Picture;
-using patchcore::PictureBatch;
-using patchcore::PictureReader;
-using patchcore::ReadPicture;
+using patchcore::ImageBatch;
+using patchcore::ImageFile;
+using patchcore::ImageReader;
+using patchcore::LoadedImage;
 using patchcore::Report;
 using patchcore::WorkInOrder;
 
-std::vector<Picture> Numbered(int count) {
-  std::vector<Picture> pictures;
-  for (int i = 0; i < count; ++i) pictures.push_back({std::to_string(i), std::to_string(i)});
-  return pictures;
+std::vector<ImageFile> Numbered(int count) {
+  std::vector<ImageFile> images;
+  for (int i = 0; i < count; ++i) images.push_back({std::to_string(i), std::to_string(i)});
+  return images;
 }
 
-ReadPicture Named(const Picture& picture) {
-  ReadPicture read;
-  read.picture = picture;
+LoadedImage Named(const ImageFile& image) {
+  LoadedImage read;
+  read.image = image;
   return read;
 }
 
-Report Echo(const PictureBatch& batch) {
+Report Echo(const ImageBatch& batch) {
   Report report;
-  for (const ReadPicture& read : batch.pictures) report.lines += read.picture.path + " ";
+  for (const LoadedImage& read : batch.images) report.lines += read.image.path + " ";
   return report;
 }
 
@@ -57,8 +57,8 @@ class Written {
 TEST_CASE("reports come in the order of the batches, whatever the number of workers") {
   const std::size_t workers = GENERATE(1, 2, 4);
   const std::size_t batch = GENERATE(1, 3);
-  const std::vector<Picture> all = Numbered(10);
-  PictureReader reader(all, batch, Named);
+  const std::vector<ImageFile> all = Numbered(10);
+  ImageReader reader(all, batch, Named);
   const Written written;
   REQUIRE_FALSE(WorkInOrder(reader, workers, Echo));
   REQUIRE(written.text() == "0 1 2 3 4 5 6 7 8 9 ");
@@ -66,10 +66,10 @@ TEST_CASE("reports come in the order of the batches, whatever the number of work
 
 TEST_CASE("what a worker throws reaches the caller, after the reports before it") {
   const std::size_t workers = GENERATE(1, 2, 4);
-  const std::vector<Picture> all = Numbered(8);
-  PictureReader reader(all, 1, Named);
+  const std::vector<ImageFile> all = Numbered(8);
+  ImageReader reader(all, 1, Named);
   const Written written;
-  const auto work = [](const PictureBatch& batch) {
+  const auto work = [](const ImageBatch& batch) {
     if (batch.number >= 3) throw std::bad_alloc();
     return Echo(batch);
   };
@@ -79,10 +79,10 @@ TEST_CASE("what a worker throws reaches the caller, after the reports before it"
 
 TEST_CASE("what the reading thread throws reaches the caller, after the reports before it") {
   const std::size_t workers = GENERATE(1, 2, 4);
-  const std::vector<Picture> all = Numbered(8);
-  PictureReader reader(all, 1, [](const Picture& picture) {
-    if (picture.name == "5") throw std::length_error("vector::_M_default_append");
-    return Named(picture);
+  const std::vector<ImageFile> all = Numbered(8);
+  ImageReader reader(all, 1, [](const ImageFile& image) {
+    if (image.name == "5") throw std::length_error("vector::_M_default_append");
+    return Named(image);
   });
   const Written written;
   REQUIRE_THROWS_AS(WorkInOrder(reader, workers, Echo), std::length_error);
@@ -90,7 +90,7 @@ TEST_CASE("what the reading thread throws reaches the caller, after the reports 
 }
 
 TEST_CASE("a reader that is not read to its end stops") {
-  const std::vector<Picture> all = Numbered(100);
-  PictureReader reader(all, 2, Named);
-  REQUIRE(reader.Next().pictures.size() == 2);
+  const std::vector<ImageFile> all = Numbered(100);
+  ImageReader reader(all, 2, Named);
+  REQUIRE(reader.Next().images.size() == 2);
 }

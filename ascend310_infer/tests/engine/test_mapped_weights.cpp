@@ -23,7 +23,8 @@ std::string Numbers(std::size_t size) {
 }
 
 // A TensorProto of floats; `more` are fields behind its values.
-std::string Tensor(const std::string& name, const std::string& values, const std::string& more = "") {
+std::string Tensor(const std::string& name, const std::string& values,
+                   const std::string& more = "") {
   return IntegerField(1, values.size() / 4) + IntegerField(2, 1) + BytesField(8, name) +
          BytesField(9, values) + more;
 }

@@ -45,7 +45,7 @@ patchcore::BackendOptions OnAscend(std::uint32_t device_id = 0) {
 }
 
 patchcore::Input SelfTestInput(const Artifact& artifact) {
-  return patchcore::FitToInput(patchcore::ReadImage(artifact.Path(patchcore::kSelftestPicture)),
+  return patchcore::FitToInput(patchcore::ReadImage(artifact.Path(patchcore::kSelftestImage)),
                                artifact.manifest().preprocess);
 }
 
@@ -82,8 +82,10 @@ TEST_CASE("the same layers come out as through ONNX Runtime") {
   behaving.behaviour.swapped_outputs = GENERATE(false, true);
   const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
   const auto input = SelfTestInput(artifact);
-  const auto reference = patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
-  const auto got = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
+  const auto reference =
+      patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
+  const auto got =
+      patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
   REQUIRE(got.first.shape == reference.first.shape);
   REQUIRE(got.second.shape == reference.second.shape);
   REQUIRE(got.first.values == reference.first.values);
@@ -95,8 +97,10 @@ TEST_CASE("answers in half precision stay within its rounding") {
   behaving.behaviour.half_outputs = true;
   const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
   const auto input = SelfTestInput(artifact);
-  const auto reference = patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
-  const auto got = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
+  const auto reference =
+      patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
+  const auto got =
+      patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
   for (std::size_t i = 0; i < got.first.values.size(); ++i) {
     const float exact = reference.first.values[i];
     REQUIRE(std::abs(got.first.values[i] - exact) <= std::abs(exact) / 2048 + 1e-7F);
@@ -115,7 +119,7 @@ TEST_CASE("a dynamic batch is resized, and again") {
   REQUIRE(engine->Features(one.data(), 1).second.shape.front() == 1);
 }
 
-TEST_CASE("whatever batch a model was converted for, every picture gets its own layers") {
+TEST_CASE("whatever batch a model was converted for, every image gets its own layers") {
   const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
   const int fixed = GENERATE(1, 2, 4);
   const std::size_t count = GENERATE(1, 3, 4, 5);
@@ -127,8 +131,10 @@ TEST_CASE("whatever batch a model was converted for, every picture gets its own 
     std::rotate(pixels.begin(), pixels.begin() + static_cast<std::ptrdiff_t>(3 * i), pixels.end());
     images.insert(images.end(), pixels.begin(), pixels.end());
   }
-  const auto reference = patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(images.data(), count);
-  const auto got = patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(images.data(), count);
+  const auto reference =
+      patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(images.data(), count);
+  const auto got =
+      patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(images.data(), count);
   REQUIRE(got.first.shape == reference.first.shape);
   REQUIRE(got.second.shape == reference.second.shape);
   REQUIRE(Close(got.first.values, reference.first.values));
@@ -137,7 +143,7 @@ TEST_CASE("whatever batch a model was converted for, every picture gets its own 
   REQUIRE(behaving.behaviour.runs == batches);
 }
 
-TEST_CASE("a detector's batch on a fixed batch gives what single pictures give") {
+TEST_CASE("a detector's batch on a fixed batch gives what single images give") {
   const Behaving behaving(Flavour::kLite);
   behaving.behaviour.fixed_batch = 4;
   const Artifact artifact = Artifact::Open(PATCHCORE_TINY);
@@ -174,7 +180,7 @@ TEST_CASE("workers take turns at an engine that runs one thing at a time") {
   REQUIRE(behaving.behaviour.runs == 5);
 }
 
-TEST_CASE("a model for pictures of another size is refused with what to do") {
+TEST_CASE("a model for images of another size is refused with what to do") {
   const Behaving behaving(Flavour::kLite);
   behaving.behaviour.fixed_batch = 2;
   behaving.behaviour.wrong_input_shape = true;
@@ -262,8 +268,8 @@ TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone"
   fs::permissions(path, fs::perms::owner_all);
   std::ofstream(path) << text;
   const Artifact artifact = Artifact::Open(own, false);
-  const std::string refusal =
-      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend()); });
+  const std::string refusal = Refusal<patchcore::ArtifactError>(
+      [&] { patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend()); });
   REQUIRE(Mentions(refusal, "features.precision: expected float32 for MindSpore, got int8"));
   REQUIRE(Mentions(refusal, "fit again without --quantize"));
 }
@@ -283,7 +289,7 @@ namespace {
 
 using mindspore_double::Lie;
 
-// The tiny artifact's self-test picture: rows and distances by the device's shortlist, and by the
+// The tiny artifact's self-test image: rows and distances by the device's shortlist, and by the
 // host alone.
 struct Searched {
   explicit Searched(const patchcore::BackendOptions& options = OnAscend())
@@ -307,8 +313,8 @@ TEST_CASE("rows and distances are the exact search's, whatever the device rounds
   const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
   behaving.behaviour.half_outputs = GENERATE(false, true);
   behaving.behaviour.swapped_outputs = GENERATE(false, true);
-  behaving.behaviour.lie = GENERATE(Lie::kNone, Lie::kReversed, Lie::kHiddenWinner,
-                                    Lie::kOtherScores);
+  behaving.behaviour.lie =
+      GENERATE(Lie::kNone, Lie::kReversed, Lie::kHiddenWinner, Lie::kOtherScores);
   Searched searched;
   REQUIRE(patchcore::EngineSearch::Serves(*searched.engine));
   const auto got = searched.Nearest();
@@ -317,8 +323,8 @@ TEST_CASE("rows and distances are the exact search's, whatever the device rounds
   const auto exact = index.Nearest(searched.layer2, searched.layer3);
   REQUIRE(got.rows == exact.rows);
   REQUIRE(got.distances == exact.distances);
-  const bool honest = behaving.behaviour.lie == Lie::kNone ||
-                      behaving.behaviour.lie == Lie::kReversed;
+  const bool honest =
+      behaving.behaviour.lie == Lie::kNone || behaving.behaviour.lie == Lie::kReversed;
   const std::string decided = "the device's shortlist decided 64 patches, the host 0";
   if (honest) REQUIRE(searched.search.Note() == decided);
   if (behaving.behaviour.lie == Lie::kOtherScores) {

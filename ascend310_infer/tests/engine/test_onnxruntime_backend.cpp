@@ -29,7 +29,7 @@ struct OwnArtifact : Scratch {
 };
 
 patchcore::Input SelfTestInput(const patchcore::Artifact& artifact) {
-  return patchcore::FitToInput(patchcore::ReadImage(artifact.Path(patchcore::kSelftestPicture)),
+  return patchcore::FitToInput(patchcore::ReadImage(artifact.Path(patchcore::kSelftestImage)),
                                artifact.manifest().preprocess);
 }
 
@@ -47,7 +47,7 @@ TEST_CASE("the golden artifact passes its self-test with both searches") {
   }
 }
 
-TEST_CASE("a batch gives what its pictures give alone") {
+TEST_CASE("a batch gives what its images give alone") {
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
   const auto engine = patchcore::MakeBackend(EngineFilesOf(artifact), {});
   const auto first = SelfTestInput(artifact).pixels;
@@ -67,7 +67,7 @@ TEST_CASE("a batch gives what its pictures give alone") {
   REQUIRE(tail(together.second, alone.second));
 }
 
-TEST_CASE("a detector's batch gives what its pictures give alone") {
+TEST_CASE("a detector's batch gives what its images give alone") {
   const auto search = GENERATE(patchcore::Search::kEngine, patchcore::Search::kPortable);
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
   patchcore::Detector detector(artifact, {}, search);
@@ -91,9 +91,8 @@ TEST_CASE("the engine's search and the portable one agree") {
   REQUIRE(engine->HasSearch());
   const auto [layer2, layer3] = engine->Features(SelfTestInput(artifact).pixels.data(), 1);
   const auto theirs = engine->Nearest(layer2, layer3);
-  const auto ours =
-      patchcore::PortableIndex(artifact.bank(), artifact.manifest().features, 2).Nearest(layer2,
-                                                                                         layer3);
+  const auto ours = patchcore::PortableIndex(artifact.bank(), artifact.manifest().features, 2)
+                        .Nearest(layer2, layer3);
   REQUIRE(theirs.rows == ours.rows);
   for (std::size_t i = 0; i < ours.distances.size(); ++i) {
     REQUIRE(std::abs(theirs.distances[i] - ours.distances[i]) <= 1e-5F);
@@ -111,8 +110,8 @@ TEST_CASE("a graph that is no graph is refused with its path") {
   const OwnArtifact own;
   std::ofstream(own.path() / "features.onnx") << "not a graph";
   const auto artifact = patchcore::Artifact::Open(own.path(), false);
-  const std::string message =
-      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
+  const std::string message = Refusal<patchcore::ArtifactError>(
+      [&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
   REQUIRE(Mentions(message, "features.onnx: expected an ONNX graph, got "));
   REQUIRE(Mentions(message, "onnxruntime cannot load it"));
 }
@@ -122,8 +121,8 @@ TEST_CASE("a network whose weights lie elsewhere is refused before the engine op
   fs::remove(own.path() / "features.onnx");
   fs::copy(own.path() / "index.onnx", own.path() / "features.onnx");
   const auto artifact = patchcore::Artifact::Open(own.path(), false);
-  const std::string message =
-      Refusal<patchcore::ArtifactError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
+  const std::string message = Refusal<patchcore::ArtifactError>(
+      [&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
   REQUIRE(Mentions(message, "features.onnx: external data of 'm2_0': location: expected none"));
 }
 
@@ -132,8 +131,8 @@ TEST_CASE("a missing engine is named together with the option that brings it") {
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
   patchcore::BackendOptions options;
   options.device = patchcore::Device::kAscend;
-  const std::string message =
-      Refusal<patchcore::BackendError>([&] { patchcore::MakeBackend(EngineFilesOf(artifact), options); });
+  const std::string message = Refusal<patchcore::BackendError>(
+      [&] { patchcore::MakeBackend(EngineFilesOf(artifact), options); });
   REQUIRE(Mentions(message, "built without MindSpore"));
   REQUIRE(Mentions(message, "-DPATCHCORE_MINDSPORE=ON"));
 }

@@ -65,7 +65,7 @@ TEST_CASE("the colours are those that were computed from OKLCh, every one") {
   REQUIRE(digest == 3272401234U);
 }
 
-TEST_CASE("normal areas show the dimmed photograph, and no other picture changes a colour") {
+TEST_CASE("normal areas show the dimmed photograph, and no other image changes a colour") {
   const Image photograph{8, 8, std::vector<std::uint8_t>(192, 100)};
   std::vector<float> calm(64, 0.5F), hot = calm;
   hot[63] = 100;
@@ -83,8 +83,8 @@ TEST_CASE("files appear whole, in folders that are made") {
   patchcore::WriteHeatmap(folder / "a/b.png", photograph, std::vector<float>(117, 1.5F), kScale);
   const Image read = patchcore::ReadImage(folder / "a/b.png");
   REQUIRE(read.height == 9);
-  REQUIRE(std::equal(photograph.pixels.begin(), photograph.pixels.begin() + 39,
-                     read.pixels.begin()));
+  REQUIRE(
+      std::equal(photograph.pixels.begin(), photograph.pixels.begin() + 39, read.pixels.begin()));
   REQUIRE(std::distance(fs::directory_iterator(folder / "a"), fs::directory_iterator()) == 1);
 }
 
@@ -105,7 +105,7 @@ TEST_CASE("a 16-bit map keeps its scale whatever its values") {
 
 TEST_CASE("a file that cannot be written is named") {
   const Image photograph{8, 8, std::vector<std::uint8_t>(192, 100)};
-  const std::string message = Refusal<patchcore::Error>(
-      [&] { patchcore::WritePng("/proc/no/picture.png", photograph); });
+  const std::string message =
+      Refusal<patchcore::Error>([&] { patchcore::WritePng("/proc/no/image.png", photograph); });
   REQUIRE(Mentions(message, "/proc/no: cannot be written"));
 }

@@ -1,4 +1,4 @@
-// Laws of decoding that need no Pillow; tests/test_cpp_preprocess.py holds the rest to Python.
+// Laws of decoding that need no Pillow; tests/cpp/test_cpp_decode.py compares the rest with Python.
 #include "image/decode.hpp"
 
 #include "errors.hpp"
@@ -9,16 +9,16 @@
 
 namespace {
 
+using Catch::Contains;
 using patchcore::DecodeImage;
 using patchcore::ExifOrientation;
 using patchcore::Image;
 using patchcore::ImageError;
 using patchcore::XmpOrientation;
-using Catch::Contains;
 
 std::vector<std::uint8_t> Bytes(const std::string& text) { return {text.begin(), text.end()}; }
 
-std::string GoldenPicture() {
+std::string GoldenImage() {
   return ReadFile(std::filesystem::path(PATCHCORE_TINY) / "selftest.png");
 }
 
@@ -31,14 +31,14 @@ std::string Exif(int tag, int type, int count, int value) {
   return block + std::string(4, '\0');
 }
 
-TEST_CASE("A picture has three bytes a pixel") {
-  const Image image = DecodeImage(Bytes(GoldenPicture()), "golden");
+TEST_CASE("An image has three bytes a pixel") {
+  const Image image = DecodeImage(Bytes(GoldenImage()), "golden");
   CHECK(image.height >= patchcore::kMinSidePx);
   CHECK(image.pixels.size() == image.height * image.width * 3);
 }
 
 TEST_CASE("A file cut off anywhere is refused or still whole") {
-  const std::string content = GoldenPicture();
+  const std::string content = GoldenImage();
   const Image whole = DecodeImage(Bytes(content), "golden");
   for (std::size_t length = 0; length < content.size(); length += length < 64 ? 1 : 37) {
     try {
@@ -46,13 +46,13 @@ TEST_CASE("A file cut off anywhere is refused or still whole") {
       CHECK(image.pixels == whole.pixels);
       CHECK(length + 16 > content.size());
     } catch (const ImageError& error) {
-      CHECK_THAT(error.what(), Contains("cut: not a readable picture ("));
+      CHECK_THAT(error.what(), Contains("cut: not a readable image ("));
     }
   }
 }
 
 TEST_CASE("A damaged file is read or refused and nothing else") {
-  const std::string content = GoldenPicture();
+  const std::string content = GoldenImage();
   for (std::size_t place = 0; place < content.size(); place += place < 200 ? 1 : 53) {
     std::string damaged = content;
     damaged[place] = static_cast<char>(damaged[place] ^ (1 << place % 8));
@@ -72,12 +72,12 @@ TEST_CASE("Formats that only Python reads are named") {
                       Contains(std::string("photo: ") + name) && Contains("reads PNG and JPEG"));
   }
   for (const char* text : {"", "text", "GIF89a", "\x89PNG", "\xFF\xD8"}) {
-    CHECK_THROWS_WITH(DecodeImage(Bytes(text), "photo"), Contains("not a readable picture"));
+    CHECK_THROWS_WITH(DecodeImage(Bytes(text), "photo"), Contains("not a readable image"));
   }
 }
 
 TEST_CASE("A header that promises too many pixels is refused undecoded") {
-  std::string content = GoldenPicture();
+  std::string content = GoldenImage();
   const auto with_size = [&](std::uint32_t width, std::uint32_t height) {
     for (std::size_t i = 0; i < 4; ++i) {
       content[16 + i] = static_cast<char>(width >> (24 - 8 * i) & 255);
@@ -99,10 +99,10 @@ TEST_CASE("A missing file and a folder are refused") {
   const Scratch folder;
   CHECK_THROWS_WITH(patchcore::ReadImage(folder.path() / "absent.png"),
                     Contains("absent.png: no such file"));
-  CHECK_THROWS_WITH(patchcore::ReadImage(folder.path()), Contains("not a readable picture"));
+  CHECK_THROWS_WITH(patchcore::ReadImage(folder.path()), Contains("not a readable image"));
 }
 
-TEST_CASE("Of EXIF only an integer in tag 0x0112 turns a picture") {
+TEST_CASE("Of EXIF only an integer in tag 0x0112 turns an image") {
   CHECK(ExifOrientation(Exif(0x0112, 3, 1, 6)) == 6);
   CHECK(ExifOrientation(Exif(0x0112, 4, 1, 8)) == 8);
   CHECK(ExifOrientation("Exif" + std::string(2, '\0') + Exif(0x0112, 3, 1, 3)) == 3);

@@ -1,4 +1,4 @@
-// Laws of the resize and crop that need no Pillow; tests/test_cpp_preprocess.py compares bytes.
+// Laws of the resize and crop that need no Pillow; tests/cpp/test_cpp_preprocess.py compares bytes.
 #include "image/preprocess.hpp"
 
 #include "artifact/folder.hpp"
@@ -32,14 +32,14 @@ Preprocessing Stretch(std::size_t height, std::size_t width, ResampleFilter filt
   return {Resize::kStretch, height, width, filter, height, width};
 }
 
-TEST_CASE("The golden self-test picture becomes its golden input") {
+TEST_CASE("The golden self-test image becomes its golden input") {
   const patchcore::Artifact artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
-  const Image picture = patchcore::ReadImage(artifact.Path(patchcore::kSelftestPicture));
+  const Image image = patchcore::ReadImage(artifact.Path(patchcore::kSelftestImage));
   const Image expected = patchcore::ReadImage(artifact.Path(patchcore::kSelftestInput));
-  CHECK(FitToInput(picture, artifact.manifest().preprocess).pixels == expected.pixels);
+  CHECK(FitToInput(image, artifact.manifest().preprocess).pixels == expected.pixels);
 }
 
-TEST_CASE("A picture of the input's size stays as it is") {
+TEST_CASE("An image of the input's size stays as it is") {
   const Image image = Pattern(40, 56);
   for (const ResampleFilter filter : kFilters) {
     CHECK(FitToInput(image, Stretch(40, 56, filter)).pixels == image.pixels);
@@ -59,7 +59,7 @@ TEST_CASE("One colour stays one colour under every filter and size") {
   }
 }
 
-TEST_CASE("A crop is the window of the whole resized picture") {
+TEST_CASE("A crop is the window of the whole resized image") {
   const Image image = Pattern(71, 133);
   for (const ResampleFilter filter : kFilters) {
     for (const std::size_t side : {48, 71, 97}) {
@@ -96,7 +96,7 @@ TEST_CASE("The longer side and the crop are rounded down") {
   CHECK(placed(300, 100) == std::vector<std::size_t>{213, 71, 82, 3});
 }
 
-TEST_CASE("A picture too elongated to resize is refused") {
+TEST_CASE("An image too elongated to resize is refused") {
   const Preprocessing settings{Resize::kShorterSide, 71, 71, ResampleFilter::kBicubic, 48, 64};
   CHECK_NOTHROW(FitToInput(Pattern(8, 1800), settings));
   CHECK_THROWS_WITH(FitToInput(Pattern(8, 8000), settings),

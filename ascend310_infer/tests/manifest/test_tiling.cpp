@@ -1,4 +1,4 @@
-// Laws of tiles that need no Python; tests/test_cpp_tiling.py compares scores and maps.
+// Laws of tiles that need no Python; tests/cpp/test_cpp_tiling.py compares scores and maps.
 #include "manifest/tiling.hpp"
 
 #include "tests/support/catch.hpp"
@@ -40,7 +40,8 @@ TEST_CASE("Tiles are windows of the input, row by row, the last moved inwards") 
   const TileGrid grid = Grid();
   REQUIRE(grid.tiles() == 12);
   std::vector<std::uint8_t> pixels(128 * 192 * 3);
-  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 7 % 251);
+  for (std::size_t i = 0; i < pixels.size(); ++i)
+    pixels[i] = static_cast<std::uint8_t>(i * 7 % 251);
   const std::size_t lefts[] = {0, 48, 96, 128};
   for (std::size_t tile = 0; tile < grid.tiles(); ++tile) {
     std::vector<std::uint8_t> cut;

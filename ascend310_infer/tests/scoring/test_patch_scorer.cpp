@@ -37,14 +37,14 @@ std::vector<float> Draw(std::size_t count, std::size_t start) {
 }  // namespace
 
 TEST_CASE("upsampling weights are those of half-pixel centres with held edges") {
-  const std::vector<float> bilinear{1, 0, 0,       0.75F, 0.25F, 0,     0.25F, 0.75F, 0,
+  const std::vector<float> bilinear{1, 0,     0,     0.75F, 0.25F, 0,     0.25F, 0.75F, 0,
                                     0, 0.75F, 0.25F, 0,     0.25F, 0.75F, 0,     0,     1};
   REQUIRE(UpsamplingMatrix(6, 3, Upsampling::kBilinear).values == bilinear);
   const std::vector<float> nearest{1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1};
   REQUIRE(UpsamplingMatrix(6, 3, Upsampling::kNearest).values == nearest);
 }
 
-TEST_CASE("map weights are Python's, also where the Gaussian is wider than the picture") {
+TEST_CASE("map weights are Python's, also where the Gaussian is wider than the image") {
   const Matrix narrow = MapMatrix(24, 3, 2.5);
   const std::vector<std::pair<std::size_t, std::array<double, 3>>> expected{
       {0, {0.9836340546607971, 0.016365930438041687, 0.0}},
@@ -114,26 +114,25 @@ TEST_CASE("all image scores and both upsamplings are Python's over one bank") {
     ImageScore kind;
     double score, corner, inside, maximum;
   };
-  const Expected expected = GENERATE(
-      Expected{Upsampling::kBilinear, ImageScore::kMax, 1.995012640953064, 1.8819764852523804,
-               1.5958666801452637, 1.9171321392059326},
-      Expected{Upsampling::kBilinear, ImageScore::kPaper, 1.6128645646602762, 1.8819764852523804,
-               1.5958666801452637, 1.9171321392059326},
-      Expected{Upsampling::kBilinear, ImageScore::kModelzoo, 2.749843466561243, 3.5421721935272217,
-               2.5543904304504395, 3.707512378692627},
-      Expected{Upsampling::kNearest, ImageScore::kMax, 2.0599029064178467, 1.8822282552719116,
-               1.6463578939437866, 1.9731879234313965},
-      Expected{Upsampling::kNearest, ImageScore::kPaper, 1.649056339451121, 1.8822282552719116,
-               1.6463578939437866, 1.9731879234313965},
-      Expected{Upsampling::kNearest, ImageScore::kModelzoo, 2.3169742532519795, 3.5429019927978516,
-               2.7214086055755615, 3.9332354068756104});
+  const Expected expected =
+      GENERATE(Expected{Upsampling::kBilinear, ImageScore::kMax, 1.995012640953064,
+                        1.8819764852523804, 1.5958666801452637, 1.9171321392059326},
+               Expected{Upsampling::kBilinear, ImageScore::kPaper, 1.6128645646602762,
+                        1.8819764852523804, 1.5958666801452637, 1.9171321392059326},
+               Expected{Upsampling::kBilinear, ImageScore::kModelzoo, 2.749843466561243,
+                        3.5421721935272217, 2.5543904304504395, 3.707512378692627},
+               Expected{Upsampling::kNearest, ImageScore::kMax, 2.0599029064178467,
+                        1.8822282552719116, 1.6463578939437866, 1.9731879234313965},
+               Expected{Upsampling::kNearest, ImageScore::kPaper, 1.649056339451121,
+                        1.8822282552719116, 1.6463578939437866, 1.9731879234313965},
+               Expected{Upsampling::kNearest, ImageScore::kModelzoo, 2.3169742532519795,
+                        3.5429019927978516, 2.7214086055755615, 3.9332354068756104});
   const std::vector<float> rows2 = Draw(9 * 3, 0), rows3 = Draw(9 * 5, 1000);
   std::vector<float> norms(9, 0.0F);
   for (std::size_t i = 0; i < rows2.size(); ++i) norms[i / 3] += rows2[i] * rows2[i];
   for (std::size_t i = 0; i < rows3.size(); ++i) norms[i / 5] += rows3[i] * rows3[i];
-  const std::vector<std::int32_t> neighbours{0, 1, 5, 6, 1, 2, 7, 0, 2, 1, 7, 0,
-                                             3, 4, 5, 6, 4, 3, 6, 5, 5, 6, 0, 3,
-                                             6, 5, 0, 4, 7, 1, 8, 2, 8, 7, 1, 3};
+  const std::vector<std::int32_t> neighbours{0, 1, 5, 6, 1, 2, 7, 0, 2, 1, 7, 0, 3, 4, 5, 6, 4, 3,
+                                             6, 5, 5, 6, 0, 3, 6, 5, 0, 4, 7, 1, 8, 2, 8, 7, 1, 3};
   patchcore::MemoryBank bank;
   bank.layer2 = rows2.data();
   bank.layer3 = rows3.data();

@@ -21,7 +21,7 @@ struct Sizes {
   std::size_t rows, channels2, channels3, height, width;
 };
 
-// A bank and one picture's layers with seeded normal values.
+// A bank and one image's layers with seeded normal values.
 struct Case {
   Case(const Sizes& sizes, Upsampling upsampling, unsigned seed) : random(seed) {
     features.layer2 = {sizes.channels2, sizes.height, sizes.width};

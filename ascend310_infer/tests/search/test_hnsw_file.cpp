@@ -91,11 +91,11 @@ TEST_CASE("A graph cut off anywhere, or with anything behind it, is refused") {
 TEST_CASE("A number of the header that does not fit the bank is refused by its name") {
   const Case drawn;
   const std::string content = drawn.Content();
-  const char* const fields[] = {"offsetLevel0", "max_elements", "cur_element_count",
+  const char* const fields[] = {"offsetLevel0",          "max_elements", "cur_element_count",
                                 "size_data_per_element", "label_offset", "offsetData"};
-  for (const std::uint64_t value : {std::uint64_t{1}, std::uint64_t{kRows + 1},
-                                    std::uint64_t{1} << 32, std::uint64_t{1} << 61,
-                                    std::numeric_limits<std::uint64_t>::max()}) {
+  for (const std::uint64_t value :
+       {std::uint64_t{1}, std::uint64_t{kRows + 1}, std::uint64_t{1} << 32, std::uint64_t{1} << 61,
+        std::numeric_limits<std::uint64_t>::max()}) {
     for (std::size_t field = 0; field < 6; ++field) {
       CHECK(Mentions(drawn.Refused(With(content, 8 * field, value)),
                      std::string(fields[field]) + ": expected"));
@@ -103,13 +103,14 @@ TEST_CASE("A number of the header that does not fit the bank is refused by its n
     CHECK(Mentions(drawn.Refused(With(content, 56, value)), "maxM: expected 2"));
     CHECK(Mentions(drawn.Refused(With(content, 64, value)), "maxM0: expected 4"));
   }
-  for (const std::uint64_t links : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{1025},
-                                    std::uint64_t{1} << 62}) {
+  for (const std::uint64_t links :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{1025}, std::uint64_t{1} << 62}) {
     CHECK(Mentions(drawn.Refused(With(content, 72, links)), "M: expected 2 to 1024"));
   }
   CHECK(Mentions(drawn.Refused(With(content, 48, std::int32_t{-1})), "maxlevel: expected 0"));
   CHECK(Mentions(drawn.Refused(With(content, 48, std::int32_t{3})), "maxlevel: expected 2"));
-  CHECK(Mentions(drawn.Refused(With(content, 52, std::uint32_t{7})), "enterpoint_node: expected 0"));
+  CHECK(
+      Mentions(drawn.Refused(With(content, 52, std::uint32_t{7})), "enterpoint_node: expected 0"));
   CHECK(Mentions(drawn.Refused(With(content, 52, std::uint32_t{5})),
                  "enterpoint_node: expected an element of level 2, got 1"));
   CHECK(Mentions(drawn.Refused(With(content, 80, std::nan(""))), "mult: expected"));

@@ -23,7 +23,7 @@ using patchcore::Upsampling;
 constexpr std::size_t kChannels2 = 5, kChannels3 = 7, kHeight = 4, kWidth = 6;
 constexpr std::size_t kPatches = kHeight * kWidth, kSize = kChannels2 + kChannels3;
 
-// A bank and one picture's layers, around a mean far from the origin, as after a ReLU.
+// A bank and one image's layers, around a mean far from the origin, as after a ReLU.
 struct Case {
   Case(std::size_t rows, unsigned seed, float spread = 1.0F) : random(seed), width(spread) {
     features.layer2 = {kChannels2, kHeight, kWidth};
@@ -73,7 +73,7 @@ Candidates Answer(Case& c, const Queries& queries, std::size_t wanted, double no
   std::uniform_real_distribution<double> shake(-noise / 2048, noise / 2048);
   std::vector<Queries> rows;
   Shortlist own = c.List(wanted);
-  for (std::size_t row = 0; row < bank.rows; ++row) {  // one row on every cell of a picture
+  for (std::size_t row = 0; row < bank.rows; ++row) {  // one row on every cell of an image
     Tensor two{{1, kChannels2, kHeight, kWidth}, {}}, three{{1, kChannels3, 2, 3}, {}};
     for (std::size_t i = 0; i < kChannels2; ++i) {
       two.values.insert(two.values.end(), kPatches, c.rows2[row * kChannels2 + i]);

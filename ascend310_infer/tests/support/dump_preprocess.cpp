@@ -1,4 +1,4 @@
-// Pictures -> their network inputs, for comparing with Python byte by byte.
+// Images -> their network inputs, for comparing with Python byte by byte.
 //
 // Reads lines `PATH resize resize_height resize_width filter height width`, separated by tabs,
 // from standard input; `PATH` alone stands for decoding without a resize. For each it writes one

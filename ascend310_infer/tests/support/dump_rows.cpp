@@ -1,4 +1,4 @@
-// Nearest rows of a picture's patches, for comparing with Python row by row.
+// Nearest rows of an image's patches, for comparing with Python row by row.
 //
 //   dump_rows ARTIFACT PICTURE auto|exact|portable
 //

@@ -1,4 +1,4 @@
-// A bank of seven rows for laws and fuzzing of index.hnsw, as tests/make_fuzz_corpus.py has it.
+// A bank of seven rows for laws and fuzzing of index.hnsw, as in tests/support/make_fuzz_corpus.py.
 #pragma once
 
 #include <cstddef>

@@ -162,10 +162,10 @@ std::vector<MSTensor> Model::GetInputs() {
   const DataType type =
       Current().float_input ? DataType::kNumberTypeFloat32 : DataType::kNumberTypeUInt8;
   if (!engine_->rows.empty()) {
-    return {MSTensor("queries",
-                     Current().float_input ? DataType::kNumberTypeUInt8
-                                           : DataType::kNumberTypeFloat32,
-                     engine_->input_shape, nullptr, 0)};
+    return {
+        MSTensor("queries",
+                 Current().float_input ? DataType::kNumberTypeUInt8 : DataType::kNumberTypeFloat32,
+                 engine_->input_shape, nullptr, 0)};
   }
   return {MSTensor("images", type, engine_->input_shape, nullptr, 0)};
 }
@@ -201,12 +201,12 @@ Status Model::Predict(const std::vector<MSTensor>& inputs, std::vector<MSTensor>
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   std::vector<std::uint8_t> pixels(inputs[0].DataSize());
   std::memcpy(pixels.data(), inputs[0].Data().get(), pixels.size());
-  const Ort::Value input = Ort::Value::CreateTensor(memory, pixels.data(), pixels.size(),
-                                                    shape.data(), shape.size());
+  const Ort::Value input =
+      Ort::Value::CreateTensor(memory, pixels.data(), pixels.size(), shape.data(), shape.size());
   const std::array<const char*, 1> in{"images"};
   const std::array<const char*, 2> out{"layer2", "layer3"};
-  const auto values = engine_->session.Run(Ort::RunOptions{nullptr}, in.data(), &input, 1,
-                                           out.data(), out.size());
+  const auto values =
+      engine_->session.Run(Ort::RunOptions{nullptr}, in.data(), &input, 1, out.data(), out.size());
   for (const Ort::Value& value : values) {
     const auto described = value.GetTensorTypeAndShapeInfo();
     auto sides = described.GetShape();

@@ -1,9 +1,10 @@
 // How the test double of MindSpore behaves; tests set it before they make a backend.
 //
 // The double computes real numbers: it runs the features.onnx beside the .mindir file on ONNX
-// Runtime, and for a file whose name begins with "index" it takes the rows out of that file and does
-// the product and the selection itself. It stands for hardware that no test machine has, and shows how the backend calls the
-// API and takes its failures; it says nothing about an NPU's rounding or speed.
+// Runtime, and for a file whose name begins with "index" it takes the rows out of that file and
+// does the product and the selection itself. It stands for hardware that no test machine has, and
+// shows how the backend calls the API and takes its failures; it says nothing about an NPU's
+// rounding or speed.
 #pragma once
 
 namespace mindspore_double {
@@ -16,13 +17,13 @@ enum class Flavour {
 // What index.mindir answers beside the truth.
 enum class Lie {
   kNone,
-  kHiddenWinner,   // drops the best row wherever half's rounding could have done so
-  kReversed,       // the worst of the shortlist first
-  kRowTooLarge,    // row M
+  kHiddenWinner,  // drops the best row wherever half's rounding could have done so
+  kReversed,      // the worst of the shortlist first
+  kRowTooLarge,   // row M
   kNegativeRow,
-  kSameRow,        // one row S times
+  kSameRow,  // one row S times
   kNotANumber,
-  kOtherScores,    // as from another bank
+  kOtherScores,  // as from another bank
 };
 
 struct Behaviour {

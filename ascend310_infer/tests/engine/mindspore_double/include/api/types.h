@@ -1,5 +1,5 @@
-// Test double of MindSpore's C++ API: tensors and results, only what engine/mindspore_backend.cpp uses.
-// Own declarations with MindSpore's public names; see mindspore_double.hpp for what they do.
+// Test double of MindSpore's C++ API: tensors and results, only what engine/mindspore_backend.cpp
+// uses. Own declarations with MindSpore's public names; see mindspore_double.hpp for what they do.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Any bytes are a picture of a size that is allowed, or refused by ImageError in one line.
+// Any bytes are an image of a size that is allowed, or refused by ImageError in one line.
 #include <zlib.h>
 
 #include <cstdint>
