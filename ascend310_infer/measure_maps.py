@@ -1,7 +1,7 @@
 """Scores and maps that patchcore_infer wrote -> the lines img_auc and pixel_auc.
 
 Called by run_infer_cpp.sh with ARTIFACT DATASET CATEGORY SCORES MAPS. Pixels are compared in input
-geometry, as patchcore-build evaluate does by default; a picture without a usable mask is left out
+geometry, as patchcore-build evaluate does by default; an image without a usable mask is left out
 of pixel_auc and named.
 """
 
