@@ -100,7 +100,7 @@ fi
 python=${PYTHON:-$here/../.venv/bin/python3}
 [ -x "$python" ] || python=$(command -v python3 || true)
 if [ -n "$python" ] && "$python" -c 'import patchcore_build' 2>/dev/null; then
-  "$python" "$here/measure_maps.py" "$artifact" "$dataset" "$category" "$scores" "maps_$category" \
+  "$python" -m patchcore_build.evaluation.cpp_maps "$artifact" "$dataset" "$category" "$scores" "maps_$category" \
     >"acc_$category.log" || refuse "calculate accuracy failed; see acc_$category.log"
 else
   # The share of (good, defect) pairs in the right order; a tie counts one half.

@@ -1,6 +1,8 @@
 """Scores and maps that patchcore_infer wrote -> the lines img_auc and pixel_auc.
 
-Called by run_infer_cpp.sh with ARTIFACT DATASET CATEGORY SCORES MAPS. Pixels are compared in input
+    python -m patchcore_build.evaluation.cpp_maps ARTIFACT DATASET CATEGORY SCORES MAPS
+
+run_infer_cpp.sh calls it. Pixels are compared in input
 geometry, as patchcore-build evaluate does by default; an image without a usable mask is left out
 of pixel_auc and named.
 """
