@@ -13,9 +13,9 @@ def test_the_page_of_options_names_what_the_help_names():
     page = (ROOT / "docs" / "reference" / "cli-infer.md").read_text(encoding="utf-8")
     table = page.partition("\n## Options\n")[2].partition("\n### ")[0]
     described = set(
-        re.findall(r"`(--[a-z-]+)`", "\n".join(re.findall(r"^\| ([^|]*)", table, re.M)))
+        re.findall(r"`(--[a-z-]+)`", "\n".join(re.findall(r"^\| ([^|]*)", table, re.MULTILINE)))
     )
     code, shown, _ = run("--help")
     assert code == 0
-    assert described == set(re.findall(r"^ +(?:-h,)?(--[a-z-]+)", shown, re.M))
+    assert described == set(re.findall(r"^ +(?:-h,)?(--[a-z-]+)", shown, re.MULTILINE))
     assert len(described) > 10
