@@ -29,32 +29,45 @@ fs::path Tidy(const std::string& text) {
   return tidy.empty() ? fs::path(".") : tidy;
 }
 
-bool IsImage(const fs::directory_entry& entry) {
-  std::string suffix = entry.path().extension().string();
+bool HasImageSuffix(const fs::path& path) {
+  std::string suffix = path.extension().string();
   std::transform(suffix.begin(), suffix.end(), suffix.begin(),
                  [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
-  std::error_code unreadable;
-  return std::find(kSuffixes.begin(), kSuffixes.end(), suffix) != kSuffixes.end() &&
-         entry.is_regular_file(unreadable);
+  return std::find(kSuffixes.begin(), kSuffixes.end(), suffix) != kSuffixes.end();
 }
 
-std::vector<fs::path> ImagesBelow(const fs::path& folder) {
-  std::vector<fs::path> found;
-  std::error_code failure;
+[[noreturn]] void RefuseNoImages(const fs::path& folder, std::size_t others) {
+  std::string suffixes;
+  for (const std::string_view suffix : kSuffixes) {
+    suffixes += (suffixes.empty() ? "" : ", ") + std::string(suffix);
+  }
+  throw ImageError(folder.string() + ": expected images (" + suffixes + "), got none among " +
+                   std::to_string(others) + " files");
+}
+
+// The images below a folder, as paths relative to it, sorted by their text. Hidden files and
+// folders are left out: macOS writes one such file (`._NAME`) beside each image on other disks.
+std::vector<std::string> ImagesBelow(const fs::path& folder) {
+  std::vector<std::string> found;
+  std::size_t others = 0;  // files that are no images, and not hidden
+  std::error_code failure, unreadable;
   fs::recursive_directory_iterator entries(folder, fs::directory_options::skip_permission_denied,
                                            failure);
   for (const fs::recursive_directory_iterator end; !failure && entries != end;
        entries.increment(failure)) {
-    if (IsImage(*entries)) found.push_back(entries->path());
+    const fs::path& path = entries->path();
+    if (path.filename().string().front() == '.') {
+      entries.disable_recursion_pending();
+    } else if (entries->is_regular_file(unreadable)) {
+      if (HasImageSuffix(path)) {
+        found.push_back(path.lexically_relative(folder).generic_string());
+      } else {
+        ++others;
+      }
+    }
   }
   if (failure) throw ImageError(folder.string() + ": " + failure.message() + "; expected images");
-  if (found.empty()) {
-    std::string suffixes;
-    for (const std::string_view suffix : kSuffixes) {
-      suffixes += (suffixes.empty() ? "" : ", ") + std::string(suffix);
-    }
-    throw ImageError(folder.string() + ": expected images (" + suffixes + "), got none");
-  }
+  if (found.empty()) RefuseNoImages(folder, others);
   std::sort(found.begin(), found.end());
   return found;
 }
@@ -70,9 +83,9 @@ std::vector<ImageFile> ListImages(const std::vector<std::string>& sources) {
       images.push_back({path.string(), path.filename().string()});
       continue;
     }
-    for (const fs::path& found : ImagesBelow(path)) {
+    for (const std::string& name : ImagesBelow(path)) {
       // "./a.png" is "a.png" to Python.
-      images.push_back({Tidy(found.string()).string(), found.lexically_relative(path).string()});
+      images.push_back({Tidy((path / name).string()).string(), name});
     }
   }
   return images;

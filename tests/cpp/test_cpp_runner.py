@@ -195,13 +195,26 @@ def test_an_unreadable_image_gets_an_error_line_and_the_others_their_scores(tmp_
 
 
 def test_images_of_a_folder_come_sorted_with_their_paths_as_python_prints_them(tmp_path, capsys):
-    for name in ("b/2.PNG", "a.png", "b/10.png", "ä ö.png", ".hidden.png", "note.txt"):
+    images = ("b/2.PNG", "a.png", "b/10.png", "ä ö.png", "a/1.png", "b.png")
+    others = (".hidden.png", "._a.png", ".trash/1.png", "b/._2.PNG", "note.txt")
+    for name in (*images, *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((TINY / "selftest.png").read_bytes())
     sources = [f"{tmp_path}//./", tmp_path / "b" / ".." / "a.png"]
     ours, theirs = scores_of_both(TINY, sources, capsys)
     assert_same(ours, theirs)
-    assert len(ours) == 6
+    assert len(ours) == len(images) + 1
+
+
+def test_a_folder_without_images_is_refused_alike(tmp_path, capsys):
+    for name in ("note.txt", "b/log.csv", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
+    code, stdout, stderr = run(TINY, tmp_path)
+    assert main(["score", str(TINY), str(tmp_path)]) == code == 1
+    assert stdout == ""
+    assert stderr.partition(": ")[2] == capsys.readouterr().err.partition(": ")[2]
+    assert "got none among 2 files" in stderr
 
 
 @pytest.mark.parametrize(
