@@ -1,6 +1,6 @@
 // Nearest rows of an image's patches, for comparing with Python row by row.
 //
-//   dump_rows ARTIFACT PICTURE auto|exact|portable
+//   dump_rows ARTIFACT IMAGE auto|exact|portable
 //
 // Writes P lines `row distance`, in row-major order of the patches.
 #include <cstdio>
