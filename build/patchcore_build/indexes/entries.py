@@ -136,11 +136,21 @@ def first_rows(bank: MemoryBank, rows: int) -> MemoryBank:
 def _ratio_of(source: Artifact) -> float | None:
     """The coreset ratio, where the bank has as many rows as a fit with it gives, else None."""
     manifest = source.manifest
-    ratio, grid = manifest.config.get("coreset_ratio"), manifest.features.layer2
+    ratio = manifest.config.get("coreset_ratio")
     if not isinstance(ratio, float) or not 0 < ratio <= 1:
         return None
-    patches = len(manifest.training.images) * grid.height * grid.width
+    patches = len(manifest.training.images) * _patches_of_an_image(source)
     return ratio if coreset_size(patches, ratio) == manifest.memory_bank.rows else None
+
+
+def _patches_of_an_image(source: Artifact) -> int:
+    """Patches of one image that a coreset is chosen from: of all tiles, inside of the region.
+
+    Where tiles overlap, each of them has its own copy of a patch.
+    """
+    grid, region = source.manifest.grid, source.region
+    counts = np.ones(grid.cells, np.bool_) if region is None else region.patches
+    return int(np.count_nonzero(grid.pieces(counts)))
 
 
 def _megabytes(paths: Iterable[Path]) -> float:

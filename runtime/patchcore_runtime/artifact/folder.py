@@ -106,13 +106,20 @@ class Artifact:
         return (*RUNTIME_FILES, *([own] if own else []), *([ROI] if masked else []))
 
     @classmethod
-    def open_whole(cls, folder: str | Path) -> "Artifact":
+    def open_whole(
+        cls, folder: str | Path, *, public_key: str | Path | None = None
+    ) -> "Artifact":
         """Open a folder of which every byte is verified, as before anything is made of it.
 
+        Args:
+            folder: The artifact.
+            public_key: PEM file of an ed25519 key that must have signed SHA256SUMS.
+
         Raises:
-            ArtifactError: it is damaged.
+            ArtifactError: it is damaged; or, as its kind SignatureError, not signed by that key.
+            ProviderError: the extra `sign` is not installed, and there is a key.
         """
-        artifact = cls.open(folder, verify=False)
+        artifact = cls.open(folder, verify=public_key is not None, public_key=public_key)
         artifact.verify()
         return artifact
 
