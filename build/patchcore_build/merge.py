@@ -49,7 +49,14 @@ class MergeReport:
     dropped: tuple[str, ...]  # files of the first artifact that the new one has not
 
 
-def merge(first: Path, second: Path, output: Path, *, threads: int | None = None) -> MergeReport:
+def merge(
+    first: Path,
+    second: Path,
+    output: Path,
+    *,
+    threads: int | None = None,
+    public_key: Path | None = None,
+) -> MergeReport:
     """Write a new artifact with the rows of both; the two are only read.
 
     Args:
@@ -57,13 +64,15 @@ def merge(first: Path, second: Path, output: Path, *, threads: int | None = None
         second: Gives the rows behind them.
         output: The folder to make.
         threads: Threads of one operator; `None` takes the cores this process may use.
+        public_key: PEM file of an ed25519 key that must have signed both.
 
     Raises:
-        ArtifactError: one of them is damaged.
+        ArtifactError: one of them is damaged; or, as its kind SignatureError, not signed by
+            `public_key`.
         EditError: they differ in what makes or compares features, or name an image alike.
         OutputError: the output exists or cannot be written; nothing is left behind.
     """
-    one, other = Artifact.open_whole(first), Artifact.open_whole(second)
+    one, other = (Artifact.open_whole(path, public_key=public_key) for path in (first, second))
     _refuse_different(one, other)
     calibration = _larger(one.manifest.calibration, other.manifest.calibration)
     counts = len(one.manifest.training.images), len(other.manifest.training.images)

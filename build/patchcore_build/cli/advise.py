@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchcore_build.cli.options import add_public_key_option
 from patchcore_runtime.cli.option_types import number, whole_number
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_advise_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
     )
+    add_public_key_option(command)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
@@ -52,6 +54,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
             max_mb=arguments.max_mb,
             images=arguments.images,
             threads=arguments.threads,
+            public_key=arguments.public_key,
         )
     )
     if arguments.json:

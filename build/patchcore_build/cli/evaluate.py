@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_build.cli.options import LAYOUTS
+from patchcore_build.cli.options import LAYOUTS, add_public_key_option
 from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.option_types import whole_number
 
@@ -40,6 +40,7 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
     )
+    add_public_key_option(command)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
@@ -47,7 +48,12 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_build.data.dataset import open_dataset
     from patchcore_runtime.detector import Detector
 
-    detector = Detector.load(arguments.artifact, threads=arguments.threads, roi=arguments.roi)
+    detector = Detector.load(
+        arguments.artifact,
+        threads=arguments.threads,
+        roi=arguments.roi,
+        public_key=arguments.public_key,
+    )
     category = arguments.category or detector.manifest.training.category
     if arguments.output is None:
         result = _score(arguments, detector, category)

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from patchcore_build.cli.options import add_signing_option
+from patchcore_build.cli.options import add_public_key_option, add_signing_option
 from patchcore_runtime.cli.option_types import number, whole_number
 from patchcore_runtime.manifest.manifest import IndexKind
 
@@ -67,6 +67,7 @@ def add_index_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
     )
+    add_public_key_option(command)
     add_signing_option(command)
 
 
@@ -114,6 +115,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             force=arguments.force,
             threads=arguments.threads,
             sign=arguments.sign,
+            public_key=arguments.public_key,
             **{name: given[name] for name in _MEASURING if name in given},
         )
     )

@@ -8,6 +8,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+from patchcore_build.cli.options import add_public_key_option
+
 MERGE_SUMMARY = "one artifact with the memory banks of two of the same network"
 
 
@@ -18,13 +20,16 @@ def add_merge_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
     )
+    add_public_key_option(command)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     """Merge and print what became of it."""
     from patchcore_build.merge import merge
 
-    report = merge(arguments.first, arguments.second, arguments.output)
+    report = merge(
+        arguments.first, arguments.second, arguments.output, public_key=arguments.public_key
+    )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0

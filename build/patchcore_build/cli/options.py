@@ -97,6 +97,15 @@ def add_signing_option(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_public_key_option(command: argparse.ArgumentParser) -> None:
+    """--public-key."""
+    command.add_argument(
+        "--public-key", type=Path, metavar="PEM",
+        help="refuse a source artifact that this ed25519 key has not signed (needs the extra "
+        "`sign`)",
+    )  # fmt: skip
+
+
 def config_from(
     arguments: argparse.Namespace, parser: argparse.ArgumentParser, *, seed: int | None
 ) -> Config:

@@ -31,6 +31,7 @@ class AdviceJob:
     max_mb: float | None = None  # the artifact, in 10^6 bytes
     images: Path | None = None
     threads: int | None = None
+    public_key: Path | None = None  # PEM of a key that must have signed the artifact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +75,11 @@ def advise(job: AdviceJob) -> Advice:
     a smaller bank, which takes a new fit, only where no index does, and then the largest.
 
     Raises:
-        ArtifactError: the artifact is damaged.
+        ArtifactError: the artifact is damaged; or, as its kind SignatureError, not signed by
+            `public_key`.
         DatasetError: no image in `images`.
     """
-    source = Artifact.open_whole(job.artifact)
+    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     listed = list_images(job.images).images if job.images else ()
     given = [str(path) for path in _spread(listed)]
     with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:

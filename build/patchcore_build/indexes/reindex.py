@@ -49,7 +49,7 @@ class IndexJob:
 
     `images` is a folder of images to measure on, best held-out ones. `sign` is the PEM of a
     private key; without one the new artifact is unsigned, whatever the old one was, because its
-    sums are others.
+    sums are others. `public_key` is the PEM of a key that must have signed the old one.
     """
 
     artifact: Path
@@ -60,6 +60,7 @@ class IndexJob:
     force: bool = False
     threads: int | None = None
     sign: Path | None = None
+    public_key: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +80,14 @@ def change_index(job: IndexJob) -> IndexReport:
     """Write a new artifact with another index; the old one is only read.
 
     Raises:
-        ArtifactError: the artifact is damaged.
+        ArtifactError: the artifact is damaged; or, as its kind SignatureError, not signed by
+            `public_key`.
         ProviderError: the library of the index is not installed.
         SearchError: the bank does not fit the settings, or scores move by more than allowed and
             `force` is off; nothing is left behind.
         OutputError: the output exists or cannot be written.
     """
-    source = Artifact.open_whole(job.artifact)
+    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     with new_signed_folder(job.output, sign=job.sign) as staging:
         for name in source.files:
             if name not in _REMADE:
