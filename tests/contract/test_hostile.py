@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from hostile.odd_images import bombs, odd_images
 from PIL import Image
 
 from artifact_factory import striped_photo
@@ -15,6 +14,7 @@ from cpp_binary import BINARY, NOT_BUILT
 from cpp_dump import dump, needs_dump
 from hostile import images
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, wrong
+from hostile.odd_images import bombs, odd_images
 from hostile.trial import SLACK_MIB, CppTrial, PythonTrial
 from patchcore_runtime.image.decode import has_too_many_scans, read_image
 

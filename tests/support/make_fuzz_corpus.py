@@ -8,9 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from hostile.odd_images import bombs, odd_images
-
 from fuzz_python import MOST_BYTES, small_bank
+from hostile.odd_images import bombs, odd_images
 from patchcore_build.indexes.hnsw_build import write_hnsw
 from places import TINY
 

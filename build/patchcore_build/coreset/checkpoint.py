@@ -17,8 +17,6 @@ from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import OutputError
 from patchcore_runtime.files.whole import write_whole
 
-__all__ = ["Checkpoint", "checkpoint_in", "clear_checkpoints", "make_folder"]
-
 _SUFFIX = ".coreset.json"
 
 

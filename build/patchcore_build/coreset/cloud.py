@@ -17,8 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NEVER", "Block", "HostProduct", "PatchCloud", "Product"]
-
 NEVER = -np.inf  # gap of a row that is picked or left out, below every true gap
 
 _PART = 2**19  # floats centred at once: 2 MB stay in the cache
@@ -102,7 +100,7 @@ class PatchCloud:
         """
         if features.ndim != 2 or features.dtype != np.float32 or 0 in features.shape:
             got = f"{features.dtype} {features.shape}"
-            raise ValueError(f"select_coreset: expected features float32 (P, D), got {got}")
+            raise ValueError(f"PatchCloud: expected features float32 (P, D), got {got}")
         features = np.asarray(features)  # memory-mapped arrays are slow to index
         product = product or HostProduct()
         centre, scale = _centre_and_scale(features)
@@ -270,7 +268,9 @@ def _centre_and_scale(
     low = np.min([part.min(axis=0) for part in parts], axis=0).astype(np.float64)
     high = np.max([part.max(axis=0) for part in parts], axis=0).astype(np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ValueError("select_coreset: features hold NaN or infinity; check the backbone")
+        raise ValueError(
+            "PatchCloud: expected finite features, got NaN or infinity; check the backbone"
+        )
     # The mean of some rows is middle enough.
     centre = features[:: -(-len(features) // 4096)].mean(axis=0, dtype=np.float64)
     radius = float(np.maximum(high - centre, centre - low).max())

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DeviceProduct"]
-
 _STEP = 64  # sizes are rounded up to its multiples: each new shape is compiled once
 
 

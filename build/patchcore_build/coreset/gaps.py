@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from patchcore_build.coreset.cloud import NEVER, Block, PatchCloud
 
-__all__ = ["PatchGaps"]
-
 
 @dataclass(eq=False)
 class PatchGaps:

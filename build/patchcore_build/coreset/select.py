@@ -30,8 +30,6 @@ from patchcore_build.coreset.cloud import NEVER, PatchCloud
 from patchcore_build.coreset.gaps import PatchGaps
 from patchcore_runtime.engine.session import usable_cores
 
-__all__ = ["coreset_size", "projection_size", "random_projection", "select_coreset"]
-
 _CANDIDATES = 2048  # rows looked at per batch; more make longer batches and slower picks
 _BATCH = 1024  # picks at most, so that a block's products stay in the cache
 

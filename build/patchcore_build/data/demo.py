@@ -19,8 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from patchcore_build.errors import DatasetError
 
-__all__ = ["DEFECTS", "render_plate", "write_demo_dataset"]
-
 Array = NDArray[np.float32]
 
 # Plate coordinates: the unit is the side of the image, the origin the middle of the plate.
@@ -35,7 +33,7 @@ _LIGHT = (-0.45, -0.6, 0.66)  # from the upper left, towards the camera
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shot:
+class _Scene:
     """One image before any damage: where the plate lies, its texture, and the light on it."""
 
     size_px: int
@@ -86,13 +84,13 @@ def render_plate(
         raise ValueError(f"demo: expected size_px >= 64, got {size_px}; ask for a larger image")
     if defect is not None and defect not in DEFECTS:
         raise ValueError(f"demo: expected a defect of {', '.join(DEFECTS)}, got {defect!r}")
-    shot = _take_shot(np.random.default_rng([*key, 0]), size_px)
-    image = _develop(shot, None)
+    scene = _draw_scene(np.random.default_rng([*key, 0]), size_px)
+    image = _render(scene, None)
     region = np.zeros((size_px, size_px), dtype=np.bool_)
     if defect is not None:
-        damage = _DAMAGES[defect](shot, np.random.default_rng([*key, 1]))
+        damage = _DAMAGES[defect](scene, np.random.default_rng([*key, 1]))
         region = damage.region
-        image = np.where(region[..., None], _develop(shot, damage), image)
+        image = np.where(region[..., None], _render(scene, damage), image)
     return image, region
 
 
@@ -171,7 +169,7 @@ def _save_png(path: Path, image: NDArray[np.uint8]) -> None:
     Image.fromarray(image).save(path, format="PNG")
 
 
-def _take_shot(rng: np.random.Generator, size_px: int) -> _Shot:
+def _draw_scene(rng: np.random.Generator, size_px: int) -> _Scene:
     """Draw pose, light, texture and noise of one image."""
     angle = math.radians(rng.uniform(-1.5, 1.5))
     shift = (rng.uniform(-0.012, 0.012), rng.uniform(-0.012, 0.012))
@@ -184,7 +182,7 @@ def _take_shot(rng: np.random.Generator, size_px: int) -> _Shot:
     band = 0.1 * np.exp(-(((right - rng.uniform(-0.15, 0.05)) / 0.22) ** 2))
     light = gain * (1 + tilt[0] * right + tilt[1] * down + band - 0.25 * (right**2 + down**2))
     color = np.array([1 + warmth, 1.0, 1 - warmth], dtype=np.float32)
-    return _Shot(
+    return _Scene(
         size_px=size_px,
         angle=angle,
         shift=shift,
@@ -215,43 +213,43 @@ def _brushing(rng: np.random.Generator, size_px: int, angle: float) -> Array:
     return np.asarray((inner - inner.mean()) / inner.std(), np.float32)
 
 
-def _outline(shot: _Shot) -> Array:
+def _outline(scene: _Scene) -> Array:
     """Signed distance (H, W) to the plate's outer edge, in sides; negative on the plate."""
     width, height, radius = _PLATE
-    over_x, over_y = np.abs(shot.x) - (width - radius), np.abs(shot.y) - (height - radius)
+    over_x, over_y = np.abs(scene.x) - (width - radius), np.abs(scene.y) - (height - radius)
     outside = np.hypot(np.maximum(over_x, 0), np.maximum(over_y, 0))
     return np.asarray(outside + np.minimum(np.maximum(over_x, over_y), 0) - radius, np.float32)
 
 
-def _openings(shot: _Shot, closed_hole: int | None) -> Array:
+def _openings(scene: _Scene, closed_hole: int | None) -> Array:
     """Signed distance (H, W) to the nearest hole's edge, in sides; negative inside a hole."""
-    distance = np.hypot(shot.x - _BORE[0], shot.y - _BORE[1]) - _BORE_RADIUS
+    distance = np.hypot(scene.x - _BORE[0], scene.y - _BORE[1]) - _BORE_RADIUS
     (left, level), (end, _), radius = _SLOT
-    along = np.clip(shot.x, left, end)
-    distance = np.minimum(distance, np.hypot(shot.x - along, shot.y - level) - radius)
+    along = np.clip(scene.x, left, end)
+    distance = np.minimum(distance, np.hypot(scene.x - along, scene.y - level) - radius)
     for number, (x, y) in enumerate(_SCREW_HOLES):
         if number != closed_hole:
-            hole = np.hypot(shot.x - x, shot.y - y) - _SCREW_RADIUS
+            hole = np.hypot(scene.x - x, scene.y - y) - _SCREW_RADIUS
             distance = np.minimum(distance, hole)
     return np.asarray(distance, np.float32)
 
 
-def _develop(shot: _Shot, damage: _Damage | None) -> NDArray[np.uint8]:
+def _render(scene: _Scene, damage: _Damage | None) -> NDArray[np.uint8]:
     """Put mat, plate, print, damage, light and noise together."""
-    damage = damage or _Damage(region=np.zeros(shot.x.shape, dtype=np.bool_))
-    outline, openings = _outline(shot), _openings(shot, damage.closed_hole)
-    metal = np.clip(0.5 - np.maximum(outline, -openings) * shot.size_px, 0, 1)[..., None]
+    damage = damage or _Damage(region=np.zeros(scene.x.shape, dtype=np.bool_))
+    outline, openings = _outline(scene), _openings(scene, damage.closed_hole)
+    metal = np.clip(0.5 - np.maximum(outline, -openings) * scene.size_px, 0, 1)[..., None]
     inside = np.minimum(-outline, openings)  # distance to the nearest edge
     height = np.sqrt(np.clip(inside / _BEVEL, 0, 1)) * 0.5 * _BEVEL + damage.relief
-    shade = _shade(np.asarray(height * shot.size_px, np.float32))[..., None]
-    ink = _turned_print(shot)
-    texture = (1 + 0.05 * shot.brush)[..., None]
+    shade = _shade(np.asarray(height * scene.size_px, np.float32))[..., None]
+    ink = _turned_print(scene)
+    texture = (1 + 0.05 * scene.brush)[..., None]
     plate = np.asarray(_METAL, np.float32) * texture * (1 - ink[..., 3:]) + ink[..., :3]
     plate = plate * shade * damage.tint
     shadow = 1 - 0.6 * np.exp(-np.maximum(np.roll(outline, 2, (0, 1)), 0) / 0.02)
-    mat = np.asarray(_MAT, np.float32) * (1 + 0.12 * shot.grain[..., None]) * shadow[..., None]
-    scene = (plate * metal + mat * (1 - metal)) * shot.light
-    levels = np.rint(255 * np.clip(scene, 0, 1) + shot.noise)
+    mat = np.asarray(_MAT, np.float32) * (1 + 0.12 * scene.grain[..., None]) * shadow[..., None]
+    radiance = (plate * metal + mat * (1 - metal)) * scene.light
+    levels = np.rint(255 * np.clip(radiance, 0, 1) + scene.noise)
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
@@ -284,11 +282,11 @@ def _print_sheet(side: int) -> Image.Image:
     return sheet
 
 
-def _turned_print(shot: _Shot) -> Array:
+def _turned_print(scene: _Scene) -> Array:
     """Print on this image, (H, W, 4): colour times opacity, then opacity; all 0 to 1."""
-    side = 2 * shot.size_px
-    cos, sin = math.cos(shot.angle), math.sin(shot.angle)
-    middle_x, middle_y = (side * (0.5 + part) for part in shot.shift)
+    side = 2 * scene.size_px
+    cos, sin = math.cos(scene.angle), math.sin(scene.angle)
+    middle_x, middle_y = (side * (0.5 + part) for part in scene.shift)
     to_sheet = (
         *(cos, sin, side / 2 - cos * middle_x - sin * middle_y),
         *(-sin, cos, side / 2 + sin * middle_x - cos * middle_y),
@@ -301,58 +299,58 @@ def _turned_print(shot: _Shot) -> Array:
     return ink
 
 
-def _spot(shot: _Shot, rng: np.random.Generator, margin: float) -> tuple[float, float]:
+def _spot(scene: _Scene, rng: np.random.Generator, margin: float) -> tuple[float, float]:
     """A place on the plate, `margin` away from every edge, in plate coordinates."""
-    room = np.minimum(-_outline(shot), _openings(shot, None)) > margin
+    room = np.minimum(-_outline(scene), _openings(scene, None)) > margin
     row, column = rng.choice(np.argwhere(room))
-    return float(shot.x[row, column]), float(shot.y[row, column])
+    return float(scene.x[row, column]), float(scene.y[row, column])
 
 
-def _stroke(shot: _Shot, points: NDArray[np.float64], widths: NDArray[np.float64]) -> Array:
+def _stroke(scene: _Scene, points: NDArray[np.float64], widths: NDArray[np.float64]) -> Array:
     """Coverage (H, W) of a line through plate `points` (N, 2), `widths` (N,) in sides."""
     scale = 4
-    sheet = Image.new("L", (shot.size_px * scale, shot.size_px * scale))
+    sheet = Image.new("L", (scene.size_px * scale, scene.size_px * scale))
     draw = ImageDraw.Draw(sheet)
-    pixels = [shot.to_image(x, y) for x, y in points]
+    pixels = [scene.to_image(x, y) for x, y in points]
     for (x, y), (to_x, to_y), width in zip(pixels, pixels[1:], widths, strict=False):
         line = (x * scale, y * scale, to_x * scale, to_y * scale)
-        draw.line(line, fill=255, width=max(2, round(width * shot.size_px * scale)))
+        draw.line(line, fill=255, width=max(2, round(width * scene.size_px * scale)))
     coverage: Array = np.asarray(sheet.reduce(scale), dtype=np.float32) / np.float32(255)
     return coverage
 
 
-def _on_metal(shot: _Shot, coverage: Array) -> Array:
+def _on_metal(scene: _Scene, coverage: Array) -> Array:
     """Cut off what lies beyond the plate, and what is too faint to see."""
-    metal = np.maximum(_outline(shot), -_openings(shot, None)) < 0
+    metal = np.maximum(_outline(scene), -_openings(scene, None)) < 0
     return np.where(metal & (coverage > 0.15), coverage, np.float32(0))
 
 
-def _scratch(shot: _Shot, rng: np.random.Generator) -> _Damage:
+def _scratch(scene: _Scene, rng: np.random.Generator) -> _Damage:
     """A thin, slightly bent groove across the brushing: bright metal with a dark flank."""
-    x, y = _spot(shot, rng, 0.03)
+    x, y = _spot(scene, rng, 0.03)
     angle, length = math.radians(rng.uniform(30, 150)), rng.uniform(0.12, 0.26)
     along = np.linspace(-0.5, 0.5, 25)
     bend = rng.uniform(-0.18, 0.18) * length * (1 - 4 * along**2)
     xs = x + length * along * math.cos(angle) - bend * math.sin(angle)
     ys = y + length * along * math.sin(angle) + bend * math.cos(angle)
     widths = rng.uniform(0.005, 0.008) * (1 - 2.4 * along**2)
-    line = _on_metal(shot, _stroke(shot, np.stack([xs, ys], axis=1), widths))
+    line = _on_metal(scene, _stroke(scene, np.stack([xs, ys], axis=1), widths))
     tint = (1 + 0.28 * line)[..., None]
     return _Damage(region=line > 0, relief=-0.004 * line, tint=tint)
 
 
-def _dent(shot: _Shot, rng: np.random.Generator) -> _Damage:
+def _dent(scene: _Scene, rng: np.random.Generator) -> _Damage:
     """A shallow, slightly oval depression: dark towards the lamp, bright away from it."""
     radius = rng.uniform(0.03, 0.05)
-    x, y = _spot(shot, rng, radius)
+    x, y = _spot(scene, rng, radius)
     oval, depth = rng.uniform(0.75, 1.3), rng.uniform(0.22, 0.34) * radius
-    squared = (((shot.x - x) * oval) ** 2 + ((shot.y - y) / oval) ** 2) / radius**2
+    squared = (((scene.x - x) * oval) ** 2 + ((scene.y - y) / oval) ** 2) / radius**2
     bowl = np.clip(1 - squared, 0, None) ** 2
-    region = _on_metal(shot, (squared < 0.9).astype(np.float32)) > 0
+    region = _on_metal(scene, (squared < 0.9).astype(np.float32)) > 0
     return _Damage(region=region, relief=np.asarray(-depth * bowl, np.float32))
 
 
-def _crack(shot: _Shot, rng: np.random.Generator) -> _Damage:
+def _crack(scene: _Scene, rng: np.random.Generator) -> _Damage:
     """A dark jagged line that starts at an opening and thins out."""
     x, y = (_BORE, *_SCREW_HOLES)[rng.integers(0, 5)]
     start = _BORE_RADIUS if (x, y) == _BORE else _SCREW_RADIUS
@@ -363,37 +361,37 @@ def _crack(shot: _Shot, rng: np.random.Generator) -> _Damage:
     first = np.array([x, y]) + start * np.array([math.cos(inward), math.sin(inward)])
     moves = lengths[:, None] * np.stack([np.cos(headings), np.sin(headings)], axis=1)
     points = np.vstack([first, first + np.cumsum(moves, axis=0)])
-    line = _on_metal(shot, _stroke(shot, points, np.linspace(0.009, 0.004, steps)))
+    line = _on_metal(scene, _stroke(scene, points, np.linspace(0.009, 0.004, steps)))
     return _Damage(region=line > 0, tint=(1 - 0.62 * line)[..., None])
 
 
-def _stain(shot: _Shot, rng: np.random.Generator) -> _Damage:
+def _stain(scene: _Scene, rng: np.random.Generator) -> _Damage:
     """A brownish smear with an irregular rim that is darker than its middle."""
     radius = rng.uniform(0.035, 0.065)
-    x, y = _spot(shot, rng, 0.5 * radius)
-    bearing = np.arctan2(shot.y - y, shot.x - x)
-    reach = np.full(shot.x.shape, radius, dtype=np.float32)
+    x, y = _spot(scene, rng, 0.5 * radius)
+    bearing = np.arctan2(scene.y - y, scene.x - x)
+    reach = np.full(scene.x.shape, radius, dtype=np.float32)
     for lobes in (2, 3, 5, 7):
         strength = rng.uniform(0.1, 0.35) / lobes
         reach *= 1 + strength * np.sin(lobes * bearing + rng.uniform(0, 2 * math.pi))
-    distance = np.hypot(shot.x - x, shot.y - y) - reach
+    distance = np.hypot(scene.x - x, scene.y - y) - reach
     cover = np.clip(0.5 - distance / 0.008, 0, 1)
     rim = np.exp(-((distance / 0.008 + 0.8) ** 2))
-    dose = rng.uniform(0.6, 0.9) * _on_metal(shot, np.asarray(cover, np.float32))
+    dose = rng.uniform(0.6, 0.9) * _on_metal(scene, np.asarray(cover, np.float32))
     absorbed = np.array([0.16, 0.24, 0.38], dtype=np.float32)
     tint = 1 - (dose * (0.75 + 0.5 * rim))[..., None] * absorbed
     return _Damage(region=dose > 0, tint=np.asarray(tint, np.float32))
 
 
-def _missing_hole(shot: _Shot, rng: np.random.Generator) -> _Damage:
+def _missing_hole(scene: _Scene, rng: np.random.Generator) -> _Damage:
     """One screw hole was never drilled."""
     number = int(rng.integers(0, len(_SCREW_HOLES)))
     x, y = _SCREW_HOLES[number]
-    region = np.hypot(shot.x - x, shot.y - y) < _SCREW_RADIUS + _BEVEL + 1 / shot.size_px
+    region = np.hypot(scene.x - x, scene.y - y) < _SCREW_RADIUS + _BEVEL + 1 / scene.size_px
     return _Damage(region=region, closed_hole=number)
 
 
-_DAMAGES: dict[str, Callable[[_Shot, np.random.Generator], _Damage]] = {
+_DAMAGES: dict[str, Callable[[_Scene, np.random.Generator], _Damage]] = {
     "scratch": _scratch,
     "dent": _dent,
     "crack": _crack,

@@ -28,7 +28,7 @@ from patchcore_runtime.files.whole import write_whole
 
 INPUT = "images"
 OUTPUTS = ("layer2", "layer3")
-BATCH = "B"
+BATCH_AXIS = "B"
 
 
 def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width: int) -> None:
@@ -219,7 +219,7 @@ def _free_batch(model: Any, path: Path) -> None:
         )
     for value in values:
         batch, *rest = value.type.tensor_type.shape.dim
-        batch.dim_param = BATCH
+        batch.dim_param = BATCH_AXIS
         if any(dim.dim_value <= 0 for dim in rest):
             raise ExportError(
                 f"{path}: {value.name}: expected fixed sizes after the batch, "

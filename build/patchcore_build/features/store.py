@@ -20,7 +20,7 @@ from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import BankPrecision, Upsampling
 from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
 
-BATCH = 8
+BATCH_IMAGES = 8
 # How often a bank is in memory at most, while its index.mindir is written and loaded again.
 _BANK_COPIES = 5
 
@@ -190,15 +190,17 @@ def extract_features(
     """
     count = len(inputs)
     stores: list[NDArray[np.float32]] = []
-    for start in range(0, count, BATCH):
-        layers = [layer.transpose(0, 2, 3, 1) for layer in network(inputs[start : start + BATCH])]
+    for start in range(0, count, BATCH_IMAGES):
+        layers = [
+            layer.transpose(0, 2, 3, 1) for layer in network(inputs[start : start + BATCH_IMAGES])
+        ]
         if not stores:
             row_bytes = 4 * sum(layer.shape[3] for layer in layers)
             storage.set_aside(_BANK_COPIES * bank_rows * row_bytes)
             stores = [storage.allocate((count, *layer.shape[1:])) for layer in layers]
         for store, layer in zip(stores, layers, strict=True):
-            store[start : start + BATCH] = layer
-        progress(min(start + BATCH, count), count)
+            store[start : start + BATCH_IMAGES] = layer
+        progress(min(start + BATCH_IMAGES, count), count)
     return FeatureStore(layer2=stores[0], layer3=stores[1], upsampling=upsampling)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from patchcore_build.config import Config, describe_features, plan_tiling, scoring_rule
 from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs, digest_images
-from patchcore_build.fitting.selftest import write_selftest
+from patchcore_build.fitting.selftest_image import write_selftest
 from patchcore_runtime.artifact.folder import (
     FEATURES_MINDIR,
     MEMORY_BANK,

@@ -101,7 +101,7 @@ class _Exported:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Lesson:
+class _Selection:
     """The images that a bank is made of, and the rows of it."""
 
     inputs: Inputs
@@ -202,22 +202,22 @@ def _learn(site: _Site, open_network: Callable[[], Network], inputs: Inputs) -> 
         storage=site.storage,
         clock=site.clock,
     )
-    lesson = _choose_rows(learner, open_network, inputs, job)
+    selection = _choose_rows(learner, open_network, inputs, job)
     twin = None
     if job.config.feature_precision == "int8":
-        twin = Float32Twin(site.staging, site.scratch / "float32", lesson.inputs, job.config)
-        lesson = _quantize(twin, learner, lesson)
-    bank = learner.bank(lesson.training, lesson.rows)
-    candidates = _write_index(site, bank, lesson.training)
+        twin = Float32Twin(site.staging, site.scratch / "float32", selection.inputs, job.config)
+        selection = _quantize(twin, learner, selection)
+    bank = learner.bank(selection.training, selection.rows)
+    candidates = _write_index(site, bank, selection.training)
     if twin is not None and job.test_set is not None:
         with site.clock.stage("float32 against int8"):
             twin.compare(job.category, job.test_set, force=job.force)
-    calibration = learner.calibrate(lesson.training)
+    calibration = learner.calibrate(selection.training)
     with site.clock.stage("calibration"):
-        monitoring = describe_normal(lesson.inputs.pixels, lesson.training.store)
+        monitoring = describe_normal(selection.inputs.pixels, selection.training.store)
     return _Learned(
-        inputs=lesson.inputs,
-        dropped=lesson.dropped,
+        inputs=selection.inputs,
+        dropped=selection.dropped,
         bank=bank,
         mindir_candidates=candidates,
         calibration=calibration,
@@ -228,13 +228,13 @@ def _learn(site: _Site, open_network: Callable[[], Network], inputs: Inputs) -> 
 
 def _choose_rows(
     learner: Learner, open_network: Callable[[], Network], inputs: Inputs, job: FitJob
-) -> _Lesson:
+) -> _Selection:
     """Choose the bank's rows; where suspects are to go, once more without them."""
     store = learner.features(open_network(), inputs)
     training = learner.prepare(store, inputs)
     rows = learner.choose(training, "bank")
     if job.review is None and not job.drop_suspects:
-        return _Lesson(inputs=inputs, training=training, rows=rows)
+        return _Selection(inputs=inputs, training=training, rows=rows)
     suspects = learner.review(training, rows, inputs, drop=job.drop_suspects, page=job.review)
     if suspects:
         del training  # its projection is as large as the features
@@ -242,17 +242,17 @@ def _choose_rows(
         training = learner.prepare(store, inputs)
         rows = learner.choose(training, "bank-kept")
     dropped = tuple(suspect.reason for suspect in suspects)
-    return _Lesson(inputs=inputs, training=training, rows=rows, dropped=dropped)
+    return _Selection(inputs=inputs, training=training, rows=rows, dropped=dropped)
 
 
-def _quantize(twin: Float32Twin, learner: Learner, lesson: _Lesson) -> _Lesson:
+def _quantize(twin: Float32Twin, learner: Learner, selection: _Selection) -> _Selection:
     """The same rows in int8: what differs from float32 is arithmetic, not the draw of rows."""
-    bank = learner.bank(lesson.training, lesson.rows)
+    bank = learner.bank(selection.training, selection.rows)
     with learner.clock.stage("quantize"):
         network = twin.quantize(bank)
-    store = learner.features(network, lesson.inputs)
-    training = dataclasses.replace(lesson.training, store=store)
-    return dataclasses.replace(lesson, training=training)
+    store = learner.features(network, selection.inputs)
+    training = dataclasses.replace(selection.training, store=store)
+    return dataclasses.replace(selection, training=training)
 
 
 def _write_index(site: _Site, bank: MemoryBank, training: TrainingFeatures) -> int:

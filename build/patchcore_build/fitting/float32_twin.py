@@ -20,7 +20,7 @@ from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import AccuracyError
 from patchcore_build.evaluation.evaluate import evaluate
-from patchcore_build.features.store import BATCH
+from patchcore_build.features.store import BATCH_IMAGES
 from patchcore_build.fitting.artifact_writer import ArtifactFacts, plan_manifest
 from patchcore_build.progress import progress_bar
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, Artifact
@@ -182,8 +182,8 @@ def layer_errors(float32: Network, int8: Network, images: NDArray[np.uint8]) -> 
         images: uint8 (N, H, W, 3), N >= 1; best not those that the ranges come from.
     """
     squares = np.zeros((2, 2))  # layer; error and size
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
+    for start in range(0, len(images), BATCH_IMAGES):
+        batch = images[start : start + BATCH_IMAGES]
         for layer, (true, near) in enumerate(zip(float32(batch), int8(batch), strict=True)):
             squares[layer] += np.square(near - true).sum(), np.square(true).sum()
     return {

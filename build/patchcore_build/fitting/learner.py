@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from patchcore_build.backbone.device import Device
 from patchcore_build.backbone.network import Network
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.calibration import calibrate, score_held_out
 from patchcore_build.calibration.folds import every_image_alone, group_images
+from patchcore_build.calibration.held_out import calibrate, score_held_out
 from patchcore_build.calibration.suspects import Suspect, choose_suspects, leave_one_out
 from patchcore_build.config import Config
 from patchcore_build.coreset.checkpoint import make_folder
@@ -29,6 +29,7 @@ from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.manifest.tiling import CELL_PX
 
 # A sorted copy of the patches saves a fifth of the coreset's time at 10 % and nothing at 1 %: not
 # worth more than some of the budget, and nothing for few rows.
@@ -53,7 +54,7 @@ class Learner:
 
     def features(self, network: Network, inputs: Inputs) -> FeatureStore:
         """Both layers of every image."""
-        patches = inputs.pixels[..., 0].size // 64
+        patches = inputs.pixels[..., 0].size // CELL_PX**2
         with self.clock.stage("features"), progress_bar("features", "image") as progress:
             store = extract_features(
                 network,

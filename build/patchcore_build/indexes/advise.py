@@ -12,7 +12,12 @@ from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
 from patchcore_build.indexes.entries import Entry, list_entries
-from patchcore_build.indexes.quality import Contestant, images_for, run_trial, settled_median
+from patchcore_build.indexes.quality import (
+    MeasuredIndex,
+    images_for,
+    measure_indexes,
+    settled_median,
+)
 from patchcore_build.indexes.reindex import MAX_SCORE_CHANGE
 from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, Artifact
 from patchcore_runtime.image.preprocess import preprocess
@@ -85,12 +90,12 @@ def advise(job: AdviceJob) -> Advice:
     with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:
         entries, left_out = list_entries(source, Path(scratch), job.threads)
         images, measured_on = images_for(source, given)
-        contestants = [Contestant(e.bank, e.index, source) for e in entries]
-        network_ms = run_trial(source, images, contestants, threads=job.threads)
+        measured = [MeasuredIndex(e.bank, e.index, source) for e in entries]
+        network_ms = measure_indexes(source, images, measured, threads=job.threads)
     before_ms = settled_median(network_ms) + _preprocess_ms(source, given)
     options = tuple(
-        _option(entry, contestant, contestants[0], before_ms)
-        for entry, contestant in zip(entries, contestants, strict=True)
+        _option(entry, index, measured[0], before_ms)
+        for entry, index in zip(entries, measured, strict=True)
     )
     chosen, own = choose(job, options), source.manifest.index.kind
     return Advice(
@@ -104,9 +109,9 @@ def advise(job: AdviceJob) -> Advice:
 
 
 def _option(
-    entry: Entry, contestant: Contestant, reference: Contestant, before_ms: float
+    entry: Entry, index: MeasuredIndex, reference: MeasuredIndex, before_ms: float
 ) -> Option:
-    quality = contestant.quality(reference)
+    quality = index.quality(reference)
     return Option(
         kind=entry.kind,
         rows=entry.bank.rows,

@@ -39,7 +39,7 @@ class Quality:
     scoring_ms: float  # search, image score and map, median of the images
 
 
-class Contestant:
+class MeasuredIndex:
     """An index at work, as a detector would use it; remembers what it found and how long it took.
 
     `bank` is the index's own: the reference's, or its first rows.
@@ -83,7 +83,7 @@ class Contestant:
         self.scores.append(result.score)
         return result.distances, result.rows
 
-    def quality(self, reference: "Contestant") -> Quality:
+    def quality(self, reference: "MeasuredIndex") -> Quality:
         """What this index costs beside the one that was the reference of the same trial."""
         changes = [
             abs(own - exact) / max(abs(exact), float(np.finfo(np.float32).tiny))
@@ -101,19 +101,19 @@ class Contestant:
         )
 
 
-def run_trial(
+def measure_indexes(
     artifact: Artifact,
     images: Iterable[NDArray[np.uint8]],
-    contestants: Sequence[Contestant],
+    indexes: Sequence[MeasuredIndex],
     *,
     threads: int | None = None,
 ) -> list[float]:
-    """Score every image with every contestant, whose turn moves on from image to image.
+    """Score every image with every index, whose turn moves on from image to image.
 
     Args:
         artifact: Gives the network.
         images: Inputs, uint8 (H, W, 3) each, at least one; taken one by one.
-        contestants: The first is the reference; they keep what comes out.
+        indexes: The first is the reference; they keep what comes out.
         threads: Of the network.
 
     Returns:
@@ -130,14 +130,14 @@ def run_trial(
         ]
         layers = [np.concatenate(layer) for layer in zip(*tiles, strict=True)]
         network_ms.append(1e3 * (time.perf_counter() - start))
-        first = number % len(contestants)
-        turn = [*contestants[first:], *contestants[:first]]
-        found = {contestant: contestant.score(*layers) for contestant in turn}
-        nearest, rows = found[contestants[0]]
-        for contestant, (distances, own) in found.items():
+        first = number % len(indexes)
+        turn = [*indexes[first:], *indexes[:first]]
+        found = {index: index.score(*layers) for index in turn}
+        nearest, rows = found[indexes[0]]
+        for index, (distances, own) in found.items():
             near = ((own == rows) | (distances <= nearest * (1 + _TIE)))[counts]
-            contestant.found += int(near.sum())
-            contestant.patches += near.size
+            index.found += int(near.sum())
+            index.patches += near.size
     return network_ms
 
 

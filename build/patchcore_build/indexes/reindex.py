@@ -11,7 +11,7 @@ from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
 from patchcore_build.errors import SearchError
-from patchcore_build.indexes.quality import Contestant, Quality, images_for, run_trial
+from patchcore_build.indexes.quality import MeasuredIndex, Quality, images_for, measure_indexes
 from patchcore_build.indexes.settings import (
     IndexSettings,
     effort_of,
@@ -156,11 +156,11 @@ def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[
     own = open_index_file(
         path, bank, manifest.features, kind=kind, effort=effort, threads=job.threads
     )
-    reference, contestant = (Contestant(bank, index, source) for index in (exact, own))
+    reference, measured = (MeasuredIndex(bank, index, source) for index in (exact, own))
     given = list_images(job.images).images if job.images else ()
     images, measured_on = images_for(source, [str(path) for path in given])
-    run_trial(source, images, [reference, contestant], threads=job.threads)
-    return contestant.quality(reference), measured_on
+    measure_indexes(source, images, [reference, measured], threads=job.threads)
+    return measured.quality(reference), measured_on
 
 
 def _refuse_moved_scores(job: IndexJob, quality: Quality) -> None:

@@ -9,9 +9,9 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
 from patchcore_build.calibration.banks import TrainingFeatures
-from patchcore_build.calibration.calibration import HeldOutScores, calibrate, score_held_out
+from patchcore_build.calibration.estimate import estimate_bias, find_threshold
 from patchcore_build.calibration.folds import every_image_alone, group_images, split_folds
-from patchcore_build.calibration.thresholds import estimate_bias, find_threshold
+from patchcore_build.calibration.held_out import HeldOutScores, calibrate, score_held_out
 from patchcore_build.config import make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import select_coreset

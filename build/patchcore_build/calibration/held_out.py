@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.folds import split_folds
-from patchcore_build.calibration.thresholds import (
+from patchcore_build.calibration.estimate import (
     describe_scores,
     estimate_bias,
     find_threshold,
     stored_ranks,
 )
+from patchcore_build.calibration.folds import split_folds
 from patchcore_build.config import Config
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange

@@ -181,13 +181,3 @@ def describe_scores(scores: Array, bias: float) -> HeldOut:
     ordered = np.sort(scores)
     values = tuple(float(ordered[rank - 1]) for rank in stored_ranks(len(ordered)))
     return HeldOut(bias=bias, values=values, tail=fit_tail(ordered))
-
-
-__all__ = [
-    "Threshold",
-    "describe_scores",
-    "estimate_bias",
-    "find_threshold",
-    "fit_tail",
-    "stored_ranks",
-]
