@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from patchcore_build.errors import require
 from patchcore_runtime.manifest.manifest import (
     BankPrecision,
     FeaturePrecision,
@@ -72,38 +73,33 @@ class Config:
     tile_overlap_px: int = 64
 
     def __post_init__(self) -> None:
-        _require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
+        require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
         if self.frame != "whole":
             fits = self.crop_px % SIDE_MULTIPLE == 0 and 0 < self.crop_px <= self.resize_px
             want = f"a multiple of {SIDE_MULTIPLE} up to resize_px ({self.resize_px})"
-            _require(fits, "crop_px", want, self.crop_px)
-        _require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
-        _require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
-        _require(
+            require(fits, "crop_px", want, self.crop_px)
+        require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
+        require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
+        require(
             0 < self.sigma_px_at_224 <= 64, "sigma_px_at_224", "in (0, 64]", self.sigma_px_at_224
         )
         if self.tile_px:
             fits = self.tile_px % SIDE_MULTIPLE == 0 and 64 <= self.tile_px <= 4096
             want = f"0, or a multiple of {SIDE_MULTIPLE} from 64 to 4096"
-            _require(fits, "tile_px", want, self.tile_px)
+            require(fits, "tile_px", want, self.tile_px)
         overlap, most = self.tile_overlap_px, (self.tile_px or 4096) // 2
         fits = 0 <= overlap <= most and overlap % STEP_PX == 0
         want = f"a multiple of {STEP_PX} up to half of tile_px ({most})"
-        _require(fits, "tile_overlap_px", want, overlap)
-        _require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
-        _require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
-        _require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
+        require(fits, "tile_overlap_px", want, overlap)
+        require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
+        require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
+        require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
         if self.feature_precision == "int8":
-            _require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
+            require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
             # An int8 scattering network is a third off, and slower: see the results of
             # benchmarks/studies/quantization.py.
             resnet = self.backbone != "scattering"
-            _require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
-
-
-def _require(holds: bool, field: str, expected: str, got: object) -> None:
-    if not holds:
-        raise ValueError(f"{field}: expected {expected}, got {got}")
+            require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
 
 
 RECIPES: Mapping[str, Config] = MappingProxyType(
@@ -152,7 +148,7 @@ def make_config(recipe: str, **overrides: Any) -> Config:
         raise ValueError(f"recipe: expected one of {tuple(RECIPES)}, got {recipe}")
     backbone = overrides.get("backbone")
     if backbone is not None:  # only here: `fit` takes networks of one's own under other names
-        _require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
+        require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(RECIPES[recipe], **given)
 

@@ -28,6 +28,7 @@ from threadpoolctl import ThreadpoolController
 from patchcore_build.coreset.checkpoint import Checkpoint
 from patchcore_build.coreset.cloud import NEVER, PatchCloud
 from patchcore_build.coreset.gaps import PatchGaps
+from patchcore_build.errors import require
 from patchcore_runtime.engine.session import usable_cores
 
 _CANDIDATES = 2048  # rows looked at per batch; more make longer batches and slower picks
@@ -148,7 +149,7 @@ def select_coreset(
     with worker_threads() as pool:
         while done < count:
             known = start[done : done + _BATCH]
-            batch = known if len(known) else _next(gaps, count - done)
+            batch = known if len(known) else _next(cloud, gaps, count - done)
             picked[done : done + len(batch)] = batch
             done += len(batch)
             if checkpoint is not None and done > len(start):
@@ -171,26 +172,27 @@ def worker_threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _check(cloud: PatchCloud, count: int, rows: NDArray[np.int64] | None) -> None:
-    """Refuse what cannot be picked from."""
-    there = len(cloud.features)
+    """Validate `count` and `rows`.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    available = len(cloud.features)
     if rows is not None:
-        ascending = rows.ndim == 1 and len(rows) > 0 and bool((np.diff(rows) > 0).all())
-        if not ascending or rows[0] < 0 or rows[-1] >= there:
-            raise ValueError(
-                f"select_coreset: expected rows ascending from 0 to {there - 1} at most, got {rows}"
-            )
-        there = len(rows)
-    if not 1 <= count <= there:
-        raise ValueError(f"select_coreset: expected count from 1 to {there}, got {count}")
+        fits = rows.ndim == 1 and len(rows) > 0 and bool((np.diff(rows) > 0).all())
+        fits = fits and rows[0] >= 0 and rows[-1] < available
+        wanted = f"rows ascending from 0 to {available - 1} at most"
+        require(fits, "select_coreset", wanted, rows)
+        available = len(rows)
+    require(1 <= count <= available, "select_coreset", f"count from 1 to {available}", count)
 
 
-def _next(gaps: PatchGaps, at_most: int) -> NDArray[np.int64]:
+def _next(cloud: PatchCloud, gaps: PatchGaps, at_most: int) -> NDArray[np.int64]:
     """The next picks in order, at least one."""
     candidates, outside_gap, outside_row = gaps.widest(_CANDIDATES)
     inside = gaps.upper[candidates]
     if inside.max() == 0.0:  # only copies of picked rows are left
         return np.flatnonzero(gaps.upper == 0.0)[:at_most]
-    cloud = gaps.cloud
     points, floors = cloud.points(candidates), cloud.floors(candidates)
     batch: list[int] = []
     while len(batch) < min(at_most, _BATCH):

@@ -74,4 +74,3 @@ def find_mask(folder: Path, stem: str) -> Path | None:
             if (folder / name).is_file():
                 return folder / name
     return None
-

@@ -21,9 +21,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from patchcore_build.errors import ExportError
+from patchcore_build.export.fusions import fold_norms, fold_paddings
 from patchcore_build.export.mindir import canonical
-from patchcore_build.export.norm_folding import fold_norms
-from patchcore_build.export.pool_padding import fold_paddings
 from patchcore_runtime.files.whole import write_whole
 
 INPUT = "images"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchcore_build.errors import SearchError
+from patchcore_build.errors import SearchError, require
 from patchcore_build.indexes.faiss_build import RANDOM_SEED as FAISS_SEED
 from patchcore_build.indexes.faiss_build import (
     write_faiss_flat,
@@ -62,19 +62,26 @@ def resolve(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
         )
     if kind != "faiss-ivfpq":
         return IndexSettings(kind=kind)
-    size, least = sum(bank.channels), 2**CODE_BITS
-    if bank.rows < least:
+    return _resolve_ivfpq(settings, bank)
+
+
+def _resolve_ivfpq(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
+    rows, size, least = bank.rows, sum(bank.channels), 2**CODE_BITS
+    if rows < least:
         raise SearchError(
-            f"index: faiss-ivfpq: expected {least} bank rows or more to make codes of, got "
-            f"{bank.rows}; take --kind exact, which is fast there"
+            f"index: faiss-ivfpq: expected {least} bank rows or more to train the codes on, got "
+            f"{rows}; take --kind exact, which is fast for so few rows"
         )
-    cells = settings.cells or math.isqrt(bank.rows)
+    cells = settings.cells or math.isqrt(rows)
     probes = settings.probes or math.ceil(_CELLS_SEARCHED * cells)
     parts = settings.code_parts or _default_code_parts(size)
-    _expect(cells <= bank.rows, "--nlist", f"{bank.rows}, the rows of the bank, or less", cells)
-    _expect(probes <= cells, "--nprobe", f"{cells}, the number of cells (--nlist), or less", probes)
-    _expect(size % parts == 0, "--pq-m", f"a divisor of {size}, the length of a row", parts)
-    return IndexSettings(kind=kind, cells=cells, probes=probes, code_parts=parts)
+    for holds, option, expected, got in (
+        (cells <= rows, "--nlist", f"{rows}, the rows of the bank, or less", cells),
+        (probes <= cells, "--nprobe", f"{cells}, the number of cells (--nlist), or less", probes),
+        (size % parts == 0, "--pq-m", f"a divisor of {size}, the length of a row", parts),
+    ):
+        require(holds, f"index: {option}", expected, got, error=SearchError)
+    return IndexSettings(kind=settings.kind, cells=cells, probes=probes, code_parts=parts)
 
 
 def effort_of(settings: IndexSettings) -> int:
@@ -122,8 +129,3 @@ def made_with(settings: IndexSettings) -> dict[str, Any]:
 def _default_code_parts(size: int) -> int:
     """The largest divisor of a row's length that is not above 64."""
     return max(parts for parts in range(1, min(size, _LARGEST_PQ_M) + 1) if size % parts == 0)
-
-
-def _expect(holds: bool, option: str, expected: str, got: int) -> None:
-    if not holds:
-        raise SearchError(f"index: {option}: expected {expected}, got {got}")

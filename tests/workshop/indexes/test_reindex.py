@@ -234,7 +234,7 @@ def test_an_output_that_exists_is_refused(tiny_artifact, tmp_path, capsys):
         (["--kind", "hnsw", "--m", "1"], "expected 2 or more, got 1"),
         (["--kind", "hnsw", "--m", "1025"], "--m: expected 1024 or less"),
         (["--kind", "hnsw", "--ef", "65537"], "--ef: expected 65536 or less"),
-        (["--kind", "hnsw", "--max-score-change", "1.5"], "expected 0 to 1, got 1.5"),
+        (["--kind", "hnsw", "--max-score-change", "1.5"], "expected 0 to 1, got '1.5'"),
         (["--kind", "faiss-flat", "--ef", "8"], "--kind faiss-flat takes none of --ef"),
         (["--kind", "hnsw", "--nlist", "8"], "--kind hnsw takes none of --nlist"),
         (["--kind", "faiss-ivfpq", "--m", "8", "--ef", "8"], "takes none of --m, --ef"),
