@@ -173,7 +173,7 @@ def _measure(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, arti
     with progress_bar(f"{category}: scoring", "image") as progress:
         evaluation = evaluate(
             detector,
-            job.dataset,
+            dataset,
             category,
             progress=progress,
             visit=gallery.visit if gallery else None,

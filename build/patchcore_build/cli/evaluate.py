@@ -14,6 +14,7 @@ from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.option_types import whole_number
 
 if TYPE_CHECKING:
+    from patchcore_build.data.dataset import Dataset
     from patchcore_build.evaluation.evaluate import Evaluation, Visitor
     from patchcore_build.evaluation.metrics import BestF1, Rates
     from patchcore_runtime.detector import Detector
@@ -54,15 +55,15 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
         roi=arguments.roi,
         public_key=arguments.public_key,
     )
-    category = arguments.category or detector.manifest.training.category
+    dataset = open_dataset(arguments.dataset)
     if arguments.output is None:
-        result = _score(arguments, detector, category)
+        result = _score(arguments, detector, dataset)
     else:
-        result = _score_and_report(arguments, detector, category)
+        result = _score_and_report(arguments, detector, dataset)
     if arguments.json:
         print(json.dumps(result.to_dict(), allow_nan=False))
         return 0
-    _print_figures(result, open_dataset(arguments.dataset).layout)
+    _print_figures(result, dataset.layout)
     if arguments.output is not None:
         print(f"report: {arguments.output / 'report.html'}")
         print(f"image sheet: {arguments.output / 'sheet.png'}")
@@ -70,10 +71,16 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     return 0
 
 
+def _category(arguments: argparse.Namespace, detector: "Detector") -> str:
+    """The category that is evaluated: the artifact's own by default."""
+    named: str | None = arguments.category
+    return named or detector.manifest.training.category
+
+
 def _score(
     arguments: argparse.Namespace,
     detector: "Detector",
-    category: str,
+    dataset: "Dataset",
     visit: "Visitor | None" = None,
 ) -> "Evaluation":
     from patchcore_build.evaluation.evaluate import evaluate
@@ -82,8 +89,8 @@ def _score(
     with progress_bar("scoring", "image") as progress:
         return evaluate(
             detector,
-            arguments.dataset,
-            category,
+            dataset,
+            _category(arguments, detector),
             resolution=arguments.resolution,
             progress=progress,
             visit=visit,
@@ -91,18 +98,17 @@ def _score(
 
 
 def _score_and_report(
-    arguments: argparse.Namespace, detector: "Detector", category: str
+    arguments: argparse.Namespace, detector: "Detector", dataset: "Dataset"
 ) -> "Evaluation":
-    """Evaluate with all files in the output folder, or none of them."""
-    from patchcore_build.data.dataset import open_dataset
+    """Evaluate, and write all files of the report into the output folder, or none of them."""
     from patchcore_build.report.gallery import Gallery
     from patchcore_build.report.original_files import original_files
     from patchcore_build.report.report import write_report
 
     gallery = Gallery(detector)
-    dataset = open_dataset(arguments.dataset)
+    category = _category(arguments, detector)
     with original_files(arguments.output, detector, dataset, category) as sample:
-        result = _score(arguments, detector, category, _each(gallery.visit, sample))
+        result = _score(arguments, detector, dataset, _each(gallery.visit, sample))
         write_report(arguments.output, result, gallery, detector.manifest)
     return result
 

@@ -21,6 +21,7 @@ from patchcore_runtime.cli.option_types import number, whole_number
 from patchcore_runtime.scoring.thresholds import describe_calibration
 
 if TYPE_CHECKING:
+    from patchcore_build.data.dataset import Dataset, ImageFolder
     from patchcore_build.fitting.job import FitReport
 
 _GIGABYTES = number("a number, 0 or more", lambda value: value >= 0)
@@ -90,6 +91,7 @@ def _suspects(text: str) -> int | str:
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Fit and print what was built."""
+    from patchcore_build.data.dataset import open_dataset
     from patchcore_build.fitting.fit import fit
     from patchcore_build.fitting.job import FitJob
 
@@ -98,7 +100,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.dataset is not None and arguments.category is None:
         parser.error("fit: --dataset DIR needs --category NAME")
     config = config_from(arguments, parser, seed=arguments.seed)
-    images, category, source = _training_images(arguments)
+    dataset = None if arguments.dataset is None else open_dataset(arguments.dataset)
+    images, category = _training_images(arguments, dataset)
     report = fit(
         FitJob(
             images=images,
@@ -112,7 +115,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             memory_budget_gb=arguments.memory_budget_gb,
             roi=arguments.roi,
             checkpoints=arguments.checkpoint,
-            test_set=_test_set(arguments.dataset, arguments.category),
+            test_set=_test_set(dataset, category),
             force=arguments.force,
             keep_thumbnails=arguments.keep_thumbnails,
             groups=arguments.groups,
@@ -125,6 +128,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
+    source = "" if dataset is None else f", {dataset.layout} layout"
     _print_report(report, source, arguments.review)
     return 0
 
@@ -157,15 +161,14 @@ def _print_view(report: "FitReport") -> None:
         print(f"region of interest: {report.region_share:.1%} of the input")
 
 
-def _test_set(dataset: Path | None, category: str) -> Path | None:
-    """The data set, where it has test images of the category."""
-    from patchcore_build.data.dataset import list_test_images
+def _test_set(dataset: "Dataset | None", category: str) -> "Dataset | None":
+    """The data set if it has test images of the category, else None."""
     from patchcore_build.errors import DatasetError
 
     if dataset is None:
         return None
     try:
-        return dataset if list_test_images(dataset, category) else None
+        return dataset if dataset.test_images(category) else None
     except DatasetError:
         return None
 
@@ -181,12 +184,10 @@ def _print_quantization(facts: dict[str, Any]) -> None:
         print(f"int8: {name} AUROC {after:.4f}, float32 {before:.4f} ({change:+.4f})")
 
 
-def _training_images(arguments: argparse.Namespace) -> tuple[Any, str, str]:
-    """What `fit` learns from, the category's name, and words on the data set."""
-    from patchcore_build.data.dataset import open_dataset
-
-    if arguments.normal is not None:
-        return arguments.normal, arguments.category or arguments.normal.resolve().name, ""
-    dataset = open_dataset(arguments.dataset)
-    images = dataset.training_images(arguments.category)
-    return images, arguments.category, f", {dataset.layout} layout"
+def _training_images(
+    arguments: argparse.Namespace, dataset: "Dataset | None"
+) -> "tuple[Path | ImageFolder, str]":
+    """The images to learn from, and the name of their category."""
+    if dataset is None:
+        return arguments.normal, arguments.category or arguments.normal.resolve().name
+    return dataset.training_images(arguments.category), arguments.category

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.data.dataset import TestImage, list_test_images, read_mask
+from patchcore_build.data.dataset import Dataset, TestImage, open_dataset, read_mask
 from patchcore_build.errors import DatasetError
 from patchcore_build.evaluation.aupro import PixelScores
 from patchcore_build.evaluation.figures import Evaluation, Resolution, ScoredImage, summarize
@@ -32,7 +32,7 @@ Visitor = Callable[[TestImage, Result, NDArray[np.bool_] | None], None]
 
 def evaluate(
     detector: Detector,
-    dataset: Path,
+    dataset: Path | Dataset,
     category: str,
     *,
     resolution: Resolution = "input",
@@ -47,8 +47,8 @@ def evaluate(
 
     Args:
         detector: The artifact, loaded.
-        dataset: Folder of a data set in any known layout.
-        category: Its subfolder.
+        dataset: A data set, or its folder in any known layout.
+        category: Name of the category.
         resolution: `original` counts the photograph's pixels; those outside of a crop have the
             map value 0, so that a hidden defect is a missed one.
         progress: Told how many images are done.
@@ -60,7 +60,8 @@ def evaluate(
         ImageError: a test image is unreadable.
         ArtifactError: a score is not finite.
     """
-    listed = list_test_images(dataset, category)
+    opened = open_dataset(dataset) if isinstance(dataset, Path) else dataset
+    listed = opened.test_images(category)
     masks = Counter(image.mask for image in listed if image.mask is not None)
     problems = list(_twins(listed))
     pixels = PixelScores(_pixel_count(detector, listed, resolution))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.backbone.network import Network, onnx_network
 from patchcore_build.config import Config, describe_features
+from patchcore_build.data.dataset import Dataset, open_dataset
 from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import AccuracyError
@@ -110,19 +111,20 @@ class Float32Twin:
         self.facts["auroc"] = NOT_MEASURED
         return network
 
-    def compare(self, category: str, test_set: Path, *, force: bool) -> None:
+    def compare(self, category: str, test_set: Path | Dataset, *, force: bool) -> None:
         """Score the test set with both detectors, whose banks hold the same patches.
 
         Raises:
             AccuracyError: int8 loses more than `LARGEST_LOSS`, and `force` is false.
         """
-        float32 = self._measure(self._folder, self._float32, category, test_set)
-        int8 = self._measure(self._staging, self._config, category, test_set)
+        dataset = open_dataset(test_set) if isinstance(test_set, Path) else test_set
+        float32 = self._measure(self._folder, self._float32, category, dataset)
+        int8 = self._measure(self._staging, self._config, category, dataset)
         self.facts["auroc"] = compare_auroc(float32, int8)
         if not force:
-            require_small_loss(float32, int8, where=f"{test_set}: {category}")
+            require_small_loss(float32, int8, where=f"{dataset.root}: {category}")
 
-    def _measure(self, folder: Path, config: Config, category: str, test_set: Path) -> Auroc:
+    def _measure(self, folder: Path, config: Config, category: str, dataset: Dataset) -> Auroc:
         facts = ArtifactFacts(
             category=category, config=config, monitoring=_NO_MONITORING_YET, provenance={}
         )
@@ -130,7 +132,7 @@ class Float32Twin:
         manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, facts)
         detector = Detector(Artifact(folder, manifest))
         with progress_bar(f"{config.feature_precision}: scoring", "image") as progress:
-            found = evaluate(detector, test_set, category, progress=progress)
+            found = evaluate(detector, dataset, category, progress=progress)
         return Auroc(image=found.image_auroc, pixel=found.pixel_auroc)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from patchcore_build.backbone.device import Device
 from patchcore_build.config import Config
-from patchcore_build.data.dataset import ImageFolder
+from patchcore_build.data.dataset import Dataset, ImageFolder
 from patchcore_runtime.manifest.calibration import Calibration
 
 
@@ -37,8 +37,8 @@ class FitJob:
     # Folder where unfinished coresets are kept, so that an interrupted fit can continue; it is
     # emptied at the end.
     checkpoints: Path | None = None
-    # Data set whose category is scored before and after quantization, for int8 only.
-    test_set: Path | None = None
+    # Data set (or its folder) whose category is scored before and after quantization, int8 only.
+    test_set: Path | Dataset | None = None
     # Accept an int8 network that loses more AUROC than `float32_twin.LARGEST_LOSS`.
     force: bool = False
     # Store small training images in the artifact, for explanations.
