@@ -19,7 +19,8 @@ from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import WeightsError
 from patchcore_build.progress import Progress, silent
 from patchcore_build.weights.download import fetch_weights, user_cache_dir
-from patchcore_build.weights.match import digest, match_weights, read_weights
+from patchcore_build.weights.match import match_weights
+from patchcore_build.weights.read import digest, read_weights
 
 Parameters = dict[str, NDArray[np.float32]]
 

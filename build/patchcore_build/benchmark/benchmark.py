@@ -23,7 +23,7 @@ from patchcore_build.fitting.job import FitJob, FitReport
 from patchcore_build.progress import progress_bar
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
-from patchcore_build.weights.match import digest
+from patchcore_build.weights.read import digest
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import PatchCoreError
 from patchcore_runtime.files.whole import write_whole

@@ -22,7 +22,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from patchcore_build.errors import WeightsError
-from patchcore_build.weights.match import digest
+from patchcore_build.weights.read import digest
 
 BASE_URL = "https://download.pytorch.org/models/"
 # The weights torchvision calls IMAGENET1K_V1.

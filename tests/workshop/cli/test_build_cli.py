@@ -217,7 +217,7 @@ def test_convert_weights_writes_a_checkpoint_and_says_where(tmp_path, capfd):
 
     open_device()
     from patchcore_build.backbone.extractor import random_weights
-    from patchcore_build.weights.match import read_weights
+    from patchcore_build.weights.read import read_weights
 
     weights = random_weights("resnet18", seed=0)
     source, target = tmp_path / "in.safetensors", tmp_path / "out.ckpt"
