@@ -23,7 +23,9 @@ def corpus(tmp_path_factory):
 def test_every_example_and_what_blind_mutation_makes_of_it_is_read_or_refused(kind, corpus):
     target = make_target(kind, corpus / f"input-{kind}")
     rng = random.Random(0)  # noqa: S311 inputs, no secrets
-    for path in sorted((corpus / kind).iterdir()):
+    examples = sorted((corpus / kind).iterdir())
+    assert examples
+    for path in examples:
         content = path.read_bytes()
         target(content)
         for _ in range(20):
@@ -33,7 +35,9 @@ def test_every_example_and_what_blind_mutation_makes_of_it_is_read_or_refused(ki
 
 @pytest.mark.parametrize("kind", ["manifest", "memory_bank", "hnsw", "onnx"])
 def test_the_examples_are_taken_so_that_mutation_starts_behind_the_checks(kind, corpus):
-    for path in (corpus / kind).iterdir():
+    examples = list((corpus / kind).iterdir())
+    assert examples
+    for path in examples:
         _reader(kind)(path)  # does not refuse
 
 

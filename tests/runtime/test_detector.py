@@ -247,7 +247,7 @@ def test_a_map_is_laid_on_no_other_image(detector):
         result.map_on(np.zeros((120, 80, 3), np.uint8))
 
 
-def test_a_image_that_cannot_be_read_is_refused(detector, tmp_path):
+def test_an_image_that_cannot_be_read_is_refused(detector, tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         detector.predict(tmp_path / "absent.png")
 

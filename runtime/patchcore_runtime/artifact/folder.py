@@ -80,6 +80,30 @@ class Artifact:
         """
         if public_key is not None and not verify:
             raise ValueError("verify: expected True with a public_key, which signs the checksums")
+        artifact = cls._open(folder, public_key)
+        if verify:
+            artifact.verify(artifact.scoring_files)
+        return artifact
+
+    @classmethod
+    def open_whole(cls, folder: str | Path, *, public_key: str | Path | None = None) -> "Artifact":
+        """Open a folder of which every byte is verified, as before anything is made of it.
+
+        Args:
+            folder: The artifact.
+            public_key: PEM file of the ed25519 key that must have signed the checksums.
+
+        Raises:
+            ArtifactError: it is damaged; or, as its kind SignatureError, not signed by that key.
+            ProviderError: the extra `sign` is not installed, and there is a key.
+        """
+        artifact = cls._open(folder, public_key)
+        artifact.verify()
+        return artifact
+
+    @classmethod
+    def _open(cls, folder: str | Path, public_key: str | Path | None) -> "Artifact":
+        """Read the manifest; of the other files only where they lie is checked."""
         folder = Path(folder)
         if not folder.is_dir():
             raise ArtifactError(f"{folder}: no such folder; expected a PatchCore artifact")
@@ -89,8 +113,6 @@ class Artifact:
             _verify(folder, (MANIFEST,), key)  # nothing is parsed that nobody signed
         artifact = cls(folder, parse_manifest(_read_text(path), str(path)), key)
         refuse_links_out(folder, artifact.scoring_files)
-        if verify:
-            artifact.verify(artifact.scoring_files)
         return artifact
 
     @property
@@ -104,24 +126,6 @@ class Artifact:
         own = INDEX_FILES.get(self.manifest.index.kind)
         masked = self.manifest.region.kind == "mask"
         return (*RUNTIME_FILES, *([own] if own else []), *([ROI] if masked else []))
-
-    @classmethod
-    def open_whole(
-        cls, folder: str | Path, *, public_key: str | Path | None = None
-    ) -> "Artifact":
-        """Open a folder of which every byte is verified, as before anything is made of it.
-
-        Args:
-            folder: The artifact.
-            public_key: PEM file of an ed25519 key that must have signed SHA256SUMS.
-
-        Raises:
-            ArtifactError: it is damaged; or, as its kind SignatureError, not signed by that key.
-            ProviderError: the extra `sign` is not installed, and there is a key.
-        """
-        artifact = cls.open(folder, verify=public_key is not None, public_key=public_key)
-        artifact.verify()
-        return artifact
 
     def path(self, name: str) -> Path:
         """Where one of the files stands."""

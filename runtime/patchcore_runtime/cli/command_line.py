@@ -72,3 +72,11 @@ def add_roi_option(command: argparse.ArgumentParser) -> None:
         "--roi", metavar="MASK", type=Path,
         help="look only where this image of a photograph is white, inside the artifact's region",
     )  # fmt: skip
+
+
+def add_key_option(command: argparse.ArgumentParser) -> None:
+    """Declare the key that must have signed the artifact."""
+    command.add_argument(
+        "--public-key", metavar="PEM", type=Path,
+        help="refuse an artifact that this ed25519 key has not signed (needs the extra `sign`)",
+    )  # fmt: skip

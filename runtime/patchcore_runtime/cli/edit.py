@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchcore_runtime.cli.command_line import add_key_option
+
 if TYPE_CHECKING:
     from patchcore_runtime.edit.learn import LearnReport
 
@@ -49,6 +51,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
         help="the artifact folder to make; the old one stays as it is",
     )
     command.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_key_option(command)
 
 
 def run_learn(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
@@ -57,7 +60,7 @@ def run_learn(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -
     from patchcore_runtime.image.listing import list_image_files
 
     images = [path for path, _ in list_image_files(arguments.images)]
-    report = learn(arguments.artifact, images, arguments.output)
+    report = learn(arguments.artifact, images, arguments.output, public_key=arguments.public_key)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
@@ -77,7 +80,9 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
     """Forget, and print how many rows went."""
     from patchcore_runtime.edit.forget import forget
 
-    report = forget(arguments.artifact, arguments.image, arguments.output)
+    report = forget(
+        arguments.artifact, arguments.image, arguments.output, public_key=arguments.public_key
+    )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0

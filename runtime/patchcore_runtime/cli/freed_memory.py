@@ -7,8 +7,9 @@ whole process, so only the commands change them, and never the library.
 """
 
 import ctypes
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 # Of mallopt, see malloc.h; blocks above the threshold are mapped one by one. What glibc would come
 # to by itself in a process that frees large blocks is its own limit, and twice that.
@@ -34,6 +35,17 @@ def freed_memory_returned() -> Iterator[None]:
             option(_MMAP_THRESHOLD, _LARGEST_BYTES)
             option(_TRIM_THRESHOLD, 2 * _LARGEST_BYTES)
         return_freed_memory()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """For the time a detector loads: freed memory is returned, and libraries print to stderr.
+
+    Repacking a network's weights takes as much again as they do. CUDA's loader prints on stdout,
+    which belongs to the command's own lines.
+    """
+    with redirect_stdout(sys.stderr), freed_memory_returned():
+        yield
 
 
 def return_freed_memory() -> None:

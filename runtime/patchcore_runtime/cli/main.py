@@ -13,7 +13,13 @@ from typing import Any, get_args
 
 from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact
-from patchcore_runtime.cli.command_line import Run, add_command, new_parser, run_command_line
+from patchcore_runtime.cli.command_line import (
+    Run,
+    add_command,
+    add_key_option,
+    new_parser,
+    run_command_line,
+)
 from patchcore_runtime.cli.edit import (
     FORGET_SUMMARY,
     LEARN_SUMMARY,
@@ -22,8 +28,9 @@ from patchcore_runtime.cli.edit import (
     run_forget,
     run_learn,
 )
+from patchcore_runtime.cli.freed_memory import loading
 from patchcore_runtime.cli.monitor import add_monitor_options, monitor
-from patchcore_runtime.cli.option_types import whole_number
+from patchcore_runtime.cli.option_types import names, whole_number
 from patchcore_runtime.cli.score import add_score_options, score_images
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.manifest.manifest import Index, Training
@@ -89,7 +96,8 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--providers",
-        default=CPU,
+        type=names("execution providers"),
+        default=(CPU,),
         metavar="A,B",
         help=f"onnxruntime execution providers in order of preference (default: {CPU})",
     )
@@ -100,26 +108,21 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         help="auto (default): the artifact's own kind of index; exact: its index.onnx; pca: the "
         "same rows, found faster in a large bank of a wide network, after a longer start",
     )
-    command.add_argument(
-        "--public-key",
-        metavar="PEM",
-        type=Path,
-        help="refuse an artifact that this ed25519 key has not signed (needs the extra `sign`)",
-    )
+    add_key_option(command)
 
 
 def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_runtime.selftest import run_selftest
 
     key = arguments.public_key
-    artifact = Artifact.open(arguments.artifact, verify=key is not None, public_key=key)
-    artifact.verify()
-    steps = run_selftest(
-        artifact,
-        threads=arguments.threads,
-        providers=arguments.providers.split(","),
-        search=arguments.search,
-    )
+    artifact = Artifact.open_whole(arguments.artifact, public_key=key)
+    with loading():
+        steps = run_selftest(
+            artifact,
+            threads=arguments.threads,
+            providers=arguments.providers,
+            search=arguments.search,
+        )
     passed = all(step.passed for step in steps)
     if arguments.json:
         rows = [{**asdict(step), "passed": step.passed} for step in steps]

@@ -42,3 +42,21 @@ def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], floa
         return value
 
     return parse
+
+
+def names(what: str) -> Callable[[str], tuple[str, ...]]:
+    """A type for names with commas between them; a repeated one counts once.
+
+    Args:
+        what: What the names are of, for the refusal.
+    """
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(part for name in text.split(",") if (part := name.strip())))
+        if not found:
+            raise argparse.ArgumentTypeError(
+                f"expected {what} with commas between them, got {text!r}"
+            )
+        return found
+
+    return parse

@@ -4,25 +4,26 @@ argv -> lines on stdout in the order of the images, refusals on stderr.
 """
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from PIL import Image
 
 from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.explain import add_explain_options, explain_row, sheet_path
-from patchcore_runtime.cli.freed_memory import freed_memory_returned
+from patchcore_runtime.cli.freed_memory import loading
+from patchcore_runtime.cli.table import score_table
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.listing import list_image_files
+from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.ordered_work import work_in_order, workers_for
 
 
@@ -59,16 +60,15 @@ def score_images(arguments: argparse.Namespace, _parser: argparse.ArgumentParser
         _refuse_shared(sources, partial(_map_path, arguments.maps), "heat map")
     if arguments.explain is not None:
         _refuse_shared(sources, partial(sheet_path, arguments.explain), "sheet")
-    rows: list[dict[str, Any]] = []
-    detector, workers = open_detector(arguments, len(sources))
-    score = partial(_score_and_explain, detector, arguments)
-    for row in work_in_order(score, sources, workers=workers):
-        rows.append(row)
-        print_row(row)
-    if arguments.csv:
-        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
-            _write_csv(file, rows)
-    return 1 if any("error" in row for row in rows) else 0
+    with score_table(arguments.csv) as add_to_table:  # a path that fails, fails before the work
+        detector, workers = open_detector(arguments, len(sources))
+        score = partial(_score_and_explain, detector, arguments)
+        refused = False
+        for row in work_in_order(score, sources, workers=workers):
+            refused |= "error" in row
+            print_row(row)
+            add_to_table(row)
+    return 1 if refused else 0
 
 
 def _score_and_explain(
@@ -84,11 +84,11 @@ def open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector
     """The detector asked for, and on how many images it may work at once."""
     threads = arguments.threads or usable_cores()
     workers = workers_for(threads, sources)
-    with freed_memory_returned():  # repacking a network's weights needs as much again as they do
+    with loading():
         detector = Detector.load(
             arguments.artifact,
             threads=threads // workers,
-            providers=arguments.providers.split(","),
+            providers=arguments.providers,
             search=arguments.search,
             roi=arguments.roi,
             threshold=arguments.threshold,
@@ -128,7 +128,8 @@ def score_one(
     path, name = source
     try:
         image = read_image(path)
-        result = detector.predict(image, measure=measure)
+        pixels, placement = fit_to_input(image, detector.manifest.preprocess)
+        result = detector.predict_input(pixels, placement, measure=measure)
     except ImageError as error:
         reason = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
         return Scored(row={"image": str(path), "error": reason})
@@ -175,15 +176,3 @@ def _refuse_shared(
 
 def _map_path(maps: Path, name: str) -> Path:
     return maps / f"{name}.heatmap.png"
-
-
-def _write_csv(file: TextIO, rows: list[dict[str, Any]]) -> None:
-    columns = (
-        "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "peak_y", "peak_x",
-        "error",
-    )  # fmt: skip
-    writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-    writer.writeheader()
-    for row in rows:
-        y, x = row.get("peak", ("", ""))
-        writer.writerow({**row, "peak_y": y, "peak_x": x})

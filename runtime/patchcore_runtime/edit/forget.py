@@ -41,7 +41,14 @@ class ForgetReport:
     dropped: tuple[str, ...]  # files of the old artifact that the new one has not
 
 
-def forget(artifact: Path, image: str, output: Path, *, threads: int | None = None) -> ForgetReport:
+def forget(
+    artifact: Path,
+    image: str,
+    output: Path,
+    *,
+    threads: int | None = None,
+    public_key: Path | None = None,
+) -> ForgetReport:
     """Write a new artifact without the rows of one training image; the old one is only read.
 
     Args:
@@ -49,13 +56,14 @@ def forget(artifact: Path, image: str, output: Path, *, threads: int | None = No
         image: A name in its `training.images`, or the number of one, from 0.
         output: The folder to make.
         threads: Threads of one operator; `None` takes the cores this process may use.
+        public_key: PEM file of the ed25519 key that must have signed the artifact.
 
     Raises:
-        ArtifactError: the artifact is damaged.
+        ArtifactError: the artifact is damaged, or not signed by that key.
         EditError: no such image, it has no row, or no row would be left.
         OutputError: the output exists or cannot be written; nothing is left behind.
     """
-    source = Artifact.open_whole(artifact)
+    source = Artifact.open_whole(artifact, public_key=public_key)
     number = find_image(source, image)
     name = source.manifest.training.images[number]
     bank = source.memory_bank

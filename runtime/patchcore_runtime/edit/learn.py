@@ -79,7 +79,12 @@ class _Candidates:
 
 
 def learn(
-    artifact: Path, images: Sequence[Path], output: Path, *, threads: int | None = None
+    artifact: Path,
+    images: Sequence[Path],
+    output: Path,
+    *,
+    threads: int | None = None,
+    public_key: Path | None = None,
 ) -> LearnReport:
     """Write a new artifact that accepts the given images; the old one is only read.
 
@@ -88,14 +93,15 @@ def learn(
         images: Good images. Whatever is on them will be normal.
         output: The folder to make.
         threads: Threads of one operator; `None` takes the cores this process may use.
+        public_key: PEM file of the ed25519 key that must have signed the artifact.
 
     Raises:
-        ArtifactError: the artifact is damaged.
+        ArtifactError: the artifact is damaged, or not signed by that key.
         ImageError: an image cannot be read.
         EditError: a name is taken, no patch is beyond the radius, or an image is still refused.
         OutputError: the output exists or cannot be written; nothing is left behind.
     """
-    source = Artifact.open_whole(artifact)
+    source = Artifact.open_whole(artifact, public_key=public_key)
     names = _new_names(source, images)
     radius = learning_radius(source.manifest)
     detector = Detector(source, threads=threads, search="exact")
@@ -235,9 +241,10 @@ def _edit(
 
 def _refuse_refused(scores: Sequence[float], images: Sequence[Path], manifest: Manifest) -> None:
     threshold = manifest.calibration.image_threshold
-    refused = [str(path) for path, score in zip(images, scores, strict=True) if score > threshold]
+    refused = [pair for pair in zip(images, scores, strict=True) if pair[1] > threshold]
     if refused:
+        path, score = refused[0]
         raise EditError(
-            f"{refused[0]}: expected a score up to {threshold:.4g} after learning, got "
-            f"{max(scores):.4g} ({len(refused)} refused); nothing was written"
+            f"{path}: expected a score up to {threshold:.4g} after learning, got "
+            f"{score:.4g} ({len(refused)} refused); nothing was written"
         )

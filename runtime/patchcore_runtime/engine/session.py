@@ -4,9 +4,7 @@ path of an .onnx file -> InferenceSession on the chosen execution providers and 
 """
 
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,12 +133,11 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _load_cuda() -> None:
-    """Find CUDA's libraries in the packages of PyPI too; what it has to say goes to stderr."""
+    """Find CUDA's libraries in the packages of PyPI, too; it prints what it cannot find."""
     import onnxruntime
 
     if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
-        with redirect_stdout(sys.stderr):
-            onnxruntime.preload_dlls()
+        onnxruntime.preload_dlls()
 
 
 def check_shapes(

@@ -4,6 +4,7 @@ path -> numbers and views, each checked against the bytes that are really there,
 that no size from a file is ever trusted; whatever does not hold is an ArtifactError.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.files.regular import open_regular
 
 
 class FileCursor:
-    """A file, mapped into memory and read from its first byte to its last."""
+    """A file, mapped into memory and read from its first byte to its last.
+
+    `whole` are all its bytes, uint8 (n,).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            size = path.stat().st_size
-            # An empty file cannot be mapped.
-            self._bytes = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                # An empty file cannot be mapped.
+                self.whole = np.memmap(file, np.uint8, "r") if size else np.zeros(0, np.uint8)
         except OSError as error:
             raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
         self._place = 0
 
     def array(self, field: str, dtype: str, count: int) -> NDArray[Any]:
         """A view of the next `count` numbers; nothing is copied."""
-        left = len(self._bytes) - self._place
+        left = len(self.whole) - self._place
         width = np.dtype(dtype).itemsize
         expect(count <= left // width, self.path, field, f"{count * width} bytes", f"{left} left")
         end = self._place + count * width
-        view = self._bytes[self._place : end].view(dtype)
+        view = self.whole[self._place : end].view(dtype)
         self._place = end
         return view
 
@@ -53,8 +59,8 @@ class FileCursor:
 
     def end(self) -> None:
         """Refuse what stands after the end."""
-        left = len(self._bytes) - self._place
-        expect(left == 0, self.path, "size", f"{self._place} bytes", len(self._bytes))
+        left = len(self.whole) - self._place
+        expect(left == 0, self.path, "size", f"{self._place} bytes", len(self.whole))
 
 
 def expect_all(

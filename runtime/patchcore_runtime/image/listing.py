@@ -1,4 +1,8 @@
-"""Files and folders named on a command line -> the images there, in order."""
+"""Files and folders -> the images among them, in order.
+
+One listing for learning, scoring, monitoring and evaluating: they see the same images. Hidden files
+and folders are left out; macOS writes one such file (`._NAME`) beside each image on other disks.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,14 +12,14 @@ from patchcore_runtime.image.decode import SUFFIXES
 
 
 def find_images(folder: Path) -> tuple[list[Path], int]:
-    """Find the images in a folder and below it, by their suffix.
+    """Images in a folder and below it, told by their suffixes.
 
-    Hidden files and all that lies in hidden folders are left out: macOS writes `._a.png` beside
-    `a.png`, and it is no image.
+    Args:
+        folder: An existing folder.
 
     Returns:
-        The images, sorted by their path below the folder with forward slashes; and how many other
-        files, not hidden, the folder has.
+        The images, sorted by their names below the folder, and the number of other files that are
+        not hidden.
     """
     files = sorted(
         (path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)),
@@ -25,12 +29,11 @@ def find_images(folder: Path) -> tuple[list[Path], int]:
     return images, len(files) - len(images)
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
 def list_image_files(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Each image, and the name by which files made of it are called.
+    """Images named on a command line, each with the name for files that are made of it.
+
+    Args:
+        sources: Files, taken whatever their names, and folders, of which `find_images` lists.
 
     Raises:
         ImageError: a folder has no images.
@@ -39,10 +42,15 @@ def list_image_files(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
         if not source.is_dir():
             yield source, source.name
             continue
-        found = sorted(
-            path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
+        found, others = find_images(source)
         if not found:
-            raise ImageError(f"{source}: expected images ({', '.join(sorted(SUFFIXES))}), got none")
+            raise ImageError(
+                f"{source}: expected images ({', '.join(sorted(SUFFIXES))}), "
+                f"got none among {others} files"
+            )
         for path in found:
             yield path, path.relative_to(source).as_posix()
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

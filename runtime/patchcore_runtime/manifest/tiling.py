@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchcore_runtime.files.strict_json import check
+
 CELL_PX = 8
 STEP_PX = 16  # a cell of layer3
 
@@ -29,16 +31,20 @@ class Tiling:
 
     def __post_init__(self) -> None:
         for field in ("tile_height", "tile_width"):
-            _check(1 <= getattr(self, field) <= 2**16, field, "1 to 65536")
+            check(1 <= getattr(self, field) <= 2**16, field, "1 to 65536")
         half = min(self.tile_height, self.tile_width) // 2
         fits = 0 <= self.overlap <= half and self.overlap % STEP_PX == 0
-        _check(fits, "overlap", "a multiple of 16, 0 to half of the tile's shorter side")
-        _check(self.rows >= 1, "rows", "1 or more")
-        _check(self.columns >= 1, "columns", "1 or more")
+        check(fits, "overlap", "a multiple of 16, 0 to half of the tile's shorter side")
+        check(self.rows >= 1, "rows", "1 or more")
+        check(self.columns >= 1, "columns", "1 or more")
 
 
 def tiling_of(height: int, width: int, tile_height: int, tile_width: int, overlap: int) -> Tiling:
-    """The tiling of an input; a tile is no larger than the input."""
+    """The tiling of an input; a tile is no larger than the input.
+
+    Raises:
+        ValueError: the overlap is not one that `Tiling` takes.
+    """
     tile_height, tile_width = min(tile_height, height), min(tile_width, width)
     return Tiling(
         tile_height=tile_height,
@@ -50,7 +56,12 @@ def tiling_of(height: int, width: int, tile_height: int, tile_width: int, overla
 
 
 def tiles_along(length: int, tile: int, overlap: int) -> int:
-    """Tiles that cover one side."""
+    """Tiles that cover one side.
+
+    Raises:
+        ValueError: tiles that overlap by their whole length never cover a longer side.
+    """
+    check(length <= tile or overlap < tile, "overlap", f"less than the tile's {tile} px")
     return 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
 
 
@@ -150,8 +161,3 @@ def _ramp(cells: int, longest: int) -> NDArray[np.int64]:
     """1, 2, … up to `longest`, and down again: the weights of one side of a tile."""
     places = np.arange(cells)
     return np.minimum(np.minimum(places + 1, cells - places), longest).astype(np.int64)
-
-
-def _check(holds: bool, field: str, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{field}: expected {expected}")

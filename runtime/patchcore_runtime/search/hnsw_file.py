@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.files.cursor import expect, expect_all, refuse
-from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.files.cursor import FileCursor, expect, expect_all, refuse
 
 # FIELDS, each by the name that hnswlib gives it.
 HEADER = struct.Struct("<QQQQQQiIQQQdQ")
@@ -36,19 +34,14 @@ def check_hnsw_file(path: Path, bank: MemoryBank) -> None:
         ArtifactError: no such file, a header that does not fit bank and file size, a link to no
             element or to one that is not on its level, other labels or vectors than the bank's.
     """
-    try:
-        size = path.stat().st_size
-        with open_regular(path) as file:
-            start = file.read(HEADER.size)
-    except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
-    expect(len(start) == HEADER.size, path, "size", f"{HEADER.size} bytes or more", size)
-    header = dict(zip(FIELDS, HEADER.unpack(start), strict=True))
+    whole = FileCursor(path).whole
+    size = len(whole)
+    expect(size >= HEADER.size, path, "size", f"{HEADER.size} bytes or more", size)
+    header = dict(zip(FIELDS, HEADER.unpack(whole[: HEADER.size].tobytes()), strict=True))
     _check_header(path, header, bank)
     body = HEADER.size + bank.rows * header["size_data_per_element"]
     least = body + 4 * bank.rows  # an element of level 0 still says that it has no upper links
     expect(size >= least and size % 4 == 0, path, "size", f"{least} bytes or more", size)
-    whole = np.memmap(path, dtype=np.uint8, mode="r")
     elements = whole[HEADER.size : body].view(_element_type(header["M"], sum(bank.channels)))
     _check_elements(path, elements, bank)
     _check_upper_links(path, whole[body:].view("<u4"), header, bank.rows)

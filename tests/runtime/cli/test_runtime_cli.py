@@ -11,7 +11,9 @@ from PIL import Image
 
 from artifact_factory import striped_photo, write_sums
 from patchcore_runtime import Detector, __version__
+from patchcore_runtime.cli import score
 from patchcore_runtime.cli.main import main
+from patchcore_runtime.image.decode import read_image
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_a_missing_image_is_a_bad_image_too(capsys, tiny_artifact, parts):
     assert "absent.png: no such file" in err
 
 
-def test_a_image_too_elongated_to_resize_does_not_stop_the_others(capsys, cropped_artifact, parts):
+def test_an_image_too_elongated_to_resize_does_not_stop_the_others(capsys, cropped_artifact, parts):
     Image.new("RGB", (8000, 8)).save(parts / "a_strip.png")
     code, out, err = _run(capsys, "score", cropped_artifact, parts)
     assert code == 1
@@ -162,9 +164,52 @@ def test_a_folder_without_images_is_refused(capsys, tiny_artifact, tmp_path):
 
 def test_an_output_that_cannot_be_written_is_named(capsys, tiny_artifact, parts, tmp_path):
     table = tmp_path / "absent" / "scores.csv"
-    code, _, err = _run(capsys, "score", tiny_artifact, parts / "b.png", "--csv", table)
-    assert code == 1
-    assert err == f"patchcore-runtime: {table}: No such file or directory\n"
+    code, out, err = _run(capsys, "score", tiny_artifact, parts / "b.png", "--csv", table)
+    assert (code, out) == (1, "")  # before any image is scored
+    assert err == (
+        f"patchcore-runtime: {table}: expected a file name in an existing folder; create the "
+        "folder, or choose another name\n"
+    )
+
+
+def test_a_table_appears_whole_or_not_at_all(capsys, tiny_artifact, parts, tmp_path, monkeypatch):
+    table = tmp_path / "scores.csv"
+    table.write_text("older\n", encoding="utf-8")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(score, "print_row", interrupted)
+    code, _, _ = _run(capsys, "score", tiny_artifact, parts, "--csv", table)
+    assert code == 130
+    assert table.read_text(encoding="utf-8") == "older\n"
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_an_image_is_decoded_once_and_scored_as_predict_scores_it(
+    capsys, tiny_artifact, parts, monkeypatch
+):
+    """EXIF that cannot be parsed counts as upright, whichever way the image comes in."""
+    path = parts / "b.jpg"
+    Image.fromarray(striped_photo(30)).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    expected = Detector.load(tiny_artifact).predict(path).score
+    decoded = []
+    monkeypatch.setattr(
+        score, "read_image", lambda image: decoded.append(image) or read_image(image)
+    )
+    code, out, _ = _run(capsys, "score", tiny_artifact, path)
+    assert (code, decoded) == (0, [path])
+    assert _lines(out)[0]["score"] == expected
+
+
+@pytest.mark.parametrize("command", [["score", "x"], ["check"]])
+def test_no_provider_is_named_by_an_empty_text(capsys, tiny_artifact, command):
+    name, *more = command
+    with pytest.raises(SystemExit) as end:
+        main([name, str(tiny_artifact), *more, "--providers", " ,"])
+    assert end.value.code == 2
+    assert "--providers: expected execution providers with commas" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["score", "check", "info"])

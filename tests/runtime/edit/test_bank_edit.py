@@ -17,11 +17,13 @@ from artifact_factory import make_artifact, striped_photo, tiled_config, tiny_co
 from hnsw_cases import needs_hnswlib
 from masks import write_mask
 from patchcore_build.cli.main import main as build_main
+from patchcore_build.signing import sign_artifact
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import INDEX_ONNX, SHA256SUMS
 from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.cli.main import main
-from patchcore_runtime.edit.learn import learning_radius
+from patchcore_runtime.edit.learn import _refuse_refused, learning_radius
+from patchcore_runtime.errors import EditError
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.thresholds import threshold_at
 from places import TINY
@@ -332,3 +334,30 @@ def test_of_cut_images_every_tile_learns_its_own_view_and_nothing_outside(
             if 0 <= y - top < 8 and 0 <= x - left < 8
         ]
         assert min(np.abs(bank.layer2[row] - view).max() for view in seen) < 1e-5
+
+
+def test_a_refusal_after_learning_names_the_score_of_the_image_it_names(tiny_artifact):
+    manifest = Artifact.open(tiny_artifact).manifest
+    threshold = manifest.calibration.image_threshold
+    paths = [Path("good.png"), Path("first.png"), Path("second.png")]
+    found = [threshold, 2 * threshold, 3 * threshold]  # equal to the threshold is normal
+    with pytest.raises(EditError) as refusal:
+        _refuse_refused(found, paths, manifest)
+    assert str(refusal.value) == (
+        f"first.png: expected a score up to {threshold:.4g} after learning, got "
+        f"{2 * threshold:.4g} (2 refused); nothing was written"
+    )
+
+
+@pytest.mark.parametrize("command", ["learn", "forget"])
+def test_with_a_key_an_unsigned_artifact_is_not_edited(
+    command, own_artifact, keys, drifted, tmp_path, capsys
+):
+    what = [str(drifted)] if command == "learn" else ["--image", "0"]
+    key = ["--public-key", str(keys / "public.pem")]
+    output = tmp_path / "new"
+    assert main([command, str(own_artifact), *what, *key, "--output", str(output)]) == 1
+    assert "SHA256SUMS.sig" in capsys.readouterr().err
+    assert not output.exists()
+    sign_artifact(own_artifact, keys / "private.pem")
+    assert main([command, str(own_artifact), *what, *key, "--output", str(output)]) == 0

@@ -62,6 +62,15 @@ def test_boxes_hold_the_cells_a_patch_averages(tiny_artifact):
     assert on_photograph((0, 0, 30, 41), place) == (30, 40, 120, 122)
 
 
+def test_a_box_on_the_photograph_grows_to_whole_pixels_and_stays_inside():
+    place = Placement(
+        photo_height=250, photo_width=310, resized_height=100, resized_width=200, top=10, left=21
+    )
+    # 2.5 and 1.55 pixels of the photograph for each of the input.
+    assert on_photograph((1, 1, 31, 41), place) == (27, 34, 103, 97)
+    assert on_photograph((80, 160, 95, 185), place) == (225, 280, 250, 310)
+
+
 def test_an_explanation_names_where_the_nearest_row_comes_from(tiny_artifact, spoilt_photo):
     detector = Detector.load(tiny_artifact)
     result = detector.predict(spoilt_photo)

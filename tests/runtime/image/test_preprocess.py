@@ -327,7 +327,7 @@ def test_the_placement_says_where_the_input_was_cut_from(photo):
     assert np.array_equal(pixels, window)
 
 
-def test_a_image_too_elongated_to_resize_is_refused():
+def test_an_image_too_elongated_to_resize_is_refused():
     assert preprocess(_pixels(8, 1800), CROPPED)[0].shape == (48, 64, 3)
     with pytest.raises(ImageError, match="8000 x 8 px is too elongated"):
         preprocess(_pixels(8, 8000), CROPPED)

@@ -339,3 +339,18 @@ def test_a_manifest_whose_tiles_do_not_cover_is_refused(tiled_artifact):
     fewer = dataclasses.replace(manifest.tiling, rows=2)
     with pytest.raises(ValueError, match=r"tiling\.rows: expected as many as cover"):
         dataclasses.replace(manifest, tiling=fewer)
+
+
+def test_of_tiles_that_weigh_a_patch_equally_the_first_owns_it():
+    """The last tile is moved inwards, so that its plateau lies on the plateau of the first."""
+    grid = TileGrid(tiling_of(64, 96, 64, 64, 16), 64, 96)  # tiles at columns 0 and 4 of 8 cells
+    assert grid.corners_px == ((0, 0), (0, 32))
+    # Weights along a row, 1 2 2 2 2 2 2 1, overlap in cells 4 to 7: 2 2 2 1 beside 1 2 2 2.
+    first, second = grid.owned(0)[0], grid.owned(1)[0]
+    assert first.tolist() == [True] * 7 + [False]
+    assert second.tolist() == [False] * 3 + [True] * 5
+
+
+def test_tiles_that_overlap_by_their_whole_length_are_refused():
+    with pytest.raises(ValueError, match="overlap: expected less than the tile's 64 px"):
+        tiling_of(64, 96, 64, 64, 64)

@@ -184,7 +184,7 @@ def test_the_whitening_is_symmetric_and_positive_definite(whitening):
         assert np.linalg.eigvalsh(matrix.astype(np.float64)).min() > 0
 
 
-def test_views_of_a_image_move_closer_to_each_other_than_to_other_images(features, whitening):
+def test_views_of_an_image_move_closer_to_each_other_than_to_other_images(features, whitening):
     def ratio(matrix, layers):
         vectors = np.einsum("dc,nchw->ndhw", matrix, layers)
         within = np.square(vectors[0::2] - vectors[1::2]).mean()

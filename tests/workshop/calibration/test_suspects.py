@@ -35,7 +35,7 @@ def make_images(images, *, groups=None, ratio=0.2, seed=0):
 
 
 @pytest.mark.parametrize("groups", [None, np.array([0, 1, 0, 2, 2, 1])])
-def test_a_image_is_scored_by_rows_of_other_groups_only(groups, tmp_path):
+def test_an_image_is_scored_by_rows_of_other_groups_only(groups, tmp_path):
     training = make_images(6, groups=groups)
     bank = bank_of(training, choose_rows(training, name="bank"))
     found = leave_one_out(training, bank, open_scorer(training, bank, tmp_path))

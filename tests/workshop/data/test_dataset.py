@@ -227,7 +227,7 @@ def test_good_images_are_normal_and_have_nothing_marked(tmp_path):
     assert not read_mask(good, placed((40, 60)), (64, 64)).any()
 
 
-def test_a_image_directly_in_test_is_refused_by_name(tmp_path):
+def test_an_image_directly_in_test_is_refused_by_name(tmp_path):
     save(tmp_path / "part" / "test" / "good" / "000.png")
     save(tmp_path / "part" / "test" / "lost.png")
     with pytest.raises(DatasetError, match=r"lost\.png: expected a folder that names the defect"):

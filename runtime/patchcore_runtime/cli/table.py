@@ -1,0 +1,52 @@
+"""The table of `score --csv`: one line an image, whole or not at all.
+
+JSON rows -> CSV. Lines are written as scores arrive, so that thousands of images take no memory.
+The file gets its name when all are written.
+"""
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from patchcore_runtime.errors import OutputError
+from patchcore_runtime.files.whole import written_whole
+
+COLUMNS = (
+    "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "peak_y", "peak_x",
+    "error",
+)  # fmt: skip
+
+
+@contextmanager
+def score_table(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield a function that adds a row to the table; it does nothing where no path is given.
+
+    Args:
+        path: The CSV file to write or replace.
+
+    Raises:
+        OutputError: there is no such folder, or a folder has this name.
+        OSError: the disk is full; an older file is unchanged.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    if not path.parent.is_dir() or path.is_dir():
+        raise OutputError(
+            f"{path}: expected a file name in an existing folder; create the folder, or choose "
+            "another name"
+        )
+    with (
+        written_whole(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
+        writer.writeheader()
+
+        def add(row: dict[str, Any]) -> None:
+            y, x = row.get("peak", ("", ""))
+            writer.writerow({**row, "peak_y": y, "peak_x": x})
+
+        yield add
