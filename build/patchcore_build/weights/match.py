@@ -16,9 +16,9 @@ from patchcore_build.errors import OutputError, WeightsError
 from patchcore_build.weights.read import Weights, one_line, read_weights
 from patchcore_runtime.files.whole import written_whole
 
-# A whole torchvision classifier goes on behind the layers that PatchCore uses.
+# A torchvision classifier has more layers than PatchCore uses.
 _SURPLUS_PREFIXES = ("layer4.", "fc.")
-# Blocks in layer3, bottleneck or not, (out, in) of layer1.0.conv2 -> torchvision's name.
+# Number of blocks in layer3, bottleneck or not, (out, in) of layer1.0.conv2 -> torchvision's name.
 _BACKBONES: dict[tuple[int | bool, ...], str] = {
     (2, False, 64, 64): "resnet18",
     (6, False, 64, 64): "resnet34",
@@ -32,22 +32,22 @@ _BACKBONES: dict[tuple[int | bool, ...], str] = {
 def match_weights(
     weights: Weights, expected: Mapping[str, tuple[int, ...]], *, source: str
 ) -> Weights:
-    """Keep exactly the tensors a backbone needs, or say what does not fit.
+    """Select exactly the tensors that a backbone needs.
 
     `layer4.*` and `fc.*` of a complete torchvision classifier are dropped silently, unless
-    `expected` asks for them.
+    `expected` names them.
 
     Args:
         weights: Arrays by MindSpore parameter name.
         expected: Shape of every parameter of the backbone, by the same names.
-        source: Where the weights come from, for the message.
+        source: File of the weights, for the error message.
 
     Returns:
         The arrays of `weights` in the order of `expected`.
 
     Raises:
-        WeightsError: A tensor is missing, surplus, of another shape, not finite, or a variance
-            is negative.
+        WeightsError: A tensor is missing, surplus, of another shape or not finite, or a variance
+            is negative; the message lists them.
     """
     kept = {
         name: array
@@ -86,13 +86,13 @@ def convert_weights(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the weights in `source` as a MindSpore checkpoint that holds exactly `expected`.
+    """Write the weights in `source` as a MindSpore checkpoint with exactly the parameters expected.
 
     The checkpoint appears whole or not at all, and the same weights give the same bytes.
 
     Args:
         source: Any file `read_weights` reads.
-        target: The checkpoint to write, `*.ckpt`; missing folders are made.
+        target: The checkpoint to write, `*.ckpt`; missing folders are created.
         expected: Shape of every parameter of the backbone, by MindSpore name.
         overwrite: Replace an existing `target`.
 
@@ -131,7 +131,7 @@ def name_backbone(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 
 def _save_checkpoint(weights: Weights, path: Path) -> None:
-    import mindspore  # here and not above: it costs three seconds
+    import mindspore  # imported here because it takes three seconds
 
     entries = [{"name": name, "data": mindspore.Tensor(array)} for name, array in weights.items()]
     named = path.with_name(f"{path.name}.ckpt")  # MindSpore adds this suffix to any other name
@@ -150,7 +150,7 @@ def _is_usable(name: str, array: NDArray[np.float32]) -> bool:
 
 
 def _list(what: str, items: list[str]) -> list[str]:
-    """Count `items` and show the first three; nothing when there are none."""
+    """The number of `items` and the first three of them; an empty list if there are none."""
     printable = [item if item.isprintable() else ascii(item) for item in items[:3]]
     shown = ", ".join(item[:200] for item in printable) + (", ..." if len(items) > 3 else "")
     return [f"{len(items)} {what}: {shown}"] if items else []

@@ -34,8 +34,8 @@ _FLOAT_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 def read_weights(path: Path) -> Weights:
     """Read weights under MindSpore's parameter names, from torchvision or MindSpore files.
 
-    The content decides about the format and the suffix only where the content says nothing.
-    `num_batches_tracked` is dropped; names that are MindSpore's already stay.
+    The content decides about the format; the suffix counts only if the content is ambiguous.
+    `num_batches_tracked` is dropped. MindSpore's own names stay unchanged.
 
     Args:
         path: `.pth` or `.pt` (both torch.save containers), `.safetensors`, or MindSpore `.ckpt`.
@@ -44,7 +44,7 @@ def read_weights(path: Path) -> Weights:
         C-contiguous float32 arrays in file order.
 
     Raises:
-        WeightsError: The file is missing, damaged, hostile or of another kind.
+        WeightsError: The file is missing, corrupt, hostile or of another kind.
     """
     raw = _choose_reader(path)(path)
     batch_norms = {
@@ -58,13 +58,15 @@ def read_weights(path: Path) -> Weights:
         new = f"{module}.{_BATCH_NORM_LEAVES.get(leaf, leaf)}" if module in batch_norms else name
         if new in weights:
             raise WeightsError(f"{path}: holds {new} twice, under PyTorch's and MindSpore's name")
-        with np.errstate(over="ignore"):  # a float64 too large becomes inf, which is refused later
+        with np.errstate(
+            over="ignore"
+        ):  # a huge float64 becomes inf, which `match_weights` refuses
             weights[new] = np.array(array, dtype=np.float32, order="C")
     return weights
 
 
 def digest(path: Path) -> str:
-    """Hash a weights file with SHA-256.
+    """Compute the SHA-256 of a weights file.
 
     Returns:
         64 lower-case hexadecimal digits, as sha256sum prints them.
@@ -86,7 +88,7 @@ def _choose_reader(path: Path) -> Callable[[Path], Mapping[str, NDArray[Any]]]:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     if start.startswith(ZIP_MAGIC) or start == LEGACY_MAGIC:
         return read_torch_checkpoint
-    if start[8:9] == b"{":  # behind the length of safetensors' JSON header
+    if start[8:9] == b"{":  # safetensors: eight bytes of length, then a JSON header
         return _read_safetensors
     readers = {
         ".pth": read_torch_checkpoint,
@@ -124,11 +126,11 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_mindspore(path: Path) -> dict[str, NDArray[Any]]:
-    import mindspore  # here and not above: it costs three seconds
+    import mindspore  # imported here because it takes three seconds
 
     try:
         parameters = mindspore.load_checkpoint(str(path))
-        # Training notes (`append_info`) come as strings beside the parameters.
+        # Strings beside the parameters are notes of the training (`append_info`).
         return {name: p.asnumpy() for name, p in parameters.items() if not isinstance(p, str)}
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise WeightsError(
