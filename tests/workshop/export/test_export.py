@@ -146,7 +146,9 @@ def test_other_weights_give_other_bytes(exported, tmp_path, export, name):
 
 
 def test_files_can_be_copied_over_and_removed_like_any_other(exported):
-    for path in exported.iterdir():
+    paths = sorted(exported.iterdir())
+    assert [path.name for path in paths] == ["features.mindir", "features.onnx"]
+    for path in paths:
         assert path.stat().st_mode & stat.S_IRUSR
         assert path.stat().st_mode & stat.S_IWUSR
 

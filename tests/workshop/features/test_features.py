@@ -177,6 +177,16 @@ def test_the_table_of_neighbours_equals_brute_force(rows):
     np.testing.assert_array_equal(bank.origins, store.origins(chosen))
 
 
+def test_the_norms_of_a_bank_in_half_precision_are_those_of_its_rounded_rows():
+    store = make_store(images=8)
+    rows = np.arange(8 * H2 * W2)
+    half, single = make_bank(store, rows, 3, precision="float16"), make_bank(store, rows, 3)
+    assert half.layer2.dtype == half.layer3.dtype == np.float16
+    stored = np.concatenate([half.layer2, half.layer3], axis=1).astype(np.float64)
+    np.testing.assert_allclose(half.norms, (stored**2).sum(axis=1), rtol=1e-6)
+    assert np.abs(half.norms / single.norms - 1).max() > 1e-5  # rounding is seen
+
+
 def test_each_row_is_its_own_first_neighbour_even_among_duplicates():
     flat = FeatureStore(
         layer2=np.full((2, H2, W2, C2), 0.3, np.float32),
