@@ -102,8 +102,8 @@ def test_groups_follow_the_first_group_of_the_pattern():
     [
         ("(", r"--groups \(: expected a regular expression"),
         ("part", r"--groups part: expected a group in brackets"),
-        ("(bolt)", r"expected its first group in every name, not found in part1.png"),
-        ("(x)?part", r"expected its first group in every name, not found in part1.png"),
+        ("(bolt)", r"expected a match of its first group in every name, got none in part1.png"),
+        ("(x)?part", r"expected a match of its first group in every name, got none in part1.png"),
         ("(part)", r"expected at least two groups .*all 2 images in one"),
     ],
 )

@@ -228,7 +228,7 @@ def test_groups_are_counted_and_a_pattern_that_groups_nothing_is_refused(photos,
     calibration = Artifact.open(report.artifact).manifest.calibration
     assert (calibration.images, calibration.groups, calibration.folds) == (6, 4, 2)
     request = job(photos, weights, tmp_path / "out", groups="(bolt)")
-    refused(DatasetError, r"--groups \(bolt\): .*not found in 000\.png", tmp_path, request)
+    refused(DatasetError, r"--groups \(bolt\): .*got none in 000\.png", tmp_path, request)
 
 
 def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):
