@@ -80,7 +80,7 @@ def write_demo_dataset(  # noqa: PLR0913 - six numbers and names beside the fold
         The category's folder.
 
     Raises:
-        DatasetError: The category's folder exists already, or its name is no folder name.
+        DatasetError: The category's folder exists already, or its name is not a folder name.
         ValueError: A number is out of range.
     """
     if min(seed, train - 1, test_good, per_defect) < 0:

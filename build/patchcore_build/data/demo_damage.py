@@ -1,6 +1,7 @@
 """Five kinds of damage to the demo's plate.
 
-Scene, random generator -> Damage: what changes, and the exact region outside of which nothing does.
+Scene, random generator -> Damage: the changes, and the exact region outside of which there are
+none.
 """
 
 import math
@@ -25,7 +26,7 @@ from patchcore_build.data.demo_scene import (
 
 
 def _spot(scene: Scene, rng: np.random.Generator, margin: float) -> tuple[float, float]:
-    """A place on the plate, `margin` away from every edge, in plate coordinates."""
+    """A random place on the plate, `margin` away from every edge, in plate coordinates."""
     room = np.minimum(-outline(scene), openings(scene, None)) > margin
     row, column = rng.choice(np.argwhere(room))
     return float(scene.x[row, column]), float(scene.y[row, column])
@@ -45,7 +46,7 @@ def _stroke(scene: Scene, points: NDArray[np.float64], widths: NDArray[np.float6
 
 
 def _on_metal(scene: Scene, coverage: Array) -> Array:
-    """Cut off what lies beyond the plate, and what is too faint to see."""
+    """Remove coverage outside of the plate, and coverage that is too faint to see."""
     metal = np.maximum(outline(scene), -openings(scene, None)) < 0
     return np.where(metal & (coverage > 0.15), coverage, np.float32(0))
 

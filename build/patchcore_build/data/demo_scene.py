@@ -27,17 +27,17 @@ _LIGHT = (-0.45, -0.6, 0.66)  # from the upper left, towards the camera
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One image before any damage: where the plate lies, its texture, and the light on it."""
+    """One image before any damage: pose of the plate, its texture, and the light on it."""
 
     size_px: int
     angle: float  # radians
-    shift: tuple[float, float]  # of the plate's middle, in sides
+    shift: tuple[float, float]  # of the plate's middle, in units of the image's side
     x: Array  # (H, W) plate coordinates of every pixel
     y: Array
     brush: Array  # (H, W) brushing, mean 0, standard deviation 1
-    grain: Array  # (H, W) of the mat below
+    grain: Array  # (H, W) grain of the mat below
     light: Array  # (H, W, 3) gain of lamp, gradient and colour
-    noise: Array  # (H, W, 3) of the sensor, in levels of 255
+    noise: Array  # (H, W, 3) noise of the sensor, in levels of 255
 
     def to_image(self, x: float, y: float) -> tuple[float, float]:
         """Plate coordinates -> pixels."""
@@ -48,10 +48,10 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What a defect changes, and the exact region (H, W) outside of which nothing does."""
+    """The changes of a defect, and the exact region (H, W) outside of which nothing changes."""
 
     region: NDArray[np.bool_]
-    relief: Array | float = 0.0  # (H, W) height in sides
+    relief: Array | float = 0.0  # (H, W) height in units of the image's side
     tint: Array | float = 1.0  # (H, W, 3) factor on the colour
     closed_hole: int | None = None
 

@@ -1,8 +1,8 @@
 """An artifact and a test set -> metrics, scored through the runtime.
 
-What is measured is what ships. Pixel metrics are taken at input resolution, on what the input
-shows of the photograph, or at original resolution, on the map laid on the whole photograph. Pixels
-outside of the artifact's region of interest are left out of them.
+The evaluation measures exactly what ships. Pixel metrics are computed at input resolution, on the
+part of the photograph that the input shows, or at original resolution, on the whole photograph.
+Pixels outside of the artifact's region of interest never count.
 """
 
 import dataclasses
@@ -39,24 +39,24 @@ def evaluate(
     progress: Progress = silent,
     visit: Visitor | None = None,
 ) -> Evaluation:
-    """Score every test image and compare with the truth.
+    """Score every test image and compare the results with the ground truth.
 
-    A defect's image whose mask is missing, empty, of another size or shared with another image
-    counts for the image metrics, is left out of the pixel metrics, and is named in `problems`. So
-    is one of whose defect the input shows nothing, but its pixels are kept.
+    If the mask of a defect is missing, empty, of another size or shared with another image, the
+    image counts for the image metrics alone, and `problems` names it. `problems` also names an
+    image whose input does not show its defect; its pixels count.
 
     Args:
-        detector: The artifact, loaded.
+        detector: The loaded artifact.
         dataset: A data set, or its folder in any known layout.
         category: Name of the category.
         resolution: `original` counts the photograph's pixels; those outside of a crop have the
-            map value 0, so that a hidden defect is a missed one.
-        progress: Told how many images are done.
-        visit: Called with each image, its result and its mask in input geometry (None: not
-            usable).
+            map value 0, so that a hidden defect counts as missed.
+        progress: Called with the number of images that are done.
+        visit: Called with each image, its result and its mask in input geometry (None if it is
+            not usable).
 
     Raises:
-        DatasetError: no test images.
+        DatasetError: the data set has no such category, or no test images of it.
         ImageError: a test image is unreadable.
         ArtifactError: a score is not finite.
     """
@@ -96,7 +96,7 @@ def evaluate(
 
 
 def _twins(listed: Sequence[TestImage]) -> Iterator[str]:
-    """A line for each name that stands there in several formats."""
+    """One warning for each image stem that occurs with several suffixes."""
     names: dict[Path, list[TestImage]] = {}
     for image in listed:
         names.setdefault(image.path.with_suffix(""), []).append(image)
@@ -122,7 +122,11 @@ def _require_finite(image: TestImage, result: Result) -> None:
 
 
 def _read_own_mask(image: TestImage, result: Result, masks: Counter[Path]) -> NDArray[np.bool_]:
-    """The mask in input geometry; one that several images claim belongs to none for sure."""
+    """The mask in input geometry.
+
+    Raises:
+        DatasetError: it is not usable, or several images share it.
+    """
     if image.mask is not None and masks[image.mask] > 1:
         raise DatasetError(
             f"{image.path}: expected a mask of its own, got {image.mask.name}, which "
@@ -138,7 +142,7 @@ def _compared(
     resolution: Resolution,
     region: Region | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_] | None]:
-    """Map, mask and what counts, at the resolution where pixels are counted."""
+    """Map, mask and the pixels that count (None: all), at the resolution of the pixel metrics."""
     if resolution == "input":
         return result.anomaly_map, mask, None if region is None else region.pixels
     place = result.placement
@@ -152,13 +156,14 @@ def _compared(
 
 
 def _seen(mask: NDArray[np.bool_], region: Region | None) -> NDArray[np.bool_]:
+    """The part of a mask that lies inside of the region of interest."""
     return mask if region is None else mask & region.pixels
 
 
 def _hidden(
     image: TestImage, result: Result, mask: NDArray[np.bool_], resolution: Resolution
 ) -> list[str]:
-    """Words on a defect of which nothing is looked at, where that bears on the figures."""
+    """A warning about a defect that no counted pixel shows, if this changes the figures."""
     if mask.any():
         return [f"{image.mask}: the whole defect lies outside of the region of interest"]
     place = result.placement
