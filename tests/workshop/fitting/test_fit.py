@@ -327,7 +327,7 @@ def test_an_artifact_is_never_overwritten(fitted, photos, weights):
 
 @pytest.mark.skipif(
     not (SHARED / "data" / "mvtec_reduced" / "hazelnut").is_dir(),
-    reason="needs ../shared/data/mvtec_reduced/hazelnut and ../shared/weights (see DESIGN.md)",
+    reason="needs ../shared/data/mvtec_reduced/hazelnut and ../shared/weights",
 )
 def test_on_real_photographs_defects_are_told_from_good_parts(tmp_path):
     dataset = SHARED / "data" / "mvtec_reduced"
