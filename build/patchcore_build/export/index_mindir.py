@@ -67,7 +67,7 @@ class Frame:
     def _rounded(
         self, vectors: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Centred, scaled and rounded vectors v, and -|v|²/2 as a sum of two half-precision numbers.
+        """Centred, scaled and rounded vectors v, and -|v|²/2 as a sum of two half-precision values.
 
         Returns:
             (N, D) and (N, 2).
@@ -191,10 +191,7 @@ def patch_vectors(
 
 
 def _to_half(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to half precision; numbers below the smallest normal one, which some devices lack, to 0.
-
-    The result stays float64.
-    """
+    """Round to half precision, in float64; subnormal numbers, which some devices lack, become 0."""
     rounded = values.astype(np.float16).astype(np.float64)
     rounded[np.abs(rounded) < _SMALLEST_NORMAL] = 0
     return rounded

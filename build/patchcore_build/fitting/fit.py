@@ -1,7 +1,7 @@
-"""A folder of good photographs -> an artifact folder: the whole of the workshop, in order.
+"""Build an artifact: a folder of good images -> an artifact folder.
 
 images -> exported network -> features -> coreset -> memory bank -> thresholds -> artifact.
-Everything is written to a folder beside the target and renamed into place at the end.
+All files are written to a folder beside the target, which is renamed at the end.
 """
 
 import dataclasses
@@ -58,14 +58,14 @@ def fit(
     """Build an artifact.
 
     Args:
-        job: What to build.
-        choose_network: Brings the feature network; by default the backbone and weights that the
-            job names.
-        after_stage: Called after every stage; the command returns freed memory there.
+        job: Images, settings and output folder.
+        choose_network: Makes the feature network; by default with the backbone and weights of the
+            job.
+        after_stage: Called after every stage; the command returns freed memory in it.
 
     Raises:
-        PatchCoreError: one of its kinds, when images, weights, device, exports or the output
-            folder are not what they should be; nothing is left behind.
+        PatchCoreError: one of its kinds, if images, weights, device, exports or the output folder
+            are invalid; no files are left behind.
     """
     clock = Stopwatch(after_stage)
     with (
@@ -82,7 +82,7 @@ def fit(
 
 @dataclass(frozen=True, kw_only=True)
 class _Site:
-    """Where a fit works: its job, the folder that becomes the artifact, and room for arrays."""
+    """The job of a fit, the folder that becomes the artifact, and storage for arrays."""
 
     job: FitJob
     staging: Path
@@ -93,7 +93,7 @@ class _Site:
 
 @dataclass(frozen=True, kw_only=True)
 class _Exported:
-    """The network as the artifact has it."""
+    """The exported network."""
 
     open: Callable[[], Network]
     weights: dict[str, str]  # for provenance
@@ -102,7 +102,7 @@ class _Exported:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Selection:
-    """The images that a bank is made of, and the rows of it."""
+    """The images that a bank is made of, and its rows."""
 
     inputs: Inputs
     training: TrainingFeatures
@@ -112,7 +112,7 @@ class _Selection:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Learned:
-    """What an artifact says of its images, without their features."""
+    """Everything learned from the images, without their features."""
 
     inputs: Inputs
     dropped: tuple[str, ...]
@@ -124,10 +124,10 @@ class _Learned:
 
 
 def _build(site: _Site, choose_network: NetworkChooser) -> FitReport:
-    """The whole story, between the empty staging folder and the full one.
+    """Run all steps of a fit and fill the staging folder.
 
-    Each step frees what the next does not need: MindSpore's cells before the features are
-    computed, and the features before the artifact is tested.
+    Each step frees memory that the next one does not need: MindSpore's cells before the features
+    are computed, and the features before the artifact is tested.
     """
     job = site.job
     with site.clock.stage("start MindSpore"):
@@ -161,21 +161,21 @@ def _read(site: _Site, folder: ImageFolder) -> Inputs:
             folder, job.config, site.storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
         )
     if job.groups:
-        group_images(inputs.names, job.groups)  # refuse before the long steps
+        group_images(inputs.names, job.groups)  # raise errors before the long steps
     return inputs
 
 
 def _export_network(site: _Site, choose_network: NetworkChooser, inputs: Inputs) -> _Exported:
     """Write the network's files and compare them with MindSpore.
 
-    On a CPU the exported graph computes the features from here on: ONNX Runtime is faster there,
-    and it is what scores later. MindSpore's cells, which hold the parameters, are freed then.
+    On a CPU the exported graph computes all features from now on: ONNX Runtime is faster than
+    MindSpore, and it scores images later. MindSpore's cells, which hold the parameters, are freed.
     """
     with site.clock.stage("weights"):
         make_cell, weights = choose_network(site.job, inputs)
     with site.clock.stage("export"):
         difference = export_features(make_cell, site.staging, inputs, site.job.config)
-        gc.collect()  # exported cells are cyclic
+        gc.collect()  # exported cells contain reference cycles
     if site.job.device == "cpu":
         path = site.staging / FEATURES_ONNX
         return _Exported(open=lambda: onnx_network(path), weights=weights, difference=difference)
@@ -192,7 +192,7 @@ def _named_network(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, st
 
 
 def _learn(site: _Site, open_network: Callable[[], Network], inputs: Inputs) -> _Learned:
-    """Features -> memory bank with its index, thresholds, and what normal images look like."""
+    """Features -> memory bank with its index, thresholds, and statistics of normal images."""
     job = site.job
     learner = Learner(
         config=job.config,
@@ -229,7 +229,7 @@ def _learn(site: _Site, open_network: Callable[[], Network], inputs: Inputs) -> 
 def _choose_rows(
     learner: Learner, open_network: Callable[[], Network], inputs: Inputs, job: FitJob
 ) -> _Selection:
-    """Choose the bank's rows; where suspects are to go, once more without them."""
+    """Choose the bank's rows; if suspects are dropped, choose again without them."""
     store = learner.features(open_network(), inputs)
     training = learner.prepare(store, inputs)
     rows = learner.choose(training, "bank")
@@ -237,7 +237,7 @@ def _choose_rows(
         return _Selection(inputs=inputs, training=training, rows=rows)
     suspects = learner.review(training, rows, inputs, drop=job.drop_suspects, page=job.review)
     if suspects:
-        del training  # its projection is as large as the features
+        del training  # free its projection, which is as large as the features
         store, inputs = without(suspects, store, inputs)
         training = learner.prepare(store, inputs)
         rows = learner.choose(training, "bank-kept")
@@ -246,7 +246,7 @@ def _choose_rows(
 
 
 def _quantize(twin: Float32Twin, learner: Learner, selection: _Selection) -> _Selection:
-    """The same rows in int8: what differs from float32 is arithmetic, not the draw of rows."""
+    """The same rows in int8, so that float32 and int8 differ by arithmetic alone."""
     bank = learner.bank(selection.training, selection.rows)
     with learner.clock.stage("quantize"):
         network = twin.quantize(bank)
@@ -256,7 +256,7 @@ def _quantize(twin: Float32Twin, learner: Learner, selection: _Selection) -> _Se
 
 
 def _write_index(site: _Site, bank: MemoryBank, training: TrainingFeatures) -> int:
-    """Write the bank and its graphs; returns how many rows index.mindir gives for a patch."""
+    """Write the bank and its graphs; return how many rows index.mindir lists for a patch."""
     config = training.config
     with site.clock.stage("write"):
         features = describe_features(config, training.size, bank.channels)
