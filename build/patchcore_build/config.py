@@ -1,6 +1,6 @@
-"""One frozen set of settings, and its named presets (recipes).
+"""All settings of a fit in one frozen object, and its named presets (recipes).
 
-recipe name + overrides -> Config, checked at construction, stored whole in the manifest.
+recipe name + overrides -> Config, validated at construction and stored whole in the manifest.
 Source: PatchCore (Roth et al. 2021, arXiv:2106.08265) and the measurements in README.md.
 """
 
@@ -41,14 +41,14 @@ PoolingBorder = Literal["counted", "not_counted"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides what is built.
+    """All settings that determine an artifact.
 
-    `frame` says how an image becomes the input: `whole` keeps every pixel (one grid for the
-    data set, area about `resize_px` squared), `shorter_side_crop` and `stretch_crop` resize to
-    `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of the map's
-    Gaussian for a 224-pixel side and scales with the side. `precision` is that of the network in
-    MindSpore, `feature_precision` that of features.onnx, `bank_precision` that of stored rows. An
-    input that is larger than `tile_px` is cut into tiles; 0 cuts none.
+    `frame` says how an image becomes the input: `whole` keeps every pixel (one input size for the
+    data set, with an area of about `resize_px` squared), `shorter_side_crop` and `stretch_crop`
+    resize to `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of
+    the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
+    the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
+    stored rows. An input that is larger than `tile_px` is cut into tiles; 0 disables tiling.
     """
 
     recipe: str
@@ -96,8 +96,8 @@ class Config:
         require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
         if self.feature_precision == "int8":
             require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
-            # An int8 scattering network is a third off, and slower: see the results of
-            # benchmarks/studies/quantization.py.
+            # The features of an int8 scattering network are off by a third, and it is slower: see
+            # the results of benchmarks/studies/quantization.py.
             resnet = self.backbone != "scattering"
             require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
 
@@ -147,22 +147,22 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     if recipe not in RECIPES:
         raise ValueError(f"recipe: expected one of {tuple(RECIPES)}, got {recipe}")
     backbone = overrides.get("backbone")
-    if backbone is not None:  # only here: `fit` takes networks of one's own under other names
+    if backbone is not None:  # not in Config: `fit` also takes other networks by other names
         require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(RECIPES[recipe], **given)
 
 
 def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Preprocessing:
-    """Decide the one input geometry of an artifact.
+    """Compute the input geometry of an artifact.
 
     Args:
         config: The settings.
-        sizes: (height, width) of the training images, as shown (after EXIF orientation).
+        sizes: (height, width) of the training images, after EXIF orientation.
 
     Returns:
-        What the runtime does to every image. For `whole`, H and W are the multiples of 32
-        nearest to the median aspect ratio at an area of about `resize_px` squared.
+        The preprocessing of every image. For `whole`, H and W are the multiples of 32 nearest to
+        the median aspect ratio at an area of about `resize_px` squared.
     """
     if config.frame == "whole":
         height, width = _whole_frame(config.resize_px, sizes)
@@ -185,19 +185,19 @@ def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Prep
 
 
 def plan_tiling(config: Config, size: Preprocessing) -> Tiling:
-    """How an input of that size is cut; into one tile where it is not."""
+    """The tiling of an input of that size; without tiling, one tile."""
     height, width = size.height, size.width
     side = config.tile_px or max(height, width)
     return tiling_of(height, width, side, side, config.tile_overlap_px if config.tile_px else 0)
 
 
 def plan_grid(config: Config, size: Preprocessing) -> TileGrid:
-    """Where the tiles of an input of that size lie."""
+    """The positions of the tiles of an input of that size."""
     return TileGrid(plan_tiling(config, size), size.height, size.width)
 
 
 def describe_features(config: Config, size: Preprocessing, channels: tuple[int, int]) -> Features:
-    """The manifest's words for layers of (C2, C3) channels on a tile of an input of that size."""
+    """The manifest's `features`, for layers of (C2, C3) channels and an input of that size."""
     tiling = plan_tiling(config, size)
     height, width = tiling.tile_height, tiling.tile_width
     return Features(
@@ -210,7 +210,7 @@ def describe_features(config: Config, size: Preprocessing, channels: tuple[int, 
 
 
 def scoring_rule(config: Config, size: Preprocessing) -> Scoring:
-    """How distances become a score and a map; the Gaussian scales with the input's side."""
+    """The rule for image score and map; the width of the Gaussian scales with the input's side."""
     side = math.sqrt(size.height * size.width)
     return Scoring(image_score=config.image_score, sigma_px=config.sigma_px_at_224 * side / 224)
 

@@ -1,7 +1,7 @@
-"""`patchcore-build evaluate`: measure an artifact on a test set.
+"""`patchcore-build evaluate`: evaluate an artifact on a test set.
 
-parsed arguments -> figures on stdout; with --output a report, sample images and the data set's
-index, as the MindSpore Models PatchCore writes them.
+parsed arguments -> figures on stdout; with --output also a report, and sample images and lists of
+the data set as the MindSpore Models PatchCore writes them.
 """
 
 import argparse
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 
 def add_evaluate_options(command: argparse.ArgumentParser) -> None:
-    """What to measure, on what, and where to."""
+    """Add artifact, data set and output."""
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
         help=f"data set ({LAYOUTS} layout)",
     )  # fmt: skip
-    command.add_argument("--category", metavar="NAME", help="default: the artifact's own")
+    command.add_argument(
+        "--category", metavar="NAME", help="category to evaluate (default: the artifact's own)"
+    )
     command.add_argument(
         "--resolution", choices=("input", "original"), default="input",
-        help="where pixels are counted: the network's input, or the whole photograph, on which "
-        "the map is 0 where a crop hides it (default input)",
+        help="count the pixels of the network's input, or of the whole photograph, where the map "
+        "is 0 outside of a crop (default input)",
     )  # fmt: skip
     add_roi_option(command)
     command.add_argument(
@@ -39,13 +41,13 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
         help="write report.json, report.html, sheet.png, sample/ and CATEGORY_{train,test}.json",
     )  # fmt: skip
     command.add_argument(
-        "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
+        "--threads", type=whole_number(1), metavar="N", help="threads (default: available cores)"
     )
     add_public_key_option(command)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Evaluate and print the figures."""
+    """Evaluate an artifact and print the figures."""
     from patchcore_build.data.dataset import open_dataset
     from patchcore_runtime.detector import Detector
 
@@ -126,7 +128,7 @@ def _print_figures(result: "Evaluation", layout: str) -> None:
         print(f"note: {problem}")
     print(f"category: {result.category} ({layout} layout), {len(result.images)} images")
     if result.region_share < 1:
-        print(f"region of interest: {result.region_share:.1%} of the pixels; others are left out")
+        print(f"region of interest: {result.region_share:.1%} of the pixels; others do not count")
     print(
         f"image AUROC: {_figure(result.image_auroc)}, "
         f"average precision {_figure(result.image_average_precision)}"

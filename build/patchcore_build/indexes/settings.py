@@ -1,6 +1,6 @@
-"""Which index is made beside index.onnx and how: checked settings -> file, effort, provenance.
+"""Settings of an index beside index.onnx: validated settings -> file, effort, provenance.
 
-Every kind has its defaults here; what a kind does not use stays None.
+Every kind has its defaults here. Settings that a kind does not use stay None.
 """
 
 import importlib.metadata
@@ -24,14 +24,14 @@ from patchcore_runtime.search.faiss_file import CODE_BITS
 
 _LINKS = 16
 _EF_CONSTRUCTION = 200
-_EFFORT = 128  # with 64, one of bottle's 83 test images scored twice as much (10 %)
-_LARGEST_PQ_M = 64  # bytes of a row's code where nothing else is asked for
-_CELLS_SEARCHED = 0.25  # of all: an image's defects lie far from every cell's centre
+_EFFORT = 128  # with 64, one of bottle's 83 test images had twice its score (10 % coreset)
+_LARGEST_PQ_M = 64  # bytes of a row's code, by default
+_CELLS_SEARCHED = 0.25  # share of all cells: defects lie far from the centre of every cell
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSettings:
-    """What the command line asks for; None takes the default, which may depend on the bank.
+    """The settings of the command line; None takes the default, which may depend on the bank.
 
     `links`, `ef_construction` and `effort` are M, efConstruction and ef of hnswlib; `cells`,
     `probes` and `code_parts` are nlist, nprobe and pq-m of faiss-ivfpq.
@@ -50,7 +50,7 @@ def resolve(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
     """Fill in the defaults for this bank.
 
     Raises:
-        SearchError: the bank is too small, or a number does not fit it.
+        SearchError: the bank is too small, or a setting does not fit it.
     """
     kind = settings.kind
     if kind == "hnsw":
@@ -85,7 +85,7 @@ def _resolve_ivfpq(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
 
 
 def effort_of(settings: IndexSettings) -> int:
-    """The manifest's `index.effort` of resolved settings; 0 where every row is looked at."""
+    """The manifest's `index.effort` of resolved settings; 0 if every row is compared."""
     return settings.effort or settings.probes or 0
 
 
@@ -96,7 +96,7 @@ def write_index_file(
 
     Raises:
         ProviderError: the library is not installed.
-        SearchError: the rows do not make such an index.
+        SearchError: the rows are unsuitable for such an index.
     """
     if settings.kind == "faiss-flat":
         write_faiss_flat(path, bank)
@@ -113,7 +113,7 @@ def write_index_file(
 
 
 def made_with(settings: IndexSettings) -> dict[str, Any]:
-    """For provenance: the library, its version, and its own names of the resolved settings."""
+    """The library, its version, and the resolved settings by its own names, for provenance."""
     kind = settings.kind
     library, package = ("hnswlib", "hnswlib") if kind == "hnsw" else ("faiss", "faiss-cpu")
     made: dict[str, Any] = {library: importlib.metadata.version(package)}
@@ -127,5 +127,5 @@ def made_with(settings: IndexSettings) -> dict[str, Any]:
 
 
 def _default_code_parts(size: int) -> int:
-    """The largest divisor of a row's length that is not above 64."""
+    """The largest divisor of a row's length up to 64."""
     return max(parts for parts in range(1, min(size, _LARGEST_PQ_M) + 1) if size % parts == 0)
