@@ -172,7 +172,7 @@ def test_rows_of_another_precision_are_refused(pair, tmp_path, capsys):
 def test_a_name_that_cannot_be_told_apart_is_refused(pair, tmp_path, capsys):
     assert merge(*pair, tmp_path / "both") == 0
     assert merge(tmp_path / "both", pair[1], tmp_path / "again") == 1
-    assert "line2/ is taken as well; rename" in capsys.readouterr().err
+    assert "the prefix line2/ is in use as well; rename" in capsys.readouterr().err
 
 
 def test_artifacts_that_look_elsewhere_are_refused(pair, tmp_path, capsys):

@@ -137,7 +137,7 @@ def test_every_kind_and_smaller_banks_are_measured_and_shown(larger, capsys):
 def test_a_limit_that_nothing_meets_is_said_and_the_exit_code_is_one(tiny_artifact, capsys):
     assert main(["advise", str(tiny_artifact), "--target-ms", "0.0001"]) == 1
     out = capsys.readouterr().out
-    assert "Nothing measured here keeps to 0.0001 ms an image; the fastest is" in out
+    assert "No option measured here meets 0.0001 ms an image; the fastest is" in out
     assert "left out: faiss-ivfpq: expected 256 bank rows or more" in out
 
 
@@ -162,7 +162,7 @@ def test_a_bank_that_is_no_plain_coreset_has_no_smaller_ones(own_artifact, tmp_p
     path.write_text(json.dumps(document), encoding="utf-8")
     entries, left_out = list_entries(Artifact.open(own_artifact, verify=False), tmp_path)
     assert all(entry.coreset_ratio is None for entry in entries)
-    assert left_out[-1].startswith("smaller banks: this bank's rows are not the coreset")
+    assert left_out[-1].startswith("smaller banks: this bank's rows are not the coreset of its settings")
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "x"])
