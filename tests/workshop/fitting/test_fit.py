@@ -152,7 +152,7 @@ def test_a_fit_that_stopped_midway_takes_its_coresets_up_again(fitted, photos, w
 def test_a_checkpoint_folder_that_is_a_file_is_refused(photos, weights, tmp_path):
     (tmp_path / "kept").write_text("", encoding="utf-8")
     request = job(photos, weights, tmp_path / "out", checkpoints=tmp_path / "kept")
-    refused(OutputError, r"kept: cannot be made .*another --checkpoint", tmp_path, request)
+    refused(OutputError, r"kept: cannot be created .*another --checkpoint", tmp_path, request)
 
 
 def test_another_seed_starts_the_bank_elsewhere_and_keeps_the_network(
