@@ -29,7 +29,29 @@ _GIGABYTES = number("a number, 0 or more", lambda value: value >= 0)
 
 def add_fit_options(fit: argparse.ArgumentParser) -> None:
     """Add images, settings and output."""
-    where = fit.add_argument_group("images and result")
+    _add_image_options(fit.add_argument_group("images and result"))
+    add_network_options(fit)
+    add_method_options(fit)
+    add_signing_option(fit)
+    fit.add_argument(
+        "--seed", type=int, metavar="N", help="seed of every random choice (default 0)"
+    )
+    fit.add_argument(
+        "--memory-budget-gb", type=_GIGABYTES, default=8.0, metavar="N",
+        help="memory for inputs, features, coreset and bank; the rest goes to files in TMPDIR. "
+        "MindSpore and the network take about 1 GB more (default 8)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--checkpoint", type=Path, metavar="DIR",
+        help="store unfinished coresets in DIR; the same command continues them",
+    )  # fmt: skip
+    fit.add_argument(
+        "--force", action="store_true",
+        help="accept --quantize int8 even if it costs more than 0.005 of AUROC on the test set",
+    )  # fmt: skip
+
+
+def _add_image_options(where: argparse._ArgumentGroup) -> None:
     where.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR",
         help=f"data set ({LAYOUTS} layout)",
@@ -68,25 +90,6 @@ def add_fit_options(fit: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--drop-suspects", type=_suspects, default=0, metavar="N|auto",
         help="leave out the N most suspicious images, or `auto` for clear outliers, and list them",
-    )  # fmt: skip
-    add_network_options(fit)
-    add_method_options(fit)
-    add_signing_option(fit)
-    fit.add_argument(
-        "--seed", type=int, metavar="N", help="seed of every random choice (default 0)"
-    )
-    fit.add_argument(
-        "--memory-budget-gb", type=_GIGABYTES, default=8.0, metavar="N",
-        help="memory for inputs, features, coreset and bank; the rest goes to files in TMPDIR. "
-        "MindSpore and the network take about 1 GB more (default 8)",
-    )  # fmt: skip
-    fit.add_argument(
-        "--checkpoint", type=Path, metavar="DIR",
-        help="store unfinished coresets in DIR; the same command continues them",
-    )  # fmt: skip
-    fit.add_argument(
-        "--force", action="store_true",
-        help="accept --quantize int8 even if it costs more than 0.005 of AUROC on the test set",
     )  # fmt: skip
 
 

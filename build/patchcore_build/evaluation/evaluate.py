@@ -62,9 +62,13 @@ def evaluate(
     """
     opened = open_dataset(dataset) if isinstance(dataset, Path) else dataset
     listed = opened.test_images(category)
-    masks = Counter(image.mask for image in listed if image.mask is not None)
-    problems = list(_twins(listed))
-    pixels = PixelScores(_pixel_count(detector, listed, resolution))
+    pixels = _Pixels(
+        scores=PixelScores(_pixel_count(detector, listed, resolution)),
+        masks=Counter(image.mask for image in listed if image.mask is not None),
+        resolution=resolution,
+        region=detector.region,
+        problems=list(_twins(listed)),
+    )
     scored: list[ScoredImage] = []
     seconds = {"scoring": 0.0, "metrics": 0.0}
     for done, image in enumerate(listed, start=1):
@@ -72,14 +76,7 @@ def evaluate(
         result = detector.predict(image.path)
         _require_finite(image, result)
         predicted = time.perf_counter()
-        mask: NDArray[np.bool_] | None = None
-        try:
-            mask = _read_own_mask(image, result, masks)
-            pixels.add(*_compared(image, result, mask, resolution, detector.region))
-            if image.is_anomalous and not _seen(mask, detector.region).any():
-                problems += _hidden(image, result, mask, resolution)
-        except DatasetError as error:
-            problems.append(str(error))
+        mask = pixels.add(image, result)
         scored.append(_scored(image, result))
         seconds["scoring"] += predicted - start
         seconds["metrics"] += time.perf_counter() - predicted
@@ -88,11 +85,34 @@ def evaluate(
         progress(done, len(listed))
     start = time.perf_counter()
     calibration = detector.manifest.calibration
-    measured = pixels.measure(calibration.pixel_threshold)
-    found = summarize(category, scored, measured, problems, calibration)
+    measured = pixels.scores.measure(calibration.pixel_threshold)
+    found = summarize(category, scored, measured, pixels.problems, calibration)
     seconds["metrics"] += time.perf_counter() - start
     share = 1.0 if detector.region is None else detector.region.share
     return dataclasses.replace(found, resolution=resolution, region_share=share, seconds=seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Pixels:
+    """Map values of all images, and warnings about their masks."""
+
+    scores: PixelScores
+    masks: Counter[Path]  # how many images use each mask
+    resolution: Resolution
+    region: Region | None
+    problems: list[str]
+
+    def add(self, image: TestImage, result: Result) -> NDArray[np.bool_] | None:
+        """Add one image's map, and return its mask in input geometry; None if it is not usable."""
+        try:
+            mask = _read_own_mask(image, result, self.masks)
+            self.scores.add(*_compared(image, result, mask, self.resolution, self.region))
+        except DatasetError as error:
+            self.problems.append(str(error))
+            return None
+        if image.is_anomalous and not _seen(mask, self.region).any():
+            self.problems.extend(_hidden(image, result, mask, self.resolution))
+        return mask
 
 
 def _twins(listed: Sequence[TestImage]) -> Iterator[str]:

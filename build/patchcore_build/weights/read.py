@@ -1,4 +1,4 @@
-"""Read trained weights under MindSpore's parameter names, whatever file they come in.
+"""Read trained weights from any supported file, under MindSpore's parameter names.
 
 FILE (.pth, .pt, .safetensors or .ckpt) -> {MindSpore parameter name: float32 array}
 

@@ -230,7 +230,7 @@ def _call(function: object, arguments: Any) -> object:
 
 
 def quote(value: object) -> str:
-    """Show a value from the file on one line of bounded length, whatever it is."""
+    """Show any value from the file on one line of bounded length."""
     if isinstance(value, tuple | list | dict):  # repr of a hostile nest would recurse
         flat = all(type(item) in (int, str) for item in value)
         text = ascii(value) if flat and len(value) <= 8 else f"a {type(value).__name__}"

@@ -226,7 +226,8 @@ def test_each_threshold_is_made_of_its_own_unbiased_scores(fpr, shrink):
 
 def test_a_rate_that_so_few_images_say_nothing_about_is_refused():
     calibrate(draw_scores(6), small_config(target_fpr=0.0015))
-    with pytest.raises(ThresholdError, match=r"expected 0\.0014 to below 1, got 0\.0014; .* 6 images"):
+    message = r"expected 0\.0014 to below 1, got 0\.0014; .* 6 images"
+    with pytest.raises(ThresholdError, match=message):
         calibrate(draw_scores(6), small_config(target_fpr=0.0014))
 
 

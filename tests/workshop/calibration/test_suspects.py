@@ -101,7 +101,8 @@ def test_a_number_drops_so_many_the_most_suspicious_first():
     scores = np.array([1.0, 5.0, 2.0, 9.0])
     assert [s.image for s in choose_suspects(scores, NAMES[:4], 2)] == [3, 1]
     assert choose_suspects(scores, NAMES[:4], 0) == ()
-    with pytest.raises(DatasetError, match=r"--drop-suspects 3: expected at least two of the 4 images to remain"):
+    message = "--drop-suspects 3: expected at least two of the 4 images to remain"
+    with pytest.raises(DatasetError, match=message):
         choose_suspects(scores, NAMES[:4], 3)
 
 
