@@ -328,7 +328,7 @@ def test_a_defect_too_small_for_the_input_is_named_and_counts_at_original_resolu
 )
 def test_a_score_or_map_that_is_not_finite_is_refused_by_name(tmp_path, detector, overflow, got):
     class Overflown:
-        manifest = detector.manifest
+        manifest, region = detector.manifest, detector.region
 
         def predict(self, path):
             return dataclasses.replace(detector.predict(path), **overflow)
