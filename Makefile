@@ -2,26 +2,35 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What a fit needs, and no compiler; then what development needs on top of it.
+WORKSHOP := $(VENV)/.workshop-ready
 READY := $(VENV)/.ready
 DEMO := out/demo
+PYPROJECTS := pyproject.toml runtime/pyproject.toml
 # Where `make bench` looks for real images and weights; without them it uses the demo's.
 SHARED ?= ../shared
+SOURCES := build runtime tests benchmarks docs
 
-.PHONY: demo cpp fuzz test check fix wheels lean bench bench-scaling bench-peers trust clean help
+.PHONY: demo demo-image cpp cpp-deps fuzz test test-fast check format lint layers types docs floors pythons fix \
+  lock wheels lean bench bench-scaling bench-peers trust clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
-$(READY): pyproject.toml runtime/pyproject.toml
+$(WORKSHOP): requirements/workshop.txt $(PYPROJECTS)
 	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 12); \
 	  sys.exit(None if ok else "make: expected Python 3.10 to 3.12, got " + sys.version.split()[0] \
 	  + "; run it as make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ./runtime -e '.[dev]'
-	@touch $(READY)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/workshop.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e ./runtime -e .
+	@touch $@
 
-demo: $(READY) ## Offline: make images, fit, check, score, evaluate; ends with a report to open
+$(READY): $(WORKSHOP) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(WORKSHOP) ## Offline: make images, fit, check, score, evaluate; ends with a report to open
 	rm -rf $(DEMO)
 	$(BIN)/patchcore-build demo-data $(DEMO)/data
 	$(BIN)/patchcore-build fit --dataset $(DEMO)/data --category brushed_plate \
@@ -36,13 +45,21 @@ demo: $(READY) ## Offline: make images, fit, check, score, evaluate; ends with a
 	@echo "localisation and subtle texture: --backbone wide_resnet50_2 --weights auto fetches"
 	@echo "torchvision's weights once (offline: it says which file to put where)."
 	@echo
-	@echo "Scores:        $(DEMO)/scores.csv"
-	@echo "Heat maps:     $(DEMO)/heatmaps/"
-	@echo "Image sheet: $(DEMO)/report/sheet.png"
-	@echo "Report:        $(DEMO)/report/report.html"
+	@echo "Scores:       $(DEMO)/scores.csv"
+	@echo "Heat maps:    $(DEMO)/heatmaps/"
+	@echo "Image sheet:  $(DEMO)/report/sheet.png"
+	@echo "Report:       $(DEMO)/report/report.html"
+	@echo
+	@echo "To use the commands yourself: source $(BIN)/activate, then patchcore-build --help"
 
-cpp: $(READY) ## Build the C++ runner and run its tests; installs what it needs from Debian
+# The median-scoring image of each kind of defect, with its heat map.
+demo-image: demo ## Write docs/demo.png, the README's image, from the demo
+	$(BIN)/python docs/make_demo_image.py $(DEMO) docs/demo.png
+
+cpp-deps: ## Install what the C++ runner needs from Debian (root)
 	sh ascend310_infer/install_dependencies.sh
+
+cpp: $(READY) cpp-deps ## Build the C++ runner and run its tests (needs a compiler)
 	cd ascend310_infer && cmake --preset host
 	cmake --build out/host --parallel 2
 	ctest --test-dir out/host --output-on-failure
@@ -69,21 +86,70 @@ fuzz: $(READY) $(FUZZ_VENV)/.ready ## Fuzz what both programs read (clang), FUZZ
 	  $(FUZZ_VENV)/bin/python -W ignore tests/support/fuzz_python.py $$kind out/corpus/$$kind \
 	  --seconds $(FUZZ_SECONDS) || exit 1; done
 
-# WITH_CPP=no leaves the C++ runner out, where its libraries are not to be had.
+# WITH_CPP=no leaves out the C++ runner, which needs a compiler and Debian's packages.
 WITH_CPP ?= yes
 WITH_CPP_yes := cpp
+# Two workers keep two cores busy; PYTEST_OPTIONS=-n0 runs one test after the other.
+PYTEST_OPTIONS ?= -n 2
 test: $(READY) $(WITH_CPP_$(WITH_CPP)) ## Run all tests, the C++ ones too (WITH_CPP=no leaves those out)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-check: $(READY) $(WITH_CPP_$(WITH_CPP)) ## What CI runs: format check, lint, strict types, all tests
-	$(BIN)/ruff format --check build runtime tests benchmarks
-	$(BIN)/ruff check build runtime tests benchmarks
+test-fast: $(READY) ## Run the laws of the layout, the contract and the runtime only
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/repository tests/contract tests/runtime
+
+format: $(READY) ## Check the format
+	$(BIN)/ruff format --check $(SOURCES)
+
+lint: $(READY) ## Check for likely mistakes
+	$(BIN)/ruff check $(SOURCES)
+
+layers: $(READY) ## Check that rooms import downwards only
+	$(BIN)/lint-imports
+
+types: $(READY) ## Check types, strictly
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+docs: $(READY) ## Build the documentation into out/docs; warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -n docs out/docs
+
+FLOORS := out/floors-venv
+$(FLOORS)/.ready: requirements/floors.txt $(PYPROJECTS)
+	$(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python -m pip install --quiet --require-hashes -r requirements/floors.txt
+	$(FLOORS)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e ./runtime
+	@touch $@
+
+floors: $(FLOORS)/.ready ## Run the runtime's tests with the oldest versions it declares
+	PYTHONPATH=$(CURDIR)/build $(FLOORS)/bin/python -m pytest $(PYTEST_OPTIONS) tests/runtime
+
+# Interpreters to try the runtime on; those that are not installed are left out by name.
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
+pythons: wheels ## Run the runtime's tests on every Python that is installed
+	for python in $(PYTHONS); do \
+	  command -v $$python >/dev/null || { echo "$$python: not installed"; continue; }; \
+	  rm -rf out/$$python && $$python -m venv out/$$python && \
+	  out/$$python/bin/python -m pip install --quiet dist/patchcore_runtime-*.whl cryptography \
+	    -r requirements/floors.in && \
+	  PYTHONPATH=$(CURDIR)/build out/$$python/bin/python -m pytest $(PYTEST_OPTIONS) tests/runtime || exit 1; \
+	done
+
+check: format lint layers types docs floors test ## What CI runs, from format to tests
 
 fix: $(READY) ## Format, and mend what the linter can mend
-	$(BIN)/ruff format build runtime tests benchmarks
-	$(BIN)/ruff check --fix build runtime tests benchmarks
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+# Versions and hashes of everything that is installed, for Python 3.10 to 3.12 on any system.
+LOCK := $(BIN)/uv pip compile --quiet --no-header --generate-hashes --group build
+UNIVERSAL := --universal --python-version 3.10 --find-links dist --no-emit-find-links \
+  --no-emit-package patchcore-runtime --no-emit-package patchcore-build
+lock: wheels ## Choose new versions for requirements/*.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) $(UNIVERSAL) pyproject.toml -o requirements/workshop.txt --upgrade
+	$(LOCK) $(UNIVERSAL) pyproject.toml --extra dev -c requirements/workshop.txt \
+	  -o requirements/dev.txt --upgrade
+	$(LOCK) --universal --resolution lowest-direct --python-version 3.10 runtime/pyproject.toml \
+	  requirements/floors.in --extra hnsw --extra faiss --extra sign -o requirements/floors.txt
 
 wheels: $(READY) ## Build both wheels into dist/
 	rm -rf dist

@@ -17,7 +17,7 @@ import patchcore_build
 import patchcore_runtime
 from patchcore_runtime.artifact import folder as artifact
 from patchcore_runtime.bank import memory_bank
-from patchcore_runtime.image import preprocess, thumbnails
+from patchcore_runtime.image import decode, thumbnails
 from patchcore_runtime.manifest import manifest
 from patchcore_runtime.search import faiss_file, faiss_index, hnsw_file
 from places import ROOT
@@ -241,9 +241,9 @@ def test_external_data_lies_inside_one_section_of_the_bank(tiny_artifact):
 
 def test_limits_of_images_are_those_of_the_code():
     text = _section("Preprocess")
-    assert f"{preprocess.MAX_PIXELS} pixels" in text
-    assert f"no side below {preprocess.MIN_SIDE_PX}" in text
-    *first, last = preprocess.FORMATS
+    assert f"{decode.MAX_PIXELS} pixels" in text
+    assert f"no side below {decode.MIN_SIDE_PX}" in text
+    *first, last = decode.FORMATS
     assert f"{', '.join(first)} and {last}" in text
     assert f"to {manifest.MAX_SIDE_PX}" in _section("Preprocessing")
 
@@ -302,7 +302,7 @@ def test_the_cmyk_formula_that_is_written_down_is_pillows():
     n = 255 - black.astype(np.int64)
     t = ink * n + 128
     expected = n - (t // 256 + t) // 256
-    assert np.array_equal(np.asarray(preprocess.read_image(image))[..., 0], expected)
+    assert np.array_equal(np.asarray(decode.read_image(image))[..., 0], expected)
 
 
 def test_the_golden_artifact_is_whole():
@@ -312,22 +312,26 @@ def test_the_golden_artifact_is_whole():
     assert names == sorted([*golden.files, artifact.SHA256SUMS])
 
 
-def _project(path):
+def _pyproject(path):
     tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
-    return tomllib.loads((ROOT / path).read_text(encoding="utf-8"))["project"]
+    return tomllib.loads((ROOT / path).read_text(encoding="utf-8"))
 
 
-def test_all_versions_are_one():
-    workshop, runtime = _project("pyproject.toml"), _project("runtime/pyproject.toml")
-    version = runtime["version"]
-    assert workshop["version"] == version
-    assert patchcore_runtime.__version__ == version
-    assert patchcore_build.__version__ == version
-    assert f"patchcore-runtime=={version}" in workshop["dependencies"]
+def test_the_version_is_written_once():
+    source = "runtime/patchcore_runtime/_version.py"
+    (version,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / source).read_text(), re.MULTILINE)
+    workshop, runtime = _pyproject("pyproject.toml"), _pyproject("runtime/pyproject.toml")
+    for project, path in ((workshop, source), (runtime, "patchcore_runtime/_version.py")):
+        assert project["project"]["dynamic"] == ["version"]
+        assert project["tool"]["hatch"]["version"] == {"path": path}
+    assert patchcore_runtime.__version__ == patchcore_build.__version__ == version
+    assert f"patchcore-runtime=={version}" in workshop["project"]["dependencies"]
+    runner = (ROOT / "ascend310_infer" / "cli" / "options.hpp").read_text(encoding="utf-8")
+    assert f'kVersion = "{version}"' in runner
 
 
 def test_the_lean_wheel_needs_three_libraries_and_nothing_else():
-    project = _project("runtime/pyproject.toml")
+    project = _pyproject("runtime/pyproject.toml")["project"]
     names = {re.match(r"[a-z]+", line)[0] for line in project["dependencies"]}
     assert names == {"numpy", "onnxruntime", "pillow"}
     assert len(project["dependencies"]) == 3

@@ -1,4 +1,4 @@
-"""What `dump_preprocess` of the C++ runner makes of pictures, for the tests that compare."""
+"""What `dump_preprocess` of the C++ runner makes of images, for the tests that compare."""
 
 import io
 import os

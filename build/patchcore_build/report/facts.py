@@ -27,31 +27,21 @@ class ArtifactFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class KindFacts:
-    """One kind of test picture; `flagged` is detected for a defect, a false alarm for good ones."""
+    """One kind of test image; `flagged` is detected for a defect, a false alarm for good ones."""
 
     kind: str
-    pictures: int
+    images: int
     flagged: int
     median_score: float
 
 
-def printable(text: str) -> str:
-    """Replace what cannot be shown in one line (control characters, broken encodings) by `?`."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def four_digits(value: float) -> str:
-    """A score or threshold with four significant digits, as every part of a report writes it."""
-    return f"{value:#.4g}".rstrip(".")
-
-
 def sort_kinds(kinds: Iterable[str]) -> list[str]:
-    """Each kind of picture once: good ones first, then defects by name."""
+    """Each kind of image once: good ones first, then defects by name."""
     return sorted(set(kinds), key=lambda kind: (kind != GOOD, kind))
 
 
 def artifact_facts(manifest: Manifest) -> ArtifactFacts:
-    """Pick from the manifest what a reader of figures must know."""
+    """Select from the manifest what a reader of figures must know."""
     return ArtifactFacts(
         category=manifest.training.category,
         recipe=str(manifest.config.get("recipe", "unnamed")),
@@ -65,14 +55,14 @@ def artifact_facts(manifest: Manifest) -> ArtifactFacts:
 
 
 def kind_facts(evaluation: Evaluation) -> tuple[KindFacts, ...]:
-    """Count each kind of picture, in the order of `sort_kinds`."""
+    """Count each kind of image, in the order of `sort_kinds`."""
     facts = []
     for kind in sort_kinds(image.defect for image in evaluation.images):
         images = [image for image in evaluation.images if image.defect == kind]
         facts.append(
             KindFacts(
                 kind=kind,
-                pictures=len(images),
+                images=len(images),
                 flagged=sum(image.is_flagged for image in images),
                 median_score=statistics.median(image.score for image in images),
             )
@@ -81,7 +71,7 @@ def kind_facts(evaluation: Evaluation) -> tuple[KindFacts, ...]:
 
 
 def report_dict(evaluation: Evaluation, manifest: Manifest) -> dict[str, Any]:
-    """The content of report.json: the evaluation, the artifact, and the kinds of pictures."""
+    """The content of report.json: the evaluation, the artifact, and the kinds of images."""
     return {
         "artifact": dataclasses.asdict(artifact_facts(manifest)),
         **evaluation.to_dict(),

@@ -1,7 +1,7 @@
-"""Test pictures and results -> small pictures that show photograph, truth and heat.
+"""Test images and results -> small previews that show image, truth and heat.
 
-`Gallery.visit` is handed to `evaluate`; `Gallery.shots` joins its thumbnails with the scores.
-Only compressed thumbnails are kept: at most 60 kB a picture, whatever the photograph's size.
+`Gallery.visit` is handed to `evaluate`; `Gallery.images` joins its previews with the scores.
+Only compressed previews are kept: at most 60 kB an image, whatever the size of the photograph.
 """
 
 import dataclasses
@@ -18,54 +18,55 @@ from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.explain.heatmap import overlay
 from patchcore_runtime.image.decode import read_image
 
-THUMBNAIL_PX = 240  # the long side
-MAX_JPEG_BYTES = 20_000  # of one thumbnail; three to a picture
+PREVIEW_PX = 320  # the long side
+MAX_JPEG_BYTES = 20_000  # of one preview; three to an image
 _QUALITIES = (88, 75, 60, 45, 30, 15, 5)  # the first that fits is taken
 _TRUTH_RGB = (0, 230, 118)
 _TRUTH_EDGE_RGB = (0, 40, 20)  # keeps the line visible on bright photographs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thumbnails:
-    """One picture three times, as JPEG bytes of equal size."""
+class Previews:
+    """One image three times, as JPEG bytes of equal size."""
 
     width: int
     height: int
     photo: bytes
     truth: bytes | None  # the photograph with its defect outlined
-    no_truth: str  # why there is nothing to outline; empty where `truth` is there
+    no_truth: str  # why nothing is outlined; empty where `truth` exists
     heat: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shot:
-    """A scored test picture with its thumbnails."""
+class GalleryImage:
+    """A scored test image with its previews."""
 
-    image: ScoredImage
+    scored: ScoredImage
     threshold: float
-    thumbnails: Thumbnails
+    p_value: float
+    previews: Previews
 
     @property
     def is_right(self) -> bool:
         """Whether the verdict is the truth."""
-        return self.image.is_flagged == self.image.is_anomalous
+        return self.scored.is_flagged == self.scored.is_anomalous
 
     @property
     def margin(self) -> float:
         """Distance of the score from the threshold, negative on the wrong side of it."""
-        above = self.image.score - self.threshold
-        return above if self.image.is_anomalous else -above
+        above = self.scored.score - self.threshold
+        return above if self.scored.is_anomalous else -above
 
     @property
     def outcome(self) -> str:
         """The verdict and whether it is right, in words."""
-        if self.image.is_anomalous:
-            return "found" if self.image.is_flagged else "missed"
-        return "false alarm" if self.image.is_flagged else "passed"
+        if self.scored.is_anomalous:
+            return "found" if self.scored.is_flagged else "missed"
+        return "false alarm" if self.scored.is_flagged else "passed"
 
 
 class Gallery:
-    """Collects thumbnails while `evaluate` runs; give it `visit`.
+    """Collects previews while `evaluate` runs; give it `visit`.
 
     Args:
         detector: The artifact under test; its one colour scale is used for every heat map.
@@ -73,28 +74,28 @@ class Gallery:
 
     def __init__(self, detector: Detector) -> None:
         self.scale = detector.heatmap_scale
-        self._seen: list[tuple[str, float, Thumbnails]] = []
+        self._seen: list[tuple[str, float, float, Previews]] = []
 
     def visit(self, image: TestImage, result: Result, mask: NDArray[np.bool_] | None) -> None:
-        """Keep one picture's thumbnails.
+        """Keep the previews of one image.
 
         Args:
-            image: The test picture; it is read once more.
+            image: The test image; it is read once more.
             result: What the detector said of it.
-            mask: The truth, (H, W) in input geometry; None where there is no usable one.
+            mask: The truth, (H, W) in input geometry; None if it has no usable one.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: the image cannot be read.
         """
         photo = _shrink(read_image(image.path))
         pixels = np.asarray(photo)
         truth, no_truth = None, _why_no_outline(image, mask)
         if mask is not None and not no_truth:
-            # Any share of a thumbnail's pixel counts: shrinking must not lose a thin scratch.
+            # Any share of a preview's pixel counts: shrinking must not lose a thin scratch.
             marked = _lay(result, mask.astype(np.float32), photo) > 0.02
             truth = _to_jpeg(_outline(pixels, marked))
         heat = overlay(pixels, _lay(result, result.anomaly_map, photo), self.scale)
-        thumbnails = Thumbnails(
+        previews = Previews(
             width=photo.width,
             height=photo.height,
             photo=_to_jpeg(pixels),
@@ -102,37 +103,39 @@ class Gallery:
             no_truth=no_truth,
             heat=_to_jpeg(heat),
         )
-        self._seen.append((image.path.as_posix(), result.score, thumbnails))
+        self._seen.append((image.path.as_posix(), result.score, result.p_value, previews))
 
-    def shots(self, evaluation: Evaluation) -> tuple[Shot, ...]:
-        """Join thumbnails and scores, from the most confusing picture to the clearest.
+    def images(self, evaluation: Evaluation) -> tuple[GalleryImage, ...]:
+        """Join previews and scores, from the most confusing image to the clearest.
 
         Wrong verdicts come first, the farthest beyond the threshold on top; then right ones, the
         closest to the threshold on top. Equal margins go by name.
 
         Raises:
-            ValueError: the gallery did not visit exactly this evaluation's pictures.
+            ValueError: the gallery did not visit exactly this evaluation's images.
         """
-        images = evaluation.images
-        same = len(images) == len(self._seen) and all(
+        scored = evaluation.images
+        same = len(scored) == len(self._seen) and all(
             path.endswith(f"/{image.name}") and score == image.score
-            for image, (path, score, _) in zip(images, self._seen, strict=True)
+            for image, (path, score, *_) in zip(scored, self._seen, strict=True)
         )
         if not same:
             raise ValueError(
-                f"gallery: expected the {len(images)} pictures of this evaluation, got "
+                f"gallery: expected the {len(scored)} images of this evaluation, got "
                 f"{len(self._seen)} of another run; give a new Gallery's visit to evaluate"
             )
         threshold = evaluation.image_confusion.threshold
-        shots = (
-            Shot(image=image, threshold=threshold, thumbnails=thumbnails)
-            for image, (_, _, thumbnails) in zip(images, self._seen, strict=True)
+        joined = (
+            GalleryImage(scored=image, threshold=threshold, p_value=p_value, previews=previews)
+            for image, (_, _, p_value, previews) in zip(scored, self._seen, strict=True)
         )
-        return tuple(sorted(shots, key=lambda shot: (shot.is_right, shot.margin, shot.image.name)))
+        return tuple(
+            sorted(joined, key=lambda image: (image.is_right, image.margin, image.scored.name))
+        )
 
 
 def _why_no_outline(image: TestImage, mask: NDArray[np.bool_] | None) -> str:
-    """Words to show in the truth's place; empty where there is something to outline."""
+    """Words to show in the truth's place; empty if a defect can be outlined."""
     if not image.is_anomalous:
         return "no defect"
     if mask is None:
@@ -141,21 +144,19 @@ def _why_no_outline(image: TestImage, mask: NDArray[np.bool_] | None) -> str:
 
 
 def _shrink(photo: Image.Image) -> Image.Image:
-    """Bring the long side to THUMBNAIL_PX, so that lines are equally thick on every picture."""
-    scale = THUMBNAIL_PX / max(photo.size)
+    """Scale the long side to PREVIEW_PX, so that lines are equally thick on every image."""
+    scale = PREVIEW_PX / max(photo.size)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     return photo.resize(size, Image.Resampling.BICUBIC)
 
 
-def _lay(
-    result: Result, values: NDArray[np.float32], thumbnail: Image.Image
-) -> NDArray[np.float32]:
-    """Values in input geometry, (H, W) -> the thumbnail's, as if it were the photograph."""
+def _lay(result: Result, values: NDArray[np.float32], preview: Image.Image) -> NDArray[np.float32]:
+    """Values in input geometry, (H, W) -> the preview's, as if it were the photograph."""
     placement = dataclasses.replace(
-        result.placement, photo_height=thumbnail.height, photo_width=thumbnail.width
+        result.placement, photo_height=preview.height, photo_width=preview.width
     )
     laid = dataclasses.replace(result, anomaly_map=values, placement=placement)
-    return laid.map_on(thumbnail)
+    return laid.map_on(preview)
 
 
 def _outline(pixels: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:

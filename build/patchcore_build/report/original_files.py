@@ -1,17 +1,15 @@
-"""Files that the MindSpore Models PatchCore leaves behind: index of the data set, sample pictures.
+"""Files that the MindSpore Models PatchCore writes: index of the data set, sample images.
 
 OUTPUT/CATEGORY_train.json, CATEGORY_test.json: {"0": {"name": "000", "img_type": "good"}, ...}.
-OUTPUT/sample/TYPE_NAME.jpg, the input that the network saw, and in the same geometry _amap.jpg
-(heat map), _amap_on_img.jpg (heat on the grey input) and _gt.jpg (truth, where it is usable).
-The original wrote the index into the data set and stretched each map between its own least and
-largest value, so that good parts glow; here the data set is never written to and every map is
-coloured on the artifact's one scale.
+OUTPUT/sample/TYPE_NAME.jpg is the input that the network saw. _amap.jpg (heat map),
+_amap_on_img.jpg (heat on the grey input) and _gt.jpg (truth, if it is usable) have its geometry.
+The original wrote the index into the data set. It stretched each map between its own minimum and
+maximum, so that good parts glow. Here the data set is never written to, and every map is coloured
+on the artifact's one scale.
 """
 
 import contextlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from patchcore_build.errors import DatasetError, OutputError
 from patchcore_build.evaluation.evaluate import Visitor
 from patchcore_runtime.detector import Detector, Result
 from patchcore_runtime.explain.heatmap import colorize, overlay
+from patchcore_runtime.files.whole import written_together
 from patchcore_runtime.image.preprocess import preprocess
 
 SAMPLE = "sample"
@@ -35,47 +34,41 @@ _QUALITY = 92
 def original_files(
     folder: Path, detector: Detector, dataset: Dataset, category: str
 ) -> Iterator[Visitor]:
-    """Collect sample pictures during an evaluation; put all files in place when it ends well.
+    """Collect sample images during an evaluation; put all files in place when it ends well.
 
-    Files of the same names are replaced, others left alone. Without training pictures there is no
-    CATEGORY_train.json.
+    Files of the same names are replaced, others are left alone. Without training images, no
+    CATEGORY_train.json is written.
 
     Args:
         folder: The output folder, new or existing, outside of the category's own folders.
         detector: The artifact under test.
-        dataset: Where the pictures are.
+        dataset: The images.
         category: Which of them.
 
     Yields:
         The visitor to give to `evaluate`.
 
     Raises:
-        OutputError: the folder lies among the data set's pictures or cannot be written; nothing
-            new is left behind, whatever fails.
-        DatasetError: no test pictures.
+        OutputError: the folder is inside of the data set or cannot be written. Whatever fails, no
+            new file or folder remains.
+        DatasetError: no test images.
     """
     train, test = _listings(dataset, category)
     _refuse_dataset(folder, {dataset.root / category, *(image.path.parent for image in test)})
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    aside = folder / f".sample.partial-{uuid.uuid4().hex[:8]}"
-    try:
-        with _told(folder):
-            (aside / SAMPLE).mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        with _reported(folder):
+            aside = stack.enter_context(written_together(folder))
+            (aside / SAMPLE).mkdir()
             for kind, entries in (("train", train), ("test", [_entry(image) for image in test])):
                 if entries:
                     _write_index(aside / f"{category}_{kind}.json", entries)
         yield _Samples(aside / SAMPLE, detector).visit
-        with _told(folder):
-            _move_in(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        for path in made:
-            with contextlib.suppress(OSError):  # not empty: it is in use
-                path.rmdir()
+        with _reported(folder):
+            stack.close()  # what the evaluation itself raises passes by, and nothing is kept
 
 
 class _Samples:
-    """Writes four pictures for each one visited."""
+    """Writes four images for each one visited."""
 
     def __init__(self, folder: Path, detector: Detector) -> None:
         self._folder = folder
@@ -85,19 +78,19 @@ class _Samples:
 
     def visit(self, image: TestImage, result: Result, mask: NDArray[np.bool_] | None) -> None:
         photo, _ = preprocess(image.path, self._settings)
-        pictures = [
+        samples = [
             photo,
             colorize(result.anomaly_map, self._scale),
             overlay(photo, result.anomaly_map, self._scale),
         ]
         if mask is not None:
-            pictures.append(mask.astype(np.uint8) * np.uint8(255))
-        with _told(self._folder.parent.parent):
-            for name, picture in zip(self._names(image), pictures, strict=False):
-                Image.fromarray(picture).save(self._folder / name, quality=_QUALITY)
+            samples.append(mask.astype(np.uint8) * np.uint8(255))
+        with _reported(self._folder.parent.parent):
+            for name, sample in zip(self._names(image), samples, strict=False):
+                Image.fromarray(sample).save(self._folder / name, quality=_QUALITY)
 
     def _names(self, image: TestImage) -> list[str]:
-        """TYPE_NAME and its relatives; pictures of one name in several places get numbers."""
+        """TYPE_NAME and its relatives; images of one name in several places get numbers."""
         number, base = 1, f"{image.defect}_{image.path.stem}"
         stem = base
         while self._used & set(names := [f"{stem}{part}.jpg" for part in _PARTS]):
@@ -122,10 +115,10 @@ def _entry(image: TestImage) -> dict[str, str]:
 
 def _refuse_dataset(folder: Path, inside: set[Path]) -> None:
     place = folder.resolve()
-    for pictures in sorted(path.resolve() for path in inside):
-        if place.is_relative_to(pictures):
+    for images in sorted(path.resolve() for path in inside):
+        if place.is_relative_to(images):
             raise OutputError(
-                f"{folder}: expected a folder outside of the data set, got one in {pictures}; "
+                f"{folder}: expected a folder outside of the data set, got one in {images}; "
                 "choose another --output"
             )
 
@@ -135,21 +128,9 @@ def _write_index(path: Path, entries: Sequence[dict[str, str]]) -> None:
     path.write_text(json.dumps(numbered, indent=4) + "\n", encoding="utf-8")
 
 
-def _move_in(aside: Path, folder: Path) -> None:
-    """Move files in, after checking that no folder stands in a file's place or a file in ours."""
-    files = sorted(path for path in aside.rglob("*") if path.is_file())
-    (folder / SAMPLE).mkdir(exist_ok=True)
-    targets = [folder / path.relative_to(aside) for path in files]
-    for target in targets:
-        if target.is_dir():
-            raise IsADirectoryError(0, "a folder stands in a file's place", str(target))
-    for path, target in zip(files, targets, strict=True):
-        path.replace(target)
-
-
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Turn what the disk says into one line."""
+def _reported(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into one line."""
     try:
         yield
     except OSError as error:

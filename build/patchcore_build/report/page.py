@@ -1,26 +1,48 @@
 """Evaluation, gallery and manifest -> the text of report.html, one file that needs no other.
 
-No scripts, nothing from elsewhere; every name is escaped. Each figure stands in a `<data>` element
-with the exact value of report.json and, in `data-field`, its place there.
+The page is whole without its script: the script adds filters, the large view and a threshold to
+try. Each number is in a `<data>` element with the exact value of report.json and, in `data-field`,
+its place there.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from patchcore_build.data.dataset import GOOD
 from patchcore_build.evaluation.evaluate import Evaluation
+from patchcore_build.report.cards import color_scale, make_cards, script_data
+from patchcore_build.report.charts import Chart, histogram_chart, pro_chart, roc_chart
 from patchcore_build.report.facts import ArtifactFacts, KindFacts
-from patchcore_build.report.figures import figures_section
-from patchcore_build.report.gallery import Shot
-from patchcore_build.report.html import document, number, table
-from patchcore_build.report.images import html_text, pictures_section
-from patchcore_build.report.score_histogram import bin_scores, histogram_svg
+from patchcore_build.report.figures import (
+    PRO_LIMIT,
+    artifact_rows,
+    headlines,
+    kind_rows,
+    metric_rows,
+    verdict_numbers,
+)
+from patchcore_build.report.gallery import GalleryImage
+from patchcore_build.report.html import render
+from patchcore_build.report.score_bins import bin_scores
 from patchcore_runtime.explain.heatmap import HeatmapScale
+
+OUTCOMES = ("found", "missed", "false alarm", "passed")
+_MARGIN = 0.02  # of the scores' span: the slider reaches beyond the smallest and largest score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slider:
+    """Ends of the slider; at `low` every image is flagged, at `high` none is."""
+
+    low: float
+    high: float
 
 
 def render_page(
     evaluation: Evaluation,
     artifact: ArtifactFacts,
     kinds: Sequence[KindFacts],
-    shots: Sequence[Shot],
+    images: Sequence[GalleryImage],
     scale: HeatmapScale,
 ) -> str:
     """Write the page.
@@ -28,88 +50,52 @@ def render_page(
     Args:
         evaluation: The figures.
         artifact: What was tested.
-        kinds: Counts of each kind of picture.
-        shots: All test pictures, the most confusing first.
+        kinds: Counts of each kind of image.
+        images: All test images, the most confusing first.
         scale: Of the heat maps.
     """
-    title = f"{html_text(evaluation.category)}: test report"
-    body = f"""<a class="skip" href="#figures">Skip to the figures</a>
-<header>
-<h1>{title}</h1>
-{_artifact(evaluation, artifact)}
-<nav aria-label="Sections"><ul>
-<li><a href="#figures">Figures</a></li>
-<li><a href="#scores">Scores</a></li>
-<li><a href="#kinds">Kinds of pictures</a></li>
-<li><a href="#problems">Problems ({len(evaluation.problems)})</a></li>
-<li><a href="#pictures">Pictures</a></li>
-</ul></nav>
-</header>
-<main>
-{figures_section(evaluation)}
-{_scores(evaluation)}
-{_kinds(kinds)}
-{_problems(evaluation.problems)}
-{pictures_section(shots, scale)}
-</main>
-"""
-    return document(title, body)
-
-
-def _artifact(evaluation: Evaluation, artifact: ArtifactFacts) -> str:
-    size = (
-        f"{number(artifact.input_height, 'artifact.input_height', 'd')} x "
-        f"{number(artifact.input_width, 'artifact.input_width', 'd')} px"
-    )
-    facts = {
-        "Recipe": f'<span class="value">{html_text(artifact.recipe)}</span>',
-        "Backbone": f'<span class="value">{html_text(artifact.backbone)}</span>',
-        "Input (height x width)": size,
-        "Memory-bank rows": number(artifact.rows, "artifact.rows", "d"),
-        "Image threshold": number(artifact.image_threshold, "artifact.image_threshold"),
-        "Pixel threshold": number(artifact.pixel_threshold, "artifact.pixel_threshold"),
-    }
-    listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
-    trained = ""
-    if artifact.category != evaluation.category:
-        trained = (
-            f"<p>The artifact was built for <bdi>{html_text(artifact.category)}</bdi>, "
-            "not for these pictures.</p>\n"
-        )
-    return f'{trained}<dl class="facts">{listed}</dl>'
-
-
-def _scores(evaluation: Evaluation) -> str:
+    names = [facts.kind for facts in kinds]
     threshold = evaluation.image_confusion.threshold
-    good = [image.score for image in evaluation.images if not image.is_anomalous]
-    defect = [image.score for image in evaluation.images if image.is_anomalous]
-    drawn = histogram_svg(bin_scores(good, defect, threshold), threshold)
-    return (
-        '<section aria-labelledby="scores"><h2 id="scores">Scores</h2>\n'
-        f"<figure>{drawn}\n<figcaption>Number of pictures by image score: "
-        '<span class="key good"></span>good above the line, '
-        '<span class="key defect"></span>defect below it.</figcaption></figure></section>'
+    charts = _charts(evaluation, names)
+    return render(
+        "report.html.j2",
+        script="report.js",
+        evaluation=evaluation,
+        artifact=artifact,
+        facts=artifact_rows(artifact),
+        headlines=headlines(evaluation),
+        metrics=metric_rows(evaluation),
+        verdicts=verdict_numbers(evaluation),
+        counts=evaluation.image_confusion,
+        kinds=kind_rows(kinds),
+        charts=charts,
+        protocols=[curve.protocol for curve in evaluation.pixel_pro],
+        outcomes=OUTCOMES,
+        images=images,
+        wrong=sum(not image.is_right for image in images),
+        cards=make_cards(images, names),
+        colors=color_scale(scale),
+        slider=slider_ends([image.scored.score for image in images], threshold),
+        data=script_data(images, names, threshold, charts),
     )
 
 
-def _kinds(kinds: Sequence[KindFacts]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row"><bdi>{html_text(facts.kind)}</bdi></th>'
-        f'<td class="number">{number(facts.pictures, f"kinds.{n}.pictures", "d")}</td>'
-        f'<td class="number">{number(facts.flagged, f"kinds.{n}.flagged", "d")}</td>'
-        f'<td class="number">{number(facts.median_score, f"kinds.{n}.median_score")}</td>'
-        "</tr>\n"
-        for n, facts in enumerate(kinds)
-    )
-    heads = ("Kind", "Pictures", "Flagged", "Median score")
-    caption = "A flagged defect is detected, a flagged good picture is a false alarm"
-    return (
-        '<section aria-labelledby="kinds"><h2 id="kinds">Kinds of pictures</h2>\n'
-        f"{table('kinds', caption, heads, rows)}</section>"
-    )
+def slider_ends(scores: Sequence[float], threshold: float) -> Slider:
+    """Thresholds to try: from below every score to above every score, and the artifact's own."""
+    low, high = min(*scores, threshold), max(*scores, threshold)
+    margin = max((high - low) * _MARGIN, 1e-6 * max(abs(low), abs(high)), 1e-30)
+    return Slider(low=low - margin, high=high + margin)
 
 
-def _problems(problems: Sequence[str]) -> str:
-    listed = "".join(f"<li>{html_text(problem)}</li>\n" for problem in problems)
-    shown = f"<ul>\n{listed}</ul>" if problems else "<p>None.</p>"
-    return f'<section aria-labelledby="problems"><h2 id="problems">Problems</h2>\n{shown}</section>'
+def _charts(evaluation: Evaluation, kinds: Sequence[str]) -> dict[str, Chart]:
+    """The charts that the evaluation allows, by their names."""
+    threshold = evaluation.image_confusion.threshold
+    scores = {
+        kind: [image.score for image in evaluation.images if image.defect == kind] for kind in kinds
+    }
+    charts = {"histogram": histogram_chart(bin_scores(scores, threshold), threshold, GOOD)}
+    if evaluation.image_roc is not None:
+        charts["roc"] = roc_chart(evaluation.image_roc, evaluation.image_rates)
+    if evaluation.pixel_pro:
+        charts["pro"] = pro_chart(evaluation.pixel_pro, limit=PRO_LIMIT)
+    return charts

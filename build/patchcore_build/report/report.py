@@ -1,15 +1,10 @@
-"""Write what an evaluation found: report.json, report.html and sheet.png in one folder.
+"""Write the results of an evaluation: report.json, report.html and sheet.png in one folder.
 
 Evaluation + gallery + manifest -> three files that appear whole; on a refusal none of them does.
 """
 
-import contextlib
-import errno
 import io
 import json
-import shutil
-import uuid
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +13,12 @@ from PIL import Image
 
 from patchcore_build.errors import OutputError
 from patchcore_build.evaluation.evaluate import Evaluation
-from patchcore_build.report.facts import artifact_facts, four_digits, kind_facts, report_dict
+from patchcore_build.report.facts import artifact_facts, kind_facts, report_dict
 from patchcore_build.report.gallery import Gallery
-from patchcore_build.report.image_sheet import picture_sheet
+from patchcore_build.report.html import four_digits
+from patchcore_build.report.image_sheet import image_sheet
 from patchcore_build.report.page import render_page
+from patchcore_runtime.files.whole import written_together
 from patchcore_runtime.manifest.manifest import Manifest
 
 REPORT_JSON, REPORT_HTML, SHEET_PNG = "report.json", "report.html", "sheet.png"
@@ -45,21 +42,23 @@ def write_report(
         OutputError: the folder cannot be written; nothing is left behind.
         ValueError: the gallery belongs to another evaluation.
     """
-    shots = gallery.shots(evaluation)
+    images = gallery.images(evaluation)
     page = render_page(
-        evaluation, artifact_facts(manifest), kind_facts(evaluation), shots, gallery.scale
+        evaluation, artifact_facts(manifest), kind_facts(evaluation), images, gallery.scale
     )
     title = (
-        f"{evaluation.category}: median-scoring and most confusing picture of each kind, "
+        f"{evaluation.category}: median-scoring and most confusing image of each kind, "
         f"image threshold {four_digits(evaluation.image_confusion.threshold)}"
     )
     contents = {
         REPORT_JSON: _encode(_to_json(evaluation, manifest)),
-        SHEET_PNG: _to_png(picture_sheet(shots, gallery.scale, title=title)),
+        SHEET_PNG: _to_png(image_sheet(images, gallery.scale, title=title)),
         REPORT_HTML: _encode(page),
     }
     try:
-        _write_together(folder, contents)
+        with written_together(folder) as aside:
+            for name, content in contents.items():
+                (aside / name).write_bytes(content)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise OutputError(
@@ -74,7 +73,7 @@ def _to_json(evaluation: Evaluation, manifest: Manifest) -> str:
 
 
 def _encode(text: str) -> bytes:
-    """UTF-8; half characters of broken file names become the escapes that JSON has for them."""
+    """UTF-8; lone surrogates of undecodable file names become JSON's escapes for them."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -82,31 +81,3 @@ def _to_png(pixels: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def _write_together(folder: Path, contents: dict[str, bytes]) -> None:
-    """Write all files aside, then move them in; a folder made for them goes when that fails."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    aside = folder / f".report.partial-{uuid.uuid4().hex[:8]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _refuse_folders(folder, contents)
-        aside.mkdir()
-        for name, content in contents.items():
-            (aside / name).write_bytes(content)
-        for name in contents:
-            (aside / name).replace(folder / name)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
-    aside.rmdir()
-
-
-def _refuse_folders(folder: Path, names: Iterable[str]) -> None:
-    """A folder in a file's place would stop the moving half-way."""
-    for name in names:
-        if (folder / name).is_dir():
-            raise IsADirectoryError(errno.EISDIR, f"{name} is a folder")

@@ -18,7 +18,6 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
 _FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
-_KNOWS_FOLDER = (1, 21)  # the first onnxruntime whose optimizers heed it
 
 # TF32 keeps 10 bits of a factor: distances would be off by 1e-3, a hundred times what an artifact's
 # own test allows.
@@ -60,9 +59,8 @@ def open_session(
     if CUDA in providers:
         _load_cuda()
     model: Path | bytes = path
-    # Other providers may copy a graph for themselves: they, and older versions, get the file and
-    # take the memory.
-    if list(providers) == [CPU] and _version(onnxruntime.__version__) >= _KNOWS_FOLDER:
+    # Other providers may copy a graph for themselves: they get the file and take the memory.
+    if list(providers) == [CPU]:
         model = graph_in_place(path)
     not_the_file = (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
     chosen = [(provider, _PROVIDER_SETTINGS.get(provider, {})) for provider in providers]
@@ -125,11 +123,6 @@ def session_options(
     # time: 17 MB with wide_resnet50_2.
     options.enable_mem_pattern = False
     return options
-
-
-def _version(text: str) -> tuple[int, ...]:
-    """The first two numbers."""
-    return tuple(map(int, text.split(".")[:2]))
 
 
 def _load_cuda() -> None:

@@ -1,12 +1,14 @@
-"""A file appears whole or not at all: it is written beside its place, then renamed into it.
+"""Files appear whole or not at all: they are written beside their place, then renamed into it.
 
 An interruption at any moment leaves the old file or the new one, never a part of one.
 """
 
+import contextlib
+import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from patchcore_runtime.errors import OutputError
@@ -14,7 +16,7 @@ from patchcore_runtime.errors import OutputError
 _LONGEST_NAME = 64  # of the final name within the temporary one: file systems allow 255 bytes
 
 
-@contextmanager
+@contextlib.contextmanager
 def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
@@ -51,6 +53,44 @@ def write_whole(path: Path, content: bytes, *, sync: bool = False) -> None:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}); create the folder or free the disk"
         ) from error
+
+
+@contextlib.contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`; move its files to `folder` when the block ends well.
+
+    Files of the same names are replaced, others are left alone. Otherwise no new file remains, nor
+    a folder that was made for them.
+
+    Args:
+        folder: New or existing, with missing parents.
+
+    Raises:
+        OSError: it cannot be written, or a folder has the name of a file.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    aside = folder / f".partial-{uuid.uuid4().hex[:8]}"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        _move_in(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        for path in made:
+            with contextlib.suppress(OSError):  # not empty: it is in use
+                path.rmdir()
+
+
+def _move_in(aside: Path, folder: Path) -> None:
+    """Move files in; a folder that has the name of one would stop the moving half-way."""
+    files = sorted(path for path in aside.rglob("*") if path.is_file())
+    targets = [folder / path.relative_to(aside) for path in files]
+    for target in targets:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, f"{target.name} is a folder", str(target))
+    for path, target in zip(files, targets, strict=True):
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
 
 
 def _flush(path: Path) -> None:

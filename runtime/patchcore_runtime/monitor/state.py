@@ -15,7 +15,7 @@ from patchcore_runtime.files.strict_json import build, check, parse_json
 from patchcore_runtime.files.whole import write_whole
 
 FORMAT = "patchcore-monitor"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

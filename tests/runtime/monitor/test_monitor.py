@@ -94,7 +94,9 @@ def test_a_damaged_state_file_is_refused_whatever_byte_is_wrong(detector, good, 
     damaged += [b"[]", b"null", b"\xff\xfe", content[:-2] + b', "more": 1}\n', b"[" * 100_000]
     for wrong in damaged:
         path.write_bytes(wrong)
-        with pytest.raises(MonitorError, match=r"line\.monitor: .*remove it to begin anew") as told:
+        with pytest.raises(
+            MonitorError, match=r"line\.monitor: .*remove it to begin again"
+        ) as told:
             Monitor(detector.manifest, state=path)
         assert "\n" not in str(told.value)
         assert path.read_bytes() == wrong  # for whoever wants to look
@@ -107,8 +109,8 @@ def test_a_state_of_another_artifact_or_version_is_refused(detector, good, tmp_p
     other = dataclasses.replace(detector.manifest, training=training)
     with pytest.raises(MonitorError, match="belongs to another artifact"):
         Monitor(other, state=path)
-    monkeypatch.setattr("patchcore_runtime.monitor.state.VERSION", 2)
-    with pytest.raises(MonitorError, match=r"version: expected 2, got 1; remove it"):
+    monkeypatch.setattr("patchcore_runtime.monitor.state.VERSION", 3)
+    with pytest.raises(MonitorError, match=r"version: expected 3, got 2; remove it"):
         Monitor(detector.manifest, state=path)
 
 
@@ -208,4 +210,4 @@ def test_the_command_refuses_a_damaged_state_before_it_scores(line, photos, tmp_
     assert main(["monitor", str(line), str(photos), "--state", str(tmp_path / "state")]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.endswith("remove it to begin anew\n")
+    assert shown.err.endswith("remove it to begin again\n")

@@ -70,7 +70,7 @@ def test_the_index_has_the_originals_form_and_order(tmp_path, detector):
     assert [entry["name"] for entry in test.values()] == ["000", "000", "001", "000", "001"]
 
 
-def test_each_picture_has_four_samples_in_the_inputs_geometry(tmp_path, detector):
+def test_each_image_has_four_samples_in_the_inputs_geometry(tmp_path, detector):
     run(detector, write_dataset(tmp_path / "data"), tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out" / "sample").iterdir())
     stems = ["crack_000", "dent_000", "dent_001", "good_000", "good_001"]
@@ -106,7 +106,7 @@ def test_nothing_is_written_into_the_data_set(tmp_path, detector):
     assert not (root / "stripes" / "report").exists()
 
 
-def test_a_picture_without_a_usable_mask_has_no_truth(tmp_path, detector):
+def test_an_image_without_a_usable_mask_has_no_truth(tmp_path, detector):
     root = write_dataset(tmp_path / "data")
     (root / "stripes" / "ground_truth" / "dent" / "001_mask.png").unlink()
     run(detector, root, tmp_path / "out")
@@ -114,7 +114,7 @@ def test_a_picture_without_a_usable_mask_has_no_truth(tmp_path, detector):
     assert (tmp_path / "out" / "sample" / "dent_001_amap.jpg").exists()
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path, detector):
+def test_images_of_one_name_do_not_overwrite_each_other(tmp_path, detector):
     root = write_dataset(tmp_path / "data")
     save(root / "stripes" / "test" / "good" / "000.bmp", striped_photo(9))
     save(root / "stripes" / "test" / "good" / "001_amap.png", striped_photo(8))
@@ -126,7 +126,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path, detector):
     assert len(index) == 7
 
 
-def test_a_test_set_without_training_pictures_has_no_training_index(tmp_path, detector):
+def test_a_test_set_without_training_images_has_no_training_index(tmp_path, detector):
     run(detector, write_dataset(tmp_path / "data", train=0), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").glob("*.json")] == ["stripes_test.json"]
 

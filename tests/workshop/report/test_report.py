@@ -1,197 +1,45 @@
 """Laws of the report: nothing from elsewhere, nothing half-written, the same figures everywhere."""
 
 import base64
-import dataclasses
+import hashlib
 import io
 import json
 import re
 import resource
-from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 
-from patchcore_build.data.dataset import TestImage as Picture
+from evaluations import (
+    FILES,
+    MANIFEST,
+    SCALE,
+    SIDE,
+    THRESHOLD,
+    USUAL,
+    Page,
+    decode_jpeg,
+    make_evaluation,
+    make_gallery,
+    make_result,
+    read_json,
+    report,
+    run,
+    save_noise,
+)
+from patchcore_build.data.dataset import TestImage as DatasetImage
 from patchcore_build.errors import OutputError
-from patchcore_build.evaluation.evaluate import Evaluation, ScoredImage
-from patchcore_build.evaluation.figures import _reasons
-from patchcore_build.evaluation.metrics import BestF1, Curve, auroc, best_f1, confusion, rates
-from patchcore_build.report.gallery import Gallery
+from patchcore_build.evaluation.metrics import BestF1
+from patchcore_build.fitting.review import SuspectCard
+from patchcore_build.report.cards import MAX_IMAGES, View
+from patchcore_build.report.html import render
 from patchcore_build.report.image_sheet import examples
-from patchcore_build.report.images import MAX_SHOTS
 from patchcore_build.report.report import write_report
-from patchcore_build.report.score_histogram import bin_scores
 from patchcore_runtime.detector import Result
-from patchcore_runtime.explain.heatmap import HeatmapScale, colorize
+from patchcore_runtime.explain.heatmap import colorize
 from patchcore_runtime.image.preprocess import Placement
-
-THRESHOLD = 2.0
-SCALE = HeatmapScale(low=1.0, threshold=2.0, high=4.0)
-SIDE = 64  # of the input
-FILES = ["report.html", "report.json", "sheet.png"]
-VOID = {"meta", "img", "br", "hr", "link", "input", "wbr", "rect", "path", "stop"}
-MANIFEST = SimpleNamespace(
-    training=SimpleNamespace(category="nuts & bolts"),
-    config={"recipe": "full-frame"},
-    features=SimpleNamespace(backbone="scattering"),
-    preprocess=SimpleNamespace(height=SIDE, width=SIDE),
-    memory_bank=SimpleNamespace(rows=1234),
-    calibration=SimpleNamespace(image_threshold=THRESHOLD, pixel_threshold=SCALE.threshold),
-)
-USUAL = (
-    ("good/0.png", 1.0),
-    ("good/1.png", 1.5),
-    ("good/2.png", 2.5),  # a false alarm
-    ("crack/0.png", 3.5),
-    ("crack/1.png", 1.25),  # missed, farther than the false alarm
-    ("stain/0.png", 2.125),
-)
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page; refuses tags that do not close in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.open, self.words, self.figures = [], [], [], {}
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        """Note the tag, and wait for its end unless it has none."""
-        assert len({name for name, _ in attrs}) == len(attrs), f"{tag}: an attribute twice"
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        """Note a tag that closes itself."""
-        assert tag in VOID
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        """Close the innermost open tag and no other."""
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        """Note text, and the figures by their place in report.json."""
-        self.words.append(data)
-        if self.open and self.open[-1] == "data" and "data-field" in self.tags[-1][1]:
-            attributes = self.tags[-1][1]
-            self.figures.setdefault(attributes["data-field"], []).append(
-                (attributes["value"], data)
-            )
-
-    def all(self, wanted):
-        """Attributes of each tag of that name."""
-        return [attributes for tag, attributes in self.tags if tag == wanted]
-
-
-def _photo(path, size, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path, "PNG")
-
-
-def _result(score, *, size=(80, 60), peak=3.0):
-    """A map that is normal but for a square in the middle; the input shows the whole picture."""
-    values = np.full((SIDE, SIDE), 0.5, np.float32)
-    values[24:40, 24:40] = peak
-    return Result(
-        score=score,
-        p_value=0.5,
-        threshold=THRESHOLD,
-        pixel_threshold=SCALE.threshold,
-        anomaly_map=values,
-        patch_distances=np.zeros((8, 8), np.float32),
-        nearest_rows=np.zeros((8, 8), np.int64),
-        placement=Placement(
-            photo_height=size[1],
-            photo_width=size[0],
-            resized_height=SIDE,
-            resized_width=SIDE,
-            top=0,
-            left=0,
-        ),
-    )
-
-
-def _gallery():
-    return Gallery(SimpleNamespace(heatmap_scale=SCALE))
-
-
-CURVE = Curve(
-    protocol="all images",
-    false_positive_rates=(0.0, 0.0, 0.1, 0.4, 1.0),
-    rates=(0.0, 0.5, 0.8, 0.9, 1.0),
-)
-
-
-def _evaluation(scored, **changes):
-    good = np.array([score for name, score in scored if name.startswith("good/")])
-    defect = np.array([score for name, score in scored if not name.startswith("good/")])
-    both = len(good) > 0 and len(defect) > 0
-    figures = {
-        "category": "nuts & bolts",
-        "images": tuple(
-            ScoredImage(
-                name=name,
-                defect=name.split("/")[0],
-                is_anomalous=not name.startswith("good/"),
-                score=score,
-                map_maximum=score,
-                is_flagged=score > THRESHOLD,
-            )
-            for name, score in scored
-        ),
-        "image_auroc": auroc(good, defect) if both else None,
-        "pixel_auroc": 0.987654321,
-        "image_best_f1": best_f1(good, defect) if both else None,
-        "image_confusion": confusion(good, defect, THRESHOLD),
-        "pixel_threshold": SCALE.threshold,
-        "pixel_share_flagged_good": 1 / 3,
-        "problems": (),
-        "image_average_precision": 0.97 if both else None,
-        "image_rates": rates(confusion(good, defect, THRESHOLD)),
-        "image_roc": CURVE if both else None,
-        "pixel_average_precision": 0.61,
-        "pixel_best_f1": BestF1(f1=0.58, threshold=2.5),
-        "pixel_rates": rates(confusion(np.array([1.0, 3.0]), np.array([1.5, 4.0]), 2.0)),
-        "aupro_030_all_images": 0.93,
-        "aupro_005_all_images": 0.71,
-        "aupro_030_anomalous_images_only": 0.92,
-        "aupro_005_anomalous_images_only": 0.69,
-        "pixel_pro": (CURVE, dataclasses.replace(CURVE, protocol="anomalous images only")),
-    }
-    found = Evaluation(**figures | changes)
-    return dataclasses.replace(found, reasons=_reasons(found))
-
-
-def _run(root, scored=USUAL, *, masks=True, size=(80, 60), **changes):
-    """(evaluation, gallery) of drawn pictures with the given scores."""
-    gallery = _gallery()
-    for seed, (name, score) in enumerate(scored):
-        path = root / "test" / name
-        _photo(path, size, seed)
-        defect = name.split("/")[0]
-        mask = np.zeros((SIDE, SIDE), np.bool_)
-        mask[20:44, 20:44] = defect != "good"
-        picture = Picture(path=path, defect=defect, mask=None)
-        gallery.visit(picture, _result(score, size=size), mask if masks else None)
-    return _evaluation(scored, **changes), gallery
-
-
-def _report(folder, scored=USUAL, **how):
-    evaluation, gallery = _run(folder / "dataset", scored, **how)
-    write_report(folder / "report", evaluation, gallery, MANIFEST)
-    return Page((folder / "report" / "report.html").read_text(encoding="utf-8"))
-
-
-def _json(folder):
-    return json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
 
 
 def _look_up(content, field):
@@ -200,50 +48,97 @@ def _look_up(content, field):
     return content
 
 
-def _jpeg(uri):
-    kind, encoded = uri.split(",", 1)
-    assert kind == "data:image/jpeg;base64"
-    image = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
-    image.load()
-    return image
-
-
-def test_every_tag_of_the_page_closes_in_order_and_every_picture_decodes(tmp_path):
-    page = _report(tmp_path)
+def test_every_tag_of_the_page_closes_in_order_and_every_image_decodes(tmp_path):
+    page = report(tmp_path)
     images = page.all("img")
-    assert len(images) == 3 * 3 + 3 * 2  # good pictures have no truth to show
-    for attributes in images:
-        decoded = _jpeg(attributes["src"])
-        assert decoded.size == (int(attributes["width"]), int(attributes["height"])) == (240, 180)
+    assert len(images) == 3 * 3 + 3 * 2  # good images have no truth to show
+    for attributes in (image.attributes for image in images):
+        decoded = decode_jpeg(attributes["src"])
+        assert decoded.size == (int(attributes["width"]), int(attributes["height"])) == (320, 240)
         assert attributes["alt"].strip()
 
 
 def test_the_page_refers_to_nothing_outside_itself(tmp_path):
-    page = _report(tmp_path)
+    page = report(tmp_path)
     text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert (
         re.findall(r"https?:|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[^\"]*", "", text)) == []
     )
-    for tag, attributes in page.tags:
-        assert tag not in {"script", "link", "iframe", "object", "base"}
+    for element in page.elements:
+        attributes = element.attributes
+        assert element.tag not in {"link", "iframe", "object", "embed", "base"}
         assert not any(name.startswith("on") for name in attributes)
+        assert not {"srcset", "action", "formaction", "data", "poster"} & set(attributes)
         assert attributes.get("src", "data:").startswith("data:")
         assert attributes.get("href", "#").startswith("#")
 
 
+def test_the_only_script_that_may_run_is_ours(tmp_path):
+    page = report(tmp_path)
+    data, script = page.all("script")
+    assert data.attributes == {"type": "application/json", "id": "report-data"}
+    assert script.attributes == {}
+    (policy,) = (
+        meta.attributes["content"]
+        for meta in page.all("meta", http_equiv="Content-Security-Policy")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    assert policy.split("; ") == [
+        "default-src 'none'", "img-src data:", "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+    ]  # fmt: skip
+
+
+def test_no_image_is_embedded_twice(tmp_path):
+    page = report(tmp_path)
+    sources = [image.attributes["src"] for image in page.all("img")]
+    assert len(sources) == len(set(sources)) == 15
+    text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert text.count(";base64,") == len(sources)
+
+
 def test_links_and_labels_point_at_ids_that_exist_once(tmp_path):
-    page = _report(tmp_path)
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    page = report(tmp_path)
+    ids = [one.attributes["id"] for one in page.elements if "id" in one.attributes]
     assert len(ids) == len(set(ids))
-    pointed = {attributes["href"][1:] for attributes in page.all("a")}
-    for _, attributes in page.tags:
-        pointed |= set(attributes.get("aria-labelledby", "").split())
+    pointed = {one.attributes["href"][1:] for one in page.elements if "href" in one.attributes}
+    for element in page.elements:
+        pointed |= set(element.attributes.get("aria-labelledby", "").split())
+        pointed |= set(element.attributes.get("for", "").split())
+        for value in element.attributes.values():
+            pointed |= set(re.findall(r"url\(#([^)]*)\)", value))
+    assert len(pointed) > 12
     assert pointed <= set(ids)
 
 
-def test_figures_in_the_page_are_those_of_report_json(tmp_path):
-    page = _report(tmp_path)
-    content = _json(tmp_path)
+def test_every_control_has_a_label(tmp_path):
+    page = report(tmp_path)
+    controls = [one for one in page.elements if one.tag in {"input", "select", "button"}]
+    assert len(controls) == 2 + 1 + 5 + 2 + len(USUAL) + 3
+    for control in controls:
+        around = [one.text for one in control.above() if one.tag == "label"]
+        words = [control.attributes.get("aria-label", ""), *around]
+        if control.tag == "button":
+            words.append(control.text)
+        assert any(each.strip() for each in words), control.attributes
+
+
+def test_the_page_is_whole_without_its_script_and_the_controls_wait_for_it(tmp_path):
+    page = report(tmp_path)
+    assert all(image.is_shown() for image in page.all("img"))
+    assert all(table.is_shown() for table in page.all("table"))
+    assert len(page.all("table")) == 3
+    assert len(page.all("svg")) == 3
+    for control in (one for one in page.elements if one.tag in {"input", "select", "button"}):
+        in_dialog = any(one.tag == "dialog" for one in control.above())
+        assert in_dialog or not control.is_shown()
+    assert "open" not in page.by_id("large").attributes
+    assert len(page.cards()) == len(USUAL)
+
+
+def test_figures_in_the_page_are_those_of_reportread_json(tmp_path):
+    page = report(tmp_path)
+    content = read_json(tmp_path)
     assert len(page.figures) == 5 + 19 + 5 + 3 * 3  # artifact, metrics, verdicts, kinds
     for field, written in page.figures.items():
         for exact, shown in written:
@@ -255,9 +150,9 @@ def test_figures_in_the_page_are_those_of_report_json(tmp_path):
 
 
 def test_report_json_holds_the_evaluation_the_artifact_and_the_kinds(tmp_path):
-    evaluation, gallery = _run(tmp_path)
+    evaluation, gallery = run(tmp_path)
     write_report(tmp_path / "report", evaluation, gallery, MANIFEST)
-    content = _json(tmp_path)
+    content = read_json(tmp_path)
     plain = json.loads(json.dumps(evaluation.to_dict()))
     assert {name: content[name] for name in plain} == plain
     assert content["artifact"] == {
@@ -271,16 +166,16 @@ def test_report_json_holds_the_evaluation_the_artifact_and_the_kinds(tmp_path):
         "pixel_threshold": SCALE.threshold,
     }
     assert content["kinds"] == [
-        {"kind": "good", "pictures": 3, "flagged": 1, "median_score": 1.5},
-        {"kind": "crack", "pictures": 2, "flagged": 1, "median_score": 2.375},
-        {"kind": "stain", "pictures": 1, "flagged": 1, "median_score": 2.125},
+        {"kind": "good", "images": 3, "flagged": 1, "median_score": 1.5},
+        {"kind": "crack", "images": 2, "flagged": 1, "median_score": 2.375},
+        {"kind": "stain", "images": 1, "flagged": 1, "median_score": 2.125},
     ]
 
 
 def test_wrong_verdicts_come_first_then_the_closest_to_the_threshold(tmp_path):
-    evaluation, gallery = _run(tmp_path)
-    shots = gallery.shots(evaluation)
-    assert [(shot.image.name, shot.outcome) for shot in shots] == [
+    evaluation, gallery = run(tmp_path)
+    images = gallery.images(evaluation)
+    assert [(image.scored.name, image.outcome) for image in images] == [
         ("crack/1.png", "missed"),
         ("good/2.png", "false alarm"),
         ("stain/0.png", "found"),
@@ -289,59 +184,90 @@ def test_wrong_verdicts_come_first_then_the_closest_to_the_threshold(tmp_path):
         ("crack/0.png", "found"),
     ]
     write_report(tmp_path / "report", evaluation, gallery, MANIFEST)
-    text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    listed = re.findall(r"<h3><bdi>(.*?)</bdi></h3>", text)
-    assert listed == [shot.image.name for shot in shots]
+    page = Page.read(tmp_path / "report" / "report.html")
+    assert page.cards() == [(image.scored.name, image.outcome) for image in images]
+    headings = [one.text for one in page.all("h3")]
+    assert headings == [image.scored.name for image in images]
 
 
 def test_a_score_on_the_threshold_is_not_flagged_and_still_sorted_by_its_verdict(tmp_path):
-    evaluation, gallery = _run(tmp_path, (("good/0.png", 2.0), ("worn/0.png", 2.0)))
-    outcomes = [(shot.outcome, shot.is_right) for shot in gallery.shots(evaluation)]
+    evaluation, gallery = run(tmp_path, (("good/0.png", 2.0), ("worn/0.png", 2.0)))
+    outcomes = [(image.outcome, image.is_right) for image in gallery.images(evaluation)]
     assert outcomes == [("missed", False), ("passed", True)]
 
 
 def test_names_that_are_markup_are_shown_and_not_obeyed(tmp_path):
     hostile = "<img src=x onerror=alert(1)>\"'&amp;\n\x1b[31m\u202e.png"
     kind = "</td><script>alert(2)"
-    scored = (("good/0.png", 1.0), (f"{kind}/{hostile}", 3.0))
     problem = f"{hostile}: <b>no mask</b>"
-    page = _report(tmp_path, scored, problems=(problem,), category="<u>")
-    assert {tag for tag, _ in page.tags} & {"script", "b", "u"} == set()
+    name = f"{kind}/{hostile}"
+    page = report(
+        tmp_path / "hostile", (("good/0.png", 1.0), (name, 3.0)), kinds={name: kind},
+        problems=(problem,), category="<u>",
+    )  # fmt: skip
+    harmless = report(
+        tmp_path / "harmless", (("good/0.png", 1.0), ("a/0.png", 3.0)),
+        problems=("no mask",), category="washers",
+    )  # fmt: skip
+    structure = [(one.tag, list(one.attributes)) for one in harmless.elements]
+    assert [(one.tag, list(one.attributes)) for one in page.elements] == structure
     assert len(page.all("img")) == 2 + 3
     seen = hostile.replace("\n", "?").replace("\x1b", "?").replace("\u202e", "?")
     words = "".join(page.words)
     assert f"{kind}/{seen}" in words
     assert f"{seen}: <b>no mask</b>" in words
-    assert "<u>: test report" in words
-    assert f"Photograph {kind}/{seen}" in [attributes["alt"] for attributes in page.all("img")]
+    assert page.all("title")[0].text == "<u>: test report"
+    assert page.all("h1")[0].text == "<u>"
+    assert f"Image {kind}/{seen}" in [image.attributes["alt"] for image in page.all("img")]
+    assert [one.text for one in page.all("option")][2] == kind  # after "all" and "good"
+    text = (tmp_path / "hostile" / "report" / "report.html").read_text(encoding="utf-8")
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "</script><script>alert(1)</script>", "<!--<script>", "]]>", "\"'\\", "\u2028\u2029\x00\n",
+        "&lt;&#39;", "{{ 7 * 7 }}{% raw %}", "$x^2$", "\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 40,
+    ],
+)  # fmt: skip
+def test_a_kind_never_ends_the_data_of_the_script(tmp_path, kind):
+    page = report(tmp_path, USUAL, kinds={"stain/0.png": kind})
+    assert page.data()["kinds"] == ["good", *sorted(["crack", kind])]
+    assert len(page.all("script")) == 2
+    seen = "".join(letter if letter.isprintable() else "?" for letter in kind)
+    assert sum(one.text == seen for one in page.all("option")) == 1
+    assert sum(one.text == seen for one in page.all("bdi")) == 2  # in its row and on its card
+    text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert text.count("</script") == 2
 
 
 def test_file_names_in_a_broken_encoding_are_written_all_the_same(tmp_path):
     broken = b"good/caf\xe9.png".decode("utf-8", "surrogateescape")
-    page = _report(tmp_path, ((broken, 1.0), ("crack/0.png", 3.0)))
+    page = report(tmp_path, ((broken, 1.0), ("crack/0.png", 3.0)))
     assert "good/caf?.png" in page.words
-    assert _json(tmp_path)["images"][0]["name"] == broken
+    assert read_json(tmp_path)["images"][0]["name"] == broken
 
 
 @pytest.mark.parametrize(
     ("scored", "reason"),
     [
         ((("good/0.png", 1.0), ("good/1.png", 1.5)), "no defects in the test set"),
-        ((("crack/0.png", 3.0),), "no good pictures in the test set"),
+        ((("crack/0.png", 3.0),), "no good images in the test set"),
     ],
 )
 def test_figures_that_do_not_exist_say_none_and_why(tmp_path, scored, reason):
-    page = _report(tmp_path, scored, masks=False, pixel_auroc=None, pixel_share_flagged_good=None)
+    page = report(tmp_path, scored, masks=False, pixel_auroc=None, pixel_share_flagged_good=None)
     assert page.words.count("none") == 6
     assert page.words.count(reason) >= 2
     assert any("no usable masks" in words for words in page.words)
     assert set(page.figures) & {"image_auroc", "pixel_auroc", "image_best_f1.f1"} == set()
     assert not re.search(r"\bnan\b|\bNone\.?\d", "".join(page.words), re.IGNORECASE)
-    assert _json(tmp_path)["image_auroc"] is None
+    assert read_json(tmp_path)["image_auroc"] is None
 
 
-def test_pictures_without_a_usable_mask_are_shown_with_words_in_its_place(tmp_path):
-    page = _report(tmp_path, masks=False, pixel_auroc=None)
+def test_images_without_a_usable_mask_are_shown_with_words_in_its_place(tmp_path):
+    page = report(tmp_path, masks=False, pixel_auroc=None)
     assert len(page.all("img")) == 2 * len(USUAL)
     assert page.words.count("no usable mask") == 3
     assert page.words.count("no defect") == 3
@@ -350,31 +276,31 @@ def test_pictures_without_a_usable_mask_are_shown_with_words_in_its_place(tmp_pa
 def test_a_defect_that_the_crop_hides_is_called_so(tmp_path):
     scored = (("crack/0.png", 1.0),)
     path = tmp_path / "test" / "crack" / "0.png"
-    _photo(path, (40, 80))
-    gallery = _gallery()
-    picture = Picture(path=path, defect="crack", mask=None)
-    gallery.visit(picture, _result(1.0, size=(40, 80)), np.zeros((SIDE, SIDE), np.bool_))
-    write_report(tmp_path / "report", _evaluation(scored), gallery, MANIFEST)
+    save_noise(path, (40, 80))
+    gallery = make_gallery()
+    image = DatasetImage(path=path, defect="crack", mask=None)
+    gallery.visit(image, make_result(1.0, size=(40, 80)), np.zeros((SIDE, SIDE), np.bool_))
+    write_report(tmp_path / "report", make_evaluation(scored), gallery, MANIFEST)
     page = Page((tmp_path / "report" / "report.html").read_text(encoding="utf-8"))
     assert "defect outside the crop" in page.words
     assert len(page.all("img")) == 2
 
 
-def test_the_page_is_limited_and_says_so_while_json_names_every_picture(tmp_path):
-    count = MAX_SHOTS + 3
+def test_the_page_is_limited_and_says_so_while_json_names_every_image(tmp_path):
+    count = MAX_IMAGES + 3
     scored = tuple((f"good/{n:03d}.png", 1.0 + n / 1000) for n in range(count))
-    page = _report(tmp_path, scored, size=(8, 8))
-    assert len(page.all("h3")) == MAX_SHOTS
-    assert any(f"{MAX_SHOTS} of {count} pictures" in words for words in page.words)
-    assert len(_json(tmp_path)["images"]) == count
+    page = report(tmp_path, scored, size=(8, 8))
+    assert len(page.all("h3")) == MAX_IMAGES
+    assert any(f"{MAX_IMAGES} of {count} images" in words for words in page.words)
+    assert len(read_json(tmp_path)["images"]) == count
 
 
 @pytest.mark.parametrize("size", [(2000, 1500), (8, 4000), (32, 32), (4000, 8)])
-def test_a_picture_costs_at_most_60_kb_whatever_its_size(tmp_path, size):
-    evaluation, gallery = _run(tmp_path, (("crack/0.png", 3.0),), size=size)
-    small = gallery.shots(evaluation)[0].thumbnails
+def test_an_image_costs_at_most_60_kb_whatever_its_size(tmp_path, size):
+    evaluation, gallery = run(tmp_path, (("crack/0.png", 3.0),), size=size)
+    small = gallery.images(evaluation)[0].previews
     assert len(small.photo) + len(small.truth) + len(small.heat) <= 60_000
-    assert max(small.width, small.height) == 240
+    assert max(small.width, small.height) == 320
     assert min(small.width, small.height) >= 1
 
 
@@ -387,29 +313,29 @@ def test_heat_and_truth_lie_where_the_map_and_the_mask_have_them(tmp_path):
     cropped = Placement(
         photo_height=100, photo_width=200, resized_height=64, resized_width=128, top=0, left=64
     )  # the input is the right half of the photograph
-    result = _result(3.0)
+    result = make_result(3.0)
     result = Result(**{**vars(result), "anomaly_map": np.where(mask, 9, 0).astype(np.float32)})
     result = Result(**{**vars(result), "placement": cropped})
-    gallery = _gallery()
-    gallery.visit(Picture(path=path, defect="crack", mask=None), result, mask)
-    small = gallery.shots(_evaluation((("crack/0.png", 3.0),)))[0].thumbnails
+    gallery = make_gallery()
+    gallery.visit(DatasetImage(path=path, defect="crack", mask=None), result, mask)
+    small = gallery.images(make_evaluation((("crack/0.png", 3.0),)))[0].previews
     heat = np.asarray(Image.open(io.BytesIO(small.heat))).astype(int)
     truth = np.asarray(Image.open(io.BytesIO(small.truth))).astype(int)
-    hot = np.zeros((120, 240), np.bool_)
-    hot[:60, 120:180] = True
+    hot = np.zeros((160, 320), np.bool_)
+    hot[:80, 160:240] = True
     hottest = colorize(np.full((1, 1), 4, np.float32), SCALE)[0, 0].astype(int)
     is_hot = np.abs(heat - hottest).max(axis=2) < 50
     assert (is_hot != hot).mean() < 0.03
     is_green = (truth[..., 1] - truth[..., 0]) > 120
-    assert 100 < is_green.sum() < 800
+    assert 135 < is_green.sum() < 1065
     rows, columns = np.nonzero(is_green)
-    assert 55 <= rows.max() <= 66
-    assert 112 <= columns.min() <= 122
-    assert 176 <= columns.max() <= 186
+    assert 75 <= rows.max() <= 86
+    assert 152 <= columns.min() <= 162
+    assert 236 <= columns.max() <= 246
 
 
 def test_a_thin_scratch_is_outlined_too(tmp_path):
-    evaluation = _evaluation((("crack/0.png", 3.0),))
+    evaluation = make_evaluation((("crack/0.png", 3.0),))
     path = tmp_path / "crack" / "0.png"
     path.parent.mkdir()
     Image.new("RGB", (2000, 2000), (128, 128, 128)).save(path)
@@ -419,62 +345,41 @@ def test_a_thin_scratch_is_outlined_too(tmp_path):
         photo_height=2000, photo_width=2000, resized_height=512, resized_width=512, top=0, left=0
     )
     plain = {"anomaly_map": np.zeros((512, 512), np.float32), "placement": place}
-    gallery = _gallery()
+    gallery = make_gallery()
     gallery.visit(
-        Picture(path=path, defect="crack", mask=None),
-        Result(**{**vars(_result(3.0)), **plain}),
+        DatasetImage(path=path, defect="crack", mask=None),
+        Result(**{**vars(make_result(3.0)), **plain}),
         mask,
     )
-    truth = Image.open(io.BytesIO(gallery.shots(evaluation)[0].thumbnails.truth))
+    truth = Image.open(io.BytesIO(gallery.images(evaluation)[0].previews.truth))
     pixels = np.asarray(truth).astype(int)
-    assert ((pixels[..., 1] - pixels[..., 0]) > 80).sum() > 300
+    assert ((pixels[..., 1] - pixels[..., 0]) > 80).sum() > 400
 
 
 def test_the_sheet_has_one_row_for_each_kind(tmp_path):
     heights = []
     for number, scored in enumerate((USUAL[:3], USUAL[:5], USUAL)):
-        _report(tmp_path / str(number), scored)
+        report(tmp_path / str(number), scored)
         with Image.open(tmp_path / str(number) / "report" / "sheet.png") as sheet:
             sheet.load()
             assert sheet.mode == "RGB"
             heights.append(sheet.height)
-    assert heights[2] - heights[1] == 180 + 58  # a thumbnail and its line of text
+    assert heights[2] - heights[1] == 180 + 58  # a preview and its line of text
     assert heights[0] < heights[1]
 
 
 def test_examples_of_a_kind_are_the_median_and_another_most_confusing_one(tmp_path):
     scored = tuple((f"crack/{n}.png", score) for n, score in enumerate((2.5, 9.0, 3.0, 1.0, 4.0)))
-    evaluation, gallery = _run(tmp_path, scored)
-    shots = gallery.shots(evaluation)
-    chosen = [(words, shot.image.score) for words, shot in examples(shots)]
+    evaluation, gallery = run(tmp_path, scored)
+    images = gallery.images(evaluation)
+    chosen = [(words, image.scored.score) for words, image in examples(images)]
     assert chosen == [("median", 3.0), ("most confusing", 1.0)]
-    alone = [shot for shot in shots if shot.image.score == 1.0]
+    alone = [image for image in images if image.scored.score == 1.0]
     assert [words for words, _ in examples(alone)] == ["median"]
 
 
-def test_bars_never_mix_verdicts_and_count_every_picture():
-    rng = np.random.default_rng(0)
-    good, defect = rng.normal(1, 0.3, 50), rng.normal(3, 1, 70)
-    good[0] = THRESHOLD  # not flagged
-    binned = bin_scores(good.tolist(), defect.tolist(), THRESHOLD)
-    edge = int(np.flatnonzero(binned.edges == THRESHOLD)[0])
-    for scores, counts in ((good, binned.good), (defect, binned.defect)):
-        assert counts.sum() == len(scores)
-        assert counts[edge:].sum() == (scores > THRESHOLD).sum()
-    assert len(binned.good) == len(binned.defect) == len(binned.edges) - 1
-
-
-@pytest.mark.parametrize("score", [0.0, THRESHOLD, -3.0, 1e9])
-def test_scores_that_are_all_but_equal_still_give_a_histogram(score):
-    for threshold in (score, THRESHOLD):
-        binned = bin_scores([score, np.nextafter(score, 1e10)], [], threshold)
-        assert binned.good.sum() == 2
-        assert binned.defect.sum() == 0
-        assert (np.diff(binned.edges) > 0).all()
-
-
-def test_the_same_evaluation_gives_the_same_bytes_and_replaces_an_older_report(tmp_path):
-    evaluation, gallery = _run(tmp_path / "dataset")
+def test_the_same_evaluation_gives_the_same_bytes_and_replaces_an_olderreport(tmp_path):
+    evaluation, gallery = run(tmp_path / "dataset")
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -488,7 +393,7 @@ def test_the_same_evaluation_gives_the_same_bytes_and_replaces_an_older_report(t
 
 
 def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path):
-    evaluation, gallery = _run(tmp_path / "dataset")
+    evaluation, gallery = run(tmp_path / "dataset")
     (tmp_path / "taken").write_text("a file")
     for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
         with pytest.raises(OutputError, match=r"taken.*expected a folder.*no report") as refusal:
@@ -499,7 +404,7 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_folder_in_a_files_place_is_refused_and_nothing_is_half_written(tmp_path, name):
-    evaluation, gallery = _run(tmp_path / "dataset")
+    evaluation, gallery = run(tmp_path / "dataset")
     folder = tmp_path / "report"
     (folder / name).mkdir(parents=True)
     with pytest.raises(OutputError, match=f"{name} is a folder"):
@@ -508,14 +413,14 @@ def test_a_folder_in_a_files_place_is_refused_and_nothing_is_half_written(tmp_pa
 
 
 def test_a_path_too_long_for_the_disk_leaves_no_new_folder_behind(tmp_path):
-    evaluation, gallery = _run(tmp_path / "dataset")
+    evaluation, gallery = run(tmp_path / "dataset")
     with pytest.raises(OutputError, match=r"(?i)name too long"):
         write_report(tmp_path / "new" / ("x" * 300), evaluation, gallery, MANIFEST)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_disk_that_fills_up_half_way_leaves_the_older_report_untouched(tmp_path):
-    evaluation, gallery = _run(tmp_path / "dataset")
+    evaluation, gallery = run(tmp_path / "dataset")
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "report.json").write_text("old")
@@ -534,42 +439,69 @@ def test_a_disk_that_fills_up_half_way_leaves_the_older_report_untouched(tmp_pat
 
 
 def test_a_gallery_of_another_run_is_refused(tmp_path):
-    evaluation, gallery = _run(tmp_path / "dataset")
-    other = _evaluation((*USUAL[:-1], ("stain/0.png", 9.0)))
-    fewer = _evaluation(USUAL[:-1])
-    for wrong, visited in ((evaluation, _gallery()), (other, gallery), (fewer, gallery)):
+    evaluation, gallery = run(tmp_path / "dataset")
+    other = make_evaluation((*USUAL[:-1], ("stain/0.png", 9.0)))
+    fewer = make_evaluation(USUAL[:-1])
+    for wrong, visited in ((evaluation, make_gallery()), (other, gallery), (fewer, gallery)):
         with pytest.raises(ValueError, match="new Gallery"):
             write_report(tmp_path / "report", wrong, visited, MANIFEST)
     assert not (tmp_path / "report").exists()
 
 
 def test_an_artifact_of_another_category_is_pointed_out(tmp_path):
-    page = _report(tmp_path, category="washers")
+    page = report(tmp_path, category="washers")
     assert any("was built for" in words for words in page.words)
     assert "nuts & bolts" in page.words
 
 
-def test_each_chart_holds_its_curve_cut_at_the_limit(tmp_path):
-    evaluation, gallery = _run(tmp_path / "dataset")
-    write_report(tmp_path / "report", evaluation, gallery, MANIFEST)
-    page = (tmp_path / "report" / "report.html").read_text()
-    assert page.count('class="curve first"') == 2
-    assert page.count('class="curve second"') == 1
-    # PRO ends at 0.3, two thirds of the way from (0.1, 0.8) to (0.4, 0.9): 0.8667.
-    last = re.findall(r'class="curve first" d="[^"]*L([0-9.]+) ([0-9.]+)"', page)[1]
-    left, side, top = 40, 240, 12
-    assert float(last[0]) == left + side
-    assert float(last[1]) == pytest.approx(top + (1 - (0.8 + 2 / 30)) * side, abs=0.06)
-
-
 def test_a_figure_of_zero_is_a_figure(tmp_path):
-    page = _report(tmp_path, pixel_share_flagged_good=0.0, pixel_auroc=0.0)
+    page = report(tmp_path, pixel_share_flagged_good=0.0, pixel_auroc=0.0)
     assert page.figures["pixel_share_flagged_good"] == [("0.0", "0.0%")]
-    assert page.figures["pixel_auroc"] == [("0.0", "0.0000")]
+    assert page.figures["pixel_auroc"] == [("0.0", "0.0000")] * 2  # a headline, too
     assert "none" not in page.words
 
 
 def test_best_f1_says_that_its_threshold_was_chosen_on_the_test_set(tmp_path):
-    page = _report(tmp_path, image_best_f1=BestF1(f1=0.75, threshold=2.125))
-    assert page.figures["image_best_f1.f1"] == [("0.75", "0.7500")]
+    page = report(tmp_path, image_best_f1=BestF1(f1=0.75, threshold=2.125))
+    assert page.figures["image_best_f1.f1"] == [("0.75", "0.7500")] * 2  # a headline, too
     assert any("chosen on the test set" in words for words in page.words)
+
+
+def test_names_on_the_page_of_suspects_are_shown_and_not_obeyed():
+    hostile = "</bdi><script>alert(1)</script>\"'&lt;\n.png"
+    pages = []
+    for name in (hostile, "000.png"):
+        view = View(caption="image", alt=f"Image {name}", uri="data:image/jpeg;base64,", instead="")
+        card = SuspectCard(
+            name=name, score=0.1, is_dropped=True, width=8, height=8, views=(view, view)
+        )
+        text = render("suspects.html.j2", suspects=[card], count=5, dropped=1, median=0.05)
+        pages.append(Page(text))
+    structures = [[(one.tag, list(one.attributes)) for one in page.elements] for page in pages]
+    assert structures[0] == structures[1]
+    assert pages[0].all("script") == []
+    assert pages[0].all("bdi")[0].text == hostile.replace("\n", "?")
+    assert pages[0].all("img")[1].attributes["alt"] == f"Image {hostile}".replace("\n", "?")
+    (policy,) = pages[0].all("meta", http_equiv="Content-Security-Policy")
+    assert "script-src" not in policy.attributes["content"]
+
+
+def _suspects_page():
+    view = View(caption="image", alt="x", uri=None, instead="no defect")
+    card = SuspectCard(name="x", score=0.1, is_dropped=False, width=8, height=8, views=(view,))
+    return {"suspects": [card], "count": 5, "dropped": 1, "median": 0.05}
+
+
+@pytest.mark.parametrize("missing", ["suspects", "count", "dropped", "median"])
+def test_a_template_without_one_of_its_values_is_refused(missing):
+    values = _suspects_page()
+    assert "no defect" in render("suspects.html.j2", **values)
+    del values[missing]
+    with pytest.raises(UndefinedError, match=missing):
+        render("suspects.html.j2", **values)
+
+
+@pytest.mark.parametrize("unknown", ["count", "dropped"])
+def test_a_value_of_none_is_refused_and_not_written(unknown):
+    with pytest.raises(TypeError, match="value that is None"):
+        render("suspects.html.j2", **_suspects_page() | {unknown: None})
