@@ -1,7 +1,7 @@
-"""A real training image with a marked defect, and what the artifact must give for it.
+"""A real training image with a drawn defect, and the artifact's expected result for it.
 
 photograph + detector -> selftest.png, selftest_input.png, selftest_map.npy and a manifest entry.
-`patchcore-runtime check` runs it on arrival, on the machine that will do the work.
+`patchcore-runtime check` repeats this self-test on the machine where the artifact will be used.
 """
 
 from pathlib import Path
@@ -17,29 +17,30 @@ from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import FeaturePrecision, Preprocessing, SelfTest
 from patchcore_runtime.selftest import layer_magnitudes, write_selftest_map
 
-# Relative; other CPUs round differently, other faults are far larger. An activation that rounds to
-# the next of its 256 levels moves more than float32 ever does: the same int8 file with its layers
-# not fused gave maps up to 0.6 % and scores up to 1.1 % away (bottle, 17 images).
+# Relative. CPUs round differently, and real faults are far larger. In int8 an activation may round
+# to another of its 256 levels, which changes more than float32 rounding: the same int8 file without
+# fused layers changed maps by up to 0.6 % and scores by up to 1.1 % (bottle, 17 images).
 TOLERANCES: dict[FeaturePrecision, float] = {"float32": 1e-3, "int8": 2e-2}
 _LARGEST_SIDE_PX = 1024
 _CONTRASTS = (0.35, 0.6, 1.0)
 
 
 def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTest:
-    """Mark a defect on a photograph, score it, and store image, input, map and score.
+    """Draw a defect on a photograph, score it, and store image, input, map and score.
 
-    The defect is a dark and a bright bar across an eighth of the input around its centre, or where
-    most of it lies in the region of interest; its contrast grows until the detector raises an
-    alarm, or ends at full contrast.
+    The defect is a dark and a bright bar across an eighth of the input. It lies at the centre, or
+    at the nearest place where most of it is inside of the region of interest. Its contrast grows
+    until the detector raises an alarm, or up to full contrast.
 
     Args:
-        folder: The artifact being written.
+        folder: The artifact that is being written.
         detector: Loaded from the same files.
-        photograph: One of the training images; scaled down beyond 1,024 px, or the input.
+        photograph: One of the training images; it is scaled down to 1,024 px or the input's size,
+            whichever is larger.
     """
     image = read_image(photograph)
     size = detector.manifest.preprocess
-    # An image smaller than the input would be blurred, which is a defect of its own.
+    # An image smaller than the input would be blurred, and blur looks like a defect.
     largest = max(_LARGEST_SIDE_PX, size.resize_height, size.resize_width)
     image.thumbnail((largest, largest))
     for contrast in _CONTRASTS:
@@ -87,7 +88,7 @@ def _score_marked(
 
 
 def _corner(settings: Preprocessing, region: Region | None, side: int) -> tuple[int, int]:
-    """Of a square: around the centre, or of those with most of the region the nearest to there."""
+    """Top left corner of the square: central, or the nearest of those with most of the region."""
     top, left = (settings.height - side) // 2, (settings.width - side) // 2
     if region is None:
         return top, left

@@ -1,9 +1,9 @@
 """Held-out scores of the training images -> thresholds and the heat-map scale.
 
-K-fold over images: a coreset of the other folds at the final ratio scores the images left
-out. In-sample scores are near zero for whatever is in the bank and would say nothing. A fold's
-bank is leaner than the final one, so held-out scores are a little too large: banks of half the
-images tell by how much. `thresholds` makes thresholds of them, `folds` keeps groups together.
+K-fold over images: a coreset of the other folds, at the final ratio, scores the images that are
+held out. In-sample scores would be useless, because they are near zero for every image in the bank.
+A fold's bank is leaner than the final one, so held-out scores are a little too large; banks of half
+the images show by how much. `estimate` computes the thresholds, and `folds` keeps groups together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,30 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.folds import split_folds
-from patchcore_build.calibration.thresholds import (
+from patchcore_build.calibration.estimate import (
     describe_scores,
     estimate_bias,
     find_threshold,
     stored_ranks,
 )
+from patchcore_build.calibration.folds import split_folds
 from patchcore_build.config import Config
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange
 from patchcore_runtime.scoring.thresholds import above_dark_end, check_rate
 
-# Where scores go, checkpoint, images learned from, images held out.
+# Array for the scores, name of the checkpoint, images to learn from, images that are held out.
 _Turn = tuple[NDArray[np.float64], str, NDArray[np.int64], NDArray[np.int64]]
-_SMALLEST_THRESHOLD = 1e-12  # of images that are all equal
-_QUIET_SHARE = 0.9  # of a good image's pixels lie below the heat map's dark end
+_SMALLEST_THRESHOLD = 1e-12  # if all images are equal
+_QUIET_SHARE = 0.9  # share of a good image's pixels below the dark end of the heat map
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutScores:
-    """Two values per training image, from banks that never saw it or one of its group.
+    """Scores of each training image, from banks without this image and its group.
 
-    The `lean` ones come from banks of about half as many images: how much larger they are
-    tells how scores shrink with the number of images.
+    The `lean` scores come from banks of about half as many images. They show how scores shrink
+    with the number of images.
     """
 
     image_scores: NDArray[np.float64]  # (N,)
@@ -47,24 +47,25 @@ class HeldOutScores:
     lean_map_maxima: NDArray[np.float64]  # (N,)
     folds: int
     groups: int
-    share: float  # of all images, in a bank of the first three
-    lean_share: float  # in one of the lean ones
+    share: float  # of all images, in a bank of one fold
+    lean_share: float  # of all images, in a lean bank
 
 
 def score_held_out(
     training: TrainingFeatures, *, folder: Path, progress: Progress = silent
 ) -> HeldOutScores:
-    """Score every training image with banks of others.
+    """Score every training image with banks of other images.
 
     Args:
         training: The N training images in at least two groups.
-        folder: For the folds' banks; may be emptied afterwards.
-        progress: Told how many images are done, of twice their number.
+        folder: Temporary folder for the folds' banks.
+        progress: Called with the number of images done, of twice their number.
     """
     config, count = training.config, training.store.images
     folds = list(split_folds(training.groups, config.folds, seed=config.seed))
     others = [np.setdiff1d(np.arange(count), held_out) for held_out in folds]
-    # Banks of half the images, or of a third where the others have no more than half.
+    # Lean banks have half the images; with two or three folds, where the other banks are not
+    # much larger, they have a third.
     lean = list(split_folds(training.groups, 2 if len(folds) > 3 else 3, seed=config.seed))
     lean_others = [*lean[1:], lean[0]]
     full_scores, lean_scores = np.empty((2, count, 3))
@@ -83,7 +84,7 @@ def score_held_out(
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
             progress(done, 2 * count)
-        del rows, scorer  # before the next ones are made
+        del rows, scorer  # free memory before the next bank
     return HeldOutScores(
         image_scores=full_scores[:, 0],
         map_maxima=full_scores[:, 1],
@@ -103,20 +104,20 @@ def _turns(
     learned: Sequence[NDArray[np.int64]],
     held_out: Sequence[NDArray[np.int64]],
 ) -> Iterator[_Turn]:
-    """One turn for each fold; checkpoints are numbered from 1 on."""
+    """One turn for each fold; checkpoints are numbered from 1."""
     for number, pair in enumerate(zip(learned, held_out, strict=True), start=1):
         yield scores, f"{name}{number}", *pair
 
 
 def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
-    """Turn held-out scores into thresholds at the target false-alarm rate.
+    """Estimate thresholds for the target false-alarm rate from held-out scores.
 
-    The pixel threshold is made like the image threshold, of the maps' maxima, so that in a share
-    of about `target_fpr` of good images any pixel lies above it. The heat map's dark end is the
-    level below which nine tenths of a good image stay; the pixel threshold is its middle.
+    The pixel threshold is estimated like the image threshold, from the maxima of the maps: a share
+    of about `target_fpr` of good images has any pixel above it. The heat map is dark up to the
+    level below which nine tenths of a good image stay, and the pixel threshold is its middle.
 
     Raises:
-        ThresholdError: the rate is out of reach for so few images.
+        ThresholdError: so few images cannot support this rate.
     """
     count = len(scores.image_scores)
     check_rate(count, config.target_fpr)
@@ -147,6 +148,6 @@ def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
 def _unbiased(
     scores: HeldOutScores, full: NDArray[np.float64], lean: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Scores as the final bank of all images would give them, and the factor that was used."""
+    """Scores corrected to the final bank of all images, and the correction factor."""
     bias = estimate_bias(full, lean, share=scores.share, lean_share=scores.lean_share)
     return full * bias, bias

@@ -1,15 +1,15 @@
-"""Held-out scores (n,) -> a threshold for a false-alarm rate, and how sure it is.
+"""Estimate a threshold for a false-alarm rate from held-out scores (n,), and its confidence.
 
-Pure functions over the rules of `patchcore_runtime.scoring.thresholds`, which the line applies:
+The rules are those of `patchcore_runtime.scoring.thresholds`, which the runtime applies:
 
-- (n + 1)·rate of at least 3: the conformal order statistic of rank ceil((n + 1)(1 - rate)) (Vovk
-  et al. 2005); its 90 % interval are two order statistics (David & Nagaraja 2003, section 7.1).
-- Fewer: a generalised Pareto tail over the upper quarter of the scores (10 to 50 of them), fitted
-  by probability-weighted moments (Hosking & Wallis 1987), which beat maximum likelihood below 500
-  values. The shape is drawn towards 0, the exponential, as by 20 values more, and kept within
-  ±0.5; the interval is a seeded parametric bootstrap.
+- If (n + 1)·rate is at least 3: the conformal order statistic of rank ceil((n + 1)(1 - rate)) (Vovk
+  et al. 2005). Its 90 % interval are two order statistics (David & Nagaraja 2003, section 7.1).
+- Otherwise: a generalised Pareto tail over the upper quarter of the scores (10 to 50 of them). It
+  is fitted by probability-weighted moments (Hosking & Wallis 1987), which beat maximum likelihood
+  below 500 values. The shape is shrunk towards 0, the exponential, as if by 20 more values, and
+  clipped to ±0.5. The interval is a seeded parametric bootstrap.
 
-benchmarks/studies/thresholds.py measures where one should end and the other begin.
+benchmarks/studies/thresholds.py measures where one rule should end and the other begin.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from patchcore_runtime.manifest.calibration import HeldOut, Tail
 from patchcore_runtime.scoring.thresholds import conformal_rank, tail_quantile, uses_tail
 
 CONFIDENCE = 0.9  # of every interval
-_FEWEST, _MOST = 10, 50  # values of a tail, where there are as many
-_SHRINKING_VALUES = 20  # the shape is drawn to 0 as by so many values more
+_FEWEST, _MOST = 10, 50  # values of a tail, if there are enough scores
+_SHRINKING_VALUES = 20  # the shape is shrunk to 0 as if by so many more values
 _LARGEST_SHAPE = 0.5
 _RESAMPLES = 400
-_ALL_RANKS = 500  # up to here every score is stored
+_ALL_RANKS = 500  # up to this number every score is stored
 _SMALLEST_FACTOR = 0.8
-_CORRECTED = 0.5  # of the estimate: all of it raised more false alarms than were aimed at
-_FEWEST_PAIRS = 20  # below, the median of their ratios says nothing
+_CORRECTED = 0.5  # share of the estimated bias; correcting all of it gave too many false alarms
+_FEWEST_PAIRS = 20  # with fewer pairs the median of their ratios is too uncertain
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """A threshold, the 90 % interval around the true quantile, and how it was found."""
+    """A threshold, the 90 % interval around the true quantile, and the method of estimation."""
 
     value: float
     low: float
@@ -44,12 +44,12 @@ class Threshold:
 
 
 def find_threshold(scores: Array, rate: float, *, seed: int) -> Threshold:
-    """The value that a share of about `rate` of fresh good images exceeds.
+    """Estimate the value that a share of about `rate` of new good images exceeds.
 
     Args:
-        scores: Of n held-out good images, n >= 2.
-        rate: Wanted share, in (0, 1).
-        seed: Of the bootstrap.
+        scores: Scores of n held-out good images, n >= 2.
+        rate: False-alarm rate, in (0, 1).
+        seed: Seed of the bootstrap.
     """
     ordered = np.sort(scores)
     if uses_tail(len(ordered), rate):
@@ -64,7 +64,7 @@ def find_threshold(scores: Array, rate: float, *, seed: int) -> Threshold:
 
 
 def _interval_ranks(count: int, rate: float) -> tuple[int, int]:
-    """Ranks of the two scores between which the true quantile lies with 90 %."""
+    """Ranks of the two scores between which the true quantile lies with a probability of 90 %."""
     from scipy.stats import binom
 
     # Of `count` scores, binomially many lie below the true (1 - rate)-quantile.
@@ -93,12 +93,12 @@ def _from_tail(ordered: Array, rate: float, *, seed: int) -> Threshold:
 
 
 def _tail_threshold(ordered: Array, tail: Tail, rate: float) -> float:
-    """As `scoring.thresholds.threshold_at` of the runtime: not below the second largest score."""
+    """The runtime's `threshold_at`: the tail's quantile, but not below the second largest score."""
     return max(float(ordered[max(0, len(ordered) - 2)]), tail_quantile(tail, rate))
 
 
 def _draw(ordered: Array, tail: Tail, rng: np.random.Generator) -> Array:
-    """As many fresh scores: the body as it came, its upper part from the fitted tail."""
+    """Resample as many scores: the body from the given scores, the rest from the fitted tail."""
     count = len(ordered)
     body = ordered[: count - _tail_size(count)]
     inside = int(rng.binomial(count, tail.share))
@@ -115,10 +115,10 @@ def fit_tail(ordered: Array) -> Tail:
     excesses = ordered[count - size :] - level  # ascending
     mean = float(excesses.mean())
     shape = _shape(excesses)
-    smallest = 1e-9 * max(1e-3, abs(float(ordered[-1])))  # scores that are all equal
+    smallest = 1e-9 * max(1e-3, abs(float(ordered[-1])))  # if all scores are equal
     return Tail(
         level=level,
-        share=(size + 1) / (count + 1),  # so that it meets the order statistics at its level
+        share=(size + 1) / (count + 1),  # the tail meets the order statistics at its level
         scale=max(mean * (1 - shape), smallest),
         shape=shape,
     )
@@ -144,21 +144,21 @@ def _shape(excesses: Array) -> float:
 
 
 def estimate_bias(full: Array, lean: Array, *, share: float, lean_share: float) -> float:
-    """How much smaller scores become when the bank grows from `share` of the images to all.
+    """Estimate how much smaller scores become when the bank grows from `share` to all images.
 
-    A patch's nearest distance falls like n^-b with the number n of images; b is told by the
-    same images' scores from leaner banks, through the median of the ratios. Median scores of
-    unseen images confirm b, but their largest ones shrink less, and an alarm too many costs
-    more than one too few: half of it is corrected (benchmarks/results/thresholds.md has all three).
+    A patch's nearest distance falls like n^-b with the number n of images. The median ratio of the
+    same images' scores from lean and full banks gives b. Median scores of unseen images confirm b,
+    but their largest scores shrink less, and one false alarm too many costs more than one too few.
+    So half of it is corrected (benchmarks/results/thresholds.md compares none, half and all).
 
     Args:
         full: Scores from banks of `share` of the images, (n,).
-        lean: Of the same images, from banks of `lean_share` of them, below `share`.
+        lean: Scores of the same images from banks of `lean_share` of the images, (n,).
         share: In (0, 1).
         lean_share: In (0, share).
 
     Returns:
-        share^(b/2), clipped to [0.8, 1]; 1 where fewer than 20 pairs speak.
+        share^(b/2), clipped to [0.8, 1]; 1 if fewer than 20 pairs have positive scores.
     """
     both = (full > 0) & (lean > 0)
     if both.sum() < _FEWEST_PAIRS or not lean_share < share < 1:
@@ -169,7 +169,7 @@ def estimate_bias(full: Array, lean: Array, *, share: float, lean_share: float) 
 
 
 def stored_ranks(count: int) -> tuple[int, ...]:
-    """Which of `count` sorted scores an artifact keeps: all, or 400 and the 100 largest."""
+    """Ranks of the sorted scores that an artifact stores: all, or 400 and the 100 largest."""
     if count <= _ALL_RANKS:
         return tuple(range(1, count + 1))
     spread = np.linspace(1, count - 100, _ALL_RANKS - 100).round().astype(int)
@@ -177,17 +177,7 @@ def stored_ranks(count: int) -> tuple[int, ...]:
 
 
 def describe_scores(scores: Array, bias: float) -> HeldOut:
-    """What an artifact stores of n held-out scores that were already multiplied with `bias`."""
+    """The part of n held-out scores, already multiplied with `bias`, that an artifact stores."""
     ordered = np.sort(scores)
     values = tuple(float(ordered[rank - 1]) for rank in stored_ranks(len(ordered)))
     return HeldOut(bias=bias, values=values, tail=fit_tail(ordered))
-
-
-__all__ = [
-    "Threshold",
-    "describe_scores",
-    "estimate_bias",
-    "find_threshold",
-    "fit_tail",
-    "stored_ranks",
-]
