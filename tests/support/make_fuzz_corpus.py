@@ -1,4 +1,4 @@
-"""Write the examples that fuzzers start from: `python tests/support/make_fuzz_corpus.py out/corpus`.
+"""Write the examples that fuzzers start from: tests/support/make_fuzz_corpus.py out/corpus.
 
 One folder for each kind of file, of the golden artifact and of the tests' strange images. What
 fuzzers found meanwhile stays.
