@@ -1,4 +1,4 @@
-"""Make artifacts/tiny again: `python tests/make_tiny_artifact.py artifacts/tiny`.
+"""Make artifacts/tiny again: `python tests/support/make_tiny_artifact.py artifacts/tiny`.
 
 A real `fit`, with MindSpore, exports, calibration and self-test, of a network small enough to
 commit. Its images are 64 x 64 plates of the demo. Only the folder's path is taken from argv.
