@@ -1,4 +1,4 @@
-"""Photograph -> score, verdict and anomaly map, with everything an artifact says.
+"""Photograph -> score, verdict and anomaly map, with all settings of an artifact.
 
 preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et al. 2021.
 """
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """What a detector says of one image. Larger is stranger; scores are never clamped."""
+    """The result of one image. A larger score is stranger; scores are never clamped."""
 
     score: float
     p_value: float  # share of good images at least as strange, from held-out scores
-    threshold: float  # of `score`
-    pixel_threshold: float  # of `anomaly_map`
+    threshold: float  # threshold of `score`
+    pixel_threshold: float  # threshold of `anomaly_map`
     anomaly_map: NDArray[np.float32]  # (H, W), input geometry
-    patch_distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside of the region
+    patch_distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside the region
     nearest_rows: NDArray[np.int64]  # (h, w), rows of the memory bank
     placement: Placement
-    measured: Measured | None = None  # the image as a whole, where it was asked for
+    measured: Measured | None = None  # statistics of the whole image, only with measure=True
 
     @property
     def is_anomalous(self) -> bool:
-        """Whether the score lies above its threshold."""
+        """Return whether the score lies above its threshold."""
         return self.score > self.threshold
 
     @property
     def score_ratio(self) -> float:
-        """The score in units of its threshold: above 1 is anomalous, and never clamped."""
+        """Return the score divided by its threshold: above 1 is anomalous; it is never clamped."""
         return self.score / self.threshold
 
     @property
     def peak(self) -> tuple[int, int]:
-        """(y, x) of the map's maximum, in pixels of the photograph as shown."""
+        """Return (y, x) of the map's maximum, in pixels of the photograph as shown."""
         row, column = divmod(int(self.anomaly_map.argmax()), self.anomaly_map.shape[1])
         place = self.placement
         y = (place.top + row + 0.5) * place.photo_height / place.resized_height
@@ -69,16 +69,16 @@ class Result:
         return int(y), int(x)
 
     def map_on(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Lay the map on the photograph it was made of.
+        """Resize the map to the geometry of its photograph.
 
         Args:
-            image: The photograph, oriented as shown, only its size is used.
+            image: The photograph, oriented as shown; only its size is used.
 
         Returns:
-            float32 (H', W') in map units; 0 where a crop kept the detector from looking.
+            float32 (H', W') in map units; 0 in parts that were cropped off.
 
         Raises:
-            ValueError: the image has another size than the one that was scored.
+            ValueError: the image has another size than the scored one.
         """
         place = self.placement
         size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
@@ -90,9 +90,9 @@ class Result:
         return self._map_on_photograph()
 
     def regions(self) -> "tuple[AnomalyRegion, ...]":
-        """Connected areas of the photograph above the pixel threshold, the highest peak first.
+        """Find connected regions of the photograph above the pixel threshold, highest peak first.
 
-        Pixels, boxes and contours are those of `map_on`, whose contour the heat maps show.
+        Pixels, boxes and contours are in the geometry of `map_on`, which heat maps show.
         """
         from patchcore_runtime.explain.regions import find_regions
 
@@ -107,7 +107,7 @@ class Result:
 
 
 class Detector:
-    """An artifact, loaded and ready; safe to share between threads."""
+    """A loaded artifact that scores images; safe to share between threads."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Detector:
         roi: str | Path | None = None,
     ) -> None:
         self.artifact = artifact
-        bank = artifact.memory_bank  # refused before the large files are opened
+        bank = artifact.memory_bank  # validated before the large files are opened
         self.region = _open_region(artifact, roi)
         self.grid = artifact.manifest.grid
         network = artifact.path(FEATURES_ONNX)
@@ -138,7 +138,7 @@ class Detector:
         )
 
     @classmethod
-    def load(  # noqa: PLR0913 - keywords, each about another thing
+    def load(  # noqa: PLR0913 - independent keywords
         cls,
         folder: str | Path,
         *,
@@ -151,30 +151,30 @@ class Detector:
         target_fpr: float | None = None,
         public_key: str | Path | None = None,
     ) -> "Detector":
-        """Open an artifact folder.
+        """Load an artifact folder.
 
         Args:
             folder: The artifact.
-            threads: Threads of one operator; `None` takes the cores this process may use.
+            threads: Threads of one operator; `None` uses all available cores.
             providers: onnxruntime execution providers in order of preference.
-            verify: Check the files against SHA256SUMS first.
-            search: `auto` takes the kind of index that the manifest names; `exact` takes
+            verify: Verify the files against SHA256SUMS first.
+            search: `auto` uses the kind of index that the manifest names; `exact` uses
                 index.onnx, which every artifact has; `pca` finds the same rows along the bank's
-                principal axes: faster where the bank is large, after a longer load.
-            roi: Mask image of a photograph, white where to look, inside of the artifact's own
-                region; thresholds stay as they are.
-            threshold: Image threshold in place of the artifact's, above 0.
-            target_fpr: Or: false-alarm rate in place of the one aimed at; image and pixel
-                threshold follow from the held-out scores that the artifact stores.
-            public_key: PEM file of the ed25519 key that must have signed the checksums; goes
-                with `verify` only. Needs `patchcore-runtime[sign]`.
+                principal axes, faster in a large bank but after a longer load.
+            roi: Mask image (white = inspect, black = ignore), inside the artifact's own region;
+                thresholds are unchanged.
+            threshold: Image threshold that replaces the artifact's, above 0.
+            target_fpr: Alternatively, a false-alarm rate that replaces the artifact's; both
+                thresholds are recomputed from the stored held-out scores.
+            public_key: PEM file of the ed25519 key that must have signed the checksums; requires
+                `verify` and `patchcore-runtime[sign]`.
 
         Raises:
-            ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
-                SignatureError, not signed by that key.
-            ProviderError: a provider, or an optional library, is not to be had here.
-            ImageError: `roi` is no mask that fits the artifact.
-            ThresholdError: threshold and rate both, or one out of range.
+            ArtifactError: a file is missing, altered, or of an unknown version; the subclass
+                SignatureError if the key has not signed it.
+            ProviderError: a provider or an optional library is not available.
+            ImageError: `roi` is not a mask that matches the artifact.
+            ThresholdError: both threshold and rate are given, or one is out of range.
         """
         artifact = Artifact.open(folder, verify=verify, public_key=public_key)
         manifest = artifact.manifest
@@ -186,22 +186,21 @@ class Detector:
         return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
 
     def explain(self, result: Result, *, top: int = 5) -> "tuple[PatchEvidence, ...]":
-        """Say why an image scored as it did: its strangest patches and their nearest normal ones.
+        """Explain a score: find the strangest patches and their nearest normal patches.
 
-        A method of the detector, because a result is the numbers of one image and stays one:
-        names, places and thumbnails of the training images belong to the artifact.
+        This is a method of the detector and not of the result, because names, positions and
+        thumbnails of the training images belong to the artifact.
 
         Args:
-            result: Of this detector.
-            top: Patches wanted, at least 1.
+            result: A result of this detector.
+            top: Number of patches, at least 1.
 
         Raises:
-            ArtifactError: the bank names training images that the manifest has not, or
-                thumbnails.bin is damaged.
+            ArtifactError: the bank refers to training images that the manifest does not list.
         """
         from patchcore_runtime.explain.evidence import explain_patches
 
-        squared = self.manifest.scoring.image_score == "modelzoo"  # its maps' unit
+        squared = self.manifest.scoring.image_score == "modelzoo"  # its maps are squared distances
         return explain_patches(
             self.artifact,
             result.patch_distances,
@@ -214,12 +213,12 @@ class Detector:
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself, with the thresholds asked for at load."""
+        """Return the artifact's manifest, with the thresholds given at load."""
         return self.artifact.manifest
 
     @property
     def heatmap_scale(self) -> HeatmapScale:
-        """The artifact's one colour scale, so that good parts do not glow."""
+        """Return the artifact's one colour scale, on which good parts do not appear hot."""
         calibration = self.manifest.calibration
         return HeatmapScale(
             low=calibration.heatmap.low,
@@ -232,7 +231,7 @@ class Detector:
 
         Args:
             image: Path, PIL image or uint8 (H', W', 3) RGB.
-            measure: Measure the image as a whole, too, for a `Monitor`; about a millisecond.
+            measure: Also measure the image as a whole, for a `Monitor`; takes about 1 ms.
 
         Raises:
             ImageError: the image cannot be read or has a refused size.
@@ -241,20 +240,20 @@ class Detector:
         return self.predict_input(pixels, placement, measure=measure)
 
     def predict_batch(self, images: Iterable[ImageSource]) -> list[Result]:
-        """Score images; exactly what `predict` gives for each, in order.
+        """Score images in order, each exactly as `predict` does.
 
-        Images go through the network one at a time: on a CPU a batch is not faster (README,
-        Results), and floating-point sums then cannot depend on an image's neighbours.
+        Images pass the network one at a time. A batch is not faster on a CPU, and this way no
+        floating-point sum depends on the other images.
         """
         return [self.predict(image) for image in images]
 
     def features(
         self, pixels: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of an input's tiles.
+        """Compute layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of an input's tiles.
 
         Args:
-            pixels: uint8 (H, W, 3); T is 1 where it is not cut.
+            pixels: uint8 (H, W, 3); T is 1 if the input is not cut.
         """
         layers2, layers3 = zip(*self._tile_features(pixels), strict=True)
         return np.concatenate(layers2), np.concatenate(layers3)
@@ -268,8 +267,8 @@ class Detector:
     ) -> Result:
         """Score a preprocessed input, uint8 (H, W, 3); the part of `predict` after resizing.
 
-        Tiles go through one by one: besides the maps, memory is that of one. To `measure` keeps
-        the layers of all of them.
+        Tiles are processed one by one, so apart from the maps only one tile is in memory. With
+        `measure` the layers of all tiles are kept.
         """
         if not measure:
             return self._result(self._scorer.score_tiles(self._tile_features(pixels)), placement)
@@ -286,9 +285,9 @@ class Detector:
     def tile_distances(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Distance of every patch in one image's `features` to the bank, (T, h, w).
+        """Compute the distance of every patch in one image's `features` to the bank, (T, h, w).
 
-        0 outside of the region. Where tiles overlap, each tile has its own view of a patch.
+        It is 0 outside the region. Overlapping tiles have their own views of a patch.
         """
         return self._scorer.tile_distances(layer2, layer3)
 

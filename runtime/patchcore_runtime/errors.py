@@ -2,21 +2,21 @@
 
     PatchCoreError
     ├── ArtifactError    a file of the artifact is missing, altered or of another version
-    │   └── SignatureError   it is not signed by the key that was given, or that is no key
+    │   └── SignatureError   the given key did not sign it, or the given file is not a key
     ├── ImageError       an image cannot be read or does not fit the artifact
-    ├── ProviderError    onnxruntime or an optional library cannot do here what was asked for
-    ├── ThresholdError   a threshold or false-alarm rate the artifact cannot give
-    ├── MonitorError     a monitor's settings or state file, or an artifact of too few images
-    ├── EditError        an edit of a memory bank would bring nothing, or breaks what it promises
-    └── OutputError      the result cannot be written where it was asked for
+    ├── ProviderError    an execution provider or an optional library is not available
+    ├── ThresholdError   the artifact cannot support a threshold or false-alarm rate
+    ├── MonitorError     a monitor's settings, state file or calibration cannot be used
+    ├── EditError        an edit of a memory bank would change nothing, or breaks its guarantee
+    └── OutputError      the result cannot be written to the requested place
 
-Messages are one line: where, what was expected, what came, what to do.
+Each message is one line: where, what was expected, what was found, what to do.
 `patchcore_build.errors` adds the errors of the workshop under the same root.
 """
 
 
 class PatchCoreError(Exception):
-    """Root of all refusals; the command lines turn it into exit code 1."""
+    """The root of all refusals; the command lines turn it into exit code 1."""
 
 
 class ArtifactError(PatchCoreError):
@@ -24,7 +24,7 @@ class ArtifactError(PatchCoreError):
 
 
 class SignatureError(ArtifactError):
-    """The artifact is not signed by the key that was given, or what was given is no key."""
+    """The given key did not sign the artifact, or the given file is not a key."""
 
 
 class ImageError(PatchCoreError):
@@ -32,20 +32,20 @@ class ImageError(PatchCoreError):
 
 
 class ProviderError(PatchCoreError):
-    """An execution provider of onnxruntime or an optional library is not to be had here."""
+    """An execution provider or an optional library is not available on this machine."""
 
 
 class ThresholdError(PatchCoreError):
-    """A threshold or false-alarm rate the artifact cannot give."""
+    """The artifact cannot support a threshold or false-alarm rate."""
 
 
 class MonitorError(PatchCoreError):
-    """A monitor's settings or state file, or an artifact of too few images for one."""
+    """A monitor's settings or state file is wrong, or its artifact has too few images."""
 
 
 class EditError(PatchCoreError):
-    """An edit of a memory bank would bring nothing, or breaks what it promises."""
+    """An edit of a memory bank would change nothing, or breaks its guarantee."""
 
 
 class OutputError(PatchCoreError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to the requested place."""

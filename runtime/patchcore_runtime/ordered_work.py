@@ -1,9 +1,9 @@
-"""Several images in work at once, their results in the order of the images.
+"""Process several images in parallel and return their results in order.
 
-items + a function -> results in order. Each worker does all steps of an image by itself: that
-keeps the cores busier than one image shared by several threads, which wait for one another
-after every operator (benchmarks/results/results.md). NumPy, Pillow and onnxruntime let go of the
-interpreter while they compute.
+items + a function -> results in order. Each worker performs all steps of an image. This keeps the
+cores busier than several threads per image, which wait for one another after every operator
+(benchmarks/results/results.md). NumPy, Pillow and onnxruntime release the interpreter lock while
+they compute.
 """
 
 from collections import deque
@@ -14,27 +14,27 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-MOST_WORKERS = 4  # images in memory at once: twice as many
+MOST_WORKERS = 4  # twice as many images are in memory at once
 
 
 def workers_for(threads: int, items: int) -> int:
-    """How many items to work on at once with that many threads in all; at least one."""
+    """Return the number of items to process in parallel with that many threads; at least one."""
     return max(1, min(threads, items, MOST_WORKERS))
 
 
 def work_in_order(
     work: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int
 ) -> Iterator[_Result]:
-    """Yield `work(item)` of each item, in order, as soon as it and all before it are there.
+    """Yield `work(item)` of each item in order, as soon as it and all results before it are ready.
 
-    At most twice as many items as workers are begun before their turn, so memory stays bounded.
-    What `work` raises is raised in that item's place; items after it are then not begun. Closing
-    the iterator early waits for those in work and begins no others.
+    At most twice as many items as workers are started ahead, so memory is bounded. An exception
+    of `work` is raised at that item's turn, and no further item is started. Closing the iterator
+    early waits for the running items and starts no others.
 
     Args:
-        work: Called from several threads at once where `workers` is above 1.
-        items: Taken one by one.
-        workers: Threads; 1 works in the caller's.
+        work: Called from several threads in parallel if `workers` is above 1.
+        items: Items, taken one by one.
+        workers: Number of threads; with 1 the caller's thread does the work.
     """
     if workers == 1:
         yield from map(work, items)

@@ -1,7 +1,7 @@
-"""Run an artifact's own self-test here: stored image -> the stored input, map and score?
+"""Run an artifact's self-test: compare this machine's results with the stored ones.
 
-Artifact -> list of steps with the largest difference of each. Preprocessing must agree to the
-byte; features, map and score within the manifest's relative tolerances.
+Artifact -> list of steps, each with its largest difference. Preprocessing must agree to the byte;
+features, map and score must agree within the manifest's relative tolerances.
 """
 
 import dataclasses
@@ -31,15 +31,15 @@ from patchcore_runtime.search.open import Search
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTestStep:
-    """One stage compared with what the artifact stores."""
+    """One stage of the pipeline, compared with the stored result."""
 
     name: str
-    difference: float  # of `input` in grey levels, else relative to what is stored
+    difference: float  # `input`: in grey levels; other steps: relative to the stored value
     tolerance: float
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance."""
+        """Return whether the difference is within the tolerance."""
         return self.difference <= self.tolerance
 
 
@@ -52,8 +52,8 @@ def run_selftest(
 ) -> list[SelfTestStep]:
     """Score the stored image and compare each stage.
 
-    What is stored belongs to the artifact's own kind of index; with `search="exact"` map and score
-    may differ by as much as the manifest's `index.score_change`.
+    The stored results come from the artifact's own kind of index. With `search="exact"`, map and
+    score may differ by as much as the manifest's `index.score_change`.
 
     Returns:
         The steps `input`, `features`, `map` and `score`, in the order of the pipeline.
@@ -99,17 +99,17 @@ def run_selftest(
 def layer_magnitudes(
     layer2: NDArray[np.float32], layer3: NDArray[np.float32]
 ) -> tuple[float, float, float, float]:
-    """Mean and largest absolute value of layer2, then of layer3; sums in float64."""
+    """Compute mean and largest absolute value of layer2, then of layer3; sums are in float64."""
     levels = [np.abs(layer).astype(np.float64) for layer in (layer2, layer3)]
     (mean2, most2), (mean3, most3) = ((float(level.mean()), float(level.max())) for level in levels)
     return mean2, most2, mean3, most3
 
 
 def rescore_selftest(folder: Path, detector: Detector) -> SelfTest:
-    """Store the map and the score that another bank or index gives for the image that is there.
+    """Score the stored image again with another bank or index, and store the map in `folder`.
 
     Returns:
-        The manifest's entry; the map goes to `folder`.
+        The manifest's entry, with the new score.
     """
     result = detector.predict(folder / SELFTEST_IMAGE)
     write_selftest_map(folder, result)
@@ -117,13 +117,13 @@ def rescore_selftest(folder: Path, detector: Detector) -> SelfTest:
 
 
 def write_selftest_map(folder: Path, result: Result) -> None:
-    """Write the map that a reader's check must give."""
+    """Write the map that a reader's check must reproduce."""
     np.save(folder / SELFTEST_MAP, result.anomaly_map.astype("<f4"), allow_pickle=False)
 
 
 def _read_map(path: Path) -> NDArray[np.float32]:
     try:
-        with open_regular(path) as file:  # and not np.load, which would open a zip archive, too
+        with open_regular(path) as file:  # np.load would also accept a zip archive
             stored: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         reason = " ".join(str(error).split())[:120]
@@ -137,7 +137,7 @@ def _read_map(path: Path) -> NDArray[np.float32]:
 
 def _relative_gap(got: float, stored: float) -> float:
     gap = abs(got - stored) / max(abs(stored), 1e-12)
-    return float("inf") if math.isnan(gap) else gap  # NaN would hide in a maximum
+    return float("inf") if math.isnan(gap) else gap  # max() may drop a NaN
 
 
 def _gap(left: NDArray[np.generic], right: NDArray[np.generic]) -> float:

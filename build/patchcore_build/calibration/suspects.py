@@ -17,6 +17,7 @@ from patchcore_build.calibration.banks import TrainingFeatures
 from patchcore_build.errors import DatasetError
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.neighbours import distances_to_nearest
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 
 _DEVIATIONS = 4.0
@@ -53,18 +54,11 @@ def leave_one_out(
         places = np.flatnonzero(own[found.rows] & counts)
         if len(places) and not own.all():
             patches = store.take(store.owned_rows(image, places))
-            distances[image].flat[places] = _nearest(np.hstack(patches), bank, ~own)
+            others = bank.whole_rows(np.flatnonzero(~own))
+            found_there = distances_to_nearest(np.hstack(patches), others, bank.norms[~own])
+            distances[image].flat[places] = found_there
         progress(image + 1, store.images)
     return LeftOut(scores=distances.max(axis=(1, 2)).astype(np.float64), distances=distances)
-
-
-def _nearest(
-    patches: NDArray[np.float32], bank: MemoryBank, rows: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Euclidean distance of each patch (n, D) to the nearest of some rows, (n,)."""
-    whole = np.hstack([bank.layer2[rows], bank.layer3[rows]]).astype(np.float32, copy=False)
-    best = (patches @ whole.T - bank.norms[rows] / 2).argmax(axis=1)
-    return np.asarray(np.linalg.norm(patches - whole[best], axis=1), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

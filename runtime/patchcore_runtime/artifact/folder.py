@@ -1,6 +1,7 @@
 """An artifact folder: names of its files, their checksums, its manifest and memory bank.
 
-folder -> Artifact, or ArtifactError naming the file. Read-only; artifacts/FORMAT.md defines it.
+folder -> Artifact, or ArtifactError naming the file. The folder is only read; artifacts/FORMAT.md
+defines it.
 """
 
 import hashlib
@@ -35,27 +36,27 @@ SELFTEST_IMAGE = "selftest.png"
 SELFTEST_INPUT = "selftest_input.png"
 SELFTEST_MAP = "selftest_map.npy"
 SHA256SUMS = "SHA256SUMS"
-SIGNATURE = "SHA256SUMS.sig"  # optional, of SHA256SUMS
+SIGNATURE = "SHA256SUMS.sig"  # optional signature of SHA256SUMS
 
 RUNTIME_FILES = (MANIFEST, FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK)
 SELFTEST_FILES = (SELFTEST_IMAGE, SELFTEST_INPUT, SELFTEST_MAP)
-# The manifest says which of them are there.
+# The manifest decides which of these files exist.
 OPTIONAL_FILES = (FEATURES_MINDIR, INDEX_MINDIR, INDEX_HNSW, INDEX_FAISS, ROI, THUMBNAILS)
 ALL_FILES = (*RUNTIME_FILES, *SELFTEST_FILES, *OPTIONAL_FILES)
-# What a kind of index has beside index.onnx; `exact` has nothing.
+# The additional file of each kind of index; `exact` needs only index.onnx.
 INDEX_FILES: dict[IndexKind, str] = {
     "hnsw": INDEX_HNSW,
     "faiss-flat": INDEX_FAISS,
     "faiss-ivfpq": INDEX_FAISS,
 }
 
-_MAX_TEXT_BYTES = 2**26  # of manifest.json and SHA256SUMS
+_MAX_TEXT_BYTES = 2**26  # limit of manifest.json and of SHA256SUMS
 _HASH_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder on disk, opened for reading; with a key, sums count only as signed by it."""
+    """A folder on disk, opened for reading; a given key must have signed the checksums."""
 
     folder: Path
     manifest: Manifest
@@ -65,7 +66,7 @@ class Artifact:
     def open(
         cls, folder: str | Path, *, verify: bool = True, public_key: str | Path | None = None
     ) -> "Artifact":
-        """Read the manifest, and check the files that scoring uses against SHA256SUMS.
+        """Load the manifest, and verify the files that scoring uses against SHA256SUMS.
 
         Args:
             folder: The artifact.
@@ -73,10 +74,10 @@ class Artifact:
             public_key: PEM file of an ed25519 key that must have signed SHA256SUMS.
 
         Raises:
-            ArtifactError: a file is missing, altered, or of an unknown version; or, as its kind
-                SignatureError, not signed by that key.
-            ProviderError: the extra `sign` is not installed, and there is a key.
-            ValueError: a key, and `verify` is off.
+            ArtifactError: a file is missing, altered, or of an unknown version; the subclass
+                SignatureError if the key has not signed it.
+            ProviderError: a key is given, but the extra `sign` is not installed.
+            ValueError: a key is given, but `verify` is off.
         """
         if public_key is not None and not verify:
             raise ValueError("verify: expected True with a public_key, which signs the checksums")
@@ -87,15 +88,16 @@ class Artifact:
 
     @classmethod
     def open_whole(cls, folder: str | Path, *, public_key: str | Path | None = None) -> "Artifact":
-        """Open a folder of which every byte is verified, as before anything is made of it.
+        """Load a folder and verify all of its files, before another artifact is made of it.
 
         Args:
             folder: The artifact.
             public_key: PEM file of the ed25519 key that must have signed the checksums.
 
         Raises:
-            ArtifactError: it is damaged; or, as its kind SignatureError, not signed by that key.
-            ProviderError: the extra `sign` is not installed, and there is a key.
+            ArtifactError: the folder is damaged; the subclass SignatureError if the key has not
+                signed it.
+            ProviderError: a key is given, but the extra `sign` is not installed.
         """
         artifact = cls._open(folder, public_key)
         artifact.verify()
@@ -103,37 +105,37 @@ class Artifact:
 
     @classmethod
     def _open(cls, folder: str | Path, public_key: str | Path | None) -> "Artifact":
-        """Read the manifest; of the other files only where they lie is checked."""
+        """Load the manifest; for the other files, only check that none is a link out."""
         folder = Path(folder)
         if not folder.is_dir():
             raise ArtifactError(f"{folder}: no such folder; expected a PatchCore artifact")
         path = folder / MANIFEST
         key = None if public_key is None else Path(public_key)
         if key is not None:
-            _verify(folder, (MANIFEST,), key)  # nothing is parsed that nobody signed
+            _verify(folder, (MANIFEST,), key)  # unsigned content is never parsed
         artifact = cls(folder, parse_manifest(_read_text(path), str(path)), key)
         refuse_links_out(folder, artifact.scoring_files)
         return artifact
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file this artifact consists of, SHA256SUMS left out."""
+        """Return every file of this artifact except SHA256SUMS."""
         return files_of(self.manifest)
 
     @property
     def scoring_files(self) -> tuple[str, ...]:
-        """The files that scoring with onnxruntime uses."""
+        """Return the files that scoring with onnxruntime uses."""
         own = INDEX_FILES.get(self.manifest.index.kind)
         masked = self.manifest.region.kind == "mask"
         return (*RUNTIME_FILES, *([own] if own else []), *([ROI] if masked else []))
 
     def path(self, name: str) -> Path:
-        """Where one of the files stands."""
+        """Return the path of one of the files."""
         return self.folder / name
 
     @cached_property
     def memory_bank(self) -> MemoryBank:
-        """The bank, mapped into memory, its shape checked against the manifest.
+        """Map the bank into memory and check its shape against the manifest.
 
         Raises:
             ArtifactError: header, size and manifest do not agree.
@@ -159,7 +161,7 @@ class Artifact:
 
     @cached_property
     def region(self) -> Region | None:
-        """What of the input counts; None where all of it does.
+        """Load the region of the input that counts; None if all of the input counts.
 
         Raises:
             ArtifactError: roi.png is damaged.
@@ -170,10 +172,10 @@ class Artifact:
 
     @cached_property
     def thumbnails(self) -> "tuple[Thumbnail, ...]":
-        """One for each training image, checked against SHA256SUMS; none where none were kept.
+        """Load one thumbnail per training image, verified by SHA256SUMS; empty if none were kept.
 
         Raises:
-            ArtifactError: thumbnails.bin is missing, altered, or not what the manifest says.
+            ArtifactError: thumbnails.bin is missing, altered, or does not match the manifest.
         """
         from patchcore_runtime.image.thumbnails import read_thumbnails
 
@@ -183,11 +185,11 @@ class Artifact:
         return read_thumbnails(self.path(THUMBNAILS), len(self.manifest.training.images))
 
     def verify(self, names: Sequence[str] | None = None) -> None:
-        """Compare files with SHA256SUMS; all of the artifact's where none are named.
+        """Compare files with SHA256SUMS; by default all files of the artifact.
 
         Raises:
-            ArtifactError: a file is missing or altered, or SHA256SUMS does not list it, or is not
-                signed by the key the artifact was opened with.
+            ArtifactError: a file is missing, altered or not listed in SHA256SUMS, or the key with
+                which the artifact was opened has not signed SHA256SUMS.
         """
         _verify(self.folder, self.files if names is None else names, self.public_key)
 
@@ -206,7 +208,7 @@ def _verify(folder: Path, names: Sequence[str], public_key: Path | None) -> None
 
 
 def _sums(path: Path, public_key: Path | None) -> dict[str, str]:
-    """File name -> digest; with a key from the very bytes whose signature was checked."""
+    """Return file name -> digest; with a key, from the same bytes whose signature was checked."""
     content = _read_bytes(path)
     if public_key is not None:
         check_signature(content, path, public_key)
@@ -220,10 +222,10 @@ def _sums(path: Path, public_key: Path | None) -> dict[str, str]:
 
 
 def refuse_links_out(folder: Path, names: Sequence[str]) -> None:
-    """Refuse files that are links to places outside of the folder.
+    """Refuse files that are links to a place outside the folder.
 
     Raises:
-        ArtifactError: one of them is.
+        ArtifactError: a file is such a link.
     """
     real = os.path.realpath(folder)
     for name in names:
@@ -236,7 +238,7 @@ def refuse_links_out(folder: Path, names: Sequence[str]) -> None:
 
 
 def files_of(manifest: Manifest) -> tuple[str, ...]:
-    """The files of an artifact with that manifest, SHA256SUMS left out."""
+    """Return the files of an artifact with that manifest, except SHA256SUMS."""
     optional = {
         FEATURES_MINDIR: manifest.features.precision == "float32",
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
@@ -250,7 +252,7 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex.
+    """Compute the SHA-256 of a file, in hex.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -262,7 +264,7 @@ def file_digest(path: Path) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hex, as sha256sum prints it; whatever fails is an OSError."""
+    """Compute the SHA-256 of a file, in hex as sha256sum prints it; every failure is an OSError."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while block := file.read(_HASH_BLOCK):

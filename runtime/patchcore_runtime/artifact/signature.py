@@ -1,7 +1,7 @@
 """SHA256SUMS.sig: an ed25519 signature (RFC 8032) over the bytes of SHA256SUMS.
 
-public key (PEM) + sums + signature -> nothing, or SignatureError. Only who passes a key needs the
-extra `sign`; the library is imported when one is checked. artifacts/FORMAT.md, section Signature.
+public key (PEM) + sums + signature -> nothing, or SignatureError. Only checking a key needs the
+extra `sign`, so its library is imported only then. artifacts/FORMAT.md, section Signature.
 """
 
 from pathlib import Path
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SIGNATURE_BYTES = 64
-MAX_KEY_BYTES = 2**16  # a PEM of an ed25519 key has about 120
+MAX_KEY_BYTES = 2**16  # the PEM file of an ed25519 key has about 120
 
 
 def check_signature(sums: bytes, sums_path: Path, public_key: Path) -> None:
-    """Refuse sums that the owner of the key has not signed as they are.
+    """Refuse sums that the owner of the key has not signed.
 
     Args:
-        sums: What SHA256SUMS holds; use these very bytes afterwards, and do not read it again.
-        sums_path: Where they were read; the signature stands beside, with `.sig` appended.
+        sums: Content of SHA256SUMS; use these bytes afterwards, and do not read the file again.
+        sums_path: Path of SHA256SUMS; the signature lies beside it, with `.sig` appended.
         public_key: PEM file.
 
     Raises:
-        SignatureError: no signature, a malformed one, one by another key or of other sums; or
-            the key is no ed25519 public key.
-        ProviderError: the extra `sign` is not installed here.
+        SignatureError: the signature is missing, malformed, by another key or of other sums; or
+            the key is not an ed25519 public key.
+        ProviderError: the extra `sign` is not installed.
     """
     key = read_public_key(public_key)
     path = sums_path.with_name(f"{sums_path.name}.sig")
@@ -51,7 +51,7 @@ def check_signature(sums: bytes, sums_path: Path, public_key: Path) -> None:
 
 
 def read_public_key(path: Path) -> "Ed25519PublicKey":
-    """An ed25519 public key from a PEM file; raises as `check_signature` does."""
+    """Load an ed25519 public key from a PEM file; raises as `check_signature` does."""
     serialization = import_cryptography(path)
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -66,30 +66,30 @@ def read_public_key(path: Path) -> "Ed25519PublicKey":
 
 
 def key_refusals() -> tuple[type[Exception], ...]:
-    """What the library raises for files that it cannot or will not read as a key."""
+    """Return the exceptions that the library raises for files that it does not accept as a key."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     return (ValueError, TypeError, UnsupportedAlgorithm)
 
 
 def import_cryptography(needed_for: Path) -> Any:
-    """The library's `serialization`, which the lean wheel does not bring.
+    """Import `serialization` of the library, which the lean wheel does not include.
 
     Raises:
-        ProviderError: it is not installed here; the message names the extra.
+        ProviderError: the library is not installed; the message names the extra.
     """
     try:
         from cryptography.hazmat.primitives import serialization
     except ImportError:
         raise ProviderError(
-            f"{needed_for}: the library `cryptography` is not installed here, which keys need; "
+            f"{needed_for}: keys need the library `cryptography`, which is not installed here; "
             "pip install 'patchcore-runtime[sign]'"
         ) from None
     return serialization
 
 
 def read_key_file(path: Path) -> bytes:
-    """The bytes of a key file; raises SignatureError where it is missing or far too large."""
+    """Read a key file; raises SignatureError if it is missing or far too large."""
     content = _read(path, MAX_KEY_BYTES, "pass a key in PEM")
     if len(content) > MAX_KEY_BYTES:
         raise SignatureError(f"{path}: expected a key in PEM of at most {MAX_KEY_BYTES} bytes")

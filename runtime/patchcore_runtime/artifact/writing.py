@@ -1,4 +1,4 @@
-"""Put an artifact folder into place: whole or not at all, sealed by its checksums.
+"""Write an artifact folder so that it appears whole or not at all, sealed by its checksums.
 
 A staging folder beside the target is filled, sealed and renamed. artifacts/FORMAT.md, section
 Folder.
@@ -18,17 +18,17 @@ EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A staging folder beside `target`, renamed to it when the block ends well.
+    """Yield a staging folder beside `target`; rename it to `target` when the block succeeds.
 
     Raises:
-        OutputError: the target exists, cannot be written, or the disk is full; the staging folder
-            and parents made for it are removed whatever happens in the block.
+        OutputError: the target exists, cannot be written, or the disk is full. If the block fails,
+            the staging folder and the parents created for it are removed.
     """
     missing: list[Path] = []
     try:
         if target.exists():
             raise OutputError(
-                f"{target}: exists already; choose another --output, or remove it first"
+                f"{target}: exists already; choose another --output, or remove this folder first"
             )
         missing = [folder for folder in target.parents if not folder.exists()]
         with staging_folder(target) as staging:
@@ -46,7 +46,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def seal(staging: Path, manifest: Manifest) -> None:
-    """Write manifest.json and SHA256SUMS, when every other file is there."""
+    """Write manifest.json and SHA256SUMS after every other file is written."""
     (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     sums = [f"{file_digest(staging / name)}  {name}\n" for name in sorted(files_of(manifest))]
     (staging / SHA256SUMS).write_text("".join(sums), encoding="utf-8")

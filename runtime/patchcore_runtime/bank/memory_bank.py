@@ -1,8 +1,8 @@
-"""memory_bank.bin <-> the bank's arrays; the bytes are defined in artifacts/FORMAT.md.
+"""memory_bank.bin <-> the memory bank's arrays; artifacts/FORMAT.md defines the bytes.
 
 Header (64 bytes), then sections at multiples of 64 bytes: layer2 (M, C2), layer3 (M, C3), norms
-(M,), origins (M, 3), neighbours (M, K). Rows are kept per layer, because the search works per
-layer, and each section can be mapped into memory as it is.
+(M,), origins (M, 3), neighbours (M, K). Rows are stored per layer, because the search works per
+layer. Each section can be mapped into memory and used directly.
 """
 
 import math
@@ -29,9 +29,9 @@ _PRECISIONS: dict[int, BankPrecision] = {32: "float32", 16: "float16"}  # bits o
 class MemoryBank:
     """The normal patches: one row is layer2 and layer3 of one patch.
 
-    `norms` are squared lengths of whole rows; `origins` name the training image, y and x (patch
-    grid) of each row; `neighbours` are the K nearest rows of each row, itself first (N_b, eq. 7).
-    All of them belong to the rows as they are stored: rounded first where they are float16.
+    `norms` are squared lengths of whole rows; `origins` are training image, y and x (patch grid)
+    of each row; `neighbours` are the K nearest rows of each row, itself first (N_b, eq. 7). Norms
+    and neighbours are computed from the stored rows, that is after rounding to float16.
     """
 
     layer2: NDArray[np.floating]  # (M, C2), float32 or float16
@@ -42,26 +42,26 @@ class MemoryBank:
 
     @property
     def rows(self) -> int:
-        """M, the number of rows."""
+        """Return M, the number of rows."""
         return len(self.layer2)
 
     @property
     def channels(self) -> tuple[int, int]:
-        """C2 and C3, the row's length in either layer."""
+        """Return C2 and C3, the length of a row in each layer."""
         return self.layer2.shape[1], self.layer3.shape[1]
 
     @property
     def precision(self) -> BankPrecision:
-        """How the two layers are stored."""
+        """Return the number type in which the two layers are stored."""
         return _PRECISIONS[8 * self.layer2.itemsize]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """M, C2, C3 and K, as the file's header has them."""
+        """Return M, C2, C3 and K, in the order of the file's header."""
         return self.rows, *self.channels, self.neighbours.shape[1]
 
     def whole_rows(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Some rows as the vectors (n, D) that libraries take, in float32."""
+        """Return some rows as whole vectors (n, D) in float32, as search libraries expect them."""
         whole = np.concatenate([self.layer2[rows], self.layer3[rows]], axis=1)
         return whole.astype(np.float32, copy=False)
 
@@ -71,7 +71,7 @@ class MemoryBank:
         layer3: NDArray[np.float32],
         rows: slice | NDArray[np.int32],
     ) -> NDArray[np.float32]:
-        """From one patch, (C2,) and (C3,), to some rows: sums of squared differences."""
+        """Compute squared distances from one patch, (C2,) and (C3,), to some rows."""
         difference2 = self.layer2[rows].astype(np.float32, copy=False) - layer2
         difference3 = self.layer3[rows].astype(np.float32, copy=False) - layer3
         return squared_lengths(difference2) + squared_lengths(difference3)
@@ -79,7 +79,7 @@ class MemoryBank:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Name, place and type of one array in the file."""
+    """Name, offset, shape and type of one array in the file."""
 
     name: str
     offset: int
@@ -88,7 +88,7 @@ class Section:
 
     @property
     def size(self) -> int:
-        """Length in bytes, without padding."""
+        """Return the length in bytes, without padding."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
@@ -99,7 +99,7 @@ def sections(
     neighbours: int,
     precision: BankPrecision = "float32",
 ) -> tuple[Section, ...]:
-    """Where each array of a bank of that shape stands in the file."""
+    """Return the position of each array in the file of a bank of that shape."""
     layer = "<f4" if precision == "float32" else "<f2"
     parts: list[tuple[str, tuple[int, ...], str]] = [
         ("layer2", (rows, channels2), layer),
@@ -118,7 +118,7 @@ def sections(
 
 
 def squared_lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """|m|² of each row, (M, D) -> (M,)."""
+    """Compute |m|² of each row, (M, D) -> (M,)."""
     lengths: NDArray[np.float32] = np.einsum("md,md->m", rows, rows)
     return lengths
 
@@ -128,12 +128,12 @@ def _aligned(offset: int) -> int:
 
 
 def bank_sections(bank: MemoryBank) -> tuple[Section, ...]:
-    """`sections` of a bank at hand."""
+    """Return the `sections` of a bank."""
     return sections(*bank.shape, bank.precision)
 
 
 def write_memory_bank(path: Path, bank: MemoryBank) -> None:
-    """Write the file; the caller puts the folder it belongs to into place."""
+    """Write the file into a staging folder; the caller renames that folder into place."""
     placed = bank_sections(bank)
     with path.open("wb") as file:
         bits = 8 * bank.layer2.itemsize
@@ -145,11 +145,11 @@ def write_memory_bank(path: Path, bank: MemoryBank) -> None:
 
 
 def read_memory_bank(path: Path) -> MemoryBank:
-    """Map the file into memory; every number is looked at, nothing is copied.
+    """Map the file into memory and validate every number, without a copy.
 
     Raises:
-        ArtifactError: no such file, another version, a header that does not fit the file's size,
-            numbers that are not finite, or neighbours that are no rows.
+        ArtifactError: the file is missing or of another version, its header does not match its
+            size, a number is not finite, or a neighbour is not a row.
     """
     try:
         size = path.stat().st_size
@@ -185,14 +185,14 @@ def read_memory_bank(path: Path) -> MemoryBank:
     listed = arrays["neighbours"]
     if listed.min() < 0 or listed.max() >= rows:
         raise ArtifactError(f"{path}: neighbours: expected rows 0 to {rows - 1}; copy it again")
-    if hasattr(mmap, "MADV_DONTNEED"):  # a search maps the file itself: these pages may go
+    if hasattr(mmap, "MADV_DONTNEED"):  # the search maps the file itself: release these pages
         mapped.madvise(mmap.MADV_DONTNEED)
     return MemoryBank(**arrays)
 
 
 def _refuse_not_finite(path: Path, name: str, values: NDArray[np.floating]) -> None:
-    """Such a row is nearest to nothing: the patches it stands for would count as defects."""
-    lowest, highest = values.min(), values.max()  # both NaN where one value is; no copy
+    """Refuse non-finite rows: they never win a search, so normal patches would count as defects."""
+    lowest, highest = values.min(), values.max()  # both are NaN if one value is; this needs no copy
     if np.isfinite(lowest) and np.isfinite(highest):
         return
     row = next(row for row in range(len(values)) if not np.isfinite(values[row]).all())

@@ -1,7 +1,7 @@
-"""The table N_b of eq. 7: the K nearest rows of each bank row; made whole, or mended.
+"""The table N_b of eq. 7: the K nearest rows of each bank row, computed or updated.
 
-rows (M, D) -> (M, K). An edit of a bank changes the lists of few rows: those near a row that came,
-and those that named a row that went. Only these are sought again, over the whole bank.
+rows (M, D) -> (M, K). An edit of a bank changes the lists of only a few rows: those near a new row,
+and those that contain a removed row. Only these lists are computed again, over the whole bank.
 """
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from patchcore_runtime.bank.memory_bank import squared_lengths
 
 _BLOCK = 512
-_PAIRS_AT_ONCE = 2**22  # about 10 bytes each, 50 where all distances are equal
-_GROUP = 64  # numbers whose minimum bounds the smallest from above
-SLACK = 1e-5  # of |a|² + |b|²: more than float32 sums of a squared distance can be off
+_PAIRS_AT_ONCE = 2**22  # each takes about 10 bytes, or 50 if all distances are equal
+_GROUP = 64  # numbers whose minimum is an upper bound of the smallest
+SLACK = 1e-5  # share of |a|² + |b|² that exceeds the float32 rounding error of a squared distance
+_VECTORS_AT_ONCE = 512  # of `distances_to_nearest`
 
 
 def nearest_rows(
@@ -22,13 +23,13 @@ def nearest_rows(
     *,
     wanted: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int32]:
-    """The nearest rows of each row, itself first, then by distance, then by number.
+    """Find the nearest rows of each row: itself first, then by distance, then by number.
 
     Args:
         bank: Whole rows, (M, D).
         norms: Their squared lengths, (M,).
         count: K, 1 <= K <= M.
-        wanted: The rows whose lists are sought; all where none are named.
+        wanted: Numbers of the rows whose lists are computed; None: all rows.
 
     Returns:
         Row numbers, (M, K), or one list for each wanted row.
@@ -45,10 +46,12 @@ def nearest_rows(
 
 
 def _smallest(squares: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Columns of the `count` smallest numbers of each row, ascending, of equal ones the first."""
+    """Find the columns of the `count` smallest numbers of each row, ascending; ties by column."""
     groups = squares.shape[1] // _GROUP
     bound = squares
-    if groups >= count:  # minima are numbers of the row: the K-th bounds its K-th smallest number
+    # The minima of groups are numbers of the row, so the K-th minimum is an upper bound of the
+    # row's K-th smallest number.
+    if groups >= count:
         whole = squares[:, : groups * _GROUP].reshape(len(squares), _GROUP, groups)
         bound = whole.min(axis=1)
     farthest = np.partition(bound, count - 1, axis=1)[:, count - 1]
@@ -62,18 +65,18 @@ def _smallest(squares: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 def with_new_rows(
     bank: NDArray[np.float32], norms: NDArray[np.float32], table: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """The table of a bank whose last rows are new.
+    """Update the table of a bank whose last rows are new.
 
     Args:
-        bank: Old rows, then new ones, (M, D).
+        bank: Old rows, then new rows, (M, D).
         norms: Their squared lengths, (M,).
-        table: Of the old rows, (M', K); K stays.
+        table: Table of the old rows, (M', K); K is unchanged.
     """
     before, count = table.shape
     stale = [np.arange(before, len(bank))]
     for start in range(0, before, _BLOCK):
         own = slice(start, min(before, start + _BLOCK))
-        last = bank[table[own, -1]] - bank[own]  # to the K-th neighbour
+        last = bank[table[own, -1]] - bank[own]  # difference to the K-th neighbour
         reach = squared_lengths(last)
         to_new = norms[own, None] + norms[None, before:] - 2 * (bank[own] @ bank[before:].T)
         slack = SLACK * (norms[own] + norms.max())
@@ -91,13 +94,13 @@ def without_rows(
     table: NDArray[np.int32],
     kept: NDArray[np.int64],
 ) -> NDArray[np.int32]:
-    """The table of the rows that are kept, under their new numbers.
+    """Update the table after rows were removed; the remaining rows get new numbers.
 
     Args:
-        bank: The rows that are kept, (M', D).
+        bank: The remaining rows, (M', D).
         norms: Their squared lengths, (M',).
-        table: Of all rows, (M, K); K is clipped to M'.
-        kept: Their numbers among all rows, ascending, (M',).
+        table: Table of all rows, (M, K); K is clipped to M'.
+        kept: Numbers of the remaining rows among all rows, ascending, (M',).
     """
     new_number = np.full(len(table), -1, np.int32)
     new_number[kept] = np.arange(len(kept), dtype=np.int32)
@@ -105,3 +108,27 @@ def without_rows(
     sought = np.flatnonzero((mended < 0).any(axis=1))
     mended[sought] = nearest_rows(bank, norms, mended.shape[1], wanted=sought)
     return mended
+
+
+def distances_to_nearest(
+    vectors: NDArray[np.float32], rows: NDArray[np.float32], norms: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Compute the Euclidean distance of each vector to its nearest row, by brute force.
+
+    Products pick the nearest row, and the distance comes from the difference of both, so that it
+    does not cancel.
+
+    Args:
+        vectors: (N, D).
+        rows: (M, D), at least one.
+        norms: Squared lengths of the rows, (M,).
+
+    Returns:
+        Distances, (N,).
+    """
+    distances = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), _VECTORS_AT_ONCE):
+        block = vectors[start : start + _VECTORS_AT_ONCE]
+        nearest = (norms - 2 * (block @ rows.T)).argmin(axis=1)
+        distances[start : start + len(block)] = np.linalg.norm(block - rows[nearest], axis=1)
+    return distances

@@ -1,7 +1,7 @@
 """Layers on their own grids -> whole patch vectors on the finer grid.
 
 layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2) -> patches (B·h·w, C2 + C3). Upsampling is linear and
-separable: two small matrices, one for each side.
+separable, so it needs two small matrices, one for each side.
 """
 
 import numpy as np
@@ -11,10 +11,10 @@ from patchcore_runtime.manifest.manifest import Features, Upsampling
 
 
 def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> NDArray[np.float32]:
-    """Weights (size, cells) that bring a row of cells to a finer row, half-pixel centres.
+    """Compute weights (size, cells) that upsample a row of cells, with half-pixel centres.
 
-    Each output is a mean of the inputs with weights that sum to one; beyond the outermost
-    centres the outermost value holds. `nearest` copies the cell that covers the output's centre.
+    Each output is a weighted mean of the inputs. Beyond the outermost centres the outermost value
+    is repeated. `nearest` copies the cell that covers the output's centre.
     """
     centres = (np.arange(size) + 0.5) * cells / size - 0.5  # in cells
     if mode == "nearest":
@@ -31,7 +31,7 @@ def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> N
 
 
 def layer3_upsampling(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The matrices that bring layer3's rows and columns to layer2's grid, (h, h/2), (w, w/2)."""
+    """Compute the matrices that upsample layer3 to layer2's grid, (h, h/2) and (w, w/2)."""
     fine, coarse, mode = features.layer2, features.layer3, features.layer3_upsampling
     return (
         upsampling_matrix(fine.height, coarse.height, mode),
@@ -45,7 +45,7 @@ def whole_patches(
     up_rows: NDArray[np.float32],
     up_columns: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Whole patch vectors (B·h·w, D) of layers (B, C2, h, w) and (B, C3, h/2, w/2).
+    """Compute patch vectors (B·h·w, D) from layers (B, C2, h, w) and (B, C3, h/2, w/2).
 
     The matrices are those of `layer3_upsampling`.
     """

@@ -1,4 +1,4 @@
-"""What the two command lines share: how commands are declared, and how refusals end.
+"""Shared parts of the two command lines: declare commands, turn refusals into exit codes.
 
 parser + argv -> exit code 0 done, 1 refused (one line on stderr), 2 wrong usage, 130 interrupted.
 """
@@ -20,7 +20,7 @@ Run = Callable[[argparse.Namespace, argparse.ArgumentParser], int]
 def new_parser(
     program: str, description: str, examples: str, version: str
 ) -> tuple[argparse.ArgumentParser, Any]:
-    """A parser with `--version` and examples; returns it with the place for its commands."""
+    """Return a parser with `--version` and examples, and the group that takes its commands."""
     parser = argparse.ArgumentParser(
         prog=program,
         description=description,
@@ -47,8 +47,8 @@ def add_command(
 
 
 def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Parse, run, and turn what is refused into one line and an exit code."""
-    # An image beyond MAX_PIXELS is refused in our own words; Pillow's warning would say it twice.
+    """Parse the arguments, run the command and return the exit code; print refusals as one line."""
+    # Our own message refuses an image beyond MAX_PIXELS; Pillow's warning would repeat it.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     arguments = parser.parse_args(argv)
     try:
@@ -67,15 +67,15 @@ def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None
 
 
 def add_roi_option(command: argparse.ArgumentParser) -> None:
-    """Declare a region in place of the artifact's own."""
+    """Declare the option for a region that replaces the artifact's own."""
     command.add_argument(
         "--roi", metavar="MASK", type=Path,
-        help="look only where this image of a photograph is white, inside the artifact's region",
+        help="mask image (white = inspect, black = ignore), inside the artifact's own region",
     )  # fmt: skip
 
 
 def add_key_option(command: argparse.ArgumentParser) -> None:
-    """Declare the key that must have signed the artifact."""
+    """Declare the option for the key that must have signed the artifact."""
     command.add_argument(
         "--public-key", metavar="PEM", type=Path,
         help="refuse an artifact that this ed25519 key has not signed (needs the extra `sign`)",

@@ -1,6 +1,6 @@
-"""`patchcore-runtime learn` and `forget`: change what an artifact calls normal, on the line.
+"""The commands `learn` and `forget`: change the normal images of an artifact without a new fit.
 
-parsed arguments -> a new artifact folder, what became of it on stdout.
+parsed arguments -> a new artifact folder, a report on stdout.
 """
 
 import argparse
@@ -15,29 +15,29 @@ from patchcore_runtime.cli.command_line import add_key_option
 if TYPE_CHECKING:
     from patchcore_runtime.edit.learn import LearnReport
 
-LEARN_SUMMARY = "teach good images that were refused; writes a new artifact"
-FORGET_SUMMARY = "take one training image out again; writes a new artifact"
+LEARN_SUMMARY = "add good images that were refused to the memory bank; writes a new artifact"
+FORGET_SUMMARY = "remove one training image from the memory bank; writes a new artifact"
 
 
 def add_learn_options(command: argparse.ArgumentParser) -> None:
-    """Which images are good after all."""
+    """Declare the options of `learn`."""
     command.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE_OR_FOLDER",
         type=Path,
-        help="good images; whatever is on them will count as normal, so look at them first",
+        help="good images; everything they show will count as normal, so inspect them first",
     )
     _add_output(command)
 
 
 def add_forget_options(command: argparse.ArgumentParser) -> None:
-    """Which image was not good after all."""
+    """Declare the options of `forget`."""
     command.add_argument(
         "--image",
         required=True,
         metavar="NAME_OR_NUMBER",
-        help="a training image, as `score --explain` names it",
+        help="the training image, as `score --explain` names it",
     )
     _add_output(command)
 
@@ -48,14 +48,14 @@ def _add_output(command: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         type=Path,
-        help="the artifact folder to make; the old one stays as it is",
+        help="the artifact folder to create; the old one remains unchanged",
     )
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     add_key_option(command)
 
 
 def run_learn(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Learn, and print each image before and after."""
+    """Run `learn` and print each image's score before and after; return the exit code."""
     from patchcore_runtime.edit.learn import learn
     from patchcore_runtime.image.listing import list_image_files
 
@@ -71,13 +71,13 @@ def run_learn(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -
         )
     added = report.rows_after - report.rows_before
     print(f"memory bank: {report.rows_after} rows, {added} of them new, radius {report.radius:.4g}")
-    print("thresholds: kept, more rows only lower patch distances")
+    print("thresholds: unchanged; more rows can only lower patch distances")
     _print_end(report.dropped, report.artifact)
     return 0
 
 
 def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Forget, and print how many rows went."""
+    """Run `forget` and print how many rows were removed; return the exit code."""
     from patchcore_runtime.edit.forget import forget
 
     report = forget(
@@ -90,8 +90,8 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
     print(f"forgotten: {report.image}")
     print(f"memory bank: {report.rows_after} rows, {gone} fewer")
     print(
-        f"thresholds: kept; patch distances may grow, by {report.largest_rise:.4g} at most: score "
-        "some good images before you rely on it"
+        "thresholds: unchanged; patch distances may grow by at most "
+        f"{report.largest_rise:.4g}: score some good images before you rely on the new artifact"
     )
     _print_end(report.dropped, report.artifact)
     return 0
@@ -104,6 +104,7 @@ def _verdict(score: float, report: "LearnReport") -> str:
 def _print_end(dropped: Sequence[str], artifact: Path) -> None:
     if dropped:
         print(
-            f"left out: {', '.join(dropped)}, which only the workshop can make; the search is exact"
+            f"left out: {', '.join(dropped)} (only patchcore-build can make it); the search is "
+            "exact"
         )
     print(f"artifact: {artifact}")

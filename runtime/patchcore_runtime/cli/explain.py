@@ -1,6 +1,6 @@
-"""`patchcore-runtime score --explain DIR --regions`: what goes beyond a score.
+"""The options `score --explain DIR --regions`: why an image has its score, and where.
 
-image + result -> entries of its JSON line, and an image sheet that shows why.
+image + result -> entries of its JSON line, and an image sheet that explains the score.
 """
 
 import argparse
@@ -14,13 +14,13 @@ from patchcore_runtime.detector import Detector, Result
 
 
 def add_explain_options(command: argparse.ArgumentParser) -> None:
-    """--explain and --regions."""
+    """Declare --explain and --regions."""
     command.add_argument(
         "--explain",
         metavar="DIR",
         type=Path,
-        help="write a sheet per image: strange patches beside their nearest normal ones "
-        "(with images where the artifact was made with --keep-thumbnails)",
+        help="write a sheet per image: its strangest patches beside their nearest normal patches "
+        "(shows training images if the artifact was made with --keep-thumbnails)",
     )
     command.add_argument(
         "--regions",
@@ -32,7 +32,7 @@ def add_explain_options(command: argparse.ArgumentParser) -> None:
 def explain_row(
     arguments: argparse.Namespace, detector: Detector, image: Image.Image, result: Result, name: str
 ) -> dict[str, Any]:
-    """What the options add to an image's JSON line; writes its sheet."""
+    """Write an image's sheet; return the entries that the options add to its JSON line."""
     row: dict[str, Any] = {}
     if arguments.regions:
         row["regions"] = [dataclasses.asdict(region) for region in result.regions()]
@@ -53,5 +53,5 @@ def explain_row(
 
 
 def sheet_path(folder: Path, name: str) -> Path:
-    """Where the sheet of an image goes."""
+    """Return the path of an image's sheet."""
     return folder / f"{name}.explain.png"

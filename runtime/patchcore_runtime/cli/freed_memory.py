@@ -1,9 +1,9 @@
 """Return freed heap memory to the operating system.
 
-glibc keeps freed memory for its own next use. Loading a graph frees more than it holds in the end,
-and an export frees a quarter of a gigabyte: without this, that memory would count for as long as
-the process lives. Where the C library is not glibc, nothing is done. These settings belong to the
-whole process, so only the commands change them, and never the library.
+glibc keeps freed memory for later allocations. Loading a graph frees more memory than the graph
+finally uses, and an export frees a quarter of a gigabyte. Without this module the process would
+keep that memory until it ends. With a C library other than glibc, nothing happens. These settings
+apply to the whole process, so only the commands change them, never the library.
 """
 
 import ctypes
@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-# Of mallopt, see malloc.h; blocks above the threshold are mapped one by one. What glibc would come
-# to by itself in a process that frees large blocks is its own limit, and twice that.
+# Options of mallopt, see malloc.h: blocks above the threshold are mapped one by one. In a process
+# that frees large blocks, glibc itself would end at its own limit and at twice that limit.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _SMALLEST_BYTES = 128 * 1024
 _LARGEST_BYTES = 32 * 1024 * 1024
@@ -22,8 +22,8 @@ _LARGEST_BYTES = 32 * 1024 * 1024
 def freed_memory_returned() -> Iterator[None]:
     """Return large blocks as soon as they are freed, and all free memory at the end of the block.
 
-    It costs a page fault for every 4 KiB of large blocks: 0.3 s for a network of 100 MB. The
-    setting also applies to other threads of the process.
+    Each 4 KiB of a large block costs a page fault: 0.3 s for a network of 100 MB. The setting also
+    applies to other threads of the process.
     """
     option = getattr(_c_library(), "mallopt", None)
     if option is not None:
@@ -39,17 +39,17 @@ def freed_memory_returned() -> Iterator[None]:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """For the time a detector loads: freed memory is returned, and libraries print to stderr.
+    """Return freed memory and send libraries' output to stderr while a detector loads.
 
-    Repacking a network's weights takes as much again as they do. CUDA's loader prints on stdout,
-    which belongs to the command's own lines.
+    Repacking a network's weights takes as much memory again as the weights. CUDA's loader prints
+    on stdout, which only the command's own lines may use.
     """
     with redirect_stdout(sys.stderr), freed_memory_returned():
         yield
 
 
 def return_freed_memory() -> None:
-    """Return all free memory now; takes about 10 ms."""
+    """Return all free memory now; this takes about 10 ms."""
     trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -58,5 +58,5 @@ def return_freed_memory() -> None:
 def _c_library() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(None)
-    except TypeError:  # on Windows this has no name
+    except TypeError:  # Windows has no name for this library
         return None

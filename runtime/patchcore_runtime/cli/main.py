@@ -1,4 +1,4 @@
-"""The command `patchcore-runtime`: score images, check and describe an artifact.
+"""The command `patchcore-runtime`: score images, validate, describe and edit an artifact.
 
 argv -> JSON lines or text on stdout, refusals on stderr, exit code 0 done, 1 refused, 2 usage.
 """
@@ -54,7 +54,7 @@ _EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     return run_command_line(_parser(), argv)
 
 
@@ -65,16 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     add_score_options(score)
     _add_session_options(score)
     watch = _command(
-        commands, "monitor", monitor, "score images in order, and say when the line has changed"
+        commands, "monitor", monitor, "score images in order, and report when the line has changed"
     )
     add_monitor_options(watch)
     _add_session_options(watch)
     check = _command(
-        commands, "check", _check, "verify checksums and run the artifact's own self-test here"
+        commands, "check", _check, "verify checksums and run the artifact's self-test here"
     )
     check.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_session_options(check)
-    info = _command(commands, "info", _info, "what it is, how it was made, its thresholds")
+    info = _command(commands, "info", _info, "describe the artifact, its training and thresholds")
     info.add_argument("--json", action="store_true", help="print the whole manifest")
     add_learn_options(_command(commands, "learn", run_learn, LEARN_SUMMARY))
     add_forget_options(_command(commands, "forget", run_forget, FORGET_SUMMARY))
@@ -92,7 +92,8 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         "--threads",
         type=whole_number(1),
         metavar="N",
-        help="threads in all (default: the cores given); `score` works on up to 4 images at once",
+        help="total number of threads (default: all available cores); `score` and `monitor` work "
+        "on up to 4 images at once",
     )
     command.add_argument(
         "--providers",
@@ -105,8 +106,8 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         "--search",
         choices=get_args(Search),
         default="auto",
-        help="auto (default): the artifact's own kind of index; exact: its index.onnx; pca: the "
-        "same rows, found faster in a large bank of a wide network, after a longer start",
+        help="auto (default): the kind of index that the artifact names; exact: its index.onnx; "
+        "pca: an exact search that is faster in a large memory bank but takes longer to load",
     )
     add_key_option(command)
 
@@ -150,7 +151,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
     tiles = manifest.tiling
     channels = manifest.features.layer2.channels + manifest.features.layer3.channels
-    # Nothing is decided by these two objects, so nothing in them has to be there.
+    # No reader decides by these two objects, so any entry of them may be missing.
     config, packages = manifest.config, manifest.provenance.get("packages")
     listed = packages.items() if isinstance(packages, dict) else [("unknown", "packages")]
     made = ", ".join(f"{name} {of}" for name, of in listed)
@@ -160,7 +161,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "trained on": _training(manifest.training),
         "backbone": manifest.features.backbone,
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
-        "looks at": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
+        "inspects": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
         "tiles": f"{tiles.rows} x {tiles.columns} of {tiles.tile_height} x {tiles.tile_width} px",
         "memory bank": f"{bank.rows} rows of {channels}",
         "index": _index_line(manifest.index),
@@ -178,7 +179,7 @@ def _index_line(index: Index) -> str:
         return "exact"
     return (
         f"{index.kind}, effort {index.effort}, recall {index.recall:.4f}, "
-        f"scores within {index.score_change:.2%} of the exact search's, as measured"
+        f"scores within {index.score_change:.2%} of the exact search (measured)"
     )
 
 

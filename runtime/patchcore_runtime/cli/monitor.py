@@ -1,6 +1,6 @@
 """The command `patchcore-runtime monitor`: score images in order, and watch the line.
 
-argv -> the JSON line of `score` for each image, with what the monitor makes of it.
+argv -> the JSON line of `score` for each image, with the monitor's verdict.
 """
 
 import argparse
@@ -21,21 +21,21 @@ from patchcore_runtime.ordered_work import work_in_order
 
 
 def add_monitor_options(command: argparse.ArgumentParser) -> None:
-    """Declare what only `monitor` takes."""
+    """Declare the options of `monitor`."""
     command.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     command.add_argument(
         "--state", metavar="FILE", type=Path, required=True,
-        help="what the monitor remembers; made if missing, written after each image",
+        help="state file of the monitor; created if missing, written after each image",
     )  # fmt: skip
     command.add_argument(
         "--false-alarm-rate", metavar="R", type=float, default=1000 * DEFAULT_RATE,
-        help="false alarms among 1,000 good images (default: %(default)g)",
+        help="false alarms per 1,000 good images (default: %(default)g)",
     )  # fmt: skip
     add_verdict_options(command)
 
 
 def monitor(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Print a line for each image; what cannot be read does not count. Returns the exit code."""
+    """Print a line for each image and return the exit code; unreadable images do not count."""
     images = list(list_image_files(arguments.images))
     detector, workers = open_detector(arguments, len(images))
     watch = Monitor(

@@ -1,7 +1,7 @@
 """Types of options: text of the command line -> a number in its range, or a clear refusal.
 
-argparse names the function of a type that raises ValueError ("invalid _positive value"); these say
-what was expected and what came.
+If a type raises ValueError, argparse shows the function's name ("invalid _positive value"). These
+types say what was expected and what was given.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 def whole_number(smallest: int) -> Callable[[str], int]:
-    """A type for whole numbers of `smallest` or more."""
+    """Return a type for whole numbers of `smallest` or more."""
 
     def parse(text: str) -> int:
         try:
@@ -25,7 +25,7 @@ def whole_number(smallest: int) -> Callable[[str], int]:
 
 
 def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
-    """A type for finite numbers that fit.
+    """Return a type for finite numbers in a range.
 
     Args:
         expected: The range in words, for the refusal.
@@ -45,18 +45,16 @@ def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], floa
 
 
 def names(what: str) -> Callable[[str], tuple[str, ...]]:
-    """A type for names with commas between them; a repeated one counts once.
+    """Return a type for names separated by commas; a repeated name counts once.
 
     Args:
-        what: What the names are of, for the refusal.
+        what: The kind of names, for the refusal.
     """
 
     def parse(text: str) -> tuple[str, ...]:
         found = tuple(dict.fromkeys(part for name in text.split(",") if (part := name.strip())))
         if not found:
-            raise argparse.ArgumentTypeError(
-                f"expected {what} with commas between them, got {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected {what} separated by commas, got {text!r}")
         return found
 
     return parse

@@ -1,6 +1,6 @@
-"""The command `patchcore-runtime score`: images and folders -> a JSON line each, maps, a table.
+"""The command `patchcore-runtime score`: images and folders -> JSON lines, maps, a table.
 
-argv -> lines on stdout in the order of the images, refusals on stderr.
+argv -> one line per image on stdout, in order; refusals on stderr.
 """
 
 import argparse
@@ -28,39 +28,39 @@ from patchcore_runtime.ordered_work import work_in_order, workers_for
 
 
 def add_score_options(command: argparse.ArgumentParser) -> None:
-    """Declare the images, and what only `score` takes."""
+    """Declare the images and the options of `score`."""
     command.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     command.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per image")
     command.add_argument(
-        "--csv", metavar="FILE", type=Path, help="write the scores as a table, too"
+        "--csv", metavar="FILE", type=Path, help="also write the scores as a CSV table"
     )
     add_verdict_options(command)
     add_explain_options(command)
 
 
 def add_verdict_options(command: argparse.ArgumentParser) -> None:
-    """Declare a region and thresholds in place of the artifact's."""
+    """Declare the options for a region and thresholds that replace the artifact's."""
     add_roi_option(command)
     either = command.add_mutually_exclusive_group()
     either.add_argument(
         "--threshold", type=float, metavar="X",
-        help="image threshold in place of the artifact's; in the unit of the score",
+        help="image threshold that replaces the artifact's, in the unit of the score",
     )  # fmt: skip
     either.add_argument(
         "--target-fpr", type=float, metavar="R",
-        help="share of good parts that may be flagged, in place of the one the artifact was "
-        "fitted for; image and pixel threshold follow from its held-out scores",
+        help="false-alarm rate among good images that replaces the artifact's; both thresholds "
+        "are recomputed from its held-out scores",
     )  # fmt: skip
 
 
 def score_images(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Print a line for each image; returns the exit code."""
+    """Print a line for each image and return the exit code."""
     sources = list(list_image_files(arguments.images))
     if arguments.maps is not None:
         _refuse_shared(sources, partial(_map_path, arguments.maps), "heat map")
     if arguments.explain is not None:
         _refuse_shared(sources, partial(sheet_path, arguments.explain), "sheet")
-    with score_table(arguments.csv) as add_to_table:  # a path that fails, fails before the work
+    with score_table(arguments.csv) as add_to_table:  # an unusable path fails before any scoring
         detector, workers = open_detector(arguments, len(sources))
         score = partial(_score_and_explain, detector, arguments)
         refused = False
@@ -81,7 +81,7 @@ def _score_and_explain(
 
 
 def open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector, int]:
-    """The detector asked for, and on how many images it may work at once."""
+    """Load the detector; return it and the number of images to work on at once."""
     threads = arguments.threads or usable_cores()
     workers = workers_for(threads, sources)
     with loading():
@@ -99,7 +99,7 @@ def open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector
 
 
 def print_row(row: dict[str, Any]) -> None:
-    """One JSON line; what was refused goes to stderr, too."""
+    """Print one JSON line; a refusal is also printed on stderr."""
     if "error" in row:
         print(f"patchcore-runtime: {row['error']}", file=sys.stderr)
     print(json.dumps(row), flush=True)
@@ -107,7 +107,7 @@ def print_row(row: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """The line of one image, and what it was made of; nothing for what cannot be read."""
+    """The line of one image, with image and result; both are None if it cannot be read."""
 
     row: dict[str, Any]
     image: Image.Image | None = None
@@ -117,13 +117,13 @@ class Scored:
 def score_one(
     detector: Detector, maps: Path | None, source: tuple[Path, str], *, measure: bool = False
 ) -> Scored:
-    """Score one image, and write its heat map where there is a folder for it.
+    """Score one image, and write its heat map if a folder is given.
 
     Args:
-        detector: Scores it.
-        maps: Folder for heat maps.
-        source: Its path, and its name below `maps`.
-        measure: Measure the image as a whole, for a monitor.
+        detector: The detector that scores the image.
+        maps: Folder for heat maps, or None.
+        source: The image's path, and its name below `maps`.
+        measure: Also measure the image as a whole, for a monitor.
     """
     path, name = source
     try:

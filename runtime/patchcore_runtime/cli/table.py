@@ -1,7 +1,7 @@
-"""The table of `score --csv`: one line an image, whole or not at all.
+"""The table of `score --csv`: one line per image, in a file that appears whole or not at all.
 
-JSON rows -> CSV. Lines are written as scores arrive, so that thousands of images take no memory.
-The file gets its name when all are written.
+JSON rows -> CSV. Each line is written as soon as its score arrives, so thousands of images need no
+memory. The file gets its name after the last line.
 """
 
 import csv
@@ -21,14 +21,14 @@ COLUMNS = (
 
 @contextmanager
 def score_table(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield a function that adds a row to the table; it does nothing where no path is given.
+    """Yield a function that adds a row to the table; without a path it does nothing.
 
     Args:
         path: The CSV file to write or replace.
 
     Raises:
-        OutputError: there is no such folder, or a folder has this name.
-        OSError: the disk is full; an older file is unchanged.
+        OutputError: the folder does not exist, or a folder has this name.
+        OSError: the disk is full; an older file remains unchanged.
     """
     if path is None:
         yield lambda _: None

@@ -1,1 +1,1 @@
-"""Change a memory bank without a new fit: learn new images, forget old ones."""
+"""Edit a memory bank without a new fit: learn new images, forget old ones."""

@@ -1,4 +1,4 @@
-"""Go on with greedy k-centre from a bank that is there: which new patches does it need?
+"""Extend an existing memory bank by greedy k-centre selection.
 
 points (N, D), their distances to the bank, radius -> rows to add, the farthest first, until no
 point is farther than the radius. Sener & Savarese 2018 (arXiv:1708.00489), started from a cover.
@@ -9,25 +9,26 @@ from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import squared_lengths
 
-_AT_ONCE = 256  # candidates whose distances to each other are known beforehand
+_AT_ONCE = 256  # candidates per batch, whose mutual distances are computed together
 
 
 def extend_cover(
     points: NDArray[np.float32], distances: NDArray[np.float32], radius: float
 ) -> NDArray[np.int64]:
-    """Pick points until every point lies within `radius` of the bank or of a picked one.
+    """Pick points until every point lies within `radius` of the bank or of a picked point.
 
-    Each step picks the point farthest from both, the lowest of equal ones: the picks of the plain
-    one-at-a-time loop, but for float32 rounding. Picks go in batches: a distance only shrinks, so
-    the best of the widest `_AT_ONCE` is the next one for as long as it beats all others.
+    Each step picks the point farthest from both; among equal distances the lowest index wins. The
+    picks equal those of the plain one-at-a-time loop, except for float32 rounding. They are made
+    in batches: a distance can only shrink, so the best of the `_AT_ONCE` farthest points is the
+    next pick as long as its distance exceeds that of all other points.
 
     Args:
         points: Patch vectors, (N, D), finite.
-        distances: Of each to its nearest bank row, (N,).
-        radius: Above 0.
+        distances: Distance of each point to its nearest bank row, (N,).
+        radius: Largest distance allowed at the end, above 0.
 
     Returns:
-        Numbers of the picked points in picking order; none where all lie within the radius.
+        Indices of the picked points in picking order; empty if all lie within the radius.
     """
     centred = points - points.mean(axis=0) if len(points) else points  # less cancellation
     norms = squared_lengths(centred)
@@ -49,7 +50,7 @@ def _next_batch(
     gaps: NDArray[np.float32],
     limit: np.float32,
 ) -> list[int]:
-    """The next picks in order, at least one."""
+    """Return the next picks in order, at least one."""
     order = np.argsort(-gaps, kind="stable")
     near, rest = order[:_AT_ONCE], order[_AT_ONCE:]
     others = max(float(limit), float(gaps[rest[0]]) if len(rest) else 0.0)

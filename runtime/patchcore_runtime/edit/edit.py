@@ -1,8 +1,8 @@
-"""Another bank in the same detector: artifact + rows, names, facts -> a new artifact folder.
+"""Put an edited memory bank into a new artifact: artifact + rows, names, facts -> a new folder.
 
-What `learn`, `forget` and `patchcore-build merge` share. The network stays; memory_bank.bin,
-index.onnx and the self-test's map are made anew. What only the workshop can make, an approximate
-index and index.mindir, is left out, so the new artifact searches exactly.
+`learn`, `forget` and `patchcore-build merge` share this module. The network is unchanged;
+memory_bank.bin, index.onnx and the self-test's map are written again. Only the workshop can make an
+approximate index and index.mindir. They are left out, so the new artifact uses exact search.
 """
 
 import dataclasses
@@ -39,24 +39,24 @@ _REMADE = (MANIFEST, INDEX_ONNX, MEMORY_BANK, SELFTEST_MAP, THUMBNAILS)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edit:
-    """What the new artifact has in place of the old one's."""
+    """The parts of the new artifact that replace the old ones."""
 
     bank: MemoryBank
     training: Training
     calibration: Calibration
-    facts: dict[str, Any]  # for provenance: what was done, with what
-    thumbnails: Sequence[Thumbnail] | None = None  # one for each training image, or no such file
+    facts: dict[str, Any]  # provenance of the edit: the operation and its inputs
+    thumbnails: Sequence[Thumbnail] | None = None  # one per training image; None: no such file
 
 
 @contextmanager
 def edited(source: Artifact, output: Path, edit: Edit, threads: int | None) -> Iterator[Detector]:
-    """Write the new artifact; the block may still refuse it, then nothing is left behind.
+    """Write the new artifact; if the block raises, nothing remains on the disk.
 
     Yields:
         The new detector, before its folder is renamed into place.
 
     Raises:
-        OutputError: the output exists or cannot be written.
+        OutputError: the output exists already or cannot be written.
     """
     manifest = _edited_manifest(source, edit)
     with new_folder(output) as staging:
@@ -85,7 +85,7 @@ def _edited_manifest(source: Artifact, edit: Edit) -> Manifest:
         training=dataclasses.replace(
             edit.training, thumbnails="none" if edit.thumbnails is None else "jpeg"
         ),
-        # Nothing is decided by provenance, so nothing in it has to be a list.
+        # No reader decides by provenance, so `edits` may be something other than a list.
         provenance={
             **{key: value for key, value in known.items() if key not in ("index", "edits")},
             "edits": [*(done if isinstance(done, list) else [done]), entry],
@@ -94,24 +94,24 @@ def _edited_manifest(source: Artifact, edit: Edit) -> Manifest:
 
 
 def artifact_digest(artifact: Artifact) -> str:
-    """What names an artifact: the SHA-256 of its SHA256SUMS, which covers every file."""
+    """Compute an artifact's digest: the SHA-256 of SHA256SUMS, which covers every file."""
     return file_digest(artifact.path(SHA256SUMS))
 
 
 def chained_digest(before: str, lines: Sequence[str]) -> str:
-    """`training.digest` after an edit: over the digest before it and a line for each change."""
+    """Compute `training.digest` after an edit: over the former digest and a line per change."""
     text = "".join(f"{line}\n" for line in (f"{before}  before", *lines))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def kept_thresholds(calibration: Calibration, why: str) -> Calibration:
-    """The same thresholds; `method` says once why they still hold, or how far."""
+    """Return the same thresholds; `method` states once why, or how far, they remain valid."""
     method = calibration.method
     note = f"; {why}"
     return dataclasses.replace(calibration, method=method if note in method else f"{method}{note}")
 
 
 def dropped_files(source: Artifact) -> list[str]:
-    """The source's files that a new bank makes useless and the line PC cannot make anew."""
+    """List the source's files that do not fit a new bank and that only the workshop can make."""
     manifest = dataclasses.replace(source.manifest, index=EXACT_INDEX)
     return [name for name in source.files if name not in files_of(manifest)]

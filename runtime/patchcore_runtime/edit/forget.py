@@ -1,7 +1,7 @@
-"""Take a training image out of an artifact again: all rows that came from it, and its name.
+"""Remove a training image from an artifact: its name, and all bank rows that came from it.
 
-artifact + image -> a new artifact, without the workshop. Distances to what only these rows
-covered grow; the report says by how much at most.
+artifact + image -> a new artifact, without the workshop. Distances grow where only the removed rows
+were near; the report gives an upper bound.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.bank.neighbours import without_rows
+from patchcore_runtime.bank.neighbours import distances_to_nearest, without_rows
 from patchcore_runtime.edit.edit import (
     Edit,
     chained_digest,
@@ -26,19 +26,18 @@ from patchcore_runtime.edit.edit import (
 from patchcore_runtime.errors import EditError
 
 _KEPT = "kept by forget: fewer rows raise scores, so false alarms may be more"
-_BLOCK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForgetReport:
-    """What `forget` took out."""
+    """The result of `forget`."""
 
     artifact: Path
     image: str
     rows_before: int
     rows_after: int
-    largest_rise: float  # no patch distance grows by more, Euclidean
-    dropped: tuple[str, ...]  # files of the old artifact that the new one has not
+    largest_rise: float  # upper bound of the growth of a patch distance, Euclidean
+    dropped: tuple[str, ...]  # files of the old artifact that the new one lacks
 
 
 def forget(
@@ -54,14 +53,14 @@ def forget(
     Args:
         artifact: The artifact.
         image: A name in its `training.images`, or the number of one, from 0.
-        output: The folder to make.
-        threads: Threads of one operator; `None` takes the cores this process may use.
+        output: The folder to create.
+        threads: Threads of one operator; `None` uses all available cores.
         public_key: PEM file of the ed25519 key that must have signed the artifact.
 
     Raises:
         ArtifactError: the artifact is damaged, or not signed by that key.
-        EditError: no such image, it has no row, or no row would be left.
-        OutputError: the output exists or cannot be written; nothing is left behind.
+        EditError: the image is unknown or has no row, or no row would remain.
+        OutputError: the output exists or cannot be written; nothing remains on the disk.
     """
     source = Artifact.open_whole(artifact, public_key=public_key)
     number = find_image(source, image)
@@ -69,7 +68,7 @@ def forget(
     bank = source.memory_bank
     gone = bank.origins[:, 0] == number
     if not gone.any() or gone.all():
-        why = "it has no row in the bank" if not gone.any() else "no row would be left"
+        why = "it has no row in the memory bank" if not gone.any() else "no row would remain"
         raise EditError(f"{artifact}: {name} cannot be forgotten: {why}")
     kept = np.flatnonzero(~gone)
     rise = _largest_gap(bank, np.flatnonzero(gone), kept)
@@ -88,10 +87,10 @@ def forget(
 
 
 def find_image(source: Artifact, image: str) -> int:
-    """Number of a training image, by its name or by the number itself.
+    """Return the number of a training image, given its name or the number itself.
 
     Raises:
-        EditError: there is none; names the nearest.
+        EditError: no image has this name or number; the message lists similar names.
     """
     names = source.manifest.training.images
     if image in names:
@@ -99,30 +98,25 @@ def find_image(source: Artifact, image: str) -> int:
     if image.isascii() and image.isdigit() and int(image) < len(names):
         return int(image)
     near = difflib.get_close_matches(image, names, n=3, cutoff=0.4)
-    hint = f"; near it: {', '.join(near)}" if near else ""
+    hint = f"; similar names: {', '.join(near)}" if near else ""
     raise EditError(
-        f"{source.folder}: training.images: expected a name there or a number below "
+        f"{source.folder}: training.images: expected a name of this list or a number below "
         f"{len(names)}, got {image}{hint}"
     )
 
 
 def _largest_gap(bank: MemoryBank, gone: NDArray[np.int64], kept: NDArray[np.int64]) -> float:
-    """The largest distance of a removed row to its nearest kept one.
+    """Compute the largest distance of a removed row to its nearest kept row.
 
-    By the triangle inequality no patch's nearest distance grows by more.
+    By the triangle inequality, no patch's nearest distance grows by more.
     """
-    others, norms = bank.whole_rows(kept), bank.norms[kept]
-    largest = 0.0
-    for start in range(0, len(gone), _BLOCK):
-        own = bank.whole_rows(gone[start : start + _BLOCK])
-        nearest = (norms - 2 * (own @ others.T)).argmin(axis=1)
-        largest = max(largest, float(np.linalg.norm(own - others[nearest], axis=1).max()))
-    return largest
+    found = distances_to_nearest(bank.whole_rows(gone), bank.whole_rows(kept), bank.norms[kept])
+    return float(found.max())
 
 
 def _without(bank: MemoryBank, kept: NDArray[np.int64], number: int) -> MemoryBank:
     origins = bank.origins[kept]
-    origins[:, 0] -= origins[:, 0] > number  # images behind it move up
+    origins[:, 0] -= origins[:, 0] > number  # later images move up by one
     norms = bank.norms[kept]
     return MemoryBank(
         layer2=bank.layer2[kept],

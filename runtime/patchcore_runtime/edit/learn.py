@@ -1,12 +1,13 @@
-"""Teach an artifact good images that it refused: greedy k-centre goes on from its bank.
+"""Add good images that an artifact refused to its memory bank, by greedy k-centre selection.
 
 artifact + images -> a new artifact, in seconds, without the workshop. A patch of the images
-becomes a row when it is farther from the bank than the radius, the farthest first, until none is.
+becomes a row if it is farther from the bank than the radius. The farthest patch is added first,
+until none lies beyond the radius.
 
-The radius is the median held-out image score, as a distance. The score of an image is at most the
-largest distance of its patches (its square for `modelzoo`), so afterwards each image scores like
-the better half of good ones: below the threshold, with room for its siblings. A radius at the
-threshold itself would accept these images and refuse the next ones of their kind.
+The radius is the median held-out image score, as a distance. An image score is at most the largest
+distance of its patches (its square for `modelzoo`). Afterwards each image therefore scores like
+the better half of the good images: below the threshold, with a margin for similar images. With the
+threshold itself as radius, the next images of their kind would still be refused.
 """
 
 import dataclasses
@@ -41,22 +42,22 @@ from patchcore_runtime.manifest.tiling import CELL_PX
 from patchcore_runtime.scoring.thresholds import threshold_at
 
 _KEPT = "kept by learn: more rows only lower patch distances"
-_PREFIX = "learned/"  # of a learned image's name among the training images
+_PREFIX = "learned/"  # begins the name of a learned image among the training images
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedImage:
-    """One image before and after."""
+    """One learned image, with its scores before and after."""
 
     image: str
     score_before: float
     score_after: float
-    rows: int  # that came from it
+    rows: int  # bank rows that came from it
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnReport:
-    """What `learn` made of which images."""
+    """The result of `learn`."""
 
     artifact: Path
     images: tuple[LearnedImage, ...]
@@ -64,12 +65,12 @@ class LearnReport:
     radius: float  # Euclidean
     rows_before: int
     rows_after: int
-    dropped: tuple[str, ...]  # files of the old artifact that the new one has not
+    dropped: tuple[str, ...]  # files of the old artifact that the new one lacks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Candidates:
-    """The patches of one image, of all its tiles, that lie beyond the radius."""
+    """The patches beyond the radius, of all tiles of one image."""
 
     score: float
     patches: NDArray[np.float32]  # (N, D)
@@ -89,17 +90,17 @@ def learn(
     """Write a new artifact that accepts the given images; the old one is only read.
 
     Args:
-        artifact: The artifact that refused them.
-        images: Good images. Whatever is on them will be normal.
-        output: The folder to make.
-        threads: Threads of one operator; `None` takes the cores this process may use.
+        artifact: The artifact that refused the images.
+        images: Good images; everything they show will count as normal.
+        output: The folder to create.
+        threads: Threads of one operator; `None` uses all available cores.
         public_key: PEM file of the ed25519 key that must have signed the artifact.
 
     Raises:
         ArtifactError: the artifact is damaged, or not signed by that key.
         ImageError: an image cannot be read.
         EditError: a name is taken, no patch is beyond the radius, or an image is still refused.
-        OutputError: the output exists or cannot be written; nothing is left behind.
+        OutputError: the output exists or cannot be written; nothing remains on the disk.
     """
     source = Artifact.open_whole(artifact, public_key=public_key)
     names = _new_names(source, images)
@@ -110,8 +111,8 @@ def learn(
     picks = extend_cover(patches, np.concatenate([one.distances for one in found]), radius)
     if not len(picks):
         raise EditError(
-            f"{output}: expected patches farther than {radius:.4g} from the bank, got none; "
-            "these images are known already, there is nothing to learn"
+            f"{output}: expected patches farther than {radius:.4g} from the memory bank, got none; "
+            "the bank covers these images already, so nothing was written"
         )
     origins = _origins(found, first=len(source.manifest.training.images))[picks]
     bank = _extended(source.memory_bank, patches[picks], origins)
@@ -135,9 +136,9 @@ def learn(
 
 
 def learning_radius(manifest: Manifest) -> float:
-    """How near to the bank every patch of a learned image will be, Euclidean.
+    """Compute the largest Euclidean distance of a learned image's patches from the bank.
 
-    The median held-out image score, and never more than the threshold.
+    It is the median held-out image score, and at most the threshold.
     """
     calibration = manifest.calibration
     median = threshold_at(calibration, calibration.image_scores, 0.5)
@@ -146,14 +147,14 @@ def learning_radius(manifest: Manifest) -> float:
 
 
 def _new_names(source: Artifact, images: Sequence[Path]) -> list[str]:
-    """Names for `training.images`, none of them taken: `forget` goes by them."""
+    """Return names for `training.images`; `forget` needs them to be unique."""
     names = [f"{_PREFIX}{path.name}" for path in images]
     taken = set(source.manifest.training.images)
     for name, path in zip(names, images, strict=True):
         if name in taken:
             raise EditError(
                 f"{path}: the artifact has a training image {name} already; "
-                "rename the image, or forget that one first"
+                "rename the new image, or forget the old one first"
             )
         taken.add(name)
     return names
@@ -180,7 +181,7 @@ def _candidates(detector: Detector, path: Path, radius: float) -> _Candidates:
 
 
 def _origins(found: Sequence[_Candidates], *, first: int) -> NDArray[np.int32]:
-    """(image number, y, x) of every candidate, (N, 3)."""
+    """Return (image number, y, x) of every candidate, (N, 3)."""
     numbers = [np.full(len(one.places), first + i, np.int32) for i, one in enumerate(found)]
     places = np.concatenate([one.places for one in found])
     return np.column_stack([np.concatenate(numbers), places]).astype(np.int32)
@@ -189,7 +190,7 @@ def _origins(found: Sequence[_Candidates], *, first: int) -> NDArray[np.int32]:
 def _extended(
     bank: MemoryBank, patches: NDArray[np.float32], origins: NDArray[np.int32]
 ) -> MemoryBank:
-    """The bank with new rows at its end, stored as precisely as the others."""
+    """Return the bank with new rows at its end, in the bank's own precision."""
     split = bank.channels[0]
     layer2 = np.concatenate([bank.layer2, patches[:, :split].astype(bank.layer2.dtype)])
     layer3 = np.concatenate([bank.layer3, patches[:, split:].astype(bank.layer3.dtype)])

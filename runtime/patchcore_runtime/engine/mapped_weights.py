@@ -1,8 +1,8 @@
-"""An ONNX graph without its weights: onnxruntime maps them from the file that has them.
+"""An ONNX graph without its weights, which onnxruntime maps from the original file.
 
-path of an .onnx file -> a graph in bytes whose large tensors say that they lie in that very file.
-Given the path, onnxruntime reads the file whole, then copies each tensor out of it: twice the
-weights on top of the copy that it keeps in the order its kernels like.
+path of an .onnx file -> a graph in bytes whose large tensors refer to that same file as external
+data. Given only the path, onnxruntime reads the whole file and copies each tensor out of it. That
+needs twice the weights, in addition to the copy that it repacks for its kernels.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,21 +14,21 @@ from patchcore_runtime.files.protobuf import BYTES, Field, Message, bytes_field,
 
 _GRAPH, _INITIALIZER = 7, 5  # fields of ModelProto and GraphProto
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14  # of TensorProto
-_LEAST_BYTES = 64 * 1024  # smaller ones, shapes among them, are wanted before weights are
+_LEAST_BYTES = 64 * 1024  # onnxruntime needs smaller tensors, such as shapes, before the weights
 
 
 def graph_in_place(path: Path, *, least_bytes: int = _LEAST_BYTES) -> bytes:
-    """The graph of a file; its large tensors stay where they are, as external data.
+    """Return the graph of a file, with its large tensors left in the file as external data.
 
-    To be loaded with the file's folder as that of external data. Other external data stays as it
-    is, and so do tensors that are not initializers of the main graph.
+    Load it with the file's folder as the folder of external data. Existing external data is
+    unchanged, and so are tensors that are not initializers of the main graph.
 
     Args:
         path: The .onnx file.
-        least_bytes: Of a large tensor.
+        least_bytes: Smallest size of a large tensor.
 
     Raises:
-        ArtifactError: the file cannot be read or is no protobuf.
+        ArtifactError: the file cannot be read or is not protobuf.
     """
     with onnx_message(path) as message:
         return b"".join(_Rewriter(message, path.name, least_bytes).model())
@@ -49,7 +49,7 @@ class _Rewriter:
     def _each(
         self, start: int, end: int, number: int, rewrite: Callable[[Field], Iterator[bytes]]
     ) -> Iterator[bytes]:
-        """The fields of a message; those of one number, messages themselves, are rewritten."""
+        """Yield the fields of a message; rewrite the submessages with the given field number."""
         for field in self.message.fields(start, end):
             if field.number == number and field.wire == BYTES:
                 yield bytes_field(number, b"".join(rewrite(field)))

@@ -1,8 +1,8 @@
 """Write ONNX files without the onnx package: nodes, tensors and values as protobuf bytes.
 
-parts of a graph -> the bytes that onnx's own deterministic serialisation gives (a test holds both
-to each other). Only what index_graph.py needs. Messages and their field numbers: onnx.proto,
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+parts of a graph -> the same bytes as onnx's own deterministic serialisation (a test compares them).
+The module supports only the messages that the search graphs need. Messages and their field numbers:
+onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 import struct
@@ -22,7 +22,7 @@ Attribute = int | float | str | Sequence[int]
 def node(
     kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Attribute
 ) -> bytes:
-    """A NodeProto of the default domain."""
+    """Encode a NodeProto of the default domain."""
     parts = [text_field(1, value) for value in inputs]
     parts += [text_field(2, value) for value in outputs]
     parts += [text_field(3, name), text_field(4, kind)]
@@ -31,7 +31,7 @@ def node(
 
 
 def tensor(name: str, values: NDArray[np.generic]) -> bytes:
-    """A TensorProto that holds its numbers itself."""
+    """Encode a TensorProto that contains its numbers."""
     kind = _KINDS[values.dtype.newbyteorder("<").str]
     content = values.astype(values.dtype.newbyteorder("<")).tobytes()
     return (
@@ -42,10 +42,10 @@ def tensor(name: str, values: NDArray[np.generic]) -> bytes:
 def external_tensor(
     name: str, dtype: str, shape: Sequence[int], place: tuple[str, int, int]
 ) -> bytes:
-    """A TensorProto whose numbers lie in another file.
+    """Encode a TensorProto whose numbers are in another file.
 
     Args:
-        name: Of the tensor.
+        name: Name of the tensor.
         dtype: `<f4`, `<f2` or `<i8`.
         shape: Its sides.
         place: File beside the graph, offset and length in bytes.
@@ -59,14 +59,14 @@ def external_tensor(
 
 
 def external_place(location: str, offset: int, length: int) -> bytes:
-    """The fields of a TensorProto that say where its numbers are; they stand last in it."""
+    """Encode the last fields of a TensorProto, which say where its numbers are."""
     entries = {"location": location, "offset": str(offset), "length": str(length)}
     pairs = (text_field(1, key) + text_field(2, value) for key, value in entries.items())
     return b"".join(bytes_field(13, pair) for pair in pairs) + integer_field(14, _EXTERNAL)
 
 
 def value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
-    """A ValueInfoProto: an input or output of the graph; a side is a number or a letter."""
+    """Encode a ValueInfoProto, an input or output of the graph; a side is a number or a letter."""
     sides = b"".join(
         bytes_field(1, text_field(2, side) if isinstance(side, str) else integer_field(1, side))
         for side in shape
@@ -83,7 +83,7 @@ def graph(
     inputs: Sequence[bytes],
     outputs: Sequence[bytes],
 ) -> bytes:
-    """A GraphProto."""
+    """Encode a GraphProto."""
     parts = [bytes_field(1, part) for part in nodes]
     parts.append(text_field(2, name))
     parts += [bytes_field(5, part) for part in tensors]
@@ -93,7 +93,7 @@ def graph(
 
 
 def model(content: bytes, *, opset: int, ir_version: int, producer: str) -> bytes:
-    """A ModelProto around a graph: what an .onnx file holds."""
+    """Encode a ModelProto around a graph: the content of an .onnx file."""
     imported = text_field(1, "") + integer_field(2, opset)
     return (
         integer_field(1, ir_version)
@@ -104,7 +104,7 @@ def model(content: bytes, *, opset: int, ir_version: int, producer: str) -> byte
 
 
 def _attribute(name: str, given: Attribute) -> bytes:
-    """An AttributeProto; field 20 says which kind it is."""
+    """Encode an AttributeProto; field 20 is its type."""
     if isinstance(given, int):
         return text_field(1, name) + integer_field(3, given) + integer_field(20, 2)
     if isinstance(given, float):

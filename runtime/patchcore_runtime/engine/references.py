@@ -1,7 +1,7 @@
-"""Which files an ONNX graph wants to read, found before onnxruntime opens any of them.
+"""Find the files that an ONNX graph refers to, before onnxruntime opens any of them.
 
-path of an .onnx file -> its external data, or ArtifactError. Walks the protobuf messages of
-onnx.proto3 that can hold tensors, wherever they are nested, and skips all others unread.
+path of an .onnx file -> its external data, or ArtifactError. The module walks the protobuf messages
+of onnx.proto3 that can contain tensors, at any depth, and skips all others unread.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,22 +22,22 @@ _INSIDE = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
-_MOST_NESTED = 64  # graphs in attributes of graphs: what protobuf's own readers stop at is 100
+_MOST_NESTED = 64  # depth of graphs in attributes of graphs; protobuf's own limit is 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalData:
-    """One tensor whose values lie in another file; as the graph has it, unchecked."""
+    """One tensor whose values are in another file, as stated in the graph, not validated."""
 
     tensor: str
     entries: dict[str, str]  # location, offset, length
 
 
 def check_no_references(path: Path) -> None:
-    """Refuse a graph that wants any file but its own.
+    """Refuse a graph that refers to any other file.
 
     Raises:
-        ArtifactError: it has external data, or is no protobuf.
+        ArtifactError: the graph has external data, or is not protobuf.
     """
     for data in external_data(path):
         _refuse(path, data, "location", "none: it holds all its weights")
@@ -47,7 +47,7 @@ def check_references(path: Path, location: str, placed: Sequence[tuple[int, int]
     """Refuse a graph whose external data is not inside one of the (offset, size) of that file.
 
     Raises:
-        ArtifactError: it names another file or other bytes, or is no protobuf.
+        ArtifactError: the graph refers to another file or other bytes, or is not protobuf.
     """
     for data in external_data(path):
         if data.entries.get("location") != location:
@@ -58,10 +58,10 @@ def check_references(path: Path, location: str, placed: Sequence[tuple[int, int]
 
 
 def external_data(path: Path) -> list[ExternalData]:
-    """All external data of a graph, in the order of the file; costs no read of its weights.
+    """List all external data of a graph, in the order of the file, without reading its weights.
 
     Raises:
-        ArtifactError: the file cannot be read or is no protobuf.
+        ArtifactError: the file cannot be read or is not protobuf.
     """
     with onnx_message(path) as message:
         return list(_tensors(message, "model", (0, len(message.whole)), _MOST_NESTED))

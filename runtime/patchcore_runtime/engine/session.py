@@ -19,8 +19,8 @@ CUDA = "CUDAExecutionProvider"
 
 _FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
-# TF32 keeps 10 bits of a factor: distances would be off by 1e-3, a hundred times what an artifact's
-# own test allows.
+# TF32 keeps 10 bits of a factor. Distances would be off by 1e-3, a hundred times the tolerance of
+# an artifact's self-test.
 _PROVIDER_SETTINGS = {CUDA: {"use_tf32": "0"}}
 
 
@@ -34,15 +34,15 @@ def open_session(
     """Load one graph.
 
     Args:
-        path: The .onnx file; external data stands beside it.
-        threads: Threads of one operator; `None` takes the cores this process may use.
+        path: The .onnx file; external data lies beside it.
+        threads: Threads of one operator; `None` uses all available cores.
         providers: onnxruntime execution providers in order of preference.
-        repack: Let onnxruntime copy weights into an order its kernels like better. Without it
-            external data stays mapped from the file: a bank is not in memory twice, nor read at
-            load, for 5 % more time of a search.
+        repack: Let onnxruntime copy weights into the layout that its kernels prefer. Without it
+            external data remains mapped from the file: a bank is neither in memory twice nor read
+            at load, and a search takes 5 % longer.
 
     Raises:
-        ProviderError: a provider is not in this build of onnxruntime, or would not start.
+        ProviderError: a provider is not in this build of onnxruntime, or did not start.
         ArtifactError: onnxruntime cannot load the graph.
     """
     import onnxruntime
@@ -53,13 +53,13 @@ def open_session(
         if provider not in available:
             raise ProviderError(
                 f"provider {provider}: not in this onnxruntime, which has {', '.join(available)}; "
-                "install the onnxruntime build that brings it"
+                "install an onnxruntime build that includes it"
             )
     options = session_options(path, threads=threads, repack=repack)
     if CUDA in providers:
         _load_cuda()
     model: Path | bytes = path
-    # Other providers may copy a graph for themselves: they get the file and take the memory.
+    # Other providers may copy a graph for themselves, so they get the file and use more memory.
     if list(providers) == [CPU]:
         model = graph_in_place(path)
     not_the_file = (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
@@ -69,7 +69,7 @@ def open_session(
             model,
             options,
             providers=chosen,
-            enable_fallback=0,  # which would load, or run, on the CPU and say so on stdout
+            enable_fallback=0,  # a fallback would use the CPU instead and report it on stdout
         )
     except (
         *not_the_file,
@@ -83,7 +83,7 @@ def open_session(
         reason = " ".join(str(error).split())[:200]
         if providers[0] != CPU and isinstance(error, not_the_file):
             raise ProviderError(
-                f"provider {providers[0]}: did not start ({reason}); see that its driver and "
+                f"provider {providers[0]}: did not start ({reason}); check that its driver and "
                 f"libraries are installed, or choose {CPU}"
             ) from None
         raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
@@ -94,7 +94,7 @@ def open_session(
 
 
 def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceSession":
-    """Load a graph that this process wrote, on the CPU; threads as in `open_session`."""
+    """Load a graph that this process wrote, on the CPU; `threads` as in `open_session`."""
     import onnxruntime
 
     options = session_options(threads=threads)
@@ -104,29 +104,29 @@ def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceS
 def session_options(
     path: Path | None = None, *, threads: int | None = None, repack: bool = True
 ) -> "SessionOptions":
-    """How a graph at that path, or in no file, is run.
+    """Return the session options for a graph at that path, or for a graph in memory.
 
-    benchmarks/studies/session_options.py measures why.
+    benchmarks/studies/session_options.py measures the reasons.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
-    # A detector has two sessions. Threads that spin on after one's run would slow the other's:
-    # 20 ms instead of 11 ms an image with resnet18 on two cores (benchmarks/bench/run.py).
+    # A detector has two sessions. Threads that keep spinning after a run of one would slow the
+    # other: 20 ms instead of 11 ms per image with resnet18 on two cores (`make bench`).
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
     if path is not None:
         options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
-    options.log_severity_level = 3  # errors; they also come as exceptions
-    # One block for all tensors of a run would stay beside those of the first run, and saves no
-    # time: 17 MB with wide_resnet50_2.
+    options.log_severity_level = 3  # errors; they are raised as exceptions, too
+    # One block for all tensors of a run would be kept in addition to the first run's tensors, 17 MB
+    # with wide_resnet50_2, and saves no time.
     options.enable_mem_pattern = False
     return options
 
 
 def _load_cuda() -> None:
-    """Find CUDA's libraries in the packages of PyPI, too; it prints what it cannot find."""
+    """Load CUDA's libraries from installed PyPI packages, too; onnxruntime prints missing ones."""
     import onnxruntime
 
     if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
@@ -141,10 +141,10 @@ def check_shapes(
     Args:
         path: The .onnx file, for messages.
         values: Inputs or outputs of its session.
-        shapes: What must be among them, by name, each as (B, *shape).
+        shapes: Shapes that are required, by name, each without the leading B.
 
     Raises:
-        ArtifactError: one is missing or has another shape.
+        ArtifactError: a value is missing or has another shape.
     """
     got = {value.name: tuple(value.shape[1:]) for value in values}
     for name, shape in shapes.items():
@@ -157,7 +157,7 @@ def check_shapes(
 
 
 def usable_cores() -> int:
-    """Cores this process may run on (not those the machine has)."""
+    """Return the number of cores that this process may use, not that of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,1 +1,1 @@
-"""Why an image scored as it did: heat maps, regions, and the normal patches it is compared with."""
+"""Explain a score: heat maps, anomalous regions, and nearest normal patches."""

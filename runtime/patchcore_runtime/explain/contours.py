@@ -1,9 +1,9 @@
-"""Outlines of regions, from their runs: closed polygons over pixel corners, and fewer corners.
+"""Outlines of regions, from their runs: closed polygons over pixel corners, and simplified ones.
 
 runs (row, start, stop) -> one polygon (N, 2) of (y, x) for each region, clockwise as shown.
-A run has a left and a right edge, each one pixel high. Where two rows meet, the ends of all edges,
-sorted by column, are joined in pairs by horizontal lines: there the rows differ. Going up left
-edges and down right ones walks around a region.
+A run has a left and a right edge, each one pixel high. On the line between two rows, the ends of
+all edges are sorted by column and joined in pairs by horizontal lines, because the rows differ
+between them. Going up left edges and down right edges leads around a region.
 """
 
 import numpy as np
@@ -18,19 +18,19 @@ def outer_contours(
     stop: NDArray[np.int64],
     firsts: NDArray[np.int64],
 ) -> list[Polygon]:
-    """Walk around regions, leaving their holes out.
+    """Compute the outer contour of each region, without its holes.
 
     Args:
         row: Row of each run, (R,), in reading order.
         start: Its first column, (R,).
-        stop: The column behind its last, (R,).
+        stop: The column after its last, (R,).
         firsts: The first run of each region.
 
     Returns:
         For each region the corners where its outline turns, from the first run's upper left one.
     """
     count = len(row)
-    x = np.concatenate([start, stop])  # of the edges: R left ones, R right ones
+    x = np.concatenate([start, stop])  # columns of R left edges, then of R right edges
     steps = _next_edges(np.concatenate([row, row]), x, count).tolist()
     edges: list[int] = []
     lengths = []
@@ -45,13 +45,13 @@ def outer_contours(
 
 
 def _next_edges(row: NDArray[np.int64], x: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The edge that follows each edge, (2R,): left edges lead up, right ones down."""
+    """Compute the successor of each edge, (2R,): left edges lead up, right edges down."""
     edges = np.arange(2 * count)
     is_right = edges >= count
-    # Both ends of each edge: the upper on line `row`, the lower on the line below.
+    # Each edge has an upper end on line `row` and a lower end on the next line.
     line = np.concatenate([row, row + 1])
-    # Where two regions' pixels touch at a corner only, two ends share a place: a left edge's end
-    # first joins the pixels into one outline.
+    # If pixels touch only at a corner, two ends share a position. Sorting the left edge's end first
+    # joins these pixels into one outline.
     order = np.lexsort((np.tile(is_right, 2), np.tile(x, 2), line))
     mate = np.empty(4 * count, np.int64)
     mate[order[::2]], mate[order[1::2]] = order[1::2], order[::2]
@@ -65,15 +65,15 @@ def _corners(
     is_right: NDArray[np.bool_],
     lengths: NDArray[np.int64],
 ) -> list[Polygon]:
-    """Ends of the edges walked, (y, x), without those where an outline goes straight on.
+    """Return the corners (y, x) of the visited edges, without points on straight lines.
 
-    Each outline begins at the upper end of its first edge, which is a corner: a region's first
-    run has nothing above it.
+    Each outline begins at the upper end of its first edge. This is a corner, because nothing lies
+    above a region's first run.
     """
-    left, right = row + 1, row  # the line an edge comes from: below for left ones, above for right
+    left, right = row + 1, row  # the line where an edge begins: below for left, above for right
     comes, goes = np.where(is_right, right, left), np.where(is_right, left, right)
     behind = _neighbours(lengths, 1)
-    # Going there, then sideways to where the next edge begins.
+    # The end of an edge, then the beginning of the next edge on the same line.
     points = np.stack([goes, x, comes[behind], x[behind]], axis=1).reshape(-1, 2)
     moves = points != points[_neighbours(2 * lengths, -1)]
     points, lengths = _kept(points, 2 * lengths, moves.any(axis=1))
@@ -85,7 +85,7 @@ def _corners(
 
 
 def _neighbours(lengths: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """Numbers of the members of some rings, one after the other: next (1) or last (-1) of each."""
+    """Return the next (1) or previous (-1) member of each member of consecutive rings."""
     ends = np.cumsum(lengths)
     beside = np.arange(ends[-1]) + step
     if step > 0:
@@ -98,16 +98,16 @@ def _neighbours(lengths: NDArray[np.int64], step: int) -> NDArray[np.int64]:
 def _kept(
     points: Polygon, lengths: NDArray[np.int64], wanted: NDArray[np.bool_]
 ) -> tuple[Polygon, NDArray[np.int64]]:
-    """Some points of some rings, and how many of each ring."""
+    """Return the wanted points of all rings, and their number in each ring."""
     counts = np.add.reduceat(wanted.astype(np.int64), np.cumsum(lengths) - lengths)
     return points[wanted], counts
 
 
 def simplify(polygon: Polygon, tolerance_px: float) -> Polygon:
-    """Leave corners out as long as the outline moves by at most `tolerance_px`.
+    """Remove corners as long as the outline moves by at most `tolerance_px`.
 
-    Douglas and Peucker 1973, from the first corner and the one farthest from it. At least three
-    corners stay.
+    Douglas and Peucker 1973, from the first corner and the corner farthest from it. At least three
+    corners remain.
     """
     if tolerance_px <= 0 or len(polygon) <= 4:
         return polygon
@@ -131,7 +131,7 @@ def simplify(polygon: Polygon, tolerance_px: float) -> Polygon:
 def _distances(
     points: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """From points (N, 2) to the line segment between two others, (N,)."""
+    """Compute distances from points (N, 2) to the line segment between two others, (N,)."""
     along = other - one
     length = max(float(along @ along), 1e-12)
     share = np.clip((points - one) @ along / length, 0, 1)

@@ -1,7 +1,7 @@
-"""Why an image scored as it did: its strangest patches, each with its nearest normal patch.
+"""Explain an image score: the strangest patches, each with its nearest normal patch.
 
-patch distances and nearest rows (h, w) -> places on the photograph and on training images.
-Every bank row knows the training image and the cell it came from (`origins` in memory_bank.bin).
+patch distances and nearest rows (h, w) -> boxes on the photograph and on training images.
+`origins` in memory_bank.bin gives the training image and the cell of every bank row.
 """
 
 import math
@@ -17,15 +17,15 @@ from patchcore_runtime.image.preprocess import Placement
 from patchcore_runtime.manifest.manifest import Preprocessing
 from patchcore_runtime.manifest.tiling import CELL_PX
 
-_APART = 5  # cells from one patch to another of the same region: two lie between their boxes
+_APART = 5  # smallest distance of two patches in cells: two cells lie between their boxes
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchEvidence:
-    """One strange patch. Boxes are top, left, bottom, right, of the 3 x 3 cells a patch averages.
+    """One strange patch; boxes are top, left, bottom, right of the 3 x 3 cells a patch averages.
 
-    `normal_box` is in input pixels (H, W): the size of a training photograph is known only where
-    thumbnails are kept.
+    `normal_box` is in input pixels (H, W), because the size of a training photograph is known only
+    if thumbnails are kept.
     """
 
     distance: float  # Euclidean, to the nearest normal patch
@@ -33,13 +33,13 @@ class PatchEvidence:
     patch: tuple[int, int]  # (y, x) on the patch grid
     box: Box  # in pixels of the photograph
     row: int  # of the memory bank
-    normal_number: int  # of the training image
-    normal_image: str  # its name
+    normal_number: int  # number of the training image
+    normal_image: str  # name of the training image
     normal_patch: tuple[int, int]  # (y, x) on the patch grid
     normal_box: Box  # in input pixels of that image
 
 
-def explain_patches(  # noqa: PLR0913 - what a result knows, and what is wanted of it
+def explain_patches(  # noqa: PLR0913 - the parts of a result, and the request
     artifact: Artifact,
     distances: NDArray[np.float32],
     nearest_rows: NDArray[np.int64],
@@ -49,22 +49,22 @@ def explain_patches(  # noqa: PLR0913 - what a result knows, and what is wanted 
     threshold: float,
     top: int,
 ) -> tuple[PatchEvidence, ...]:
-    """Look up where the nearest rows of the strangest patches come from.
+    """Find the origins of the nearest rows of the strangest patches.
 
     Args:
-        artifact: Whose bank was searched.
-        distances: Of each patch to the bank, (h, w).
-        nearest_rows: Of the bank, (h, w).
-        placement: Of the image.
+        artifact: The artifact whose bank was searched.
+        distances: Distance of each patch to the bank, (h, w).
+        nearest_rows: Nearest row of each patch, (h, w).
+        placement: Position of the input on the photograph.
         counts: The patches of the region of interest, (h, w); None: all.
-        threshold: Patches farther than it form regions.
-        top: Patches wanted, at least 1.
+        threshold: Patches with a larger distance form regions.
+        top: Number of patches, at least 1.
 
     Returns:
         At most `top` patches, the strangest first.
 
     Raises:
-        ArtifactError: a row comes from no image of the manifest.
+        ArtifactError: the origin of a row is not an image of the manifest.
         ValueError: `top` is below 1.
     """
     if top < 1:
@@ -102,16 +102,16 @@ def choose_patches(
     *,
     counts: NDArray[np.bool_] | None = None,
 ) -> list[tuple[int, int]]:
-    """Pick strange patches that tell different things, the strangest first.
+    """Pick the strangest patches of different places, the strangest first.
 
-    First the farthest patch of each region above the threshold. Where there are fewer regions
-    than wanted, the farthest other patches that lie 5 cells or more from all picked ones.
+    The farthest patch of each region above the threshold is picked first. If fewer regions than
+    `top` exist, the farthest other patches at least 5 cells from all picked ones follow.
 
     Args:
-        distances: (h, w), 0 where they do not count.
-        threshold: Of a region's patches.
-        top: Patches wanted.
-        counts: Which may be picked, (h, w); None: all.
+        distances: (h, w), 0 for patches that do not count.
+        threshold: Patches with a larger distance form regions.
+        top: Number of patches.
+        counts: The patches that may be picked, (h, w); None: all.
 
     Returns:
         (y, x) of at most `top` patches, distances descending.
@@ -135,7 +135,7 @@ def _take_out(left: NDArray[np.float64], y: int, x: int) -> None:
 
 
 def patch_box(patch: tuple[int, int], size: Preprocessing) -> Box:
-    """The 3 x 3 cells around a patch, in input pixels, cut off at the input's border."""
+    """Return the box of the 3 x 3 cells around a patch, in input pixels, clipped to the input."""
     y, x = patch
     return (
         max(0, (y - 1) * CELL_PX),
@@ -146,7 +146,7 @@ def patch_box(patch: tuple[int, int], size: Preprocessing) -> Box:
 
 
 def on_photograph(box: Box, placement: Placement) -> Box:
-    """A box of the input in pixels of the photograph, grown to whole ones."""
+    """Convert a box of the input to pixels of the photograph, enlarged to whole pixels."""
     vertical = placement.photo_height / placement.resized_height
     horizontal = placement.photo_width / placement.resized_width
     top, left, bottom, right = box

@@ -1,8 +1,8 @@
 """Show an anomaly map on its photograph, on one fixed scale per artifact.
 
 image (H, W, 3) uint8 + anomaly map (H, W) + `HeatmapScale` -> image, uint8 RGB.
-A colour stands for a value and never for a rank inside one image, so good parts do not glow.
-Colours step evenly in OKLab lightness (Ottosson 2020, https://bottosson.github.io/posts/oklab/).
+A colour means a value and never a rank inside one image, so good parts do not appear hot.
+Colours have even OKLab lightness steps (Ottosson 2020, https://bottosson.github.io/posts/oklab/).
 """
 
 import functools
@@ -28,20 +28,20 @@ __all__ = [
     "with_legend",
 ]
 
-_PHOTO_DIM = 0.7  # the grey photograph stays darker than the contour and the hottest colours
-_HEAT_OPACITY = 0.85  # at `high`; the photograph shimmers through even there
+_PHOTO_DIM = 0.7  # keeps the grey photograph darker than the contour and the hottest colours
+_HEAT_OPACITY = 0.85  # at `high`; the photograph remains visible even at this value
 _CONTOUR_RGB = (255, 255, 255)
 _PAPER_RGB = (255, 255, 255)
 _INK_RGB = (24, 24, 32)
-_SMALLEST_FONT_PX = 12  # Pillow's built-in font stops being legible below
+_SMALLEST_FONT_PX = 12  # Pillow's built-in font is illegible at smaller sizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeatmapScale:
-    """The values that the ends of the colour map and the contour line stand for.
+    """The values of the colour map's ends and of the contour line.
 
-    All three are in the unit of the anomaly map. Values at or below `low` are darkest, at or
-    above `high` brightest; in between colours follow the value linearly.
+    All three are in the unit of the anomaly map. Values at or below `low` are darkest, values at or
+    above `high` brightest; in between the colour depends linearly on the value.
 
     Raises:
         ValueError: The values are not finite or not low < threshold < high.
@@ -61,7 +61,7 @@ class HeatmapScale:
 
 
 def colorize(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.uint8]:
-    """Turn each value into its colour, whatever the other values of the map are.
+    """Convert each value to its colour, independent of the other values of the map.
 
     Args:
         anomaly_map: Shape (H, W), finite, in the unit of `scale`.
@@ -85,11 +85,11 @@ def overlay(
     *,
     contour: bool = True,
 ) -> NDArray[np.uint8]:
-    """Lay the heat over the dimmed grey photograph.
+    """Draw the heat map over the dimmed grey photograph.
 
-    Opacity grows linearly from 0 at `scale.low`, so normal areas show nothing but the photograph.
-    The contour runs just outside the pixels above `scale.threshold`; its thickness follows
-    the size of the image.
+    Opacity grows linearly from 0 at `scale.low`, so normal areas show only the photograph. The
+    contour is drawn just outside the pixels above `scale.threshold`; its thickness depends on the
+    size of the image.
 
     Args:
         image: RGB photograph, uint8, shape (H, W, 3).
@@ -123,15 +123,15 @@ def overlay(
 def with_legend(
     image: NDArray[np.uint8], scale: HeatmapScale, *, title: str = ""
 ) -> NDArray[np.uint8]:
-    """Frame an image with a colour bar on its right and a title above it.
+    """Add a colour bar to the right of an image and a title above it.
 
-    The bar names the three values of `scale`. Letters grow with the image and never shrink below
-    legible, so very small images gain paper around them. The image's pixels are kept.
+    The bar is labelled with the three values of `scale`. The font size grows with the image and
+    never becomes illegible, so very small images get wide margins. The image's pixels are kept.
 
     Args:
         image: RGB, uint8, shape (H, W, 3).
         scale: Values to write beside the bar.
-        title: One line; what does not fit is cut off with an ellipsis.
+        title: One line; a line that is too long ends in an ellipsis.
 
     Returns:
         RGB, uint8, larger than `image` in both directions.
@@ -207,7 +207,7 @@ def save_png(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:
-    """Raise ValueError unless `image` is non-empty uint8 (H, W, 3)."""
+    """Raise ValueError unless `image` is a non-empty uint8 array (H, W, 3)."""
     fits = image.ndim == 3 and image.shape[2:] == (3,) and image.size > 0
     if not fits or image.dtype != np.uint8:
         raise ValueError(
@@ -217,25 +217,25 @@ def _check_image(image: NDArray[np.uint8]) -> None:
 
 
 def _heat(anomaly_map: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.float32]:
-    """(H, W) values -> (H, W) in [0, 1]: 0 at `low` and below, 1 at `high` and above."""
+    """Scale (H, W) values to [0, 1]: 0 at `low` and below, 1 at `high` and above."""
     if anomaly_map.ndim != 2 or anomaly_map.size == 0 or not np.isfinite(anomaly_map).all():
         raise ValueError(
             f"anomaly map: expected finite values of shape (H, W), got {anomaly_map.shape}"
             "; draw one map at a time and look for NaN or infinity"
         )
-    # float64: close limits around large values would cancel in float32.
+    # In float32, close limits around large values would cancel.
     heat = (anomaly_map.astype(np.float64) - scale.low) / (scale.high - scale.low)
     return np.clip(heat, 0.0, 1.0).astype(np.float32)
 
 
 def _dilate(region: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """(H, W) region -> the region grown by `radius` pixels, in an octagon's shape."""
+    """Dilate a region (H, W) by `radius` pixels with an octagon."""
     grown: NDArray[np.bool_] = region.copy()
     for step in range(radius):
         before = grown.copy()
         grown[1:] |= before[:-1]
         grown[:-1] |= before[1:]
-        if step % 2:  # every second step reaches the diagonal neighbours too
+        if step % 2:  # every second step also reaches the diagonal neighbours
             before = grown.copy()
         grown[:, 1:] |= before[:, :-1]
         grown[:, :-1] |= before[:, 1:]
@@ -255,12 +255,12 @@ def _color_table() -> NDArray[np.uint8]:
 
 
 def text_font(font_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's built-in font, so the same image comes out on every machine."""
+    """Load Pillow's built-in font, which gives the same image on every machine."""
     return ImageFont.load_default(size=font_px)
 
 
 def _labels(scale: HeatmapScale) -> list[str]:
-    """The three values from the top of the bar down, with enough digits to tell them apart."""
+    """Format the three values, from the top of the bar, with enough digits to differ."""
     values = (scale.high, scale.threshold, scale.low)
     digits = next(d for d in range(3, 18) if len({f"{value:.{d}g}" for value in values}) == 3)
     high, threshold, low = (f"{value:.{digits}g}" for value in values)
@@ -268,12 +268,12 @@ def _labels(scale: HeatmapScale) -> list[str]:
 
 
 def _fractions_from_top(scale: HeatmapScale) -> list[float]:
-    """Where the three labels point to: 0 is the upper end of the bar, 1 the lower one."""
+    """Return the positions of the three labels: 0 is the upper end of the bar, 1 the lower one."""
     return [0.0, (scale.high - scale.threshold) / (scale.high - scale.low), 1.0]
 
 
 def _spread(fractions: list[float], bar_height: int, font_px: int) -> list[int]:
-    """Middles of the labels along the bar, kept inside it and out of each other's way."""
+    """Compute the centres of the labels along the bar, inside it and without overlap."""
     first, last, apart = font_px // 2, bar_height - font_px // 2, 2 * font_px
     middle = round(fractions[1] * bar_height)
     return [first, min(max(middle, first + apart), last - apart), last]
@@ -291,7 +291,7 @@ def shorten(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width
 def _draw_bar(
     canvas: Image.Image, scale: HeatmapScale, corner: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    """Draw the colour bar, its frame, and the notch where the contour runs."""
+    """Draw the colour bar, its frame, and a notch at the threshold."""
     (left, top), (width, height) = corner, size
     steps = np.rint(np.linspace(255, 0, height)).astype(np.uint8)
     bar = np.take(_color_table(), steps, axis=0)[:, None].repeat(width, axis=1)

@@ -1,9 +1,9 @@
-"""The areas of an anomaly map that lie above a threshold, as shapes for other programs.
+"""Connected regions of an anomaly map above a threshold, as shapes for other programs.
 
 map (H, W) + threshold -> regions: box, area, peak and contour. Pixels that touch at a side or a
-corner belong together. The mask is taken apart into runs, the pixels of one row that hang
-together; runs of neighbouring rows are joined by label propagation with pointer jumping (Shiloach
-and Vishkin 1982). No step goes from pixel to pixel, so a large photograph costs milliseconds.
+corner are connected. The mask is split into runs, the connected pixels of one row. Runs of adjacent
+rows are joined by label propagation with pointer jumping (Shiloach and Vishkin 1982). No step
+iterates over pixels in Python, so a large photograph takes only milliseconds.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from patchcore_runtime.explain.contours import outer_contours, simplify
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two excluded
-TOLERANCE_PX = 1.0  # how far a simplified contour may lie from the true one
+TOLERANCE_PX = 1.0  # largest distance of a simplified contour from the exact one
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnomalyRegion:
-    """One connected area; all lengths in pixels of the image that was looked at."""
+    """One connected region; all lengths are in pixels of the anomaly map given."""
 
     box: Box
     area: int
@@ -30,27 +30,27 @@ class AnomalyRegion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Runs:
-    """Runs of a mask in reading order; R of them."""
+    """The R runs of a mask in reading order."""
 
     row: NDArray[np.int64]  # (R,)
     start: NDArray[np.int64]  # (R,) first column
-    stop: NDArray[np.int64]  # (R,) the column behind the last
+    stop: NDArray[np.int64]  # (R,) the column after the last
     label: NDArray[np.int64]  # (R,) the first run of its region
 
 
 def find_regions(
     anomaly_map: NDArray[np.float32], threshold: float, *, tolerance_px: float = TOLERANCE_PX
 ) -> tuple[AnomalyRegion, ...]:
-    """Describe every region above the threshold, the highest peak first.
+    """Find every region above the threshold, the highest peak first.
 
     Args:
         anomaly_map: (H, W).
         threshold: Pixels strictly above it count.
-        tolerance_px: Contours are simplified; none moves by more. 0 keeps every corner.
+        tolerance_px: Simplified contours move by at most this distance; 0 keeps every corner.
 
     Returns:
         The regions; their areas sum to the number of pixels above the threshold. A contour is the
-        outer one: holes in a region are inside it.
+        outer one, so it includes the holes of a region.
     """
     runs = label_runs(anomaly_map > threshold)
     firsts, region = np.unique(runs.label, return_inverse=True)
@@ -63,7 +63,7 @@ def find_regions(
     np.maximum.at(right, region, runs.stop)
     bottom = np.zeros(len(firsts), np.int64)
     np.maximum.at(bottom, region, runs.row + 1)
-    # Ascending by region, then descending by peak; lexsort keeps reading order among equals.
+    # Sort by region, then by descending peak; lexsort keeps ties in reading order.
     best = np.lexsort((-peaks, region))
     best = best[np.unique(region[best], return_index=True)[1]]
     contours = outer_contours(runs.row, runs.start, runs.stop, firsts)
@@ -81,11 +81,11 @@ def find_regions(
 
 
 def label_runs(mask: NDArray[np.bool_]) -> Runs:
-    """Runs of a mask (H, W), joined where they touch at a side or a corner."""
+    """Find the runs of a mask (H, W), and label runs that touch at a side or a corner alike."""
     height, width = mask.shape
     padded = np.zeros((height, width + 2), np.bool_)
     padded[:, 1:-1] = mask
-    edges = np.flatnonzero(padded[:, 1:] != padded[:, :-1])  # in turns: a start, a stop
+    edges = np.flatnonzero(padded[:, 1:] != padded[:, :-1])  # starts and stops alternate
     row, start = np.divmod(edges[::2], width + 1)
     stop = edges[1::2] % (width + 1)
     return Runs(row=row, start=start, stop=stop, label=_join(*_touching(row, start, stop, width)))
@@ -94,10 +94,10 @@ def label_runs(mask: NDArray[np.bool_]) -> Runs:
 def _touching(
     row: NDArray[np.int64], start: NDArray[np.int64], stop: NDArray[np.int64], width: int
 ) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """R, and the pairs of runs in neighbouring rows that touch: upper runs and lower runs.
+    """Return R, and the pairs of touching runs in adjacent rows: upper runs and lower runs.
 
-    The runs below that touch [start, stop) have start' <= stop and stop' >= start: a range, since
-    runs of a row do not touch each other.
+    The lower runs that touch [start, stop) have start' <= stop and stop' >= start. They form a
+    range, since the runs of a row do not touch each other.
     """
     pitch = width + 2
     first = np.searchsorted(row * pitch + stop, (row + 1) * pitch + start, "left")
@@ -109,7 +109,7 @@ def _touching(
 
 
 def _join(count: int, upper: NDArray[np.int64], lower: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The smallest member of each run's connected component, (R,)."""
+    """Compute the smallest member of each run's connected component, (R,)."""
     label = np.arange(count)
     while True:
         above, below = label[upper], label[lower]
@@ -125,7 +125,7 @@ def _join(count: int, upper: NDArray[np.int64], lower: NDArray[np.int64]) -> NDA
 def _run_peaks(
     anomaly_map: NDArray[np.float32], runs: Runs
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The largest value of each run and the first column that has it."""
+    """Compute the largest value of each run and its first column."""
     lengths = runs.stop - runs.start
     owner = np.repeat(np.arange(len(lengths)), lengths)
     column = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths - runs.start, lengths)

@@ -1,7 +1,7 @@
-"""One image that shows why: the photograph, and strange patches beside their nearest normal ones.
+"""A sheet that explains a score: the photograph, and patches beside their nearest normal patches.
 
-photograph + result + evidence -> RGB sheet. Training images come from thumbnails.bin; where an
-artifact has none, their name and place stand in an empty frame.
+photograph + result + evidence -> RGB sheet. Training images come from thumbnails.bin. Without
+thumbnails the sheet shows an empty frame with the name of the training image and the position.
 """
 
 from collections.abc import Sequence
@@ -49,12 +49,12 @@ def explain_sheet(
     """Draw the sheet of one image.
 
     Args:
-        artifact: Of the detector that scored it.
+        artifact: Artifact of the detector that scored the image.
         photograph: RGB, oriented as shown.
-        result: Of that photograph.
-        evidence: What `Detector.explain` says of that result.
+        result: Result of that photograph.
+        evidence: `Detector.explain` of that result.
         scale: The detector's colour scale.
-        name: For the title.
+        name: Title of the sheet.
 
     Returns:
         RGB, uint8, (height, width, 3).
@@ -99,7 +99,7 @@ def _write_head(sheet: Image.Image, result: "Result", name: str, left: int) -> N
 
 
 def _marked(image: Image.Image, evidence: Sequence[PatchEvidence]) -> Image.Image:
-    """An image at the sheet's size, the patches framed and numbered."""
+    """Return an image at the sheet's size, with the patches framed and numbered."""
     scale = _PHOTO_PX / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     shown = image.resize(size, Image.Resampling.BICUBIC)
@@ -107,13 +107,13 @@ def _marked(image: Image.Image, evidence: Sequence[PatchEvidence]) -> Image.Imag
     boxes = [tuple(round(side * scale) for side in one.box) for one in evidence]
     for top, left, bottom, right in boxes:
         _frame(draw, (top, left, bottom, right))
-    for number, (top, left, _, _) in enumerate(boxes, start=1):  # above all frames
+    for number, (top, left, _, _) in enumerate(boxes, start=1):  # on top of all frames
         _badge(draw, (max(left - 2, 11), max(top - 2, 11)), number)
     return shown
 
 
 def _normal_crop(artifact: Artifact, one: PatchEvidence) -> Image.Image:
-    """The nearest normal patch on its training image, or an empty frame."""
+    """Draw the nearest normal patch on its training image, or an empty frame."""
     images = artifact.thumbnails
     if not images or not images[one.normal_number].jpeg:
         empty = Image.new("RGB", (_CROP_PX, _CROP_PX), _EMPTY_RGB)
@@ -137,7 +137,7 @@ def _normal_crop(artifact: Artifact, one: PatchEvidence) -> Image.Image:
 
 
 def _crop(image: Image.Image, place: Placement, box: Box) -> Image.Image:
-    """A square of some cells around a patch's box, moved to lie on the image."""
+    """Cut out a square of some cells around a patch's box, shifted to lie within the image."""
     side = _CONTEXT_CELLS * CELL_PX  # in input pixels
     height = min(place.photo_height, side * place.photo_height / place.resized_height)
     width = min(place.photo_width, side * place.photo_width / place.resized_width)
@@ -157,13 +157,13 @@ def _crop(image: Image.Image, place: Placement, box: Box) -> Image.Image:
 
 
 def _bordered(square: Image.Image) -> Image.Image:
-    """White images end somewhere, too."""
+    """Draw a border so that white crops have a visible edge."""
     ImageDraw.Draw(square).rectangle((0, 0, _CROP_PX - 1, _CROP_PX - 1), outline=_FRAME_RGB)
     return square
 
 
 def _frame(draw: ImageDraw.ImageDraw, box: Box) -> None:
-    """A white line between two dark ones: legible on any image."""
+    """Draw a white line between two dark ones, which is visible on any image."""
     top, left, bottom, right = box
     for grow, colour in ((2, _INK_RGB), (1, _PAPER_RGB), (0, _PAPER_RGB), (-1, _INK_RGB)):
         corners = (left - grow, top - grow, max(left, right + grow), max(top, bottom + grow))

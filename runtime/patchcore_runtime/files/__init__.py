@@ -1,1 +1,1 @@
-"""Reading and writing files safely, whatever is inside them."""
+"""Read and write files safely, whatever they contain."""

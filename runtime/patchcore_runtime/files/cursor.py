@@ -1,7 +1,7 @@
-"""What the checks of index files share: a strict reader of numbers and arrays, and its refusals.
+"""A strict reader of numbers and arrays for the checks of index files, and its refusals.
 
-path -> numbers and views, each checked against the bytes that are really there, by division, so
-that no size from a file is ever trusted; whatever does not hold is an ArtifactError.
+path -> numbers and views. Each size from the file is checked by division against the file's real
+size, so none is trusted. Every violation is an ArtifactError.
 """
 
 import os
@@ -18,7 +18,7 @@ from patchcore_runtime.files.regular import open_regular
 class FileCursor:
     """A file, mapped into memory and read from its first byte to its last.
 
-    `whole` are all its bytes, uint8 (n,).
+    `whole` is all of its bytes, uint8 (n,).
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class FileCursor:
         self._place = 0
 
     def array(self, field: str, dtype: str, count: int) -> NDArray[Any]:
-        """A view of the next `count` numbers; nothing is copied."""
+        """Return a view of the next `count` numbers, without a copy."""
         left = len(self.whole) - self._place
         width = np.dtype(dtype).itemsize
         expect(count <= left // width, self.path, field, f"{count * width} bytes", f"{left} left")
@@ -43,22 +43,22 @@ class FileCursor:
         return view
 
     def number(self, field: str, dtype: str) -> Any:
-        """The next number."""
+        """Return the next number."""
         return self.array(field, dtype, 1)[0].item()
 
     def expect(self, field: str, dtype: str, value: object) -> None:
-        """Refuse the file unless the next number is this one."""
+        """Refuse the file unless the next number equals `value`."""
         got = self.number(field, dtype)
         expect(got == value, self.path, field, value, got)
 
     def ranged(self, field: str, dtype: str, lowest: int, highest: int) -> int:
-        """The next number, refused outside of a range that includes its ends."""
+        """Return the next number; refuse it outside the range, whose ends are included."""
         got: int = self.number(field, dtype)
         expect(lowest <= got <= highest, self.path, field, f"{lowest} to {highest}", got)
         return got
 
     def end(self) -> None:
-        """Refuse what stands after the end."""
+        """Refuse a file that has bytes left."""
         left = len(self.whole) - self._place
         expect(left == 0, self.path, "size", f"{self._place} bytes", len(self.whole))
 
@@ -66,9 +66,9 @@ class FileCursor:
 def expect_all(
     holds: NDArray[np.bool_], path: Path, expected: str, elements: int | NDArray[np.int64]
 ) -> None:
-    """Refuse the first element of a block for which something does not hold.
+    """Refuse the file at the first element of a block for which `holds` is false.
 
-    `elements` is the number of the block's first element, or all their numbers.
+    `elements` is the number of the block's first element, or the numbers of all its elements.
     """
     if holds.all():
         return
@@ -78,13 +78,13 @@ def expect_all(
 
 
 def expect(holds: bool, path: Path, field: str, expected: object, got: object) -> None:
-    """Refuse the file unless something holds."""
+    """Refuse the file unless `holds` is true."""
     if not holds:
         refuse(path, field, expected, got)
 
 
 def refuse(path: Path, field: str, expected: object, got: object) -> None:
-    """Say what of a file is not as it has to be.
+    """Raise the error that names the field, the expected value and the value found.
 
     Raises:
         ArtifactError: always.

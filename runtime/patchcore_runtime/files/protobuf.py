@@ -1,8 +1,8 @@
-"""Protobuf's wire format: the fields of a message, read from a file and written.
+"""Protobuf's wire format: read and write the fields of a message.
 
-path of a file -> its fields; numbers, strings and messages -> bytes. Knows no message by name.
-Encoding: https://protobuf.dev/programming-guides/encoding. Written fields have to stand in
-ascending order, as the deterministic serialisation of others has them.
+path of a file -> its fields; numbers, strings and messages -> bytes. No message is known by name.
+Encoding: https://protobuf.dev/programming-guides/encoding. Callers write fields in ascending order,
+as deterministic serialisation requires.
 """
 
 import mmap
@@ -14,35 +14,35 @@ from pathlib import Path
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import open_regular
 
-VARINT, BYTES = 0, 2  # wire types; strings and messages are bytes too
-_SKIPPED = {1: 8, 5: 4}  # wire type -> bytes of a fixed number
-_MOST_FIELDS = 300_000  # half a second of walking; the largest network here has a tenth
+VARINT, BYTES = 0, 2  # wire types; strings and messages are bytes, too
+_SKIPPED = {1: 8, 5: 4}  # wire type -> length of a fixed-size number in bytes
+_MOST_FIELDS = 300_000  # takes half a second to walk; the largest network here has a tenth of it
 
 
 class NoProtobufError(Exception):
-    """Where the bytes are no message."""
+    """The bytes are not a message; the text says where."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One field of a message, by its place in the file; the tag is in front of the content."""
+    """One field of a message, by its offsets in the file; the tag precedes the content."""
 
     number: int
     wire: int
-    start: int  # of the tag
-    begin: int  # of the content
+    start: int  # offset of the tag
+    begin: int  # offset of the content
     end: int
 
 
 class Message:
-    """A mapped file; counts the fields it gives, so that no file can make a walk endless."""
+    """A mapped file; it limits the number of fields, so that no file makes a walk endless."""
 
     def __init__(self, whole: mmap.mmap) -> None:
         self.whole = whole
         self._left = _MOST_FIELDS
 
     def fields(self, start: int, end: int) -> Iterator[Field]:
-        """The fields of the message between two offsets."""
+        """Yield the fields of the message between two offsets."""
         place = start
         while place < end:
             self._left -= 1
@@ -66,11 +66,11 @@ class Message:
             yield Field(number=number, wire=wire, start=first, begin=begin, end=place)
 
     def number(self, field: Field) -> int:
-        """The value of a VARINT."""
+        """Return the value of a VARINT."""
         return self._varint(field.begin, field.end)[0]
 
     def text(self, field: Field) -> str:
-        """The value of a string, at most 200 bytes of it."""
+        """Return the value of a string, at most 200 bytes of it."""
         return self.whole[field.begin : min(field.end, field.begin + 200)].decode(
             "utf-8", "replace"
         )
@@ -90,10 +90,10 @@ class Message:
 
 @contextmanager
 def onnx_message(path: Path) -> Iterator[Message]:
-    """Map an ONNX file to read its fields; no weight is read for it.
+    """Map an ONNX file to read its fields, without reading its weights.
 
     Raises:
-        ArtifactError: the file cannot be read, or what is read within is no protobuf.
+        ArtifactError: the file cannot be read, or its content is not protobuf.
     """
     try:
         with open_regular(path) as file:
@@ -114,27 +114,27 @@ def onnx_message(path: Path) -> Iterator[Message]:
 
 
 def text_field(number: int, content: str) -> bytes:
-    """A field that is a string."""
+    """Encode a field that is a string."""
     return bytes_field(number, content.encode())
 
 
 def bytes_field(number: int, content: bytes) -> bytes:
-    """A field of bytes, a string or a message."""
+    """Encode a field of bytes, a string or a message."""
     return field_key(number, BYTES) + _varint(len(content)) + content
 
 
 def integer_field(number: int, content: int) -> bytes:
-    """A field that is a whole number, 64 bits at most."""
+    """Encode a field that is a whole number of at most 64 bits."""
     return field_key(number, VARINT) + _varint(content)
 
 
 def field_key(number: int, wire: int) -> bytes:
-    """What stands in front of a field's content: its tag."""
+    """Encode a field's tag, which precedes its content."""
     return _varint(number << 3 | wire)
 
 
 def _varint(content: int) -> bytes:
-    """Seven bits a byte, the lowest first; negative numbers as 64-bit two's complement."""
+    """Encode seven bits per byte, lowest first; negative numbers as 64-bit two's complement."""
     content &= 2**64 - 1
     encoded = bytearray()
     while content > 0x7F:

@@ -1,6 +1,6 @@
-"""Open a file of an artifact for reading, and nothing that only looks like one.
+"""Open a file of an artifact for reading; refuse pipes, devices and folders.
 
-path -> open file, or OSError. A pipe or a device of that name could make a reader wait for ever.
+path -> open file, or OSError. A pipe or a device of that name could block a reader for ever.
 """
 
 import errno
@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The file, opened for reading bytes; the caller closes it.
+    """Open the file for reading bytes; the caller closes it.
 
     Raises:
-        OSError: it is missing, cannot be read, or is a folder, a pipe or a device.
+        OSError: the file is missing, cannot be read, or is a folder, a pipe or a device.
     """
     file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -24,5 +24,5 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Without O_NONBLOCK, which Windows has not, opening a pipe would wait for its writer."""
+    """Open with O_NONBLOCK where it exists, so that opening a FIFO does not block."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

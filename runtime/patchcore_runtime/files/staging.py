@@ -1,7 +1,8 @@
-"""The hidden folder beside a target in which it is made: who works in it holds a lock on it.
+"""Hidden staging folders: an output is written beside its target, under a lock.
 
-target -> a new staging folder. What a killed process left behind has nobody's lock, and is removed
-by the next that makes the same target: the system frees a lock with its process, however it ends.
+target -> a new staging folder. The writing process locks the folder, and the system releases the
+lock when the process ends. A folder without a lock was left by a killed process; the next process
+that writes the same target removes it.
 """
 
 import glob
@@ -14,16 +15,18 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked, and nothing removed
+except ImportError:  # Windows: folders are neither locked nor removed
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside the target, with missing parents; removed unless it was renamed.
+    """Yield a new folder beside the target; it is removed at the end unless it was renamed.
+
+    Missing parents are created.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     _remove_abandoned(target)
     staging, lock = _new_folder(target)
@@ -39,7 +42,7 @@ def _new_folder(target: Path) -> tuple[Path, int]:
         staging = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
         staging.mkdir(parents=True)
         lock = os.open(staging, os.O_RDONLY) if fcntl is not None else os.open(os.devnull, 0)
-        # Between the two lines above somebody may have found it without a lock, and removed it.
+        # Between the two lines above another process may have removed the unlocked folder.
         if fcntl is None or (_lock(lock) and staging.exists()):
             return staging, lock
         os.close(lock)
@@ -51,7 +54,7 @@ def _remove_abandoned(target: Path) -> None:
     for folder in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
-        except OSError:  # gone meanwhile, or no folder of ours
+        except OSError:  # removed in the meantime, or not a folder
             continue
         if _lock(lock):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""JSON text -> frozen dataclasses, strictly: nothing missing, unknown, repeated or out of range.
+"""JSON text -> frozen dataclasses; missing, unknown, repeated and out-of-range fields are refused.
 
-Two programs that read one file must not disagree about it, so whatever JSON readers treat in
-different ways is refused (RFC 8259, sections 4 and 6).
+Two programs must not interpret one file differently. Everything that JSON readers treat differently
+is therefore refused (RFC 8259, sections 4 and 6).
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ _T = TypeVar("_T")
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says; numbers beyond float64, NaN and repeated names are refused.
+    """Parse a JSON text; refuse numbers beyond float64, NaN and repeated names.
 
     Raises:
-        ValueError: it is no such text.
-        RecursionError: it is nested too deeply.
+        ValueError: the text is not such JSON.
+        RecursionError: the text is nested too deeply.
     """
     return json.loads(
         text,
@@ -40,17 +40,17 @@ def build(
     *,
     advice: str = "copy the folder again",
 ) -> _T:
-    """One dataclass from one JSON object: every field present, typed, in range, and none unknown.
+    """Build one dataclass from one JSON object: every field present, typed, in range, none unknown.
 
     Args:
-        cls: Its fields are numbers, texts, literals, tuples, dictionaries and such classes; it
+        cls: Its fields are numbers, strings, literals, tuples, dictionaries and such classes; it
             refuses values by `check`.
-        data: What JSON gave.
+        data: The parsed JSON value.
         where: The file, for the message.
-        advice: What a user should do about a refusal; ends the message.
+        advice: The end of the message: what a user should do.
 
     Raises:
-        ArtifactError: says which field and why.
+        ArtifactError: a field is wrong; the message names the field and the reason.
     """
     try:
         return _object(cls, data, "")
@@ -59,11 +59,11 @@ def build(
 
 
 class _FieldError(Exception):
-    """A field by its path, and what is wrong with it."""
+    """The path of a field, and the reason why it is refused."""
 
 
 def _object(cls: type[_T], data: object, path: str) -> _T:
-    """One dataclass; `path` names the object with dots and is empty at the top."""
+    """Build one dataclass; `path` is the dotted name of the object, empty at the top."""
     if not isinstance(data, dict):
         raise _FieldError(f"{path or 'top'}: expected an object, got {_name(data)}")
     hints = typing.get_type_hints(cls)
@@ -136,7 +136,7 @@ def check(holds: bool, field: str, expected: str) -> None:
     """Refuse a value inside a class's `__post_init__`; `build` adds the file and the object's path.
 
     Raises:
-        ValueError: `holds` is false; names field and expectation.
+        ValueError: `holds` is false; the message names the field and the expected value.
     """
     if not holds:
         raise ValueError(f"{field}: expected {expected}")
@@ -158,7 +158,7 @@ def _parse_float(token: str) -> float:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a repeated name JSON readers take the first or the last: two programs would disagree."""
+    """Refuse repeated names: some JSON readers take the first value, others the last."""
     whole = dict(pairs)
     if len(whole) < len(pairs):
         names = [name for name, _ in pairs]

@@ -1,6 +1,6 @@
-"""Files appear whole or not at all: they are written beside their place, then renamed into it.
+"""Write files so that they appear whole or not at all: under a temporary name, then renamed.
 
-An interruption at any moment leaves the old file or the new one, never a part of one.
+An interruption at any moment leaves the old file or the new one, never a partial file.
 """
 
 import contextlib
@@ -13,12 +13,14 @@ from pathlib import Path
 
 from patchcore_runtime.errors import OutputError
 
-_LONGEST_NAME = 64  # of the final name within the temporary one: file systems allow 255 bytes
+_LONGEST_NAME = (
+    64  # characters of the final name in the temporary one; a limit of 255 bytes applies
+)
 
 
 @contextlib.contextmanager
 def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
     Args:
         path: The file to write or replace, in an existing folder.
@@ -26,7 +28,7 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
     Raises:
         OSError: the folder is missing, cannot be written, or its disk is full. An older file is
-            unchanged, and the temporary one is removed.
+            unchanged, and the temporary file is removed.
     """
     unfinished = path.with_name(f".{path.name[:_LONGEST_NAME]}.{uuid.uuid4().hex}.part")
     try:
@@ -34,7 +36,7 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         if sync:
             _flush(unfinished)
         unfinished.replace(path)
-        if sync and os.name != "nt":  # Windows cannot open folders and does not need it
+        if sync and os.name != "nt":  # Windows cannot open folders and does not need this
             _flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -57,16 +59,16 @@ def write_whole(path: Path, content: bytes, *, sync: bool = False) -> None:
 
 @contextlib.contextmanager
 def written_together(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `folder`; move its files to `folder` when the block ends well.
+    """Yield an empty folder inside `folder`; move its files to `folder` when the block succeeds.
 
-    Files of the same names are replaced, others are left alone. Otherwise no new file remains, nor
-    a folder that was made for them.
+    Files of the same names are replaced, other files are unchanged. If the block fails, neither new
+    files nor folders created for them remain.
 
     Args:
-        folder: New or existing, with missing parents.
+        folder: A new or existing folder; missing parents are created.
 
     Raises:
-        OSError: it cannot be written, or a folder has the name of a file.
+        OSError: the folder cannot be written, or a folder has the name of a file.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     aside = folder / f".partial-{uuid.uuid4().hex[:8]}"
@@ -77,12 +79,12 @@ def written_together(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         for path in made:
-            with contextlib.suppress(OSError):  # not empty: it is in use
+            with contextlib.suppress(OSError):  # the folder is in use
                 path.rmdir()
 
 
 def _move_in(aside: Path, folder: Path) -> None:
-    """Move files in; a folder that has the name of one would stop the moving half-way."""
+    """Move files in; first refuse folders with the name of a file, which would stop it midway."""
     files = sorted(path for path in aside.rglob("*") if path.is_file())
     targets = [folder / path.relative_to(aside) for path in files]
     for target in targets:

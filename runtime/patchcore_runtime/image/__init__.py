@@ -1,1 +1,1 @@
-"""Photograph to network input: decoding, resizing, regions of interest, statistics."""
+"""From photograph to network input: decoding, resizing, regions of interest, statistics."""

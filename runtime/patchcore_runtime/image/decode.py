@@ -1,7 +1,7 @@
 """Photograph -> decoded image: 8-bit RGB, oriented as shown, of an allowed size.
 
 path, PIL image or uint8 (H', W', 3) -> PIL image in RGB. artifacts/FORMAT.md, section Preprocess,
-says what is decoded and what is refused.
+defines the accepted formats and what is refused.
 """
 
 import re
@@ -21,14 +21,14 @@ from patchcore_runtime.files.regular import open_regular
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
-MAX_PIXELS = 2**26  # 8192 x 8192: refused beyond, before anything is decoded
+MAX_PIXELS = 2**26  # 8192 x 8192; a larger image is refused before anything is decoded
 MIN_SIDE_PX = 8
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap the sides
-# What Pillow's decoders raise on damaged files.
+# The exceptions that Pillow's decoders raise on corrupt files.
 DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -45,24 +45,23 @@ DECODER_ERRORS = (
 )
 
 # A progressive JPEG may have any number of scans of ten bytes each, and each scan costs a pass over
-# A progressive JPEG may have any number of scans of ten bytes each, and each one costs a pass over
-# by their SOS markers up to the end of the image (ITU T.81, annex B).
+# all pixels. Scans are counted by their SOS markers up to the end of the image (ITU T.81, annex B).
 MOST_SCANS = 100  # encoders write one to about twenty
 
-# A marker: not a stuffed zero, a fill byte or a restart, which stand inside of a scan's data.
+# Stuffed zeros, fill bytes and restarts are no markers: they occur inside a scan's data.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _END, _SCAN = 0xD9, 0xDA
 _WITHOUT_LENGTH = (0x01, 0xD8)
 
 
 def read_image(source: ImageSource) -> Image.Image:
-    """Decode to 8-bit RGB, oriented as shown.
+    """Decode an image to 8-bit RGB, oriented as shown.
 
-    16-bit grey is scaled by 1/257 and rounded; transparency is flattened on black; of an
-    animation the first frame counts.
+    16-bit grey is scaled by 1/257 and rounded. Transparency is flattened on black. An animation is
+    represented by its first frame.
 
     Raises:
-        ImageError: unreadable, of another format, truncated, or of a refused size.
+        ImageError: the image is unreadable, of another format, truncated, or of a refused size.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -80,35 +79,37 @@ def read_image(source: ImageSource) -> Image.Image:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as shown, after EXIF orientation, from what stands before the pixels.
+    """Read (height, width) as shown, after EXIF orientation, from the data before the pixels.
 
     Raises:
         ImageError: see `read_image`.
     """
     with _open(path) as image:
         try:
-            # Pillow decodes a whole PNG to look for EXIF behind its pixels; that rarity can wait.
+            # Pillow would decode a whole PNG to find EXIF after its pixels; this case is too rare.
             in_header = image.format != "PNG" or "exif" in image.info
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if in_header else 1
         except DECODER_ERRORS as error:
             raise ImageError(_unreadable(path, error)) from None
         width, height = image.size
-        if isinstance(image, TiffImageFile):  # some Pillows have turned this size already
+        if isinstance(
+            image, TiffImageFile
+        ):  # some versions of Pillow have turned this size already
             width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    """An image whose header is read and whose size is allowed; the file is closed at the end."""
+    """Open an image, read its header and check its size; the file is closed at the end."""
     try:
         file = open_regular(path)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise ImageError(_unreadable(path, error)) from None
-    # Pillow gets the file and not its path: it would map an uncompressed grey TIFF of a known path
-    # into memory, and takes rows for columns there when the orientation swaps the sides (13.0).
+    # Pillow gets the file instead of its path. With a path it maps an uncompressed grey TIFF into
+    # memory, and then confuses rows and columns if the orientation swaps the sides (Pillow 13.0).
     with file:
         try:
             _refuse_endless_jpeg(file, path)
@@ -175,7 +176,7 @@ def _unreadable(where: str | Path, error: Exception) -> str:
 
 
 def has_too_many_scans(content: bytes) -> bool:
-    """Whether a JPEG has more than `MOST_SCANS`; False for files of any other kind."""
+    """Return whether a JPEG has more than `MOST_SCANS` scans; False for any other kind of file."""
     if content[:2] != b"\xff\xd8":
         return False
     place, scans = 2, 0

@@ -1,7 +1,7 @@
 """Files and folders -> the images among them, in order.
 
-One listing for learning, scoring, monitoring and evaluating: they see the same images. Hidden files
-and folders are left out; macOS writes one such file (`._NAME`) beside each image on other disks.
+Learning, scoring, monitoring and evaluating use this one listing, so they see the same images.
+Hidden files and folders are ignored: on foreign disks macOS writes one (`._NAME`) per image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from patchcore_runtime.image.decode import SUFFIXES
 
 
 def find_images(folder: Path) -> tuple[list[Path], int]:
-    """Images in a folder and below it, told by their suffixes.
+    """Find the images in a folder and below it, by their suffixes.
 
     Args:
         folder: An existing folder.
@@ -30,10 +30,10 @@ def find_images(folder: Path) -> tuple[list[Path], int]:
 
 
 def list_image_files(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Images named on a command line, each with the name for files that are made of it.
+    """Yield the images named on a command line, each with the base name for its output files.
 
     Args:
-        sources: Files, taken whatever their names, and folders, of which `find_images` lists.
+        sources: Files, accepted with any name, and folders, which `find_images` lists.
 
     Raises:
         ImageError: a folder has no images.

@@ -1,8 +1,8 @@
 """Photograph -> the network's input: decode, orient, 8-bit RGB, resize, crop.
 
 path, PIL image or uint8 (H', W', 3) -> uint8 (H, W, 3) and its placement on the photograph.
-One definition for building, evaluating and scoring; artifacts/FORMAT.md, section Preprocess,
-defines it to the bit. The resize is Pillow's antialiased one.
+Building, evaluating and scoring share this code; artifacts/FORMAT.md, section Preprocess, defines
+it to the bit. The resize is Pillow's antialiased one.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ _FILTERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where the input lies on the photograph; all lengths in pixels.
+    """The position of the input on the photograph; all lengths in pixels.
 
-    The photograph (as shown, after EXIF orientation) was resized to `resized_*`, of which the
-    input is the window with its corner at (`top`, `left`).
+    The photograph (as shown, after EXIF orientation) was resized to `resized_*`. The input is the
+    window of the result whose corner lies at (`top`, `left`).
     """
 
     photo_height: int
@@ -39,7 +39,7 @@ class Placement:
     left: int
 
     def uncropped(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Lay values of the input, (H, W), on the resized photograph; 0 where a crop hides it."""
+        """Place values of the input, (H, W), on the resized photograph; cropped parts are 0."""
         resized = np.zeros((self.resized_height, self.resized_width), values.dtype)
         height, width = values.shape
         resized[self.top : self.top + height, self.left : self.left + width] = values
@@ -47,14 +47,14 @@ class Placement:
 
 
 def preprocess(source: ImageSource, settings: Preprocessing) -> tuple[NDArray[np.uint8], Placement]:
-    """Bring a photograph to the network's input.
+    """Convert a photograph to the network's input.
 
     Args:
         source: Path, PIL image or uint8 (H', W', 3) RGB.
         settings: The artifact's geometry.
 
     Returns:
-        The input, uint8 (H, W, 3), contiguous, and where it lies on the photograph.
+        The input, uint8 (H, W, 3), contiguous, and its position on the photograph.
 
     Raises:
         ImageError: see `read_image`.
@@ -72,8 +72,8 @@ def fit_to_input(
     if max(resized_height, resized_width) ** 2 > MAX_PIXELS * 4:
         raise ImageError(f"image: {width} x {height} px is too elongated to resize")
     resample = _FILTERS[settings.filter]
-    # The width first, as the format says: Pillow 13 alone takes the height first where that is less
-    # work, which rounds differently. A side that keeps its length costs nothing.
+    # FORMAT.md resizes the width first. Pillow 13 itself may begin with the height to save work,
+    # which rounds differently. A side that keeps its length costs nothing.
     wide = image.resize((resized_width, height), resample)
     resized = wide.resize((resized_width, resized_height), resample)
     rows = slice(place.top, place.top + settings.height)
@@ -82,7 +82,7 @@ def fit_to_input(
 
 
 def place_input(height: int, width: int, settings: Preprocessing) -> Placement:
-    """Where the input lies on a photograph of that size, as shown."""
+    """Compute the position of the input on a photograph of that size, as shown."""
     resized_height, resized_width = _resized_size(height, width, settings)
     return Placement(
         photo_height=height,
@@ -95,10 +95,10 @@ def place_input(height: int, width: int, settings: Preprocessing) -> Placement:
 
 
 def _resized_size(height: int, width: int, settings: Preprocessing) -> tuple[int, int]:
-    """(height, width) of a photograph after the resize and before the crop."""
+    """Compute (height, width) of a photograph after the resize and before the crop."""
     if settings.resize == "stretch":
         return settings.resize_height, settings.resize_width
-    side = settings.resize_height  # of the shorter side; the longer one is rounded down
+    side = settings.resize_height  # the shorter side; the longer one is rounded down
     if height <= width:
         return side, side * width // height
     return side * height // width, side

@@ -18,20 +18,20 @@ from patchcore_runtime.image.preprocess import Placement, place_input
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
 from patchcore_runtime.manifest.tiling import CELL_PX
 
-_LEAST_PX = CELL_PX * CELL_PX // 2  # of a cell, for its patch to count
-_ASPECT_SHARE = 50  # a fiftieth: how far a mask's aspect ratio may be off
+_LEAST_PX = CELL_PX * CELL_PX // 2  # pixels of a cell that must be white for its patch to count
+_ASPECT_SHARE = 50  # a mask's aspect ratio may be off by one fiftieth
 _BLACK, _WHITE = 0, 255
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The pixels that count, bool (H, W), none outside of a patch that counts."""
+    """The pixels that count, bool (H, W), all of them inside patches that count."""
 
     pixels: NDArray[np.bool_]
 
     @classmethod
     def of(cls, pixels: NDArray[np.bool_]) -> "Region":
-        """Leave out the pixels of cells of which less than half is marked.
+        """Make a region without the pixels of cells that are marked by less than half.
 
         Args:
             pixels: bool (H, W), multiples of 8.
@@ -50,12 +50,12 @@ class Region:
 
     @cached_property
     def patches(self) -> NDArray[np.bool_]:
-        """The patches that count, (h, w)."""
+        """Return the patches that count, (h, w)."""
         inside: NDArray[np.bool_] = np.asarray(_cells(self.pixels).any(axis=(1, 3)))
         return inside
 
     def on_photograph(self, place: Placement) -> NDArray[np.bool_]:
-        """Which pixels of the photograph count, (H', W'): those whose centre the region covers."""
+        """Return the photograph's pixels whose centre the region covers, (H', W')."""
         resized = place.uncropped(self.pixels)
         y = _nearest(place.resized_height, place.photo_height, 0, place.photo_height)
         x = _nearest(place.resized_width, place.photo_width, 0, place.photo_width)
@@ -64,20 +64,21 @@ class Region:
 
     @property
     def share(self) -> float:
-        """Of the input's pixels, the share that counts."""
+        """Return the share of the input's pixels that count."""
         return float(self.pixels.mean())
 
 
 def read_region(path: str | Path, settings: Preprocessing, photo: RegionOfInterest) -> Region:
-    """Bring a mask of the photograph to the input's geometry.
+    """Load a mask of the photograph and convert it to the input's geometry.
 
     Args:
-        path: An image with the aspect ratio of the artifact's photographs; white where to look.
+        path: Mask image with the aspect ratio of the artifact's photographs; white is inspected.
         settings: The artifact's geometry.
         photo: The size of the artifact's photographs.
 
     Raises:
-        ImageError: unreadable, no mask, of another aspect ratio, or nothing of it counts.
+        ImageError: the file is unreadable, not a mask, of another aspect ratio, or no patch of it
+            counts.
     """
     image = read_image(path)
     width, height = image.size
@@ -99,10 +100,10 @@ def read_region(path: str | Path, settings: Preprocessing, photo: RegionOfIntere
 
 
 def stored_region(path: Path, settings: Preprocessing) -> Region:
-    """Read an artifact's roi.png.
+    """Load an artifact's roi.png.
 
     Raises:
-        ArtifactError: it is no mask of the input's size, or not reduced to the patches that count.
+        ArtifactError: it is not a mask of the input's size, or marks pixels of other patches.
     """
     try:
         pixels = _white(read_image(path), str(path))
@@ -126,10 +127,10 @@ def stored_region(path: Path, settings: Preprocessing) -> Region:
 
 
 def narrower(path: str | Path, asked: Region, learned: Region | None) -> Region:
-    """A region asked for at load, which must lie inside the one that was learned.
+    """Check that a region requested at load lies inside the learned one, and return it.
 
     Raises:
-        ImageError: some of it lies outside: nothing was learned of what stands there.
+        ImageError: a part lies outside, where nothing was learned.
     """
     if learned is not None:
         beyond = int((asked.pixels & ~learned.pixels).sum())
@@ -142,19 +143,19 @@ def narrower(path: str | Path, asked: Region, learned: Region | None) -> Region:
 
 
 def _cells(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(H, W) -> (h, 8, w, 8)."""
+    """Reshape (H, W) to (h, 8, w, 8)."""
     height, width = pixels.shape
     return pixels.reshape(height // CELL_PX, CELL_PX, width // CELL_PX, CELL_PX)
 
 
 def _nearest(source: int, target: int, start: int, count: int) -> NDArray[np.int64]:
-    """Of `source` pixels, those at the centres of some of `target` pixels."""
+    """Return the source pixels at the centres of `count` target pixels from `start` on."""
     nearest: NDArray[np.int64] = (2 * np.arange(start, start + count) + 1) * source // (2 * target)
     return nearest
 
 
 def _white(image: Image.Image, where: str) -> NDArray[np.bool_]:
-    """(H, W), True where an image of black and white alone is white."""
+    """Return (H, W), True where a mask image is white; refuse colours other than black or white."""
     pixels = np.asarray(image)
     white: NDArray[np.bool_] = (pixels == _WHITE).all(axis=2)
     other = ~(white | (pixels == _BLACK).all(axis=2))

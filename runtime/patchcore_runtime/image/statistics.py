@@ -1,9 +1,9 @@
-"""An image as a whole -> nine numbers that tell a moved camera from other light or parts.
+"""An image as a whole -> nine statistics that distinguish a moved camera from other light or parts.
 
 input (H, W, 3), layer2, layer3 -> Measured; Measured against the normal images -> statistics.
-Position comes from a linear model (Lucas & Kanade 1981): a thumbnail p of an image that shows the
-mean thumbnail r moved by s, under another light, is a·(r - s·r') + b. What the model leaves
-unexplained tells how unlike the image is.
+A linear model gives the position (Lucas & Kanade 1981). If an image shows the mean thumbnail r
+moved by s under another light, its thumbnail p is a·(r - s·r') + b. The variance that the model
+cannot explain measures how unlike the image is.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from patchcore_runtime.manifest.monitoring import GROUPS, THUMBNAIL_SIDE, Monitoring
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-_MOST_CELLS = 1.5  # a linear model says nothing of larger shifts
+_MOST_CELLS = 1.5  # the linear model does not hold for larger shifts
 _SMALLEST_GAIN = 0.05
 
 Array = NDArray[np.float64]
@@ -23,19 +23,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """One image, before it is compared with others."""
+    """The measurements of one image, before they are compared with the normal images."""
 
     thumbnail: Array  # (16, 16), luminance in 0 to 255
     warmth: float  # natural logarithm of red over blue
-    sharpness: float  # differences of pixels beside one another, over those four pixels apart
-    layer2: Array  # (up to 16,), means over places and channels of a group
+    sharpness: float  # differences of adjacent pixels, divided by those of pixels four apart
+    layer2: Array  # (up to 16,), means over positions and over the channels of a group
     layer3: Array
     cell_px: tuple[float, float]  # height and width of a thumbnail's cell
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """The normal images that one is compared with."""
+    """The statistics of the normal images, with which an image is compared."""
 
     thumbnail: Array  # (16, 16)
     layer2: tuple[Array, Array]  # means and spreads
@@ -43,7 +43,7 @@ class Reference:
 
     @classmethod
     def of(cls, monitoring: Monitoring) -> "Reference":
-        """What a manifest stores."""
+        """Load the reference from a manifest."""
         groups = [
             (np.array(layer.means), np.array(layer.spreads))
             for layer in (monitoring.layer2, monitoring.layer3)
@@ -59,7 +59,7 @@ def measure_image(
 
     Args:
         pixels: The input, (H, W, 3), H and W multiples of 16.
-        layer2: Its features, (T, C2, h, w), of all T tiles; a region of interest plays no part.
+        layer2: Its features, (T, C2, h, w), of all T tiles; a region of interest is ignored.
         layer3: (T, C3, h/2, w/2).
     """
     height, width = pixels.shape[0] // THUMBNAIL_SIDE, pixels.shape[1] // THUMBNAIL_SIDE
@@ -85,13 +85,13 @@ def _sharpness(green: NDArray[np.int16]) -> float:
 
 
 def _group_means(layer: NDArray[np.float32]) -> Array:
-    """Means of up to 16 groups of neighbouring channels, of sizes that differ by one at most."""
+    """Compute means of up to 16 groups of adjacent channels; group sizes differ by at most one."""
     channels = layer.mean(axis=(0, 2, 3), dtype=np.float64)
     return np.array([part.mean() for part in np.array_split(channels, min(GROUPS, len(channels)))])
 
 
 def compare(measured: Measured, reference: Reference) -> Mapping[str, float]:
-    """The nine statistics of one image, by the names of `monitoring.Quantiles`.
+    """Compute the nine statistics of one image, by the names of `monitoring.Quantiles`.
 
     Shifts are in input pixels, downwards and to the right. `likeness` is the share of the
     thumbnail's variance that the model explains, 0 to 1; `layer2` and `layer3` are root mean
@@ -116,7 +116,7 @@ def _distance(found: Array, means: Array, spreads: Array) -> float:
 
 
 def _fit(thumbnail: Array, mean: Array) -> tuple[float, float, float]:
-    """Shift in cells, downwards and to the right, and the explained share of the variance."""
+    """Fit the linear model; return the shift in cells (down, right) and the explained variance."""
     down, right = np.gradient(mean)
     terms = np.stack([np.ones(mean.size), mean.ravel(), down.ravel(), right.ravel()], axis=1)
     found, *_ = np.linalg.lstsq(terms, thumbnail.ravel(), rcond=None)

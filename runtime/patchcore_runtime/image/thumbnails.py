@@ -1,7 +1,7 @@
-"""thumbnails.bin: small training photographs, so that a neighbour can be shown on the line.
+"""thumbnails.bin: small training photographs, which show the nearest normal patch of a score.
 
-images <-> one file: header, a table, JPEG files one after the other. The bytes are defined in
-artifacts/FORMAT.md. Nothing is decoded before its place in the file has been checked.
+images <-> one file: header, table, and JPEG files one after the other. artifacts/FORMAT.md defines
+the bytes. No entry is decoded before its position in the file has been checked.
 """
 
 import io
@@ -26,35 +26,35 @@ _QUALITY = 85
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbnail:
-    """One photograph, small; `jpeg` is empty where none was kept."""
+    """One small photograph; `jpeg` is empty if none was kept."""
 
     jpeg: bytes = b""
     photo_height: int = 0
     photo_width: int = 0
 
     def decode(self, where: str) -> Image.Image:
-        """The image, RGB, its long side at most MAX_SIDE_PX.
+        """Decode the image to RGB; its long side is at most MAX_SIDE_PX.
 
         Raises:
-            ArtifactError: the bytes are no such JPEG; `where` names the file.
+            ArtifactError: the bytes are not such a JPEG; `where` names the file.
         """
         try:
             image = Image.open(io.BytesIO(self.jpeg), formats=("JPEG",))
             if max(image.size) > MAX_SIDE_PX:
                 raise ArtifactError(
-                    f"{where}: a thumbnail of {image.width} x {image.height} px, expected at most "
-                    f"{MAX_SIDE_PX}; copy the folder again"
+                    f"{where}: expected thumbnails of at most {MAX_SIDE_PX} px a side, got one of "
+                    f"{image.width} x {image.height} px; copy the folder again"
                 )
             return read_image(image)
         except (ImageError, *DECODER_ERRORS) as error:
             reason = " ".join(str(error).split())[:120]
             raise ArtifactError(
-                f"{where}: a thumbnail is no JPEG ({reason}); copy the folder again"
+                f"{where}: a thumbnail is not a JPEG ({reason}); copy the folder again"
             ) from None
 
 
 def make_thumbnail(photograph: Image.Image) -> Thumbnail:
-    """Shrink one photograph, RGB, oriented as shown."""
+    """Make the thumbnail of one photograph, which is RGB and oriented as shown."""
     small = photograph.copy()
     small.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
     file = io.BytesIO()
@@ -65,17 +65,18 @@ def make_thumbnail(photograph: Image.Image) -> Thumbnail:
 
 
 def write_thumbnails(path: Path, images: Sequence[Thumbnail]) -> None:
-    """Write the file; the caller puts the folder it belongs to into place."""
+    """Write the file into a staging folder; the caller renames that folder into place."""
     table = [_ENTRY.pack(len(one.jpeg), one.photo_height, one.photo_width) for one in images]
     content = [_HEADER.pack(MAGIC, VERSION, len(images)), *table]
     path.write_bytes(b"".join([*content, *(one.jpeg for one in images)]))
 
 
 def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
-    """Read the file of an artifact with `count` training images.
+    """Load the file of an artifact with `count` training images.
 
     Raises:
-        ArtifactError: no such file, another version or count, or sizes that do not fit the file.
+        ArtifactError: the file is missing, of another version or count, or its sizes do not add
+            up to its length.
     """
     try:
         with open_regular(path) as file:
@@ -107,8 +108,8 @@ def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
     for number, (size, height, width) in enumerate(entries):
         if size and min(height, width) < MIN_SIDE_PX:
             raise ArtifactError(
-                f"{path}: image {number}: expected a photograph of {MIN_SIDE_PX} px a side or "
-                f"more, got {width} x {height}; copy the folder again"
+                f"{path}: image {number}: expected a photograph of at least {MIN_SIDE_PX} px a "
+                f"side, got {width} x {height}; copy the folder again"
             )
         images.append(
             Thumbnail(jpeg=content[start : start + size], photo_height=height, photo_width=width)

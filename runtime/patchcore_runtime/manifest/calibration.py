@@ -1,6 +1,6 @@
-"""What held-out good images say of scores: the `calibration` section of manifest.json.
+"""Thresholds and held-out scores of good images: the `calibration` section of manifest.json.
 
-The fields are defined in artifacts/FORMAT.md; `thresholds` makes decisions of them.
+JSON object -> frozen dataclasses. artifacts/FORMAT.md defines the fields; `thresholds` uses them.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class HeatmapRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Tail:
-    """Generalised Pareto tail: of good images, a share of `share` lies above `level`."""
+    """Generalised Pareto tail: a share of `share` of good images lies above `level`."""
 
     level: float
     share: float
@@ -34,9 +34,9 @@ class Tail:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """One value of every held-out good image: sorted, and beyond them a tail."""
+    """One value of every held-out good image, sorted, and the tail beyond these values."""
 
-    bias: float  # what the values were multiplied with, fold banks being leaner
+    bias: float  # factor of the values, because fold banks are smaller than the final bank
     values: tuple[float, ...]
     tail: Tail
 
@@ -47,7 +47,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Thresholds from held-out training images, and what they rest on."""
+    """Thresholds from held-out training images, and the scores behind them."""
 
     method: str
     images: int

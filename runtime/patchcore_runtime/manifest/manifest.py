@@ -1,7 +1,7 @@
-"""manifest.json <-> frozen dataclasses; every decision the runtime takes stands here.
+"""manifest.json <-> frozen dataclasses, which contain every decision of the runtime.
 
-bytes of manifest.json -> Manifest, or ArtifactError naming the field. The fields and their meaning
-are defined in artifacts/FORMAT.md; `tests/test_contract.py` holds both to each other.
+text of manifest.json -> Manifest, or ArtifactError naming the field. artifacts/FORMAT.md defines
+the fields and their meaning; `tests/contract/test_contract.py` compares it with these classes.
 """
 
 import dataclasses
@@ -54,9 +54,9 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionOfInterest:
-    """What of the input counts, and the size of the photographs, on which masks are drawn."""
+    """The part of the input that counts, and the size of the photographs that masks must match."""
 
-    kind: RegionKind  # `mask`: roi.png says
+    kind: RegionKind  # `mask`: roi.png marks the part
     photo_height: int
     photo_width: int
 
@@ -80,7 +80,7 @@ class LayerShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """The feature network, its layers of one tile, and how they make one patch vector."""
+    """The feature network, its layers for one tile, and how they form one patch vector."""
 
     backbone: str
     precision: FeaturePrecision
@@ -90,14 +90,14 @@ class Features:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """(C, h, w) of each output of features.onnx, by name."""
+        """Return (C, h, w) of each output of features.onnx, by name."""
         layers = {"layer2": self.layer2, "layer3": self.layer3}
         return {name: (of.channels, of.height, of.width) for name, of in layers.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
-    """Shape of memory_bank.bin."""
+    """The shape of memory_bank.bin."""
 
     rows: int
     neighbours: int
@@ -110,7 +110,7 @@ class Bank:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Which nearest-neighbour index serves the artifact, and what it costs in accuracy.
+    """The artifact's nearest-neighbour index, and its loss of accuracy.
 
     `recall` and `score_change` were measured against the exact search when the index was made.
     """
@@ -119,7 +119,7 @@ class Index:
     effort: int  # candidates per patch (ef) of a graph, cells per patch (nprobe) of faiss-ivfpq
     recall: float
     score_change: float
-    mindir_candidates: int  # rows that index.mindir gives per patch
+    mindir_candidates: int  # rows that index.mindir returns per patch
 
     def __post_init__(self) -> None:
         exact = self.kind == "exact"
@@ -149,7 +149,7 @@ class Scoring:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """What the stored image must give: score, place of the defect, tolerances (relative)."""
+    """Expected results of the stored image: score, box of the defect, relative tolerances."""
 
     score: float
     layer_magnitudes: tuple[float, float, float, float]
@@ -160,26 +160,26 @@ class SelfTest:
     def __post_init__(self) -> None:
         check(self.score >= 0, "score", "0 or more")
         check(min(self.layer_magnitudes) >= 0, "layer_magnitudes", "0 or more, each")
-        # A wide tolerance would pass any machine.
+        # With a wide tolerance every machine would pass.
         check(0 < self.score_tolerance <= 0.1, "score_tolerance", "in (0, 0.1]")
         check(0 < self.map_tolerance <= 0.1, "map_tolerance", "in (0, 0.1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The images the bank was made of; a bank row names one by its number."""
+    """The images that the bank was made of; bank rows refer to them by number."""
 
     category: str
     images: tuple[str, ...]
     skipped: tuple[str, ...]
     dropped: tuple[str, ...]
     digest: str
-    thumbnails: Thumbnails  # of the images, in thumbnails.bin
+    thumbnails: Thumbnails  # how thumbnails.bin stores the images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The whole of manifest.json."""
+    """The content of manifest.json."""
 
     format: str
     format_version: int
@@ -229,19 +229,19 @@ class Manifest:
 
     @property
     def grid(self) -> TileGrid:
-        """Where the tiles of an input lie."""
+        """Return the positions of an input's tiles."""
         return TileGrid(self.tiling, self.preprocess.height, self.preprocess.width)
 
     def to_json(self) -> str:
-        """The text of manifest.json: stable key order, no timestamps, one final newline."""
+        """Return the text of manifest.json: fixed key order, no timestamps, one final newline."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
-    """Read manifest.json strictly: every field present, typed, in range, and none unknown.
+    """Parse manifest.json strictly: every field present, typed, in range, and none unknown.
 
     Raises:
-        ArtifactError: the text is no manifest of this version; says which field and why.
+        ArtifactError: the text is not a manifest of this version; the message names the field.
     """
     try:
         data = parse_json(text)

@@ -1,6 +1,7 @@
-"""What normal images look like as a whole: the `monitoring` section of manifest.json.
+"""Statistics of normal images as a whole: the `monitoring` section of manifest.json.
 
-The fields are defined in artifacts/FORMAT.md; `image_statistics` compares images with them.
+JSON object -> frozen dataclasses. artifacts/FORMAT.md defines the fields; `image.statistics`
+compares images with them.
 """
 
 from dataclasses import dataclass, fields
@@ -8,13 +9,13 @@ from dataclasses import dataclass, fields
 from patchcore_runtime.files.strict_json import check
 
 THUMBNAIL_SIDE = 16
-GROUPS = 16  # of channels, at most
+GROUPS = 16  # largest number of channel groups
 LEVELS = 33  # quantiles of a statistic, from the smallest value to the largest
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroups:
-    """Mean and spread over images of a layer's means, for each group of channels."""
+    """Mean and standard deviation over images of each channel group's mean, for one layer."""
 
     means: tuple[float, ...]
     spreads: tuple[float, ...]
@@ -27,7 +28,7 @@ class ChannelGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantiles:
-    """Of each statistic over the normal images, each compared with the others: 33 values."""
+    """33 quantiles of each statistic over the normal images, each compared with the others."""
 
     brightness: tuple[float, ...]
     contrast: tuple[float, ...]
@@ -48,7 +49,7 @@ class Quantiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
-    """What a monitor compares images with."""
+    """The reference with which a monitor compares images."""
 
     images: int
     thumbnail: tuple[float, ...]

@@ -1,8 +1,8 @@
-"""An input cut into overlapping tiles of one size, and what the tiles give put together again.
+"""Cut an input into overlapping tiles of one size, and blend the results of the tiles.
 
 uint8 (H, W, 3) -> T tiles (tile_height, tile_width, 3); T pieces of the patch grid -> (h, w).
-artifacts/FORMAT.md, section Tiles, defines it. Tiles begin at multiples of 16 pixels, so that their
-patch grids are pieces of one grid; an input that is not cut is one tile.
+artifacts/FORMAT.md, section Tiles, defines both. Tiles begin at multiples of 16 pixels, so that
+their patch grids are pieces of one grid. An input that is not cut is one tile.
 """
 
 from collections.abc import Iterator
@@ -40,10 +40,10 @@ class Tiling:
 
 
 def tiling_of(height: int, width: int, tile_height: int, tile_width: int, overlap: int) -> Tiling:
-    """The tiling of an input; a tile is no larger than the input.
+    """Compute the tiling of an input; a tile is no larger than the input.
 
     Raises:
-        ValueError: the overlap is not one that `Tiling` takes.
+        ValueError: `Tiling` does not accept the overlap.
     """
     tile_height, tile_width = min(tile_height, height), min(tile_width, width)
     return Tiling(
@@ -56,7 +56,7 @@ def tiling_of(height: int, width: int, tile_height: int, tile_width: int, overla
 
 
 def tiles_along(length: int, tile: int, overlap: int) -> int:
-    """Tiles that cover one side.
+    """Compute the number of tiles that cover one side.
 
     Raises:
         ValueError: tiles that overlap by their whole length never cover a longer side.
@@ -66,10 +66,10 @@ def tiles_along(length: int, tile: int, overlap: int) -> int:
 
 
 class TileGrid:
-    """Where the tiles of one input geometry lie, and how much each counts at each patch.
+    """The positions of the tiles of one input geometry, and the weight of each tile at each patch.
 
     Args:
-        tiling: Of the input.
+        tiling: The input's tiling.
         height: H of the input.
         width: W of the input.
     """
@@ -86,27 +86,27 @@ class TileGrid:
 
     @property
     def tiles(self) -> int:
-        """T, the number of tiles, row by row."""
+        """Return T, the number of tiles."""
         return len(self.corners_px)
 
     def cut(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """The tiles of an input (H, W, 3), each (tile_height, tile_width, 3), not copied."""
+        """Yield the tiles of an input (H, W, 3), each a view (tile_height, tile_width, 3)."""
         height, width = self.tile_px
         for top, left in self.corners_px:
             yield pixels[top : top + height, left : left + width]
 
     def piece(self, whole: NDArray[Any], tile: int) -> NDArray[Any]:
-        """What of a whole patch grid (h, w) lies in one tile; a view."""
+        """Return a view of the part of a whole patch grid (h, w) that lies in one tile."""
         (top, left), (height, width) = self.corners_px[tile], self._tile_cells
         top, left = top // CELL_PX, left // CELL_PX
         return whole[top : top + height, left : left + width]
 
     def pieces(self, whole: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """That of every tile, (T, tile rows, tile columns)."""
+        """Return the `piece` of every tile, (T, tile rows, tile columns)."""
         return np.stack([self.piece(whole, tile) for tile in range(self.tiles)])
 
     def owned(self, tile: int) -> NDArray[np.bool_]:
-        """Which patches a tile sees with more weight than any before and as much as any after."""
+        """Return the patches on which this tile has the largest weight; ties go to the first."""
         owned: NDArray[np.bool_] = self.piece(self._owners, tile) == tile
         return owned
 
@@ -127,37 +127,37 @@ class TileGrid:
         return total
 
     def blend(self) -> "Blend":
-        """An empty grid to add tiles to."""
+        """Return an empty grid to which tiles can be added."""
         return Blend(self, self._weights, self._total_weights)
 
 
 class Blend:
-    """Distances of tiles on their way to one grid: a mean with weights that fall to the edges."""
+    """Blend distances of tiles on one grid: a mean with weights that fall towards tile edges."""
 
     def __init__(
         self, grid: TileGrid, weights: NDArray[np.int64], totals: NDArray[np.int64]
     ) -> None:
         self._grid, self._weights, self._totals = grid, weights, totals
-        self._sums = np.zeros(grid.cells)  # float64: one tile alone comes back to the bit
+        self._sums = np.zeros(grid.cells)  # float64, so that a single tile is returned to the bit
         self._rows = np.zeros(grid.cells, np.int64)
 
     def add(self, tile: int, distances: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-        """Take one tile's distances and bank rows, (tile rows, tile columns) each."""
+        """Add one tile's distances and bank rows, (tile rows, tile columns) each."""
         self._grid.piece(self._sums, tile)[:] += self._weights * distances.astype(np.float64)
         owned = self._grid.owned(tile)
         self._grid.piece(self._rows, tile)[owned] = rows[owned]
 
     def whole(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Distances and rows (h, w); a row is that of the tile which owns the patch."""
+        """Return distances and rows (h, w); the tile that owns a patch gives its row."""
         return (self._sums / self._totals).astype(np.float32), self._rows
 
 
 def _starts(length: int, tile: int, overlap: int, count: int) -> list[int]:
-    """Where the tiles of one side begin; the last is moved inwards."""
+    """Return the starts of the tiles along one side; the last tile is moved inwards."""
     return [min(number * (tile - overlap), length - tile) for number in range(count)]
 
 
 def _ramp(cells: int, longest: int) -> NDArray[np.int64]:
-    """1, 2, … up to `longest`, and down again: the weights of one side of a tile."""
+    """Compute the weights along one side of a tile: 1, 2, … up to `longest`, and down again."""
     places = np.arange(cells)
     return np.minimum(np.minimum(places + 1, cells - places), longest).astype(np.int64)

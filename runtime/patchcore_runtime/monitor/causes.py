@@ -1,7 +1,8 @@
-"""Statistics that changed -> what probably happened, with the evidence.
+"""Statistics that changed -> probable causes, with the evidence.
 
-Alarms of charts + recent values -> candidates, the best supported first. An image that is unlike
-the normal ones cannot be laid on them, so its shift, light and sharpness say nothing of a cause.
+Alarms of charts + recent values -> candidates, the best supported first. If an image is unlike the
+normal images, it cannot be aligned with them. Its shift, light and sharpness then indicate no
+cause.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ _CAUSES: dict[Cause, tuple[str, ...]] = {
     "light changed": ("brightness", "contrast", "warmth"),
     "focus changed": ("sharpness",),
 }
-_UNLIKE = 0.5  # of the usual likeness
-_WEAK = 1 / 3  # of the strongest evidence: side effects
+_UNLIKE = 0.5  # share of the usual likeness, below which images cannot be aligned
+_WEAK = 1 / 3  # share of the strongest evidence, below which a cause counts as a side effect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,30 +25,30 @@ class Evidence:
     """One statistic that changed."""
 
     statistic: str
-    test: str  # `ewma` or `kolmogorov-smirnov`, or both
-    recent: float  # mean of the last values
+    test: str  # `ewma`, `kolmogorov-smirnov`, or both
+    recent: float  # mean of the most recent values
     normal: tuple[float, float, float]  # 5 %, 50 % and 95 % of good images
     deviations: float  # (recent - median) over a robust standard deviation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A cause that would explain what changed."""
+    """A cause that would explain the change."""
 
     cause: Cause
     evidence: tuple[Evidence, ...]
 
     @property
     def strength(self) -> float:
-        """The largest deviation, in standard deviations of good images."""
+        """Return the largest deviation, in standard deviations of good images."""
         return max(abs(item.deviations) for item in self.evidence)
 
 
 def find_causes(changed: Sequence[Evidence]) -> tuple[Candidate, ...]:
-    """Candidates for what the statistics in alarm have in common; none where none is.
+    """Find causes that explain the statistics in alarm; return none if nothing changed.
 
-    Where nothing but score, features or likeness changed, the parts did. Causes with less than
-    a third of the strongest one's evidence are taken for its side effects.
+    If only score, features or likeness changed, the cause is the parts. A cause with less than a
+    third of the strongest cause's evidence counts as a side effect of it.
     """
     if not changed:
         return ()

@@ -1,9 +1,9 @@
-"""A stream of one statistic -> has its distribution changed? With a stated false-alarm rate.
+"""A stream of one statistic -> whether its distribution has changed, at a given false-alarm rate.
 
-Values become normal scores by their rank among the calibration's values, so that no distribution is
-assumed. Two tests watch each statistic: an exponentially weighted moving average (EWMA, Roberts
-1959), quick with what is large, and the two-sample Kolmogorov-Smirnov distance of the last 50
-values, which also sees a change of spread. Each gets an equal share of the allowed rate.
+Values become normal scores by their rank among the calibration's values, so no distribution is
+assumed. Two tests watch each statistic, each with half of the allowed rate. An exponentially
+weighted moving average (EWMA, Roberts 1959) detects large shifts quickly. The two-sample
+Kolmogorov-Smirnov distance of the last 50 values also detects a change of spread.
 """
 
 import bisect
@@ -14,31 +14,31 @@ from functools import lru_cache
 
 import numpy as np
 
-WEIGHT = 0.1  # of the newest value in the EWMA
-WINDOW = 50  # values of a Kolmogorov-Smirnov distance
+WEIGHT = 0.1  # weight of the newest value in the EWMA
+WINDOW = 50  # values in a Kolmogorov-Smirnov distance
 STEP = 10  # values from one such distance to the next
-_ENDS_AT = 0.5  # an alarm ends where the average is back within this share of its limit
-_STATES = 51  # of the Markov chain, odd
+_ENDS_AT = 0.5  # an alarm ends when the average is back within this share of its limit
+_STATES = 51  # states of the Markov chain, odd
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Where each test of one chart raises its alarm."""
+    """The values above which the tests of one chart raise an alarm."""
 
-    average: float  # of the EWMA of normal scores, on both sides
-    distance: float  # Kolmogorov-Smirnov
+    average: float  # of the absolute EWMA of normal scores
+    distance: float  # of the Kolmogorov-Smirnov distance
 
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """Values of a statistic over `count` normal images: ascending, with their ranks from 0 on."""
+    """Values of a statistic over `count` normal images, ascending, with their ranks from 0 on."""
 
     values: Sequence[float]
     ranks: Sequence[float]
     count: int
 
     def share_below(self, value: float) -> float:
-        """The value's place among the normal ones, inside of (0, 1); interpolated."""
+        """Compute the value's quantile among the normal values, within (0, 1), interpolated."""
         low = bisect.bisect_left(self.values, value)
         high = bisect.bisect_right(self.values, value)
         if high > low:
@@ -56,19 +56,19 @@ class Normal:
 
 @dataclass(kw_only=True)
 class Chart:
-    """What a chart remembers of its stream."""
+    """The state of one statistic's chart."""
 
     normal: Normal
     limits: Limits
     average: float = 0.0
-    upward: bool = False  # whether only a rise is an alarm
-    window: list[float]  # the last values, at most 50, as they came
-    far: bool = False  # the EWMA's alarm
-    unlike: bool = False  # the Kolmogorov-Smirnov distance's
+    upward: bool = False  # whether only a rise raises an alarm
+    window: list[float]  # the last values, at most 50, in order
+    far: bool = False  # alarm of the EWMA
+    unlike: bool = False  # alarm of the Kolmogorov-Smirnov distance
 
     def add(self, value: float, *, number: int) -> None:
-        """Take the stream's next value; `number` counts them from 1 on."""
-        from statistics import NormalDist  # slow to import, and `score` never needs it
+        """Add the stream's next value; `number` counts the values from 1 on."""
+        from statistics import NormalDist  # the import is slow, and `score` never needs it
 
         score = NormalDist().inv_cdf(self.normal.share_below(value))
         self.average += WEIGHT * (score - self.average)
@@ -80,7 +80,7 @@ class Chart:
             self.unlike = self.distance() > self.limits.distance
 
     def distance(self) -> float:
-        """Kolmogorov-Smirnov distance of the window from the normal values, or above them."""
+        """Compute the window's Kolmogorov-Smirnov distance, one-sided if only a rise counts."""
         places = np.sort([self.normal.share_below(value) for value in self.window])
         steps = np.arange(len(places) + 1) / len(places)
         above = float((places - steps[:-1]).max())
@@ -88,18 +88,18 @@ class Chart:
 
 
 def limits_for(rate: float, count: int) -> Limits:
-    """Limits that both tests of a chart together exceed in a share of `rate` of good images.
+    """Compute limits that both tests together exceed for a share of `rate` of good images.
 
-    Because the normal values are a sample themselves, a stream that never changes hovers around
-    a wrong place; both limits are widened by that.
+    The normal values are a sample themselves, so even an unchanged stream is centred slightly off.
+    Both limits are widened by this uncertainty.
 
     Args:
-        rate: Alarms per image, in (0, 0.05].
-        count: Normal images.
+        rate: False alarms per image, in (0, 0.05].
+        count: Number of normal images.
     """
     spread = math.sqrt(WEIGHT / (2 - WEIGHT) + 1 / count)
-    tail = min(1.0, rate / 2 * STEP)  # a distance is looked at once in so many images
-    critical = math.sqrt(-math.log(tail / 2) / 2)  # of Kolmogorov's distribution, from above
+    tail = min(1.0, rate / 2 * STEP)  # one distance is computed for each STEP images
+    critical = math.sqrt(-math.log(tail / 2) / 2)  # upper bound by Kolmogorov's distribution
     return Limits(
         average=_ewma_limit(rate / 2) * spread,
         distance=critical * math.sqrt(1 / WINDOW + 1 / count),
@@ -108,7 +108,7 @@ def limits_for(rate: float, count: int) -> Limits:
 
 @lru_cache
 def _ewma_limit(rate: float) -> float:
-    """The limit, in standard deviations of the average, that is reached once in 1/rate values."""
+    """Compute the limit, in standard deviations of the average, reached once in 1/rate values."""
     low, high = 0.5, 7.0
     for _ in range(20):
         middle = (low + high) / 2
@@ -117,9 +117,9 @@ def _ewma_limit(rate: float) -> float:
 
 
 def _run_length(limit: float) -> float:
-    """Mean number of values until an EWMA of normal scores is beyond a limit.
+    """Compute the mean number of values until an EWMA of normal scores exceeds a limit.
 
-    A Markov chain over cells of the average (Brook & Evans 1972, Lucas & Saccucci 1990).
+    The average is modelled as a Markov chain (Brook & Evans 1972, Lucas & Saccucci 1990).
     """
     from statistics import NormalDist
 

@@ -1,7 +1,7 @@
-"""Watch whether a line still shows what the detector was fitted for: Results -> verdicts.
+"""Watch whether a line's images still match the detector's training images: Results -> verdicts.
 
-Each Result's score and the image's statistics go to control charts (`control_chart`); what they
-find is named by `causes`. The calibration in the artifact says what is normal.
+The score and the image statistics of each Result go to control charts (`control_chart`), and
+`causes` names the cause of an alarm. The artifact's calibration defines the normal range.
 """
 
 import dataclasses
@@ -21,42 +21,42 @@ from patchcore_runtime.monitor.causes import Candidate, Evidence, find_causes
 from patchcore_runtime.monitor.control_chart import Chart, Normal, limits_for
 from patchcore_runtime.monitor.state import ChartState, MonitorState, read_state, write_state
 
-FEWEST_IMAGES = 30  # of a calibration; fewer could not tell what is strange
+FEWEST_IMAGES = 30  # smallest calibration that defines a normal range
 LARGEST_RATE = 0.05
 DEFAULT_RATE = 0.001
-_RECENT = 10  # values that evidence speaks of
+_RECENT = 10  # values that the evidence summarises
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Where the line stands after an image."""
+    """The state of the line after an image."""
 
-    images: int  # so far
-    candidates: tuple[Candidate, ...]  # the best supported first; none: nothing has changed
-    began: bool  # whether the alarm is new with this image
+    images: int  # number of images so far
+    candidates: tuple[Candidate, ...]  # the best supported first; empty: nothing has changed
+    began: bool  # whether the alarm began with this image
 
     @property
     def alarm(self) -> bool:
-        """Whether anything has changed."""
+        """Return whether anything has changed."""
         return bool(self.candidates)
 
 
 class Monitor:
-    """Charts of one line; not for several threads, and the order of images matters."""
+    """The charts of one line; not thread-safe, and the order of images matters."""
 
     def __init__(
         self, manifest: Manifest, *, state: Path | None = None, rate: float = DEFAULT_RATE
     ) -> None:
-        """Begin, or go on from a state file.
+        """Begin, or continue from a state file.
 
         Args:
-            manifest: Of the artifact that scores the images.
-            state: File that is read now, and written after each image.
+            manifest: Manifest of the artifact that scores the images.
+            state: State file; it is read now, and written after each image.
             rate: False alarms per good image that all tests together may raise.
 
         Raises:
             MonitorError: the rate is out of range, the artifact was made of too few images, or
-                the file is damaged or of another artifact.
+                the file is damaged or belongs to another artifact.
         """
         if not 0 < rate <= LARGEST_RATE:
             raise MonitorError(
@@ -68,17 +68,18 @@ class Monitor:
         if count < FEWEST_IMAGES:
             raise MonitorError(
                 f"monitor: expected an artifact of at least {FEWEST_IMAGES} good images, got "
-                f"{count}; fit it with more"
+                f"{count}; fit the artifact with more images"
             )
         self._reference = Reference.of(manifest.monitoring)
         self._path = state
-        # A score threshold asked for at load changes no statistic.
+        # Another score threshold at load changes no statistic.
         told = [manifest.training.digest, manifest.calibration.image_scores.values]
         self._artifact = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         self._images = 0
         self._alarm = False
         self._charts = {
-            # Held-out scores come from leaner banks than the artifact's, so lower ones are no news.
+            # Held-out scores come from smaller banks than the artifact's and are larger for it, so
+            # only unusually high scores count as a change.
             name: Chart(
                 normal=one,
                 limits=limits_for(rate / len(normal), one.count),
@@ -92,14 +93,14 @@ class Monitor:
             self._take_up(kept)
 
     def update(self, result: Result) -> Verdict:
-        """Take the next image.
+        """Add the next image.
 
         Args:
-            result: Of `Detector.predict(..., measure=True)`.
+            result: Result of `Detector.predict(..., measure=True)`.
 
         Raises:
-            MonitorError: the result was not measured, or the state cannot be written; the image
-                counts all the same.
+            MonitorError: the result was not measured; or the state cannot be written, in which
+                case the image still counts.
         """
         if result.measured is None:
             raise MonitorError(
@@ -143,7 +144,7 @@ class Monitor:
         if named.keys() != self._charts.keys():
             raise MonitorError(
                 f"{self._path}: expected charts {sorted(self._charts)}, got {sorted(named)}; "
-                "remove it to begin anew"
+                "remove it to begin again"
             )
         self._images = state.images
         for name, chart in self._charts.items():
@@ -154,7 +155,7 @@ class Monitor:
 
 
 def _normal(manifest: Manifest) -> dict[str, Normal]:
-    """Statistic -> its values over good images; the score's are held out."""
+    """Return the values of each statistic over good images; those of the score are held out."""
     calibration, monitoring = manifest.calibration, manifest.monitoring
     ranks = [rank - 1.0 for rank in calibration.ranks]
     normal = {"score": Normal(calibration.image_scores.values, ranks, calibration.images)}
@@ -170,7 +171,8 @@ def _describe(name: str, chart: Chart, tests: str) -> Evidence:
     places = np.linspace(0, normal.count - 1, 101)[[5, 25, 50, 75, 95]]
     low, lower, middle, upper, high = np.interp(places, normal.ranks, normal.values).tolist()
     recent = float(np.mean(chart.window[-_RECENT:]))
-    deviation = max((upper - lower) / 1.349, 1e-9 * max(1.0, abs(middle)))  # a normal one's
+    # A normal distribution's interquartile range is 1.349 standard deviations.
+    deviation = max((upper - lower) / 1.349, 1e-9 * max(1.0, abs(middle)))
     return Evidence(
         statistic=name,
         test=tests,

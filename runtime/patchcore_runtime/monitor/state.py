@@ -1,7 +1,7 @@
-"""What a monitor remembers <-> one small JSON file that survives a power cut.
+"""A monitor's state <-> one small JSON file that survives a power cut.
 
-The file is written beside, flushed to the disk and renamed, so there is always a whole one; a
-embedded checksum detects corruption.
+The file is written under another name, flushed to the disk and renamed, so a complete file always
+exists. An embedded checksum detects corruption.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ChartState:
-    """One statistic's chart."""
+    """The state of one statistic's chart."""
 
     statistic: str
     average: float
@@ -35,20 +35,20 @@ class ChartState:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorState:
-    """All charts, after a number of images of one artifact."""
+    """The state of all charts, after a number of images scored by one artifact."""
 
     format: str = FORMAT
     version: int = VERSION
-    artifact: str  # SHA-256 of its manifest.json's content
+    artifact: str  # SHA-256 of its training digest and held-out scores
     images: int
     charts: tuple[ChartState, ...]
 
 
 def write_state(path: Path, state: MonitorState) -> None:
-    """Write or replace a state file; a power cut leaves the old one or the new one.
+    """Write or replace a state file; a power cut leaves the old file or the new one.
 
     Raises:
-        MonitorError: the folder cannot be written, or the disk is full; an older file stays.
+        MonitorError: the folder cannot be written, or the disk is full; an older file remains.
     """
     text = _text(dataclasses.asdict(state))
     try:
@@ -58,11 +58,11 @@ def write_state(path: Path, state: MonitorState) -> None:
 
 
 def read_state(path: Path, artifact: str) -> MonitorState | None:
-    """The state in a file; None where there is no file yet.
+    """Load the state from a file; return None if the file does not exist yet.
 
     Args:
         path: The file.
-        artifact: Digest that it has to be of.
+        artifact: Digest of the artifact that the state must belong to.
 
     Raises:
         MonitorError: the file is damaged, of another artifact, or of another version.
@@ -81,8 +81,8 @@ def read_state(path: Path, artifact: str) -> MonitorState | None:
         whole = False
     if not whole:
         raise MonitorError(
-            f"{path}: expected a monitor's state whose digest fits, got a damaged or other file; "
-            "remove it to begin again"
+            f"{path}: expected a monitor's state with a valid checksum, got a corrupt or other "
+            "file; remove it to begin again"
         )
     version = document.get("version")
     if document.get("format") != FORMAT or version != VERSION:
@@ -95,7 +95,7 @@ def read_state(path: Path, artifact: str) -> MonitorState | None:
         raise MonitorError(str(error)) from None
     if state.artifact != artifact:
         raise MonitorError(
-            f"{path}: belongs to another artifact; name another --state, or remove it to begin "
+            f"{path}: belongs to another artifact; choose another --state, or remove it to begin "
             "again"
         )
     return state

@@ -1,7 +1,7 @@
 """The part of a detector after the network: layer2, layer3 of an image's tiles -> score and map.
 
-Used by the detector with an artifact's bank, and by calibration with the banks of its folds, so
-that thresholds are made by the code that applies them.
+The detector uses it with an artifact's bank, and calibration uses it with the banks of its folds.
+Thresholds are thus computed by the same code that applies them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,11 +29,11 @@ Layers = Sequence[NDArray[np.float32]]  # layer2 (1, C2, h, w), layer3 (1, C3, h
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchScores:
-    """What the patches of one image give, on the grid (h, w) of the whole input."""
+    """The scores of one image's patches, on the grid (h, w) of the whole input."""
 
     score: float
     anomaly_map: NDArray[np.float32]  # (H, W)
-    distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside of the region
+    distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside the region
     rows: NDArray[np.int64]  # (h, w), nearest rows of the bank
 
 
@@ -41,7 +41,7 @@ class PatchScores:
 class _Peak:
     """The patch with the largest distance so far, p* in eq. 6."""
 
-    distance: float  # s*; -1 while no patch that counts has come
+    distance: float  # s*; -1 until a patch that counts is found
     row: int  # m*
     layer2: NDArray[np.float32]  # (C2,)
     layer3: NDArray[np.float32]  # (C3,)
@@ -52,14 +52,14 @@ _NOWHERE = _Peak(distance=-1.0, row=0, layer2=_EMPTY, layer3=_EMPTY)
 
 
 class PatchScorer:
-    """A bank, its index, the scoring rule and what counts; safe to share between threads.
+    """A bank, its index, the scoring rule and the region; safe to share between threads.
 
     Args:
         bank: The rows.
-        index: A search over them.
+        index: A search over these rows.
         features: The layers of one tile.
-        scoring: The rule.
-        grid: The tiles of an input; None: it is one tile.
+        scoring: The scoring rule.
+        grid: The tiles of an input; None: the input is one tile.
         region: The part of the input that counts; None: all of it.
     """
 
@@ -86,7 +86,7 @@ class PatchScorer:
             self._map_weights = self._blurred(region.patches.astype(np.float32))
 
     def score(self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> PatchScores:
-        """Score one image's features: (T, C2, h, w) and (T, C3, h/2, w/2), all its tiles.
+        """Score the features of all tiles of one image: (T, C2, h, w) and (T, C3, h/2, w/2).
 
         Raises:
             ArtifactError: as `score_tiles`.
@@ -94,13 +94,13 @@ class PatchScorer:
         return self.score_tiles(zip(layer2[:, None], layer3[:, None], strict=True))
 
     def score_tiles(self, tiles: Iterable[Layers]) -> PatchScores:
-        """Score one image; only one of its T tiles is held at a time.
+        """Score one image, with only one of its T tiles in memory at a time.
 
         Args:
             tiles: The layers of each tile, in the order of the grid.
 
         Raises:
-            ArtifactError: the index gave distances that are not finite, or rows of no bank.
+            ArtifactError: the index returned non-finite distances, or rows that do not exist.
         """
         blend, peak = self._grid.blend(), _NOWHERE
         for tile, (layer2, layer3) in enumerate(tiles):
@@ -111,7 +111,7 @@ class PatchScorer:
         distances, rows = blend.whole()
         if self._region is not None:
             distances = np.where(self._region.patches, distances, np.float32(0))
-        # The MindSpore Models evaluation never takes the root of faiss's squared distances.
+        # The MindSpore Models evaluation uses faiss's squared distances without the root.
         levels = distances * distances if self._kind == "modelzoo" else distances
         return PatchScores(
             score=self._image_score(peak),
@@ -123,9 +123,9 @@ class PatchScorer:
     def tile_distances(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Distance of every patch of every tile to the bank, (T, h, w); 0 outside of the region.
+        """Compute the distance of every patch of every tile, (T, h, w); 0 outside the region.
 
-        Where tiles overlap, each has its own view of a patch; `PatchScores.distances` blends them.
+        Overlapping tiles have their own views of a patch; `PatchScores.distances` blends them.
         """
         views = zip(layer2[:, None], layer3[:, None], strict=True)
         distances = np.concatenate([self._index.nearest(*view)[0] for view in views])
@@ -140,10 +140,10 @@ class PatchScorer:
         layers: Layers,
         found: tuple[NDArray[np.float32], NDArray[np.int64]],
     ) -> _Peak:
-        """The peak so far, or the first highest patch that this tile owns, if it is higher.
+        """Return the peak so far, or the first highest patch owned by this tile if it is higher.
 
-        At the edge of a tile a network sees less than the image has: such a patch is another
-        tile's.
+        At the edge of a tile the network sees only a part of a patch's surroundings, so another
+        tile owns that patch.
         """
         distances, rows = found
         counts = self._grid.owned(tile)
@@ -161,12 +161,12 @@ class PatchScorer:
         )
 
     def _anomaly_map(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Levels (h, w), 0 outside of the region, -> map (H, W)."""
+        """Compute the map (H, W) from levels (h, w), which are 0 outside the region."""
         blurred = self._blurred(levels)
         if self._region is None:
             return blurred
-        # A mean over the patches that count alone: nothing comes in from outside, and towards
-        # the region's edge nothing is lost to it.
+        # The map is a mean over only the patches that count, so it neither takes values from
+        # outside nor falls off towards the region's edge.
         inside = self._region.pixels
         return np.divide(blurred, self._map_weights, out=np.zeros_like(blurred), where=inside)
 
@@ -190,7 +190,7 @@ def _one_tile(features: Features) -> TileGrid:
 
 
 def _check_nearest(distances: NDArray[np.float32], rows: NDArray[np.int64], bank_rows: int) -> None:
-    """A score of NaN lies above no threshold: the image would pass as good."""
+    """Refuse non-finite distances and unknown rows: a NaN score would pass as good."""
     if not np.isfinite(distances).all():
         got, expected = "distances that are not finite", "finite distances"
     elif rows.min() < 0 or rows.max() >= bank_rows:

@@ -1,8 +1,8 @@
 """Patch distances (h, w) -> image score and anomaly map (H, W).
 
-PatchCore (Roth et al. 2021, arXiv:2106.08265), section 3.3: eq. 6 picks the patch with the
-largest nearest distance, eq. 7 weighs it. Upsampling and smoothing are linear and separable, so
-the map is two small matrix products: map = A d B^T with A (H, h) and B (W, w) made once.
+PatchCore (Roth et al. 2021, arXiv:2106.08265), section 3.3: eq. 6 selects the patch with the
+largest nearest distance, eq. 7 weights it. Upsampling and smoothing are linear and separable, so
+the map is two small matrix products: map = A d B^T, with A (H, h) and B (W, w) computed once.
 """
 
 import math
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from patchcore_runtime.bank.patches import upsampling_matrix
 
-_LARGEST_LONE_PRODUCT = 2**17  # multiplications; OpenBLAS goes parallel above 2^18
-_TRUNCATE = 4.0  # the Gaussian ends at four sigma, as in scipy.ndimage
+_LARGEST_LONE_PRODUCT = 2**17  # multiplications; OpenBLAS starts threads above 2^18
+_TRUNCATE = 4.0  # the Gaussian is cut off at four sigma, as in scipy.ndimage
 
 
 def gaussian_matrix(size: int, sigma_px: float) -> NDArray[np.float64]:
-    """Weights (size, size) of a Gaussian blur along one side, reflecting at the border.
+    """Compute weights (size, size) of a Gaussian blur along one side, reflecting at the border.
 
     The border repeats its last pixel (d c b a | a b c d), as scipy.ndimage's `reflect` does.
     """
@@ -35,7 +35,7 @@ def gaussian_matrix(size: int, sigma_px: float) -> NDArray[np.float64]:
 
 
 def map_matrix(size: int, cells: int, sigma_px: float) -> NDArray[np.float32]:
-    """Upsampling and blur of one side in one matrix, (size, cells)."""
+    """Compute upsampling and blur of one side as one matrix, (size, cells)."""
     return (gaussian_matrix(size, sigma_px) @ upsampling_matrix(size, cells)).astype(np.float32)
 
 
@@ -44,7 +44,7 @@ def anomaly_map(
     rows_matrix: NDArray[np.float32],
     columns_matrix: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Distances (h, w) -> smoothed map (H, W), in the unit of the distances.
+    """Compute the smoothed map (H, W) from distances (h, w), in the same unit.
 
     Args:
         distances: Nearest distance of each patch, (h, w).
@@ -55,10 +55,10 @@ def anomaly_map(
 
 
 def _multiply(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Matrix product in blocks of rows small enough that OpenBLAS stays in this thread.
+    """Multiply matrices in blocks of rows so small that OpenBLAS uses only this thread.
 
-    Its helper threads would go on spinning for tens of milliseconds and take their core from
-    onnxruntime: 16 ms instead of 11 ms an image with resnet18 on two cores.
+    Its helper threads would keep spinning for tens of milliseconds and take a core from
+    onnxruntime: 16 ms instead of 11 ms per image with resnet18 on two cores.
     """
     product = np.empty((len(left), right.shape[1]), np.float32)
     step = max(1, _LARGEST_LONE_PRODUCT // right.size)
@@ -68,19 +68,19 @@ def _multiply(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[
 
 
 def paper_score(distance: float, neighbour_distances: NDArray[np.floating]) -> float:
-    """Eq. 7: the largest patch distance, weighed by how lonely its nearest row is.
+    """Compute eq. 7: the largest patch distance, weighted by the rarity of its nearest row.
 
     Args:
         distance: s* = d(p*, m*).
-        neighbour_distances: d(p*, m) for m in N_b(m*), m* among them, (K,).
+        neighbour_distances: d(p*, m) for m in N_b(m*), including m*, (K,).
 
     Returns:
         (1 - exp(s*) / sum exp(d)) s*, computed with the largest exponent taken out; s* itself
-        when the bank has one row.
+        if the bank has one row.
     """
     if len(neighbour_distances) < 2:
         return distance
-    # s* is one of the neighbours' distances, but rounded in another place: it may come out larger.
+    # s* is one of the neighbours' distances, but rounded differently, so it may be the largest.
     largest = max(distance, float(neighbour_distances.max()))
     own = math.exp(distance - largest)
     total = float(np.exp(neighbour_distances.astype(np.float64) - largest).sum())
@@ -88,14 +88,14 @@ def paper_score(distance: float, neighbour_distances: NDArray[np.floating]) -> f
 
 
 def modelzoo_score(squared_distances: NDArray[np.floating]) -> float:
-    """The MindSpore Models score: softmax over the patch's own K nearest squared distances.
+    """Compute the MindSpore Models score: softmax over the patch's K nearest squared distances.
 
     Args:
-        squared_distances: From p* to its K nearest rows, ascending, (K,).
+        squared_distances: Squared distances from p* to its K nearest rows, ascending, (K,).
 
     Returns:
-        (1 - max exp(d²) / sum exp(d²)) d²_1 with the largest exponent taken out, so that it
-        stays finite where the original overflows; d²_1 itself when the bank has one row.
+        (1 - max exp(d²) / sum exp(d²)) d²_1 with the largest exponent taken out, so that the
+        score is finite even if the original overflows; d²_1 itself if the bank has one row.
     """
     nearest = float(squared_distances[0])
     if len(squared_distances) < 2:

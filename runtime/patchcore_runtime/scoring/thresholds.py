@@ -1,9 +1,9 @@
-"""Held-out scores of good images -> how strange a score is, and a threshold for a rate.
+"""Held-out scores of good images -> the p-value of a score, and the threshold for a rate.
 
-Inside the scores an order statistic decides, exactly as in conformal prediction (Vovk et al.
-2005): a share of about `rate` of fresh good images lies above the threshold. Where fewer than
-three of the held-out scores may lie above it, a generalised Pareto tail decides (Pickands 1975).
-Both directions agree: a score lies above `threshold_at(rate)` just where `p_value` is at most
+Within the scores the threshold is an order statistic, as in conformal prediction (Vovk et al.
+2005): a share of about `rate` of new good images lies above it. If fewer than three held-out
+scores may lie above it, a generalised Pareto tail gives the threshold (Pickands 1975). Both
+directions agree: a score lies above `threshold_at(rate)` if and only if its `p_value` is at most
 `rate`.
 """
 
@@ -14,18 +14,19 @@ import math
 from patchcore_runtime.errors import ThresholdError
 from patchcore_runtime.manifest.calibration import Calibration, HeldOut, Tail
 
-MIN_BEYOND = 3  # below, no order statistic is above the quantile with 95 %: 0.95 = 1 - exp(-3)
-MAX_EXTRAPOLATION = 100  # times smaller than 1/(n + 1), the smallest share that was seen
+# With fewer, no order statistic lies above the quantile with 95 % confidence: 0.95 = 1 - exp(-3).
+MIN_BEYOND = 3
+MAX_EXTRAPOLATION = 100  # a rate may be this much smaller than 1/(n + 1), the smallest one observed
 
 
 def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
-    """Share of good images at least as strange, `smallest_rate` to 1.
+    """Compute the share of good images that are at least as strange, `smallest_rate` to 1.
 
-    Between stored ranks the larger one. Below `smallest_rate` the tail is a guess, so nothing is
-    said to be rarer.
+    Between two stored ranks it is the larger share. The tail is a guess below `smallest_rate`, so
+    no smaller value is returned.
 
     Args:
-        calibration: What `scores` belong to.
+        calibration: The calibration that `scores` belong to.
         scores: Its `image_scores`, or its `map_maxima`.
         value: A score, or a map's maximum.
     """
@@ -40,15 +41,17 @@ def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
 
 
 def threshold_at(calibration: Calibration, scores: HeldOut, rate: float) -> float:
-    """The value that a share of about `rate` of good images exceed; never rises with `rate`.
+    """Compute the value that a share of about `rate` of good images exceeds.
+
+    It never rises with `rate`.
 
     Args:
-        calibration: What `scores` belong to.
+        calibration: The calibration that `scores` belong to.
         scores: Its `image_scores`, or its `map_maxima`.
         rate: Wanted false-alarm rate, `smallest_rate` to below 1.
 
     Raises:
-        ThresholdError: the rate is out of reach for so few images.
+        ThresholdError: too few images support this rate.
     """
     count = calibration.images
     check_rate(count, rate)
@@ -59,45 +62,46 @@ def threshold_at(calibration: Calibration, scores: HeldOut, rate: float) -> floa
 
 
 def check_rate(count: int, rate: float) -> None:
-    """Refuse a false-alarm rate that `count` held-out scores say nothing about.
+    """Refuse a false-alarm rate that `count` held-out scores cannot support.
 
     Raises:
-        ThresholdError: it is not in [smallest_rate, 1).
+        ThresholdError: the rate is not in [smallest_rate, 1).
     """
     smallest = smallest_rate(count)
     if not smallest <= rate < 1:
         raise ThresholdError(
             f"target false-alarm rate: expected {smallest:.2g} to below 1, got {rate:.4g}; the "
-            f"artifact was calibrated on {count} images, which say nothing about rarer alarms"
+            f"artifact was calibrated on {count} images, which cannot support a rarer rate; "
+            "choose a rate in this range, or fit with more images"
         )
 
 
 def smallest_rate(count: int) -> float:
-    """The rarest false alarms that `count` held-out scores may be stretched to."""
+    """Return the smallest false-alarm rate to which `count` held-out scores are extrapolated."""
     return 1 / (MAX_EXTRAPOLATION * (count + 1))
 
 
 def uses_tail(count: int, rate: float) -> bool:
-    """Whether too few of `count` scores lie beyond a rate's threshold to read it off them."""
+    """Return whether too few of `count` scores lie above the threshold for an order statistic."""
     return (count + 1) * rate < MIN_BEYOND - 1e-9
 
 
 def conformal_rank(count: int, rate: float) -> int:
-    """Which of `count` sorted scores, from 1 on, is the threshold for a rate."""
+    """Return the rank, from 1 on, of the sorted score that is the threshold for a rate."""
     return max(1, math.ceil((count + 1) * (1 - rate) - 1e-9))
 
 
 def tail_share(tail: Tail, value: float) -> float:
-    """Share of good images above a value, in (0, 1]; `tail.share` up to `tail.level`."""
+    """Compute the share of good images above a value, (0, 1]; `tail.share` up to `tail.level`."""
     reach = max(0.0, value - tail.level) / tail.scale
     if abs(tail.shape) < 1e-9:
         return max(tail.share * math.exp(-min(reach, 700.0)), 5e-324)
-    base = max(0.0, 1 + tail.shape * reach)  # 0 beyond the end of a tail that has one
+    base = max(0.0, 1 + tail.shape * reach)  # 0 beyond the end of a bounded tail
     return max(tail.share * math.pow(base, -1 / tail.shape), 5e-324)
 
 
 def tail_quantile(tail: Tail, rate: float) -> float:
-    """The value that a share of `rate` exceed; the inverse of `tail_share`, from `level` on."""
+    """Compute the value that a share of `rate` exceeds: `tail_share` inverted, from `level` on."""
     depth = math.log(tail.share / rate)
     if depth <= 0:
         return tail.level
@@ -108,15 +112,15 @@ def tail_quantile(tail: Tail, rate: float) -> float:
 def with_thresholds(
     calibration: Calibration, *, threshold: float | None, target_fpr: float | None
 ) -> Calibration:
-    """The calibration with other thresholds, from what is stored and without a new fit.
+    """Return the calibration with other thresholds, from the stored scores and without a new fit.
 
-    Intervals come with a fit alone; those of replaced thresholds shrink to the threshold.
+    Only a fit estimates intervals; the interval of a replaced threshold shrinks to the threshold.
 
     Args:
-        calibration: As the artifact has it.
-        threshold: Another image threshold; the pixel threshold stays.
+        calibration: The artifact's calibration.
+        threshold: Another image threshold; the pixel threshold is unchanged.
         target_fpr: Another false-alarm rate, for both thresholds. The heat map's bright end
-            follows, so that the pixel threshold stays the middle of the scale.
+            moves along, so that the pixel threshold remains the middle of the scale.
 
     Raises:
         ThresholdError: both are given, or one is out of range.
@@ -149,34 +153,38 @@ def with_thresholds(
 
 
 def above_dark_end(pixel_threshold: float, low: float) -> float:
-    """A pixel threshold that the heat map's scale can show: a little above its dark end."""
+    """Raise a pixel threshold to a little above the heat map's dark end, so the scale shows it."""
     return max(pixel_threshold, low + 1e-6 * max(1.0, abs(low)))
 
 
 def describe_calibration(calibration: Calibration) -> dict[str, str]:
-    """What the thresholds are and how far to trust them, line by line, for a person."""
+    """Describe the thresholds and how far to trust them, as lines for a person."""
     count, rate = calibration.images, calibration.target_fpr
     groups = "" if calibration.groups == count else f" in {calibration.groups} groups"
-    far = "beyond the scores seen: " if uses_tail(count, rate) else "read off the scores: "
+    far = "extrapolated beyond the scores: " if uses_tail(count, rate) else "within the scores: "
     more = math.ceil(MIN_BEYOND / rate) - 1
-    hint = f"; {more} images would make it a count" if uses_tail(count, rate) else ""
+    hint = (
+        f"; with {more} or more images the threshold would be a plain order statistic"
+        if uses_tail(count, rate)
+        else ""
+    )
     return {
         "image threshold": _between(calibration.image_threshold, calibration.image_interval),
         "pixel threshold": _between(calibration.pixel_threshold, calibration.pixel_interval),
-        "false alarms": f"aimed at {rate:.3g} of good images, about 1 in {1 / rate:.3g}",
+        "false alarms": f"target {rate:.3g} of good images, about 1 in {1 / rate:.3g}",
         "calibration": (
-            f"{count} good images{groups}, each scored by a bank that never saw it "
-            f"({calibration.folds} folds), scores times {calibration.image_scores.bias:.3g} for "
-            "the larger final bank"
+            f"{count} good images{groups}, each scored by a bank without it "
+            f"({calibration.folds} folds), scores multiplied by "
+            f"{calibration.image_scores.bias:.3g} because the final bank is larger"
         ),
         "method": f"{far}{calibration.method}{hint}",
     }
 
 
 def _between(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.6g} (90 % sure: {interval[0]:.6g} to {interval[1]:.6g})"
+    return f"{value:.6g} (90 % interval: {interval[0]:.6g} to {interval[1]:.6g})"
 
 
 def _stored(calibration: Calibration, scores: HeldOut, rank: int) -> float:
-    """The score of a rank, or of the next stored one above it."""
+    """Return the score of a rank, or of the next stored rank above it."""
     return scores.values[bisect.bisect_left(calibration.ranks, rank)]

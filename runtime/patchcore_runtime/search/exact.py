@@ -1,9 +1,9 @@
 """Nearest-neighbour search: layer2, layer3 of some images -> nearest distance and bank row.
 
-`NearestIndex` is what every kind of index does. The exact one runs index.onnx, whose bank is
-external data in memory_bank.bin. Bringing layer3 to layer2's grid is linear, so
-q·m = q2·m2 + U(q3·m3): layer3's products are taken on its own quarter-size grid and upsampled as
-products, which is exact (see index_graph.py).
+`NearestIndex` is the interface of every kind of index. The exact one runs index.onnx, whose bank is
+external data in memory_bank.bin. The upsampling U of layer3 to layer2's grid is linear, so
+q·m = q2·m2 + U(q3·m3). Products with layer3 are computed on its own quarter-size grid and then
+upsampled, which is exact (see exact_graph.py).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from patchcore_runtime.manifest.manifest import Features
 
 
 class NearestIndex(Protocol):
-    """A search over one bank; one module per kind: here and all named …_index.py."""
+    """A search over one bank; each kind has one module, this one or one named …_index.py."""
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
@@ -30,7 +30,7 @@ class NearestIndex(Protocol):
             layer3: (B, C3, h/2, w/2).
 
         Returns:
-            Euclidean distances (B, h, w) and the rows they lead to (B, h, w).
+            Euclidean distances (B, h, w) and the nearest rows (B, h, w).
         """
 
 
@@ -44,7 +44,7 @@ class ExactIndex:
         self._session = open_session(path, threads=threads, providers=providers, repack=False)
 
     def check_shapes(self, features: Features) -> None:
-        """Refuse the graph of another artifact; raises ArtifactError."""
+        """Check that the graph has this artifact's shapes; raises ArtifactError."""
         grid = features.layer2.height, features.layer2.width
         check_shapes(self._path, self._session.get_inputs(), features.shapes)
         nearest = {"distances": grid, "rows": grid}
@@ -53,7 +53,7 @@ class ExactIndex:
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As NearestIndex: (B, h, w) twice, from differences; of equal rows the first."""
+        """As NearestIndex: (B, h, w) twice, from differences; the first of equally near rows."""
         distances, rows = self._session.run(
             ["distances", "rows"], {"layer2": layer2, "layer3": layer3}
         )

@@ -1,17 +1,19 @@
 """index.onnx: exact nearest-neighbour search as an ONNX graph over memory_bank.bin.
 
 layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2) -> distances (B, h, w), rows (B, h, w).
-The bank is external data: every tensor of rows points into memory_bank.bin, which is stored once
-and mapped into memory. With U the upsampling of layer3, q·m = q2·m2 + U(q3·m3), and the nearest
-row maximises q·m - |m|²/2. Rows are taken in blocks, so that no (P, M) matrix exists. Patches are
-rows and bank rows are columns of every product: the winner is sought and layer3's products are
-upsampled along contiguous memory, a fifth to a third faster than the other way round. U is two
-small matrix products: no slower than ONNX's Resize, which onnxruntime computes wrongly on CUDA when
-the last axis is not resized (1.31). A patch's best score is sought among the maxima of groups, and
-then in the best group: a third to a half of the time of TopK over all rows of a block.
+The bank is external data: every tensor of rows refers to memory_bank.bin, which is stored once and
+mapped into memory. With U the upsampling of layer3, q·m = q2·m2 + U(q3·m3), and the nearest row
+maximises q·m - |m|²/2. Rows are processed in blocks, so that no (P, M) matrix exists.
 
-The graph depends on M, for its blocks of rows and their places in the file. It is written by
-onnx_file.py, so that a line PC can write it anew when it has changed the bank.
+In every product, patches are rows and bank rows are columns. The maximum is then found, and
+layer3's products are upsampled, along contiguous memory: a fifth to a third faster than the
+transposed layout. U is two small matrix products. They are no slower than ONNX's Resize, which
+onnxruntime computes wrongly on CUDA if the last axis is not resized (1.31). The best score of a
+patch is found among the maxima of groups, and then in the best group. This takes a third to a half
+of the time of TopK over all rows of a block.
+
+The graph depends on M, through its blocks of rows and their offsets in the file. onnx_file.py
+writes it, so a line PC can write it again after an edit of the bank.
 """
 
 from collections.abc import Sequence
@@ -26,12 +28,12 @@ from patchcore_runtime.engine import onnx_file
 from patchcore_runtime.manifest.manifest import Features
 from patchcore_runtime.search.graph import GridGraph
 
-BLOCK_ROWS = 2048  # rows of a bank whose products are in memory at a time
-_GROUP = 64  # scores whose maximum is taken first
+BLOCK_ROWS = 2048  # rows of a bank whose products are in memory at the same time
+_GROUP = 64  # scores per group
 
 
 def write_bank(folder: Path, bank: MemoryBank, features: Features) -> Path:
-    """Write memory_bank.bin and index.onnx into a folder; returns the path of the index."""
+    """Write memory_bank.bin and index.onnx into a folder; return the path of the index."""
     write_memory_bank(folder / MEMORY_BANK, bank)
     path = folder / INDEX_ONNX
     write_index(path, features, bank_sections(bank))
@@ -43,8 +45,8 @@ def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None
 
     Args:
         path: The file to write; it refers to `memory_bank.bin` in its own folder.
-        features: Shapes of the two layers and how layer3 is brought to layer2's grid.
-        bank: Where the arrays stand in that file.
+        features: Shapes of the two layers, and the upsampling of layer3.
+        bank: Positions of the arrays in that file.
     """
     sections = {section.name: section for section in bank}
     blocks = _blocks(sections["norms"].shape[0])
@@ -57,7 +59,7 @@ class _IndexGraph(GridGraph):
     ) -> None:
         super().__init__(features)
         self.bank = bank
-        self.blocks = blocks  # the first row of each, and the one behind its last
+        self.blocks = blocks  # the first row of each, and the row after its last
 
     def build(self) -> bytes:
         layer2, layer3 = self.features.layer2, self.features.layer3
@@ -80,7 +82,7 @@ class _IndexGraph(GridGraph):
         )
 
     def _best_rows(self) -> str:
-        """Running maximum of q·m - |m|²/2 over blocks of rows; name of the winners, (B·P, 1)."""
+        """Add a running maximum of q·m - |m|²/2 over blocks; return the winners' name, (B·P, 1)."""
         best = ""
         for block, (start, stop) in enumerate(self.blocks):
             score, winner = self._block(str(block), start, stop)
@@ -93,12 +95,12 @@ class _IndexGraph(GridGraph):
         return best
 
     def _block(self, name: str, start: int, stop: int) -> tuple[str, str]:
-        """Largest score of each patch among some rows, and its row; both (B·P, 1)."""
+        """Add the largest score of each patch among some rows, and its row; both (B·P, 1)."""
         rows2 = self._rows("layer2", start, stop, f"m2_{name}")
         rows3 = self._rows("layer3", start, stop, f"m3_{name}")
         norms = self._rows("norms", start, stop, f"norms_{name}")
         offset = self.constant(f"start_{name}", np.array(start, np.int64))
-        # U copies constants, so that -|m|²/2 may be added on the coarse grid already.
+        # U keeps constants unchanged, so -|m|²/2 can already be added on the coarse grid.
         coarse = self.node(
             "Gemm", ["q3", rows3, norms], f"coarse_{name}", transB=1, alpha=1.0, beta=-0.5
         )
@@ -108,7 +110,7 @@ class _IndexGraph(GridGraph):
         return largest, self.node("Add", [winner, offset], f"row_{name}")
 
     def _largest(self, score: str, rows: int, name: str) -> tuple[str, str]:
-        """Largest of each line of (B·P, rows) and its column, of equal ones the first."""
+        """Add the maximum of each row of (B·P, rows) and its column; ties go to the first."""
         if rows % _GROUP:
             return self._top(score, name)
         groups = self.constant(f"groups_of_{rows}", np.array([-1, rows // _GROUP, _GROUP]))
@@ -126,10 +128,10 @@ class _IndexGraph(GridGraph):
         return outputs
 
     def _distances(self, winners: str) -> None:
-        """Distances from the differences of the winning pairs: no cancellation.
+        """Add distances computed from the differences of the winning pairs, without cancellation.
 
-        A block's winners are picked from the block: a tensor of the whole bank would map the file a
-        second time, and most of its pages would count twice as resident.
+        Winning rows are gathered from their own block. A tensor of the whole bank would map the
+        file a second time, and most of its pages would count twice as resident memory.
         """
         picks = self.node("Reshape", [winners, self._list()], "picks")
         q3_fine = self.upsample("q3", self.features.layer3.channels, "q3_fine")
@@ -146,7 +148,7 @@ class _IndexGraph(GridGraph):
     def _winning_pairs(
         self, block: int, rows: tuple[int, int], inside: str, squares: str, q3_fine: str
     ) -> str:
-        """Squared distances with those of the patches that won inside a block put in, (B·P)."""
+        """Insert the squared distances of the patches whose winner is in a block, (B·P)."""
         patches = self.node("NonZero", [inside], f"patches_{block}_column")
         patches = self.node("Reshape", [patches, self._list()], f"patches_{block}")
         picked = self.node("Gather", ["picks", patches], f"picked_{block}", axis=0)
@@ -169,16 +171,16 @@ class _IndexGraph(GridGraph):
         return self.constant("list", np.array([-1], np.int64))
 
     def _rows(self, layer: str, start: int, stop: int, name: str) -> str:
-        """Rows start..stop of a section of the bank, float32."""
+        """Add rows start..stop of a section of the bank, in float32."""
         stored, is_half = self._stored_rows(layer, start, stop, name)
         return self._float32(stored, name, is_half=is_half)
 
     def _float32(self, stored: str, name: str, *, is_half: bool) -> str:
-        """The numbers themselves, or cast to that name where they are float16."""
+        """Return the stored tensor, or a cast of it with the given name if it is float16."""
         return self.node("Cast", [stored], name, to=onnx_file.FLOAT) if is_half else stored
 
     def _stored_rows(self, layer: str, start: int, stop: int, name: str) -> tuple[str, bool]:
-        """Rows start..stop as external data, as they are stored; whether that is float16."""
+        """Add rows start..stop as external data; return the name, and whether it is float16."""
         section = self.bank[layer]
         row_bytes = section.size // section.shape[0]
         is_half = section.dtype == "<f2"
@@ -194,7 +196,7 @@ class _IndexGraph(GridGraph):
 
 
 def _blocks(rows: int) -> list[tuple[int, int]]:
-    """Rows of each block: BLOCK_ROWS as often as they go, whole groups, and what is left."""
+    """Split rows into blocks of BLOCK_ROWS, a block of whole groups, and the remaining rows."""
     grouped = rows - rows % _GROUP
     starts = [*range(0, grouped, BLOCK_ROWS), *([grouped] if rows > grouped else [])]
     return list(pairwise([*starts, rows]))

@@ -1,7 +1,7 @@
-"""index.faiss, checked from its first byte to its last before faiss sees it.
+"""Validate index.faiss from its first byte to its last before faiss loads it.
 
-path, kind, bank -> nothing, or ArtifactError naming the field: faiss follows the numbers of a file
-without asking whether they lead out of it. The layouts are those of faiss's `write_index`
+path, kind, bank -> nothing, or ArtifactError naming the field. faiss trusts the numbers in a file
+without checking that they stay inside it. The layouts are those of faiss's `write_index`
 (artifacts/FORMAT.md): IndexFlatL2, and IndexIVFPQ over an IndexFlatL2.
 """
 
@@ -16,7 +16,7 @@ from patchcore_runtime.manifest.manifest import IndexKind
 
 FOURCC = {"faiss-flat": b"IxF2", "faiss-ivfpq": b"IwPQ"}
 MOST_CELLS = 2**16  # nlist
-CODE_BITS = 8  # of one part of a code: each byte names one of 256 centroids, none is out of range
+CODE_BITS = 8  # bits of one part of a code: every byte is a valid index of one of 256 centroids
 _METRIC_L2 = 1
 _BLOCK_ROWS = 4096
 
@@ -24,11 +24,11 @@ _BLOCK_ROWS = 4096
 def check_faiss_file(path: Path, kind: IndexKind, bank: MemoryBank) -> None:
     """Refuse a file that is not that kind of index over exactly this bank.
 
-    Every number that faiss would use as a size, a place or a link is compared with the bank and
-    the file's real size; rows, where the file has them, are equal to the bank's.
+    Every number that faiss would use as a size, an offset or a link is compared with the bank and
+    the file's real size. Rows in the file must equal those of the bank.
 
     Raises:
-        ArtifactError: no such file, another kind of index, a field out of its range.
+        ArtifactError: the file is missing, another kind of index, or has a field out of range.
     """
     cursor = FileCursor(path)
     if kind == "faiss-flat":
@@ -49,14 +49,14 @@ def _check_header(cursor: FileCursor, kind: str, size: int, rows: int) -> None:
 
 
 def _check_flat(cursor: FileCursor, size: int, rows: int) -> NDArray[np.float32]:
-    """An IndexFlatL2; its vectors, (rows, size)."""
+    """Check an IndexFlatL2 and return its vectors, (rows, size)."""
     _check_header(cursor, "faiss-flat", size, rows)
     cursor.expect("size of vectors", "<u8", rows * size)
     return cursor.array("vectors", "<f4", rows * size).reshape(rows, size)
 
 
 def _check_rows(cursor: FileCursor, bank: MemoryBank) -> None:
-    """An IndexFlatL2 of the bank's own rows."""
+    """Check an IndexFlatL2 of the bank's own rows."""
     vectors = _check_flat(cursor, sum(bank.channels), bank.rows)
     split = bank.channels[0]
     for start in range(0, bank.rows, _BLOCK_ROWS):
@@ -89,7 +89,7 @@ def _check_ivfpq(cursor: FileCursor, bank: MemoryBank) -> None:
 
 
 def _check_lists(cursor: FileCursor, rows: int, cells: int, code_size: int) -> None:
-    """The inverted lists, which together hold every row once."""
+    """Check the inverted lists, which together contain every row once."""
     path = cursor.path
     for field, wanted in (("inverted lists", b"ilar"), ("list sizes", b"full")):
         if field == "list sizes":
@@ -99,7 +99,7 @@ def _check_lists(cursor: FileCursor, rows: int, cells: int, code_size: int) -> N
         expect(got == wanted, path, field, wanted, got)
     cursor.expect("size of list sizes", "<u8", cells)
     sizes = cursor.array("list sizes", "<u8", cells)
-    # Each size first: their sum could wrap around.
+    # Each size is checked first, because their sum could wrap around.
     expect_all(sizes <= rows, path, f"a list of {rows} rows or fewer", 0)
     expect(int(sizes.sum()) == rows, path, "list sizes", f"{rows} rows in all", int(sizes.sum()))
     seen = np.zeros(rows, np.bool_)

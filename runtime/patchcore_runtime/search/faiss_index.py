@@ -1,8 +1,8 @@
-"""Nearest-neighbour search by the optional faiss: index.faiss, one class for its two kinds.
+"""Nearest-neighbour search with the optional faiss: index.faiss, one class for its two kinds.
 
-layer2, layer3 of some images -> distance and bank row of each patch. `faiss-flat` compares with
-every row, `faiss-ivfpq` looks into some cells at
-rows compressed to codes (Jegou et al. 2011, doi:10.1109/TPAMI.2010.57).
+layer2, layer3 of some images -> distance and bank row of each patch. `faiss-flat` compares a patch
+with every row. `faiss-ivfpq` visits some cells, whose rows are compressed to codes (Jegou et al.
+2011, doi:10.1109/TPAMI.2010.57).
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from patchcore_runtime.manifest.manifest import Features, IndexKind
 from patchcore_runtime.search.faiss_file import check_faiss_file
 from patchcore_runtime.search.ranked import RankedIndex
 
-# Codes tell rows apart only roughly: so many of the best are ranked by the bank's own rows.
+# Candidates per patch that are ranked by the bank's own rows; codes are only approximate.
 RANKED = {"faiss-flat": 1, "faiss-ivfpq": 32}
 
 
@@ -49,17 +49,17 @@ class FaissIndex(RankedIndex):
         self._threads = threads or usable_cores()
 
     def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The rows that faiss ranks highest, (P, S); -1 where it has fewer."""
-        self._faiss.omp_set_num_threads(self._threads)  # of the calling thread's work alone
+        """Return the rows that faiss ranks highest, (P, S), padded with -1."""
+        self._faiss.omp_set_num_threads(self._threads)  # applies to the calling thread only
         rows: NDArray[np.int64] = self._index.search(patches, self._ranked)[1]
         return rows
 
 
 def import_faiss(needed_for: Path) -> Any:
-    """The library, which the lean wheel does not bring.
+    """Import faiss, which the lean wheel does not include.
 
     Raises:
-        ProviderError: it is not installed here; the message names the extra.
+        ProviderError: the library is not installed; the message names the extra.
     """
     try:
         import faiss
@@ -67,6 +67,6 @@ def import_faiss(needed_for: Path) -> Any:
         raise ProviderError(
             f"{needed_for}: faiss is not installed here; "
             "pip install 'patchcore-runtime[faiss]' ('patchcore-build[faiss]' to make one), "
-            "or take --search exact"
+            "or use --search exact"
         ) from None
     return faiss

@@ -1,7 +1,7 @@
 """Parts of the graphs that search a bank: nodes, constants, patches as rows, layer3's upsampling.
 
-Shared by the exact search (index_graph.py) and that along principal axes (shortlist_graph.py). A
-graph is written by onnx_file.py, so that a line PC can make it: the runtime has no onnx package.
+The exact search (exact_graph.py) and the search along principal axes (pca_graphs.py) share them.
+onnx_file.py writes the graphs, so a line PC can make them without the onnx package.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _IR_VERSION = 8
 
 
 class SearchGraph:
-    """A graph that grows node by node."""
+    """A graph that is built node by node."""
 
     def __init__(self) -> None:
         self._nodes: list[bytes] = []
         self._constants: dict[str, bytes] = {}
 
     def model(self, name: str, *, inputs: Sequence[bytes], outputs: Sequence[bytes]) -> bytes:
-        """What an .onnx file holds."""
+        """Return the content of an .onnx file."""
         graph = graph_of(
             name,
             nodes=self._nodes,
@@ -50,27 +50,27 @@ class SearchGraph:
         self._nodes.append(node_of(kind, inputs, outputs, name, **attributes))
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Attribute) -> str:
-        """Add a node; its one output has its name."""
+        """Add a node with one output of the same name; return the name."""
         self.nodes(kind, inputs, [output], output, **attributes)
         return output
 
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        """Add numbers, once; returns their name."""
+        """Add numbers, unless the name exists; return the name."""
         if name not in self._constants:
             self._constants[name] = tensor(name, value)
         return name
 
     def external(self, name: str, place: bytes) -> str:
-        """Add numbers that lie in another file."""
+        """Add numbers that are in another file; return their name."""
         self._constants[name] = place
         return name
 
 
 class GridGraph(SearchGraph):
-    """A graph about the patches of images.
+    """A graph whose inputs are the patches of images.
 
     Args:
-        features: Shapes of the two layers and how layer3 is brought to layer2's grid.
+        features: Shapes of the two layers, and the upsampling of layer3.
     """
 
     def __init__(self, features: Features) -> None:
@@ -78,19 +78,19 @@ class GridGraph(SearchGraph):
         self.features = features
 
     def patches(self, layer: str, shape: LayerShape) -> str:
-        """One row per patch: (B, C, h, w) -> (B·h·w, C), named q2 or q3."""
+        """Add one row per patch: (B, C, h, w) -> (B·h·w, C), named q2 or q3."""
         self.node("Transpose", [layer], f"{layer}_last", perm=[0, 2, 3, 1])
         rows = self.constant(f"{layer}_rows", np.array([-1, shape.channels], np.int64))
         return self.node("Reshape", [f"{layer}_last", rows], f"q{layer[-1]}")
 
     def upsampling(self) -> None:
-        """Add the matrices of U."""
+        """Add the matrices of U, the upsampling of layer3."""
         down, across = layer3_upsampling(self.features)  # (h, h/2), (w, w/2)
         self.constant("down", down)
         self.constant("across", across)
 
     def upsample(self, source: str, width: int, target: str) -> str:
-        """U on rows of any width: (B·P/4, width) -> (B·P, width)."""
+        """Apply U to rows of any width: (B·P/4, width) -> (B·P, width)."""
         layer3 = self.features.layer3
         shapes = {
             "lines": [-1, layer3.width, width],  # one for each line of the coarse grid

@@ -1,7 +1,7 @@
-"""index.hnsw, checked from its first byte to its last before hnswlib sees it.
+"""Validate index.hnsw from its first byte to its last before hnswlib loads it.
 
-path, bank -> nothing, or ArtifactError naming the field: hnswlib trusts its files, and a false
-number in one is a crash. The layout is what hnswlib's saveIndex writes (artifacts/FORMAT.md).
+path, bank -> nothing, or ArtifactError naming the field. hnswlib trusts its files, and a wrong
+number would crash it. The layout is that of hnswlib's saveIndex (artifacts/FORMAT.md).
 """
 
 import math
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.files.cursor import FileCursor, expect, expect_all, refuse
 
-# FIELDS, each by the name that hnswlib gives it.
+# The header's FIELDS have hnswlib's own names.
 HEADER = struct.Struct("<QQQQQQiIQQQdQ")
 FIELDS = (
     "offsetLevel0", "max_elements", "cur_element_count", "size_data_per_element", "label_offset",
     "offsetData", "maxlevel", "enterpoint_node", "maxM", "maxM0", "M", "mult", "ef_construction",
 )  # fmt: skip
-LINKS = (2, 1024)  # m, links of an element on each upper level
+LINKS = (2, 1024)  # range of m, the links of an element on each upper level
 EF_CONSTRUCTION = (1, 2**16)
 _BLOCK_ROWS = 4096
 
 
 def check_hnsw_file(path: Path, bank: MemoryBank) -> None:
-    """Refuse a graph that is not one over exactly this bank, or that points out of itself.
+    """Refuse a graph that is not over exactly this bank, or whose links lead out of it.
 
-    Reads the whole file once: 28 MB, 10 % of bottle with ResNet-18, cost 80 ms on a busy machine.
+    The whole file is read once. 28 MB, 10 % of bottle with ResNet-18, took 80 ms on a busy machine.
 
     Raises:
-        ArtifactError: no such file, a header that does not fit bank and file size, a link to no
-            element or to one that is not on its level, other labels or vectors than the bank's.
+        ArtifactError: the file is missing; its header does not match the bank and the file size; a
+            link leads to no element of its level; or labels or vectors differ from the bank.
     """
     whole = FileCursor(path).whole
     size = len(whole)
@@ -40,7 +40,7 @@ def check_hnsw_file(path: Path, bank: MemoryBank) -> None:
     header = dict(zip(FIELDS, HEADER.unpack(whole[: HEADER.size].tobytes()), strict=True))
     _check_header(path, header, bank)
     body = HEADER.size + bank.rows * header["size_data_per_element"]
-    least = body + 4 * bank.rows  # an element of level 0 still says that it has no upper links
+    least = body + 4 * bank.rows  # even an element of level 0 stores the size of its upper links
     expect(size >= least and size % 4 == 0, path, "size", f"{least} bytes or more", size)
     elements = whole[HEADER.size : body].view(_element_type(header["M"], sum(bank.channels)))
     _check_elements(path, elements, bank)
@@ -51,7 +51,7 @@ def _check_header(path: Path, header: dict[str, int], bank: MemoryBank) -> None:
     links, rows, size = header["M"], bank.rows, sum(bank.channels)
     lowest, highest = LINKS
     expect(lowest <= links <= highest, path, "M", f"{lowest} to {highest}", links)
-    vectors = 4 + 8 * links  # after the number of links and 2 m of them
+    vectors = 4 + 8 * links  # offset after the count and 2 m links
     expected = {
         "offsetLevel0": 0,
         "max_elements": rows,
@@ -89,7 +89,7 @@ def _check_elements(path: Path, elements: NDArray[np.void], bank: MemoryBank) ->
     for start in range(0, rows, _BLOCK_ROWS):
         block = elements[start : start + _BLOCK_ROWS]
         part = slice(start, start + len(block))
-        # The upper half of a count holds a mark of deletion; no row may be deleted.
+        # The upper half of a count is a mark of deletion; no row may be deleted.
         expect_all(block["count"] <= most, path, f"links of level 0: count up to {most}", start)
         expect_all(block["links"] < rows, path, f"links of level 0 to 0..{rows - 1}", start)
         own = np.arange(start, part.stop, dtype=np.uint64)
@@ -103,7 +103,7 @@ def _check_elements(path: Path, elements: NDArray[np.void], bank: MemoryBank) ->
 def _check_upper_links(
     path: Path, words: NDArray[np.uint32], header: dict[str, int], rows: int
 ) -> None:
-    width = 1 + header["M"]  # words of one list: the number of links, then m of them
+    width = 1 + header["M"]  # words of one list: the count, then m links
     top = header["maxlevel"]
     levels, starts = _walk(path, words, width, rows)
     highest = int(levels.max())
@@ -125,7 +125,7 @@ def _check_upper_links(
 def _walk(
     path: Path, words: NDArray[np.uint32], width: int, rows: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Level of each element, and where its lists begin; the lists must fill the file."""
+    """Return the level of each element and the start of its lists, which must fill the file."""
     levels, starts = np.zeros((2, rows), np.int64)
     place = 0
     for element in range(rows):

@@ -1,7 +1,7 @@
-"""Approximate nearest-neighbour search by a graph: index.hnsw, walked by the optional hnswlib.
+"""Approximate nearest-neighbour search with a graph: index.hnsw and the optional hnswlib.
 
-layer2, layer3 of some images -> distance and bank row of each patch, as the exact search gives
-them, but for patches whose walk ends at another row. Malkov & Yashunin 2018 (arXiv:1603.09320).
+layer2, layer3 of some images -> distance and bank row of each patch. They equal those of the exact
+search unless a walk ends at another row. Malkov & Yashunin 2018 (arXiv:1603.09320).
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from patchcore_runtime.search.ranked import RankedIndex
 
 
 class HnswIndex(RankedIndex):
-    """The graph of one artifact, ready to be walked; safe to share between threads."""
+    """The loaded graph of one artifact; safe to share between threads."""
 
     def __init__(
         self,
@@ -42,23 +42,23 @@ class HnswIndex(RankedIndex):
         self._threads = threads or usable_cores()
 
     def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The row at which each walk ends, (P, 1)."""
+        """Return the row at which each walk ends, (P, 1)."""
         labels, _ = self._graph.knn_query(patches, k=1, num_threads=self._threads)
         rows: NDArray[np.int64] = labels.astype(np.int64)
         return rows
 
 
 def import_hnswlib(needed_for: Path) -> Any:
-    """The library, which the lean wheel does not bring: it comes as source only.
+    """Import hnswlib, which the lean wheel does not include because it comes as source only.
 
     Raises:
-        ProviderError: it is not installed here; the message names the extra.
+        ProviderError: the library is not installed; the message names the extra.
     """
     try:
         import hnswlib
     except ImportError:
         raise ProviderError(
             f"{needed_for}: hnswlib is not installed here; "
-            "pip install 'patchcore-runtime[hnsw]' (needs a C++ compiler), or take --search exact"
+            "pip install 'patchcore-runtime[hnsw]' (needs a C++ compiler), or use --search exact"
         ) from None
     return hnswlib

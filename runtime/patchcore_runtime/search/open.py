@@ -1,6 +1,6 @@
 """Artifact -> the search over its memory bank.
 
-Each kind of index has one module that knows its library; this module maps kinds to modules.
+Each kind of index has one module that uses its library; this module maps kinds to modules.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def open_index(
     threads: int | None = None,
     providers: Sequence[str] = (CPU,),
 ) -> NearestIndex:
-    """The search over an artifact's bank, as `Detector.load` explains it."""
+    """Load the search over an artifact's bank; `Detector.load` explains `search`."""
     kind = artifact.manifest.index
     bank, features = artifact.memory_bank, artifact.manifest.features
     if kind.kind == "exact" or search != "auto":
@@ -53,19 +53,19 @@ def open_index_file(
     effort: int,
     threads: int | None = None,
 ) -> NearestIndex:
-    """Check and load index.hnsw or index.faiss.
+    """Validate and load index.hnsw or index.faiss.
 
     Args:
         path: The file.
-        bank: The rows that it must be an index of.
+        bank: The rows that the index must contain.
         features: Shapes of the layers.
-        kind: What the manifest says that it is; not `exact`, which has no such file.
+        kind: The manifest's `index.kind`; not `exact`, which has no such file.
         effort: The manifest's `index.effort`.
-        threads: Of one search; `None` takes the cores this process may use.
+        threads: Threads of one search; `None` uses all available cores.
 
     Raises:
         ArtifactError: the file is not that index of that bank.
-        ProviderError: its library is not installed here.
+        ProviderError: its library is not installed.
     """
     if kind == "hnsw":
         from patchcore_runtime.search.hnsw_index import HnswIndex

@@ -1,9 +1,10 @@
-"""A bank's first principal axes, and how many of them make a search fastest.
+"""The first principal axes of a bank, and the number of axes that makes a search fastest.
 
 (M, C) -> centre (C,), orthonormal axes T (C, k), k by trial. A network's patches vary mostly along
-a few directions: with t = xT and the rest r = x - tTᵀ, products part exactly, q·m = t_q·t_m +
-r_q·r_m, and |r_q·r_m| <= |r_q||r_m| is little. More axes make products longer and leave fewer rows
-to measure. How many are left is tried on rows of the bank itself.
+a few directions. With t = xT and the residual r = x - tTᵀ, a product is exactly
+q·m = t_q·t_m + r_q·r_m, and |r_q·r_m| <= |r_q||r_m| is small. More axes make products longer but
+leave fewer rows whose distance must be computed. The number of these rows is estimated on rows of
+the bank itself.
 """
 
 from dataclasses import dataclass
@@ -15,35 +16,35 @@ from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import nearest_rows
 
 _MOST_AXES = 256
-_ROUNDS = 3  # of subspace iteration; axes need not be the best ones: what they miss is in the rest
+_ROUNDS = 3  # of subspace iteration; axes need not be optimal, since residuals cover the rest
 _SAMPLE_ROWS = 4096
 _TRIED_ROWS = 64
 _LADDER = (8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, _MOST_AXES)
-_FARTHER = 1.25  # squared: an image's patches are farther from the bank than its rows are
-_MEASURING = 128  # a channel of a row that is left takes the time of so many multiplications
-ROUNDED_UP = np.float32(1 + 1e-5)  # lengths are float32: by far more than they may be off
+_FARTHER = 1.25  # squared: patches of an image are farther from the bank than the bank's own rows
+_MEASURING = 128  # multiplications that cost as much as one channel of a computed distance
+ROUNDED_UP = np.float32(1 + 1e-5)  # factor that exceeds the rounding error of float32 lengths
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Axes:
-    """Where vectors (N, C) are looked at from, and along what."""
+    """A centre and k orthonormal axes for vectors (N, C)."""
 
     centre: Vectors  # (C,)
-    axes: Vectors  # (C, k), orthonormal, those of largest variance first
+    axes: Vectors  # (C, k), orthonormal, largest variance first
 
     @property
     def count(self) -> int:
-        """Axes, k."""
+        """Return the number of axes, k."""
         return len(self.axes.T)
 
     def first(self, count: int) -> "Axes":
-        """Some of them."""
+        """Return the first `count` axes."""
         return Axes(centre=self.centre, axes=np.ascontiguousarray(self.axes[:, :count]))
 
     def split(self, rows: Vectors) -> tuple[Vectors, Vectors, Vectors]:
-        """Coordinates (N, k) of rows (N, C), lengths (N,) of their rests, squares of the whole."""
+        """Split rows (N, C) into coordinates (N, k), residual lengths and squared lengths (N,)."""
         centred: Vectors = rows - self.centre
         main = centred @ self.axes
         rest = squared_lengths(centred - main @ self.axes.T)
@@ -51,7 +52,7 @@ class Axes:
 
 
 def axes_of(bank: MemoryBank) -> Axes:
-    """The axes of a bank with which a search costs least."""
+    """Compute the axes of a bank with which a search costs least."""
     some = _spread(bank.rows, _SAMPLE_ROWS)
     sample = bank.whole_rows(some)
     axes = _principal(sample)
@@ -59,7 +60,7 @@ def axes_of(bank: MemoryBank) -> Axes:
 
 
 def _spread(rows: int, count: int) -> NDArray[np.int64]:
-    """At most `count` of some rows, evenly spread."""
+    """Return at most `count` evenly spaced row numbers."""
     return np.arange(0, rows, -(-rows // count))
 
 
@@ -77,7 +78,7 @@ def _principal(sample: Vectors) -> Axes:
 
 
 def _cheapest(bank: MemoryBank, axes: Axes, some: NDArray[np.int64], sample: Vectors) -> int:
-    """How many axes: a row costs k multiplications, and more where it is left to measure."""
+    """Choose k: a row costs k multiplications, and more if its distance must be computed."""
     tried = _spread(bank.rows, _TRIED_ROWS)
     nearest = _nearest_others(bank, tried) * np.float32(_FARTHER)
     own, _, own_squares = axes.split(bank.whole_rows(tried))
@@ -99,7 +100,7 @@ def _cheapest(bank: MemoryBank, axes: Axes, some: NDArray[np.int64], sample: Vec
 
 
 def _nearest_others(bank: MemoryBank, tried: NDArray[np.int64]) -> Vectors:
-    """Squared distance of some rows to the nearest other row, (N,)."""
+    """Compute the squared distance of some rows to their nearest other row, (N,)."""
     if bank.neighbours.shape[1] > 1:
         nearest = bank.neighbours[tried, 1]
     else:

@@ -1,12 +1,16 @@
-"""What a search by bounds has found so far: the nearest rows measured, and those in doubt."""
+"""State of a search by bounds: the nearest rows so far, and the candidates not yet excluded.
+
+pairs of patch and row with upper bounds -> the nearest row of each patch. Here "to measure" a pair
+means to compute its distance.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-_PAIRS_AT_ONCE = 256  # their differences stay in cache
-_ROUNDS = 3  # after these most of what is in doubt has to be measured anyway
+_PAIRS_AT_ONCE = 256  # their differences fit into the cache
+_ROUNDS = 3  # after these, most of the remaining pairs have to be measured anyway
 
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -14,13 +18,13 @@ Pairs = tuple[Indices, Indices, Vectors]  # patches, rows, bounds
 
 
 class Shortlist:
-    """Pairs of a patch and a row that may be its nearest, of one image.
+    """Pairs of a patch and a row that may be its nearest, for one image.
 
     Args:
         bank: Both layers of the rows, (M, C2) and (M, C3).
         patches: Both layers of the patches, (P, C2) and (P, C3).
-        squared_lengths: Of the patches about the bank's centre, (P,).
-        slack: More than a bound can be off, (P,).
+        squared_lengths: Squared lengths of the patches about the bank's centre, (P,).
+        slack: Upper bound of a bound's rounding error, (P,).
     """
 
     def __init__(
@@ -35,25 +39,25 @@ class Shortlist:
         count = len(slack)
         self.nearest = np.full(count, np.inf, np.float32)  # squared distances
         self.winners = np.zeros(count, np.int64)
-        self.least = np.full(count, -np.inf, np.float32)  # what a bound must reach to matter
+        self.least = np.full(count, -np.inf, np.float32)  # pairs with a lower bound are excluded
         self._doubted: list[Pairs] = []
         self._count = 0
 
     def add(self, patches: Indices, rows: Indices, bounds: Vectors) -> None:
-        """Take up pairs (N,) and their bounds from above; measure each patch's highest one."""
+        """Add pairs (N,) and their upper bounds; measure the highest pair of each patch."""
         left = self._measure_highest(*_by_patch(patches, rows, bounds))
         self._doubted.append(left)
         self._count += len(left[0])
 
     def is_longer_than(self, pairs: int) -> bool:
-        """Whether more than that are in doubt."""
+        """Return whether more than `pairs` pairs are not excluded."""
         if self._count > pairs:
             self._doubted = [self._mattering(*part) for part in self._doubted]
             self._count = sum(len(rows) for _, rows, _ in self._doubted)
         return self._count > pairs
 
     def settle(self) -> None:
-        """Measure all that is in doubt."""
+        """Measure all pairs that are not excluded."""
         parts = zip(*self._doubted, strict=True)
         pairs = _by_patch(*self._mattering(*(np.concatenate(part) for part in parts)))
         for _ in range(_ROUNDS):
@@ -62,7 +66,7 @@ class Shortlist:
         self._doubted = []
 
     def _measure_highest(self, patches: Indices, rows: Indices, bounds: Vectors) -> Pairs:
-        """Measure each patch's pairs of highest bound; returns the others that still matter."""
+        """Measure the pairs with each patch's highest bound; return the others not excluded."""
         if not len(patches):
             return patches, rows, bounds
         starts = np.flatnonzero(np.diff(patches, prepend=-1))
@@ -76,7 +80,7 @@ class Shortlist:
         return patches[matters], rows[matters], bounds[matters]
 
     def _measure(self, patches: Indices, rows: Indices) -> None:
-        """By differences; of equally near rows the first wins."""
+        """Compute distances from differences; of equally near rows the first wins."""
         measured = np.empty(len(patches), np.float32)
         for start in range(0, len(patches), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
@@ -96,7 +100,7 @@ class Shortlist:
 
 
 def _squared_distances(rows: NDArray[np.floating], patches: Vectors) -> Vectors:
-    """Of pairs (N, C); the BLAS adds up short rows in half of the time that einsum takes."""
+    """Compute squared distances of pairs (N, C); BLAS takes half of einsum's time here."""
     differences = rows.astype(np.float32, copy=False)
     differences -= patches
     products: Vectors = np.matmul(differences[:, None, :], differences[:, :, None])

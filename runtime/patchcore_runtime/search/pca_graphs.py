@@ -1,7 +1,7 @@
 """The two graphs of a search along principal axes: an image's patches, and bounds of products.
 
-A bound is of q·m - |m|²/2, from above: t_q·t_m + |r_q||r_m| - |m|²/2, with principal_axes.py's
-letters: one product of columns (t_q, |r_q|, 1) and rows (t_m, |r_m|, -|m|²/2).
+The upper bound of q·m - |m|²/2 is t_q·t_m + |r_q||r_m| - |m|²/2, with the letters of pca_axes.py.
+It is one product of columns (t_q, |r_q|, 1) and rows (t_m, |r_m|, -|m|²/2).
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from patchcore_runtime.manifest.manifest import Features
 from patchcore_runtime.search.graph import GridGraph, SearchGraph
 from patchcore_runtime.search.pca_axes import ROUNDED_UP, Axes
 
-GROUP = 32  # rows whose highest bound is looked at first
-_NOWHERE = np.float32(-1e30)  # the bound of a row that fills up a group
+GROUP = 32  # rows of a group, whose highest bound is compared first
+_NOWHERE = np.float32(-1e30)  # bound of the rows that pad a group
 
 
 def patches_graph(features: Features, axes: Axes) -> bytes:
-    """layer2 (1, C2, h, w), layer3 (1, C3, h/2, w/2) -> all a search needs of their P patches.
+    """Build a graph: layer2 (1, C2, h, w), layer3 (1, C3, h/2, w/2) -> inputs of a search.
 
     Outputs: q2 (P, C2) and q3_fine (P, C3), the vectors themselves; columns (P, k + 2); squared
     (P, 1), |q|² about the axes' centre.
@@ -66,10 +66,10 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
 
 
 def bounds_graph(blocks: Sequence[NDArray[np.float32]]) -> bytes:
-    """Columns (P, k + 2) and least (P, 1) of patches -> rows whose bounds reach that.
+    """Build a graph: columns (P, k + 2), least (P, 1) of patches -> rows whose bounds reach least.
 
-    Outputs: groups (N, 2) of a patch and the number of a group of GROUP rows, bounds (N, GROUP).
-    Groups are given that have a row which reaches its patch's least. Blocks are (k + 2, R).
+    Outputs: groups (N, 2), each a patch and the number of a group of GROUP rows; bounds (N, GROUP).
+    A group is returned if one of its rows reaches its patch's least. Blocks are (k + 2, R).
     """
     graph = SearchGraph()
     before = 0

@@ -1,9 +1,9 @@
 """Exact search along a bank's principal axes: layers -> nearest distance and bank row.
 
-Products along few axes bound the whole ones (principal_axes.py), in a fraction of the time. A row
-whose bound stays below what some row reaches for certain cannot be the nearest; the few others are
-measured in float32 by their differences, highest bound first. So the winners are those of the
-exact search, proven patch by patch, whatever the axes miss.
+Products along a few axes bound the full products (pca_axes.py), in a fraction of the time. A row
+whose bound is below the value of a computed row cannot be the nearest. The distances of the few
+other rows are computed in float32 from their differences, highest bound first. The winners are
+therefore those of the exact search, proven for each patch, however good the axes are.
 """
 
 from itertools import pairwise
@@ -20,16 +20,16 @@ from patchcore_runtime.search.pca_axes import axes_of
 from patchcore_runtime.search.pca_candidates import Shortlist
 from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
 
-_BLOCK_ROWS = 512  # whose products with an image's patches stay in cache
-_FIRST = (2 * GROUP, 512, 2048)  # ends of the first graphs: a near row is to be known soon,
-_ROWS = 2**14  # of the others: few graphs, since the threads of each have to be woken
-_MOST_PAIRS = 64  # per patch; beyond, this does not pay and float32 takes over
+_BLOCK_ROWS = 512  # rows whose products with an image's patches fit into the cache
+_FIRST = (2 * GROUP, 512, 2048)  # ends of the first graphs, small so that a near row is found soon
+_ROWS = 2**14  # rows of each further graph; few graphs, since each has to wake its threads
+_MOST_PAIRS = 64  # per patch; with more pairs the exact search is faster and takes over
 
 Vectors = NDArray[np.float32]
 
 
 class PcaIndex:
-    """A bank along its principal axes, in memory; safe to share between threads."""
+    """A bank projected on its principal axes, in memory; safe to share between threads."""
 
     def __init__(
         self,
@@ -39,13 +39,13 @@ class PcaIndex:
         *,
         threads: int | None = None,
     ) -> None:
-        """Find the axes, which reads all of the bank.
+        """Compute the axes, which reads the whole bank.
 
         Args:
             bank: The rows.
-            features: Shapes of the layers and how layer3 is brought to layer2's grid.
-            exact: Takes over where too many rows are left in doubt.
-            threads: Threads of one operator; `None` takes the cores this process may use.
+            features: Shapes of the layers, and the upsampling of layer3.
+            exact: The search that takes over if too many rows cannot be excluded.
+            threads: Threads of one operator; `None` uses all available cores.
         """
         self._bank = np.asarray(bank.layer2), np.asarray(bank.layer3)
         self._exact = exact
@@ -65,14 +65,14 @@ class PcaIndex:
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As NearestIndex: (B, h, w) twice, from differences; of equal distances the first row."""
+        """As NearestIndex: (B, h, w) twice, from differences; the first of equally near rows."""
         images = zip(layer2, layer3, strict=True)
         found = [self._search(fine[None], coarse[None]) for fine, coarse in images]
         distances, rows = zip(*found, strict=True)
         return np.concatenate(distances), np.concatenate(rows)
 
     def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
-        """One image, (1, C, h, w)."""
+        """Search for one image, (1, C, h, w)."""
         fine, coarse, columns, squared = self._patches.run(
             ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
         )
@@ -93,7 +93,7 @@ class PcaIndex:
 
 
 def _ends(rows: int) -> list[tuple[int, int]]:
-    """First row of each graph and the one after its last."""
+    """Return the first row of each graph and the row after its last."""
     inner = sorted({*_FIRST, *range(_ROWS, rows, _ROWS)})
     ends = [0, *(end for end in inner if end < rows), rows]
     return list(pairwise(ends))

@@ -1,8 +1,8 @@
-"""What every index of whole rows shares: layers -> whole patches -> candidate rows -> the nearest.
+"""Base of the indexes of whole rows: layers -> whole patches -> candidate rows -> the nearest.
 
-A library proposes rows of the bank by its own arithmetic, which may be approximate; what counts
-are distances from the differences of patch and row, so that every kind of index reports the same
-distance for the same pair, and of equally near candidates the first row.
+A library proposes rows of the bank by its own, possibly approximate arithmetic. The distances are
+then computed from the differences of patch and row. Every kind of index therefore reports the same
+distance for the same pair, and the first of equally near candidates.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.bank.patches import layer3_upsampling, whole_patches
 from patchcore_runtime.manifest.manifest import Features
 
-_PAIRS_AT_ONCE = 256  # their differences stay in cache: 9 ms instead of 22 with 4096 (D = 384)
+_PAIRS_AT_ONCE = 256  # fit into the cache: 9 ms instead of 22 ms with 4096 pairs (D = 384)
 
 
 class RankedIndex(ABC):
@@ -26,17 +26,17 @@ class RankedIndex(ABC):
 
     @abstractmethod
     def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Whole patches (P, D) -> bank rows (P, S) in any order; -1 where there are fewer than S.
+        """Propose bank rows (P, S) for patches (P, D), in any order, padded with -1.
 
-        A patch without any is compared with all rows.
+        A patch without a proposed row is compared with all rows.
         """
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the nearest of the proposed rows for every patch: nearly always the nearest of all.
+        """Find the nearest of the proposed rows for every patch: nearly always the nearest row.
 
-        The number of threads changes no bit: each patch is searched by itself.
+        Each patch is searched independently, so the number of threads does not change the result.
 
         Args:
             layer2: (B, C2, h, w).
@@ -47,7 +47,7 @@ class RankedIndex(ABC):
         """
         count, _, height, width = layer2.shape
         patches = whole_patches(layer2, layer3, self._up_rows, self._up_columns)
-        # In ascending order, because of equals the first is taken.
+        # Ascending order makes the first of equally near rows win.
         candidates = np.sort(self.propose(patches), axis=1)
         squares, rows = np.empty(len(patches), np.float32), np.empty(len(patches), np.int64)
         step = max(1, _PAIRS_AT_ONCE // candidates.shape[1])
@@ -62,7 +62,7 @@ class RankedIndex(ABC):
     def _rank(
         self, patches: NDArray[np.float32], candidates: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The nearest of (p, S) candidates of (p, D) patches: squared distances (p,), rows (p,)."""
+        """Rank (p, S) candidates of (p, D) patches; return squared distances (p,) and rows (p,)."""
         split = self._bank.channels[0]
         rows = np.maximum(candidates, 0)
         difference2 = self._bank.layer2[rows] - patches[:, None, :split]

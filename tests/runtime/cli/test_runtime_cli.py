@@ -204,12 +204,14 @@ def test_an_image_is_decoded_once_and_scored_as_predict_scores_it(
 
 
 @pytest.mark.parametrize("command", [["score", "x"], ["check"]])
-def test_no_provider_is_named_by_an_empty_text(capsys, tiny_artifact, command):
+def test_an_empty_list_of_providers_is_refused(capsys, tiny_artifact, command):
     name, *more = command
     with pytest.raises(SystemExit) as end:
         main([name, str(tiny_artifact), *more, "--providers", " ,"])
     assert end.value.code == 2
-    assert "--providers: expected execution providers with commas" in capsys.readouterr().err
+    assert (
+        "--providers: expected execution providers separated by commas" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("command", ["score", "check", "info"])
@@ -391,5 +393,5 @@ def test_info_says_how_sure_the_thresholds_are(capsys, tiny_artifact):
     code, out, _ = _run(capsys, "info", tiny_artifact)
     assert code == 0
     assert "image threshold:" in out
-    assert "(90 % sure: " in out
-    assert "aimed at 0.01 of good images, about 1 in 100" in out
+    assert "(90 % interval: " in out
+    assert "target 0.01 of good images, about 1 in 100" in out

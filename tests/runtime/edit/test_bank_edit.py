@@ -227,11 +227,11 @@ def test_an_index_and_files_that_only_the_workshop_makes_are_left_out(
     [
         (["learn", "{old}", "{old}/selftest.png", "{photos}/000.png", "{photos}/../photos/000.png"],
          "000.png: the artifact has a training image learned/000.png already"),
-        (["learn", "{old}", "{photos}/000.png"], "there is nothing to learn"),
+        (["learn", "{old}", "{photos}/000.png"], "the bank covers these images already"),
         (["learn", "{old}", "{old}/manifest.json"], "manifest.json: not a readable image"),
         (["learn", "{old}", "{old}/nothing.png"], "nothing.png: no such file"),
-        (["forget", "{old}", "--image", "6"], "expected a name there or a number below 6, got 6"),
-        (["forget", "{old}", "--image", "00.png"], "near it: 00"),
+        (["forget", "{old}", "--image", "6"], "a name of this list or a number below 6, got 6"),
+        (["forget", "{old}", "--image", "00.png"], "similar names: 00"),
         (["forget", "{empty}", "--image", "0"], "no such folder"),
     ],
 )  # fmt: skip
@@ -259,7 +259,7 @@ def test_the_last_rows_are_never_forgotten(tiny_artifact, drifted, tmp_path, cap
     number = Artifact.open(folder).memory_bank.origins[0, 0]
     last = ["forget", str(folder), "--image", str(number), "--output", str(tmp_path / "none")]
     assert main(last) == 1
-    assert "no row would be left" in capsys.readouterr().err
+    assert "no row would remain" in capsys.readouterr().err
     assert learn(folder, drifted, tmp_path / "again") == 0  # K was clipped, and stays
     assert_whole(tmp_path / "again")
 

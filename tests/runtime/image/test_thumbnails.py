@@ -89,12 +89,15 @@ def test_what_is_no_small_jpeg_is_refused():
         b"\x89PNG\r\n\x1a\n",
         make_thumbnail(image((60, 50))).jpeg[:200],
     ):
-        with pytest.raises(ArtifactError, match=r"here: a thumbnail is no JPEG"):
+        with pytest.raises(ArtifactError, match=r"here: a thumbnail is not a JPEG"):
             Thumbnail(jpeg=bad).decode("here")
-    with pytest.raises(ArtifactError, match=r"here: a thumbnail of 3840 x 3840 px"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"here: expected thumbnails of at most 512 px a side, got one of 3840 x 3840 px",
+    ):
         large.decode("here")
     bomb = Thumbnail(jpeg=large.jpeg.replace(b"\x0f\0\x0f\0", b"\xff\xff\xff\xff"))
-    with pytest.raises(ArtifactError, match=r"here: a thumbnail is no JPEG .*bomb"):
+    with pytest.raises(ArtifactError, match=r"here: a thumbnail is not a JPEG .*bomb"):
         bomb.decode("here")
 
 

@@ -219,10 +219,10 @@ def test_equal_scores_still_make_a_tail():
         assert tail_quantile(tail, 0.01) == pytest.approx(value, abs=1e-6)
 
 
-def test_the_words_say_whether_scores_were_counted_or_a_tail_was_trusted():
+def test_the_description_says_whether_the_scores_or_a_tail_gave_the_threshold():
     counted = describe_calibration(make_calibration(draw(150), 0.05))
     trusted = describe_calibration(make_calibration(draw(150), 0.01))
-    assert counted["method"] == "read off the scores: order statistic"
-    assert trusted["method"].startswith("beyond the scores seen: generalised Pareto tail")
-    assert "299 images" in trusted["method"]
+    assert counted["method"] == "within the scores: order statistic"
+    assert trusted["method"].startswith("extrapolated beyond the scores: generalised Pareto tail")
+    assert "299 or more images" in trusted["method"]
     assert "1 in 100" in trusted["false alarms"]
