@@ -20,10 +20,11 @@ from patchcore_build.errors import DatasetError
 from patchcore_build.evaluation.aupro import PixelScores
 from patchcore_build.evaluation.figures import Evaluation, Resolution, ScoredImage, summarize
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.image.decode import image_size
 from patchcore_runtime.image.region import Region
+from patchcore_runtime.result import Result
 
 __all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
 

@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 
 from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, SELFTEST_INPUT
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import FeaturePrecision, Preprocessing, SelfTest
+from patchcore_runtime.result import Result
 from patchcore_runtime.selftest import layer_magnitudes, write_selftest_map
 
 # Relative. CPUs round differently, and real faults are far larger. In int8 an activation may round
