@@ -11,7 +11,7 @@ PYPROJECTS := pyproject.toml runtime/pyproject.toml
 SHARED ?= ../shared
 SOURCES := build runtime tests benchmarks docs
 
-.PHONY: demo demo-image cpp cpp-deps fuzz test test-fast check format lint layers types docs floors fix \
+.PHONY: demo demo-image cpp cpp-deps fuzz test test-fast check format lint layers types docs floors pythons fix \
   lock wheels lean bench bench-scaling bench-peers trust clean help
 
 help: ## Show this list
@@ -121,6 +121,17 @@ $(FLOORS)/.ready: requirements/floors.txt $(PYPROJECTS)
 
 floors: $(FLOORS)/.ready ## Run the runtime's tests with the oldest versions it declares
 	PYTHONPATH=$(CURDIR)/build $(FLOORS)/bin/python -m pytest $(PYTEST_OPTIONS) tests/runtime
+
+# Interpreters to try the runtime on; those that are not installed are left out by name.
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
+pythons: wheels ## Run the runtime's tests on every Python that is installed
+	for python in $(PYTHONS); do \
+	  command -v $$python >/dev/null || { echo "$$python: not installed"; continue; }; \
+	  rm -rf out/$$python && $$python -m venv out/$$python && \
+	  out/$$python/bin/python -m pip install --quiet dist/patchcore_runtime-*.whl cryptography \
+	    -r requirements/floors.in && \
+	  PYTHONPATH=$(CURDIR)/build out/$$python/bin/python -m pytest $(PYTEST_OPTIONS) tests/runtime || exit 1; \
+	done
 
 check: format lint layers types docs floors test ## What CI runs, from format to tests
 

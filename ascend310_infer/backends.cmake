@@ -1,11 +1,10 @@
-# The engines behind backend.hpp: sources, include folders and libraries of each option.
+# The engines behind engine/backend.hpp: sources, include folders and libraries of each option.
 #
 # PATCHCORE_ONNXRUNTIME   ONNXRUNTIME_INCLUDE_DIR   folder of onnxruntime_cxx_api.h
 #                         ONNXRUNTIME_LIBRARY       libonnxruntime.so.1*, for instance the wheel's
 # PATCHCORE_MINDSPORE     MINDSPORE_ROOT            folder that holds include/api/model.h and the
 #                                                   libraries: MindSpore Lite's runtime/, or the
 #                                                   folder mindspore/ of an older MindSpore wheel
-target_sources(patchcore PRIVATE png_file.cpp reader.cpp pipeline.cpp selftest.cpp options.cpp)
 set(REPOSITORY ${PROJECT_SOURCE_DIR}/..)
 
 if(PATCHCORE_ONNXRUNTIME)
@@ -34,7 +33,7 @@ if(PATCHCORE_ONNXRUNTIME)
   add_library(onnxruntime SHARED IMPORTED)
   set_target_properties(onnxruntime PROPERTIES IMPORTED_LOCATION ${linked})
   target_include_directories(onnxruntime SYSTEM INTERFACE ${ONNXRUNTIME_INCLUDE_DIR})
-  target_sources(patchcore PRIVATE backend_onnxruntime.cpp)
+  target_sources(patchcore PRIVATE engine/onnxruntime_backend.cpp)
   target_compile_definitions(patchcore PRIVATE PATCHCORE_ONNXRUNTIME)
   target_link_libraries(patchcore PUBLIC onnxruntime)
 endif()
@@ -49,15 +48,15 @@ if(PATCHCORE_MINDSPORE)
       "lib/libmindspore-lite.so (or libmindspore.so) below MINDSPORE_ROOT='${MINDSPORE_ROOT}'; "
       "pass -DMINDSPORE_ROOT=\$MS_LITE_HOME/runtime")
   endif()
-  target_sources(patchcore PRIVATE backend_mindspore.cpp)
+  target_sources(patchcore PRIVATE engine/mindspore_backend.cpp)
   target_compile_definitions(patchcore PRIVATE PATCHCORE_MINDSPORE)
   target_include_directories(patchcore SYSTEM PRIVATE ${MINDSPORE_INCLUDE_DIR})
   target_link_libraries(patchcore PUBLIC ${MINDSPORE_LIBRARY})
-  # The older SDK's libraries come in a Python wheel and take Python's symbols from the process.
+  # The older SDK's libraries come in a Python wheel and resolve Python's symbols from the process.
   target_link_options(patchcore INTERFACE -Wl,--allow-shlib-undefined)
 endif()
 
-# MindSpore's backend is tested where MindSpore is not: against a double that uses ONNX Runtime.
+# MindSpore's backend is tested without MindSpore, against a double that uses ONNX Runtime.
 if(PATCHCORE_TESTS AND PATCHCORE_ONNXRUNTIME AND NOT PATCHCORE_MINDSPORE)
-  add_subdirectory(tests/mindspore_double)
+  add_subdirectory(tests/engine/mindspore_double)
 endif()

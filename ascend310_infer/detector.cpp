@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "artifact/engine_files.hpp"
+#include "artifact/region.hpp"
 #include "errors.hpp"
-#include "thresholds.hpp"
 
 namespace patchcore {
 namespace {
@@ -33,10 +34,10 @@ std::array<std::size_t, 2> Peak(const std::vector<float>& map, std::size_t width
           on_photo(place.left, at % width, place.photo_width, place.resized_width)};
 }
 
-// One picture's layer of a batch: (count, C, h, w) -> (1, C, h, w).
-Tensor Slice(const Tensor& batch, std::size_t picture) {
+// One image's layer of a batch: (count, C, h, w) -> (1, C, h, w).
+Tensor Slice(const Tensor& batch, std::size_t image) {
   const std::size_t size = batch.values.size() / static_cast<std::size_t>(batch.shape.front());
-  const auto first = batch.values.begin() + static_cast<std::ptrdiff_t>(picture * size);
+  const auto first = batch.values.begin() + static_cast<std::ptrdiff_t>(image * size);
   Tensor slice{batch.shape, {first, first + static_cast<std::ptrdiff_t>(size)}};
   slice.shape.front() = 1;
   return slice;
@@ -51,19 +52,23 @@ void Append(const Tensor& tile, Tensor& layers) {
 }  // namespace
 
 Detector::Detector(const Artifact& artifact, const BackendOptions& options, Search search,
-                   const std::string& roi)
+                   const std::string& roi, const Wanted& wanted)
     : artifact_(artifact),
+      calibration_(WithThresholds(artifact.manifest().calibration, wanted)),
       search_(search),
-      backend_(MakeBackend(artifact, ForSearch(options, artifact, search))),
+      backend_(MakeBackend(EngineFilesOf(artifact), ForSearch(options, artifact, search))),
       scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring,
               TileGrid(artifact.manifest().tiling, artifact.manifest().preprocess),
               OpenRegion(artifact, roi)) {
   const std::size_t threads = std::max<std::size_t>(1, options.threads / options.workers);
   if (UsesHnsw(artifact, search)) {
     hnsw_ = OpenHnswIndex(artifact, threads);
-  } else if (!backend_->HasSearch()) {
-    index_ = std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features,
-                                             threads);
+  } else if (EngineSearch::Serves(*backend_)) {
+    engine_search_ = std::make_unique<EngineSearch>(*backend_, artifact_.bank(),
+                                                    artifact.manifest().features, options.threads);
+  } else {
+    index_ =
+        std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features, threads);
   }
 }
 
@@ -75,19 +80,17 @@ std::string Detector::KindNote() const {
          "exactly, so map and score may differ from the self-test's by as much as that index's do";
 }
 
-Result Detector::Predict(const Input& input) {
-  return std::move(PredictBatch({&input}).front());
-}
+Result Detector::Predict(const Input& input) { return std::move(PredictBatch({&input}).front()); }
 
 std::vector<Result> Detector::PredictBatch(const std::vector<const Input*>& inputs) {
   Stopwatch watch;
   std::vector<Result> results(inputs.size());
-  std::vector<PictureInWork> works(inputs.size(), scorer_.Begin());
+  std::vector<ImageInWork> works(inputs.size(), scorer_.Begin());
   std::vector<Piece> pieces;
-  for (std::size_t picture = 0; picture < inputs.size(); ++picture) {
+  for (std::size_t image = 0; image < inputs.size(); ++image) {
     for (std::size_t tile = 0; tile < scorer_.grid().tiles(); ++tile) {
-      pieces.push_back({picture, tile});
-      const bool last = picture + 1 == inputs.size() && tile + 1 == scorer_.grid().tiles();
+      pieces.push_back({image, tile});
+      const bool last = image + 1 == inputs.size() && tile + 1 == scorer_.grid().tiles();
       if (pieces.size() < inputs.size() && !last) continue;
       ScoreTiles(inputs, pieces, works, results, watch);
       pieces.clear();
@@ -97,32 +100,31 @@ std::vector<Result> Detector::PredictBatch(const std::vector<const Input*>& inpu
 }
 
 void Detector::ScoreTiles(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces,
-                          std::vector<PictureInWork>& works, std::vector<Result>& results,
+                          std::vector<ImageInWork>& works, std::vector<Result>& results,
                           Stopwatch& watch) {
   const auto [all2, all3] = Features(inputs, pieces);
   const double features_ms = watch.Lap() / static_cast<double>(pieces.size());
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const auto [picture, tile] = pieces[i];
-    Result& result = results[picture];
+    const auto [image, tile] = pieces[i];
+    Result& result = results[image];
     const Tensor layer2 = Slice(all2, i);
     const Tensor layer3 = Slice(all3, i);
     const NearestRows nearest = Nearest(layer2, layer3);
     result.timings.features_ms += features_ms;
     result.timings.search_ms += watch.Lap();
-    scorer_.Add(tile, layer2, layer3, nearest, works[picture]);
+    scorer_.Add(tile, layer2, layer3, nearest, works[image]);
     if (tile + 1 == scorer_.grid().tiles()) {
-      Finish(works[picture], inputs[picture]->placement, result);
+      Finish(works[image], inputs[image]->placement, result);
     }
     result.timings.score_ms += watch.Lap();
   }
 }
 
-void Detector::Finish(const PictureInWork& work, const Placement& placement, Result& result) const {
+void Detector::Finish(const ImageInWork& work, const Placement& placement, Result& result) const {
   PatchScores scores = scorer_.Finish(work);
-  const Calibration& calibration = manifest().calibration;
   result.score = scores.score;
-  result.p_value = PValue(calibration, calibration.image_scores, result.score);
-  result.threshold = calibration.image_threshold;
+  result.p_value = PValue(calibration_, calibration_.image_scores, result.score);
+  result.threshold = calibration_.image_threshold;
   result.is_anomalous = result.score > result.threshold;
   result.anomaly_map = std::move(scores.anomaly_map);
   result.peak = Peak(result.anomaly_map, manifest().preprocess.width, placement);
@@ -144,7 +146,7 @@ std::pair<Tensor, Tensor> Detector::Features(const std::vector<const Input*>& in
   const Tiling& tiling = manifest().tiling;
   images.reserve(pieces.size() * tiling.tile_height * tiling.tile_width * 3);
   for (const Piece& piece : pieces) {
-    scorer_.grid().Cut(inputs[piece.picture]->pixels, piece.tile, images);
+    scorer_.grid().Cut(inputs[piece.image]->pixels, piece.tile, images);
   }
   const auto turn = EngineTurn();
   return backend_->Features(images.data(), pieces.size());
@@ -158,7 +160,7 @@ std::unique_lock<std::mutex> Detector::EngineTurn() {
 NearestRows Detector::Nearest(const Tensor& layer2, const Tensor& layer3) {
   const auto by_engine = [&] {
     const auto turn = EngineTurn();
-    return backend_->Nearest(layer2, layer3);
+    return engine_search_->Nearest(layer2, layer3);
   };
   NearestRows nearest = hnsw_    ? hnsw_->Nearest(layer2, layer3)
                         : index_ ? index_->Nearest(layer2, layer3)

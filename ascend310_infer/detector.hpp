@@ -1,4 +1,5 @@
-// Input -> score, verdict and anomaly map, with everything an artifact says; twin of detector.py.
+// Input -> score, verdict and anomaly map, by everything an artifact says; the twin of
+// patchcore_runtime/detector.py.
 //
 // features -> exact search -> image score and map. PatchCore, Roth et al. 2021 (arXiv:2106.08265).
 #pragma once
@@ -10,27 +11,29 @@
 #include <string>
 #include <vector>
 
-#include "artifact.hpp"
-#include "backend.hpp"
-#include "hnsw_index.hpp"
-#include "index.hpp"
-#include "preprocess.hpp"
-#include "scoring.hpp"
+#include "artifact/folder.hpp"
+#include "engine/backend.hpp"
+#include "image/preprocess.hpp"
+#include "scoring/patch_scorer.hpp"
+#include "scoring/thresholds.hpp"
+#include "search/engine_search.hpp"
+#include "search/exact.hpp"
+#include "search/hnsw_index.hpp"
 
 namespace patchcore {
 
-// kAuto is the artifact's own kind of index; the others are exact, whatever its kind. kExact is the
-// faster of the engine's own search and the portable one: on a CPU the portable one.
+// kAuto uses the artifact's own kind of index; the others are exact, whatever that kind is. kExact
+// takes the faster of the engine's own search and the portable one: on a CPU the portable one.
 enum class Search { kAuto, kExact, kEngine, kPortable };
 
-// How long the stages of one picture took; a batch's features count in equal parts.
+// How long the stages of one image took; a batch's feature time is divided equally.
 struct Timings {
   double features_ms = 0;
   double search_ms = 0;
   double score_ms = 0;
 };
 
-// Milliseconds since the last call, or since it was made.
+// Measures the milliseconds since the last call, or since its construction.
 class Stopwatch {
  public:
   double Lap() {
@@ -45,10 +48,10 @@ class Stopwatch {
   Clock::time_point last_ = Clock::now();
 };
 
-// What a detector says of one picture. Larger is stranger; scores are never clamped.
+// The result for one image. A larger score is stranger; scores are never clamped.
 struct Result {
   double score = 0;
-  double p_value = 0;    // share of good pictures at least as strange, from held-out scores
+  double p_value = 0;    // share of good images at least as strange, from held-out scores
   double threshold = 0;  // of `score`
   bool is_anomalous = false;
   std::array<std::size_t, 2> peak{};  // y, x of the map's maximum, on the photograph as shown
@@ -56,25 +59,28 @@ struct Result {
   Timings timings;
 };
 
-// An artifact, loaded and ready. Safe to share between threads; they take turns where the engine
-// wants that.
+// A loaded artifact, ready to score. It is safe to share between threads; they take turns if the
+// engine runs one call at a time.
 class Detector {
  public:
-  // Takes index.hnsw where the artifact has one and `search` is kAuto; else the exact search that
-  // `search` names; else, where the engine has none of its own, the portable one. index.faiss is
-  // never read: such an artifact is searched exactly, and KindNote() says so.
-  //   roi        path of a mask inside of the artifact's own region; empty: that region
-  // Throws ArtifactError, BackendError as MakeBackend does; ImageError as OpenRegion does.
+  // Searches by index.hnsw if the artifact has one and `search` is kAuto; otherwise by the exact
+  // search that `search` names, or the portable one if the engine has none. index.faiss is never
+  // read: such an artifact is searched exactly, and KindNote() says so.
+  //   roi        path of a mask image inside the artifact's own region; empty: that region
+  //   wanted     thresholds in place of the artifact's own
+  // Throws ThresholdError: a threshold is out of range; ArtifactError, BackendError as MakeBackend
+  // does; ImageError as OpenRegion does.
   Detector(const Artifact& artifact, const BackendOptions& options, Search search,
-           const std::string& roi = "");
+           const std::string& roi = "", const Wanted& wanted = {});
 
-  // Scores one preprocessed picture.
+  // Scores one preprocessed image.
   // Throws BackendError: the engine failed, or gave numbers that are not finite.
   Result Predict(const Input& input);
 
-  // Scores some pictures, which go through the network together; what each gives alone, within
-  // the rounding of the engine. Of pictures in tiles, as many tiles go through together as there are
-  // pictures, so that memory does not grow with the tiles. Throws as Predict.
+  // Scores some images, which go through the network together. Each result equals that of the
+  // image alone, within the engine's rounding. If images are cut into tiles, as many tiles go
+  // through together as there are images, so that memory does not grow with the number of tiles.
+  // Throws as Predict.
   //   inputs     any number, not owned
   std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
 
@@ -83,32 +89,36 @@ class Detector {
   std::pair<Tensor, Tensor> Features(const Input& input);
 
   const Manifest& manifest() const { return artifact_.manifest(); }
+  // The artifact's calibration, with the requested thresholds.
+  const Calibration& calibration() const { return calibration_; }
   std::string EngineName() const { return backend_->Name(); }
-  std::string SearchNote() const { return backend_->SearchNote(); }
-  // One line where the artifact's own kind of index is not what searches here; else empty.
+  std::string SearchNote() const { return engine_search_ ? engine_search_->Note() : ""; }
+  // One line if another search replaces the artifact's own kind of index; otherwise empty.
   std::string KindNote() const;
 
  private:
-  // A tile of one of the pictures that are scored together.
+  // A tile of one of the images that are scored together.
   struct Piece {
-    std::size_t picture, tile;
+    std::size_t image, tile;
   };
 
   std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs,
                                      const std::vector<Piece>& pieces);
   void ScoreTiles(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces,
-                  std::vector<PictureInWork>& works, std::vector<Result>& results,
-                  Stopwatch& watch);
-  void Finish(const PictureInWork& work, const Placement& placement, Result& result) const;
+                  std::vector<ImageInWork>& works, std::vector<Result>& results, Stopwatch& watch);
+  void Finish(const ImageInWork& work, const Placement& placement, Result& result) const;
   NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
   std::unique_lock<std::mutex> EngineTurn();
 
   Artifact artifact_;
+  Calibration calibration_;
   Search search_;
   std::unique_ptr<Backend> backend_;
-  std::mutex engine_turn_;  // held while an engine runs that cannot run twice at once
-  std::unique_ptr<PortableIndex> index_;  // none where the engine or hnsw_ searches
-  std::unique_ptr<HnswIndex> hnsw_;       // none where the search is exact
+  std::mutex engine_turn_;  // held while an engine runs that takes one call at a time
+  // Exactly one of these three searches is set.
+  std::unique_ptr<EngineSearch> engine_search_;
+  std::unique_ptr<PortableIndex> index_;
+  std::unique_ptr<HnswIndex> hnsw_;
   PatchScorer scorer_;
 };
 

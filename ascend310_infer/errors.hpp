@@ -1,12 +1,13 @@
-// Every error this program raises on purpose, the twin of patchcore_runtime/errors.py.
+// Every error that this program raises on purpose; the twin of patchcore_runtime/errors.py.
 //
 //   Error
 //   ├── ArtifactError    a file of the artifact is missing, altered or of another version
-//   │   └── SignatureError   it is not signed by the key that was given, or that is no key
-//   ├── ImageError       a picture cannot be read or does not fit the artifact
-//   └── BackendError     the engine or the device cannot run what was asked for here
+//   │   └── SignatureError   the given key did not sign it, or the key is invalid
+//   ├── ImageError       an image cannot be read or does not fit the artifact
+//   ├── ThresholdError   a threshold or false-alarm rate that the artifact cannot give
+//   └── BackendError     the engine or the device cannot run what was requested
 //
-// Messages are one line: where, what was expected, what came, what to do.
+// A message is one line: where, what was expected, what was found, what to do.
 #pragma once
 
 #include <stdexcept>

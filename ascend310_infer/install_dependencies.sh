@@ -1,18 +1,19 @@
 #!/bin/sh
-# Installs what building patchcore_infer needs on Debian, as root; running it again changes nothing.
+# Installs the packages that a build of patchcore_infer needs on Debian, as root. A second run
+# changes nothing.
 #
 #   install_dependencies.sh          libraries and headers, and ONNX Runtime's headers
 #   install_dependencies.sh --fuzz   also clang, for the libFuzzer harnesses
 #
 # ONNX Runtime's library itself comes with the onnxruntime wheel in .venv. Its headers are Debian's
-# package libonnxruntime-dev (Debian 13 or newer); where this machine's Debian does not have it, the
-# package is taken from Debian 13 by the machine's own sources and unpacked, not installed, into
+# package libonnxruntime-dev (Debian 13 or newer). If this machine's Debian lacks it, the package is
+# fetched from Debian 13 through the machine's own sources and unpacked, not installed, into
 # out/onnxruntime.
 set -eu
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 headers="$here/../out/onnxruntime"
-packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev"
+packages="g++ cmake ninja-build make libjpeg-dev libpng-dev nlohmann-json3-dev libssl-dev libcli11-dev"
 packages="$packages libhnswlib-dev catch2"
 
 refuse() {
@@ -22,7 +23,7 @@ refuse() {
 
 command -v apt-get >/dev/null || refuse "expected Debian's apt-get; install by hand: $packages"
 
-# Installs those of the packages named that are not there.
+# Installs those of the named packages that are missing.
 install() {
   missing=""
   for package in "$@"; do
@@ -32,7 +33,7 @@ install() {
   [ -n "$missing" ] || return 0
   [ "$(id -u)" = 0 ] || refuse "run it as root to install:$missing"
   echo "installing:$missing"
-  apt-get update -qq || echo "some package lists are not to be had; going on with the others"
+  apt-get update -qq || echo "some package lists are not available; continuing with the others"
   # shellcheck disable=SC2086
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 }
@@ -45,7 +46,7 @@ if [ "${1:-}" = "--fuzz" ]; then
 fi
 
 if find "$headers" /usr/include -name onnxruntime_cxx_api.h 2>/dev/null | grep -q .; then
-  echo "ONNX Runtime's headers are there"
+  echo "ONNX Runtime's headers are installed"
   exit 0
 fi
 
@@ -71,9 +72,9 @@ apt_trixie() {
     -o Dir::State::lists="$scratch/lists" -o Dir::Cache="$scratch" -o APT::Sandbox::User=root "$@"
 }
 echo "fetching ONNX Runtime's headers (Debian 13, libonnxruntime-dev)"
-apt_trixie update || echo "some package lists are not to be had; going on with the others"
+apt_trixie update || echo "some package lists are not available; continuing with the others"
 (cd "$scratch/deb" && apt_trixie download libonnxruntime-dev) ||
-  refuse "libonnxruntime-dev is not to be had; pass -DONNXRUNTIME_INCLUDE_DIR=DIR to cmake"
+  refuse "libonnxruntime-dev is not available; pass -DONNXRUNTIME_INCLUDE_DIR=DIR to cmake"
 mkdir -p "$headers"
 dpkg -x "$scratch"/deb/*.deb "$headers"
 echo "unpacked into $headers"

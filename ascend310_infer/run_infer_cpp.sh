@@ -1,11 +1,11 @@
 #!/bin/bash
-# Scores a category's test pictures with patchcore_infer and writes how well it did.
+# Scores a category's test images with patchcore_infer and writes the AUROC values.
 #
 # The arguments of the original model's script; the artifact stands in for its MindIR file, its
 # memory bank and its Python steps. Writes into the current folder:
 #   acc_<CATEGORY>.log      img_auc and pixel_auc
-#   infer_<CATEGORY>.jsonl  one JSON line per picture
-#   time_<CATEGORY>.log     what each stage of each picture took
+#   infer_<CATEGORY>.jsonl  one JSON line per image
+#   time_<CATEGORY>.log     what each stage of each image took
 #   maps_<CATEGORY>/        heat maps and 16-bit maps
 set -euo pipefail
 
@@ -18,7 +18,7 @@ Usage: bash run_infer_cpp.sh [MINDIR_PATH] [DATASET_PATH] [NEED_PREPROCESS] [CAT
   MINDIR_PATH      features.mindir of an artifact, or the artifact's folder; a converted file
                    elsewhere needs the variable PATCHCORE_ARTIFACT with the artifact's folder
   DATASET_PATH     folder that holds CATEGORY/test/good and the defects beside it (MVTec AD)
-  NEED_PREPROCESS  y scores the pictures; n takes the scores and maps of the run before
+  NEED_PREPROCESS  y scores the images; n takes the scores and maps of the run before
   CATEGORY         name of the subfolder, for instance bottle
   DEVICE_TYPE      Ascend or CPU (GPU: the Python runtime, patchcore-runtime --providers)
   DEVICE_ID        optional; else the variable device_id, else 0
@@ -50,9 +50,9 @@ case $device_type in
 esac
 case $device_id in '' | *[!0-9]*) refuse "DEVICE_ID: expected a number, got '$device_id'" ;; esac
 case $category in '' | */* | .*) refuse "CATEGORY: expected the name of a folder, got '$4'" ;; esac
-test_pictures=$dataset/$category/test
-[ -d "$test_pictures" ] ||
-  refuse "$test_pictures: no such folder; expected DATASET_PATH/CATEGORY/test"
+test_images=$dataset/$category/test
+[ -d "$test_images" ] ||
+  refuse "$test_images: no such folder; expected DATASET_PATH/CATEGORY/test"
 [ -e "$model" ] || refuse "$model: no such file; expected an artifact's features.mindir"
 
 artifact=${PATCHCORE_ARTIFACT:-$model}
@@ -90,7 +90,7 @@ echo "device: $device $device_id"
 
 scores=infer_$category.jsonl
 if [ "$need_preprocess" = y ]; then
-  "$program" "$artifact" "$test_pictures" "${options[@]}" --maps "maps_$category" --timings \
+  "$program" "$artifact" "$test_images" "${options[@]}" --maps "maps_$category" --timings \
     >"$scores" 2>"time_$category.log" ||
     refuse "execute inference failed: $(grep -v '^timings: ' "time_$category.log" | tail -n 1)"
 else
@@ -100,11 +100,11 @@ fi
 python=${PYTHON:-$here/../.venv/bin/python3}
 [ -x "$python" ] || python=$(command -v python3 || true)
 if [ -n "$python" ] && "$python" -c 'import patchcore_build' 2>/dev/null; then
-  "$python" "$here/measure_maps.py" "$artifact" "$dataset" "$category" "$scores" "maps_$category" \
+  "$python" -m patchcore_build.evaluation.cpp_maps "$artifact" "$dataset" "$category" "$scores" "maps_$category" \
     >"acc_$category.log" || refuse "calculate accuracy failed; see acc_$category.log"
 else
-  # The share of (good, defect) pairs that stand in the right order; a tie counts one half.
-  awk -v good="$test_pictures/good/" '
+  # The share of (good, defect) pairs in the right order; a tie counts one half.
+  awk -v good="$test_images/good/" '
     {
       match($0, /"score": [^,]*/)
       score = substr($0, RSTART + 9, RLENGTH - 9) + 0
@@ -114,7 +114,7 @@ else
         defect[++d] = score
     }
     END {
-      if (n == 0 || d == 0) { print "img_auc: needs good pictures and defects"; exit 1 }
+      if (n == 0 || d == 0) { print "img_auc: needs good images and defects"; exit 1 }
       for (i = 1; i <= n; i++)
         for (j = 1; j <= d; j++)
           right += (defect[j] > normal[i]) + (defect[j] == normal[i]) / 2

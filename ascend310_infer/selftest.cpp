@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "errors.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {
@@ -53,7 +54,8 @@ double Gap(const std::vector<T>& left, const std::vector<T>& right) {
   double gap = 0;
   for (std::size_t i = 0; i < left.size(); ++i) {
     const double here = std::abs(static_cast<double>(left[i]) - static_cast<double>(right[i]));
-    if (std::isnan(here)) return std::numeric_limits<double>::infinity();  // a maximum would hide it
+    if (std::isnan(here))
+      return std::numeric_limits<double>::infinity();  // a maximum would hide it
     gap = std::max(gap, here);
   }
   return gap;
@@ -108,7 +110,7 @@ std::vector<SelfTestStep> RunSelfTest(const Artifact& artifact, Detector& detect
                         std::to_string(stored_input.height) + " x " +
                         std::to_string(stored_input.width) + "; copy the folder again");
   }
-  const Input input = FitToInput(ReadPart(artifact, kSelftestPicture), manifest.preprocess);
+  const Input input = FitToInput(ReadPart(artifact, kSelftestImage), manifest.preprocess);
   const Result result = detector.Predict(input);
   const SelfTest& expected = manifest.selftest;
   const double peak = Gap(stored_map, std::vector<float>(stored_map.size(), 0.0F));

@@ -1,8 +1,8 @@
-// Run an artifact's own self-test here: stored picture -> the stored input, features, map
-// and score?
+// Run an artifact's own self-test on this machine: stored image -> differences from the stored
+// input, features, map and score.
 //
-// The twin of selftest.py. Preprocessing must agree to the byte; features, map and score within
-// the manifest's relative tolerances.
+// The twin of patchcore_runtime/selftest.py. Preprocessing must agree to the byte; features, map
+// and score must agree within the manifest's relative tolerances.
 #pragma once
 
 #include <string>
@@ -21,7 +21,7 @@ struct SelfTestStep {
   bool Passed() const { return difference <= tolerance; }
 };
 
-// Scores the stored picture and compares each stage; the steps are `input`, `features`,
+// Scores the stored image and compares each stage; the steps are `input`, `features`,
 // `map` and `score`.
 // Throws ArtifactError: a self-test file is missing, unreadable or of the wrong shape.
 std::vector<SelfTestStep> RunSelfTest(const Artifact& artifact, Detector& detector);

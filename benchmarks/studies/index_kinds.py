@@ -30,7 +30,7 @@ from patchcore_build.data.dataset import ImageFolder, list_test_images, open_dat
 from patchcore_build.errors import SearchError
 from patchcore_build.evaluation.metrics import auroc
 from patchcore_build.indexes.entries import first_rows
-from patchcore_build.indexes.quality import Contestant, run_trial, settled_median
+from patchcore_build.indexes.quality import MeasuredIndex, measure_indexes, settled_median
 from patchcore_build.indexes.settings import (
     IndexSettings,
     effort_of,
@@ -75,7 +75,7 @@ class Runner:
     name: str
     effort: int
     rows: int
-    contestant: Contestant
+    contestant: MeasuredIndex
     megabytes: float
     built_s: float
 
@@ -142,7 +142,7 @@ def _measure(case: Case, scratch: Path, training: int) -> Iterator[dict[str, Any
         place.mkdir()
         runners = _runners(artifact, first_rows(bank, rows), place)
         labels, images = _test_images(case, artifact)
-        run_trial(artifact, images, [runner.contestant for runner in runners])
+        measure_indexes(artifact, images, [runner.contestant for runner in runners])
         yield {
             "case": f"{case.name}, {case.backbone}, {share}",
             "training_images": len(used.images),
@@ -158,7 +158,7 @@ def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]
     built_s = time.perf_counter() - start
     runners = [
         Runner(
-            name=EXACT, effort=0, rows=bank.rows, contestant=Contestant(bank, exact, artifact),
+            name=EXACT, effort=0, rows=bank.rows, contestant=MeasuredIndex(bank, exact, artifact),
             megabytes=0.0, built_s=built_s,
         )
     ]  # fmt: skip
@@ -180,7 +180,7 @@ def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]
                     name=kind,
                     effort=effort,
                     rows=bank.rows,
-                    contestant=Contestant(bank, index, artifact),
+                    contestant=MeasuredIndex(bank, index, artifact),
                     megabytes=path.stat().st_size / 1e6,
                     built_s=built_s,
                 )
@@ -234,7 +234,7 @@ def _record(
     return record
 
 
-def _auroc(contestant: Contestant, labels: NDArray[np.bool_]) -> float:
+def _auroc(contestant: MeasuredIndex, labels: NDArray[np.bool_]) -> float:
     scores = np.array(contestant.scores)
     return float(auroc(scores[~labels], scores[labels]))
 

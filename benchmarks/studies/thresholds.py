@@ -25,8 +25,8 @@ from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import mindspore_network
 from patchcore_build.backbone.parameters import make_network
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.calibration import score_held_out
 from patchcore_build.calibration.folds import every_image_alone
+from patchcore_build.calibration.held_out import score_held_out
 from patchcore_build.calibration.suspects import choose_suspects, leave_one_out
 from patchcore_build.config import Config, make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from patchcore_build.benchmark.machine import describe_machine
-from patchcore_build.calibration.thresholds import estimate_bias, find_threshold
+from patchcore_build.calibration.estimate import estimate_bias, find_threshold
 from patchcore_build.evaluation.metrics import auroc
 
 DRAWS = (("bottle", "test", 209), ("bottle", "pool", 150), ("magnetic_tile", "test", 250))

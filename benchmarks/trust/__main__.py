@@ -25,8 +25,6 @@ from benchmarks.places import RESULTS_FOLDER, ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from hostile.odd_images import bombs, odd_images
-
 import faults
 from artifact_factory import make_artifact, tiny_config, write_photos
 from benchmarks.harness.stored_sections import machine_line, names_among, store
@@ -34,6 +32,7 @@ from benchmarks.trust.page import ABOUT, page
 from cpp_dump import DUMP, dump
 from hostile import images
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, run_again_if_slow, wrong
+from hostile.odd_images import bombs, odd_images
 from hostile.trial import SLACK_MIB, SLOWEST_S, CppTrial, Outcome, PythonTrial
 from patchcore_runtime.image.decode import read_image
 

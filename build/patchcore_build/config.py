@@ -1,6 +1,6 @@
-"""One frozen set of settings, and its named presets (recipes).
+"""All settings of a fit in one frozen object, and its named presets (recipes).
 
-recipe name + overrides -> Config, checked at construction, stored whole in the manifest.
+recipe name + overrides -> Config, validated at construction and stored whole in the manifest.
 Source: PatchCore (Roth et al. 2021, arXiv:2106.08265) and the measurements in README.md.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from patchcore_build.errors import require
 from patchcore_runtime.manifest.manifest import (
     BankPrecision,
     FeaturePrecision,
@@ -40,14 +41,14 @@ PoolingBorder = Literal["counted", "not_counted"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides what is built.
+    """All settings that determine an artifact.
 
-    `frame` says how an image becomes the input: `whole` keeps every pixel (one grid for the
-    data set, area about `resize_px` squared), `shorter_side_crop` and `stretch_crop` resize to
-    `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of the map's
-    Gaussian for a 224-pixel side and scales with the side. `precision` is that of the network in
-    MindSpore, `feature_precision` that of features.onnx, `bank_precision` that of stored rows. An
-    input that is larger than `tile_px` is cut into tiles; 0 cuts none.
+    `frame` says how an image becomes the input: `whole` keeps every pixel (one input size for the
+    data set, with an area of about `resize_px` squared), `shorter_side_crop` and `stretch_crop`
+    resize to `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of
+    the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
+    the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
+    stored rows. An input that is larger than `tile_px` is cut into tiles; 0 disables tiling.
     """
 
     recipe: str
@@ -72,38 +73,33 @@ class Config:
     tile_overlap_px: int = 64
 
     def __post_init__(self) -> None:
-        _require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
+        require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
         if self.frame != "whole":
             fits = self.crop_px % SIDE_MULTIPLE == 0 and 0 < self.crop_px <= self.resize_px
             want = f"a multiple of {SIDE_MULTIPLE} up to resize_px ({self.resize_px})"
-            _require(fits, "crop_px", want, self.crop_px)
-        _require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
-        _require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
-        _require(
+            require(fits, "crop_px", want, self.crop_px)
+        require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
+        require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
+        require(
             0 < self.sigma_px_at_224 <= 64, "sigma_px_at_224", "in (0, 64]", self.sigma_px_at_224
         )
         if self.tile_px:
             fits = self.tile_px % SIDE_MULTIPLE == 0 and 64 <= self.tile_px <= 4096
             want = f"0, or a multiple of {SIDE_MULTIPLE} from 64 to 4096"
-            _require(fits, "tile_px", want, self.tile_px)
+            require(fits, "tile_px", want, self.tile_px)
         overlap, most = self.tile_overlap_px, (self.tile_px or 4096) // 2
         fits = 0 <= overlap <= most and overlap % STEP_PX == 0
         want = f"a multiple of {STEP_PX} up to half of tile_px ({most})"
-        _require(fits, "tile_overlap_px", want, overlap)
-        _require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
-        _require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
-        _require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
+        require(fits, "tile_overlap_px", want, overlap)
+        require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
+        require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
+        require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
         if self.feature_precision == "int8":
-            _require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
-            # An int8 scattering network is a third off, and slower: see the results of
-            # benchmarks/studies/quantization.py.
+            require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
+            # The features of an int8 scattering network are off by a third, and it is slower: see
+            # the results of benchmarks/studies/quantization.py.
             resnet = self.backbone != "scattering"
-            _require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
-
-
-def _require(holds: bool, field: str, expected: str, got: object) -> None:
-    if not holds:
-        raise ValueError(f"{field}: expected {expected}, got {got}")
+            require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
 
 
 RECIPES: Mapping[str, Config] = MappingProxyType(
@@ -151,22 +147,22 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     if recipe not in RECIPES:
         raise ValueError(f"recipe: expected one of {tuple(RECIPES)}, got {recipe}")
     backbone = overrides.get("backbone")
-    if backbone is not None:  # only here: `fit` takes networks of one's own under other names
-        _require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
+    if backbone is not None:  # not in Config: `fit` also takes other networks by other names
+        require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
     given = {name: value for name, value in overrides.items() if value is not None}
     return replace(RECIPES[recipe], **given)
 
 
 def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Preprocessing:
-    """Decide the one input geometry of an artifact.
+    """Compute the input geometry of an artifact.
 
     Args:
         config: The settings.
-        sizes: (height, width) of the training images, as shown (after EXIF orientation).
+        sizes: (height, width) of the training images, after EXIF orientation.
 
     Returns:
-        What the runtime does to every image. For `whole`, H and W are the multiples of 32
-        nearest to the median aspect ratio at an area of about `resize_px` squared.
+        The preprocessing of every image. For `whole`, H and W are the multiples of 32 nearest to
+        the median aspect ratio at an area of about `resize_px` squared.
     """
     if config.frame == "whole":
         height, width = _whole_frame(config.resize_px, sizes)
@@ -189,19 +185,19 @@ def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Prep
 
 
 def plan_tiling(config: Config, size: Preprocessing) -> Tiling:
-    """How an input of that size is cut; into one tile where it is not."""
+    """The tiling of an input of that size; without tiling, one tile."""
     height, width = size.height, size.width
     side = config.tile_px or max(height, width)
     return tiling_of(height, width, side, side, config.tile_overlap_px if config.tile_px else 0)
 
 
 def plan_grid(config: Config, size: Preprocessing) -> TileGrid:
-    """Where the tiles of an input of that size lie."""
+    """The positions of the tiles of an input of that size."""
     return TileGrid(plan_tiling(config, size), size.height, size.width)
 
 
 def describe_features(config: Config, size: Preprocessing, channels: tuple[int, int]) -> Features:
-    """The manifest's words for layers of (C2, C3) channels on a tile of an input of that size."""
+    """The manifest's `features`, for layers of (C2, C3) channels and an input of that size."""
     tiling = plan_tiling(config, size)
     height, width = tiling.tile_height, tiling.tile_width
     return Features(
@@ -214,7 +210,7 @@ def describe_features(config: Config, size: Preprocessing, channels: tuple[int, 
 
 
 def scoring_rule(config: Config, size: Preprocessing) -> Scoring:
-    """How distances become a score and a map; the Gaussian scales with the input's side."""
+    """The rule for image score and map; the width of the Gaussian scales with the input's side."""
     side = math.sqrt(size.height * size.width)
     return Scoring(image_score=config.image_score, sigma_px=config.sigma_px_at_224 * side / 224)
 

@@ -3,13 +3,13 @@
     patchcore_runtime.PatchCoreError
     ├── DatasetError     a folder of images or masks is not what it should be
     ├── WeightsError     a weights file is missing, hostile, or of another network
-    ├── DeviceError      a device or precision is not to be had here
-    ├── ExportError      an exported graph does not do what MindSpore does
-    ├── SearchError      an index moves scores by more than was allowed
-    └── AccuracyError    what was asked for would cost more accuracy than is allowed
+    ├── DeviceError      a device or precision is unavailable on this machine
+    ├── ExportError      an exported graph computes something else than MindSpore
+    ├── SearchError      an index cannot be built, or moves scores by more than is allowed
+    └── AccuracyError    a setting costs more accuracy than is allowed
 
-`OutputError` is the runtime's, which writes artifacts, too. Messages are one line: where, what was
-expected, what came, what to do.
+`OutputError` belongs to the runtime, which writes artifacts, too. A message is one line: where,
+what was expected, what came, what to do.
 """
 
 from patchcore_runtime.errors import OutputError, PatchCoreError
@@ -22,6 +22,7 @@ __all__ = [
     "OutputError",
     "SearchError",
     "WeightsError",
+    "require",
 ]
 
 
@@ -34,16 +35,24 @@ class WeightsError(PatchCoreError):
 
 
 class DeviceError(PatchCoreError):
-    """A device or precision is not to be had here."""
+    """A device or precision is unavailable on this machine."""
 
 
 class ExportError(PatchCoreError):
-    """An exported graph does not do what MindSpore does."""
+    """An exported graph computes something else than MindSpore."""
 
 
 class SearchError(PatchCoreError):
-    """An index moves scores by more than was allowed."""
+    """An index cannot be built, or moves scores by more than is allowed."""
 
 
 class AccuracyError(PatchCoreError):
-    """What was asked for would cost more accuracy than is allowed."""
+    """A setting costs more accuracy than is allowed."""
+
+
+def require(
+    holds: bool, where: str, expected: str, got: object, *, error: type[Exception] = ValueError
+) -> None:
+    """Raise `error` with the message "WHERE: expected EXPECTED, got GOT" unless `holds`."""
+    if not holds:
+        raise error(f"{where}: expected {expected}, got {got}")

@@ -1,8 +1,8 @@
-"""Two artifacts of the same network and input -> one whose bank knows the images of both.
+"""Merge two artifacts of the same network and input -> one artifact with the rows of both banks.
 
-For one part made on two lines, or learned on two: the union of the rows is normal. Nearest
-distances only shrink, so the larger of the two thresholds keeps the false alarms of both kinds
-where they were; between the two, small defects of the stricter artifact may pass.
+This is for one part that is made on two lines, or that was learned on two: all rows are normal.
+Nearest distances only shrink. So the larger of the two thresholds keeps the false-alarm rates of
+both kinds of images; but small defects between the two thresholds may pass.
 """
 
 import dataclasses
@@ -34,36 +34,45 @@ from patchcore_runtime.image.thumbnails import Thumbnail
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, HeldOut
 from patchcore_runtime.manifest.manifest import Training
 
-_SAME = ("preprocess", "region", "tiling", "features", "scoring")  # of the manifest
+_SAME = ("preprocess", "region", "tiling", "features", "scoring")  # sections of the manifest
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeReport:
-    """What was joined."""
+    """Sizes and thresholds of a merged artifact."""
 
     artifact: Path
     images: tuple[int, int]  # of the first and the second artifact
     rows: tuple[int, int]
     image_threshold: float
     pixel_threshold: float
-    dropped: tuple[str, ...]  # files of the first artifact that the new one has not
+    dropped: tuple[str, ...]  # files of the first artifact that the new one lacks
 
 
-def merge(first: Path, second: Path, output: Path, *, threads: int | None = None) -> MergeReport:
-    """Write a new artifact with the rows of both; the two are only read.
+def merge(
+    first: Path,
+    second: Path,
+    output: Path,
+    *,
+    threads: int | None = None,
+    public_key: Path | None = None,
+) -> MergeReport:
+    """Write a new artifact with the rows of both; the two artifacts are only read.
 
     Args:
-        first: Gives network, self-test and the first rows.
-        second: Gives the rows behind them.
-        output: The folder to make.
+        first: Gives the network, the self-test and the first rows.
+        second: Gives the other rows.
+        output: The folder to create.
         threads: Threads of one operator; `None` takes the cores this process may use.
+        public_key: PEM file of an ed25519 key that must have signed both.
 
     Raises:
-        ArtifactError: one of them is damaged.
-        EditError: they differ in what makes or compares features, or name an image alike.
-        OutputError: the output exists or cannot be written; nothing is left behind.
+        ArtifactError: one of them is corrupt; or, as its kind SignatureError, not signed by
+            `public_key`.
+        EditError: they compute or compare features differently, or share names of images.
+        OutputError: the output exists or cannot be written; no files are left behind.
     """
-    one, other = Artifact.open_whole(first), Artifact.open_whole(second)
+    one, other = (Artifact.open_whole(path, public_key=public_key) for path in (first, second))
     _refuse_different(one, other)
     calibration = _larger(one.manifest.calibration, other.manifest.calibration)
     counts = len(one.manifest.training.images), len(other.manifest.training.images)
@@ -113,7 +122,7 @@ def _refuse_different(first: Artifact, second: Artifact) -> None:
 
 
 def _union(first: MemoryBank, second: MemoryBank, *, images: int) -> MemoryBank:
-    """Rows of the first, then of the second, whose images are numbered on from `images`."""
+    """Rows of the first bank, then of the second, whose image numbers start at `images`."""
     whole = np.concatenate([first.whole_rows(slice(None)), second.whole_rows(slice(None))])
     norms = squared_lengths(whole)
     moved = second.origins + np.array([images, 0, 0], np.int32)
@@ -135,8 +144,8 @@ def _training(first: Artifact, second: Artifact) -> Training:
         names = tuple(prefix + name for name in theirs.images)
     elif shared:
         raise EditError(
-            f"{second.folder}: both artifacts have a training image {shared[0]}, and {prefix} is "
-            "taken as well; rename the second artifact's folder"
+            f"{second.folder}: both artifacts have a training image {shared[0]}, and the prefix "
+            f"{prefix} is in use as well; rename the second artifact's folder"
         )
     else:
         names = theirs.images
@@ -149,10 +158,10 @@ def _training(first: Artifact, second: Artifact) -> Training:
 
 
 def _larger(first: Calibration, second: Calibration) -> Calibration:
-    """The larger of each threshold, with held-out scores that are no smaller than either's.
+    """The larger of each threshold, and held-out scores that are at least those of both.
 
-    A good image of either kind scores at most what it scored against its own bank, so its
-    false-alarm rate stays within the target.
+    A good image of either kind scores at most what it scored with its own bank, so its false-alarm
+    rate stays within the target.
     """
     upper, lower = sorted((first, second), key=lambda one: -one.image_threshold)
     strict = max((first, second), key=lambda one: one.pixel_threshold)
@@ -170,9 +179,9 @@ def _larger(first: Calibration, second: Calibration) -> Calibration:
 
 
 def _larger_scores(kept: Calibration, other: Calibration, name: str, far: HeldOut) -> HeldOut:
-    """At each stored rank the larger score of both; beyond them the tail of `far`."""
+    """The larger score of both at each stored rank; beyond the ranks, the tail of `far`."""
     ours, theirs = getattr(kept, name), getattr(other, name)
-    # The other's order statistic for the same rate: rank r of n is rank r·(m + 1)/(n + 1) of m.
+    # For the same rate, rank r of n scores corresponds to rank r·(m + 1)/(n + 1) of m scores.
     wanted = np.ceil(np.array(kept.ranks) * (other.images + 1) / (kept.images + 1) - 1e-9)
     place = np.searchsorted(other.ranks, wanted).clip(max=len(other.ranks) - 1)
     values = np.maximum(ours.values, np.array(theirs.values)[place])

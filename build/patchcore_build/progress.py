@@ -1,7 +1,7 @@
-"""How far a long step is, and how long each took.
+"""Show the progress of long steps, and measure the time of each stage.
 
-label, total -> callback(done, total), as the long functions of this package take it; a bar with an
-ETA on a terminal, silence elsewhere. Stage names -> seconds.
+label, total -> callback(done, total), which the long functions of this package take: a bar with an
+ETA on a terminal, nothing elsewhere. Stage names -> seconds.
 """
 
 import sys
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-Progress = Callable[[int, int | None], None]  # done, total (None: not known)
+Progress = Callable[[int, int | None], None]  # done, total (None if unknown)
 
 
 @contextmanager
 def progress_bar(label: str, unit: str = "it") -> Iterator[Progress]:
-    """A bar on stderr, shown only where stderr is a terminal; gone when the block ends."""
+    """A bar on stderr if stderr is a terminal; it disappears when the block ends."""
     hidden = not sys.stderr.isatty()
     with tqdm(desc=label, unit=unit, leave=False, delay=0.5, disable=hidden) as bar:
 
@@ -32,7 +32,7 @@ def silent(done: int, total: int | None) -> None:
 
 
 class Stopwatch:
-    """Seconds per named stage; a stage may come several times.
+    """Seconds per named stage; times of a stage that runs several times are added.
 
     Args:
         after_stage: Called at the end of every stage.
@@ -44,7 +44,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes."""
+        """Add the time of the block to a stage."""
         start = time.perf_counter()
         yield
         if self._after_stage is not None:

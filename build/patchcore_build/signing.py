@@ -1,7 +1,7 @@
-"""Sign an artifact: ed25519 over the bytes of SHA256SUMS, kept in SHA256SUMS.sig.
+"""Sign an artifact: an ed25519 signature of the bytes of SHA256SUMS, stored in SHA256SUMS.sig.
 
-private key (PEM) + artifact folder -> SHA256SUMS.sig in it. The same key and sums give the same
-bytes (RFC 8032). artifacts/FORMAT.md, section Signature, says what it proves.
+private key (PEM) + artifact folder -> SHA256SUMS.sig in the folder. The same key and checksums give
+the same bytes (RFC 8032). artifacts/FORMAT.md, section Signature, says what it proves.
 """
 
 from collections.abc import Iterator
@@ -36,17 +36,17 @@ class Signer:
         self._key = _read_private_key(key)
 
     def signature_of(self, folder: Path) -> bytes:
-        """What SHA256SUMS.sig must hold beside the SHA256SUMS that is there."""
+        """The content of SHA256SUMS.sig for the SHA256SUMS in a folder."""
         return self._key.sign((folder / SHA256SUMS).read_bytes())
 
 
 @contextmanager
 def new_signed_folder(target: Path, *, sign: Path | None) -> Iterator[Path]:
-    """`new_folder`, signed before it is put into place where there is a key.
+    """`new_folder` that is signed before it is renamed to its place, if a key is given.
 
     Args:
-        target: The folder to make.
-        sign: PEM of the private key that signs what the block has sealed; read before it begins.
+        target: The folder to create.
+        sign: PEM file of the private key; it is read before the block begins.
 
     Raises:
         SignatureError: see `Signer`.
@@ -60,15 +60,15 @@ def new_signed_folder(target: Path, *, sign: Path | None) -> Iterator[Path]:
 
 
 def sign_artifact(folder: Path, key: Path) -> Path:
-    """Add a signature to an artifact that has none, once every file is as its sums say.
+    """Verify all checksums of an artifact, and add a signature; it must not have one.
 
     Returns:
         The new file.
 
     Raises:
-        ArtifactError: the artifact is damaged.
+        ArtifactError: the artifact is corrupt.
         SignatureError: see `Signer`.
-        OutputError: it is signed already, or cannot be written.
+        OutputError: the artifact is signed already, or cannot be written.
     """
     signer = Signer(key)
     Artifact.open_whole(folder)

@@ -1,4 +1,4 @@
-"""Where the large arrays of a fit go: memory up to a budget, then files."""
+"""Storage for the large arrays of a fit: memory up to a budget, then memory-mapped files."""
 
 import os
 from pathlib import Path
@@ -9,30 +9,30 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import OutputError
 
-# Memory that the coreset selection takes for each patch: about 70 bytes, and the rows of a fold.
+# Memory of the coreset selection for each patch: about 70 bytes, and the rows of a fold.
 ROW_BYTES = 100
 
 
 class Storage:
-    """Where large arrays go: memory up to a budget, then files in a folder that is not kept.
+    """Allocates large arrays: in memory up to a budget, then in files of a temporary folder.
 
-    Pages of those files may be cached in memory; the kernel takes them back when it needs them.
+    The kernel may cache pages of these files in memory, and frees them when it needs memory.
     """
 
     def __init__(self, folder: Path, *, budget_bytes: int) -> None:
         self._folder = folder
-        self.left = budget_bytes  # what is not yet allocated in memory
+        self.left = budget_bytes  # the part of the budget that is still free
         self._files = 0
 
     def set_aside(self, size: int) -> None:
-        """Keep bytes of the budget for what others will allocate; all that is left at most."""
+        """Reserve bytes of the budget for other allocations; at most all that is left."""
         self.left = max(0, self.left - size)
 
     def allocate(self, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
-        """An uninitialised array; memory-mapped where what is left of the budget is too small.
+        """Allocate an uninitialised array; it is memory-mapped if it exceeds the free budget.
 
         Raises:
-            OutputError: the folder's disk has no room for it.
+            OutputError: the disk of the folder is full.
         """
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if size <= self.left:
@@ -52,7 +52,7 @@ class Storage:
 
 
 def _reserve(file: int, size: int) -> None:
-    """Claim the disk space now: a full disk is an OSError here, but a crash in mapped memory."""
+    """Reserve disk space now: a full disk is an OSError here, but later a crash of the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     else:

@@ -11,7 +11,7 @@ Importing is light; onnxruntime is imported when a detector loads.
 
 from patchcore_runtime._version import __version__ as __version__
 from patchcore_runtime.artifact.folder import Artifact
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import (
     ArtifactError,
     ImageError,
@@ -21,6 +21,7 @@ from patchcore_runtime.errors import (
     ThresholdError,
 )
 from patchcore_runtime.monitor.monitor import Monitor
+from patchcore_runtime.result import Result
 
 __all__ = [
     "Artifact",

@@ -19,13 +19,14 @@ from patchcore_runtime.artifact.folder import (
     SELFTEST_MAP,
     Artifact,
 )
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import open_regular
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.manifest import SelfTest
+from patchcore_runtime.result import Result
 from patchcore_runtime.search.open import Search
 
 

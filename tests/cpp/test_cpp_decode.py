@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 
-def _assert_same_pictures(paths):
+def _assert_same_images(paths):
     """Decoded alike, or refused by both."""
     for path, ours in zip(paths, dump([(path, None) for path in paths]), strict=True):
         theirs = attempt(read_image, path)
@@ -97,7 +97,7 @@ def test_every_kind_of_png_gives_the_same_pixels(tmp_path, colour, depth):
             before += _chunk(b"eXIf", _exif(number % 10))
         content = _png((width, height, depth, colour, 0), lines, before)
         paths.append(_write(tmp_path, f"{number}.png", content))
-    _assert_same_pictures(paths)
+    _assert_same_images(paths)
 
 
 def _interlaced(values):
@@ -115,13 +115,13 @@ def test_interlaced_pngs_give_the_same_pixels(tmp_path, colour, depth, size):
         values = rng.integers(0, 256, (*rng.integers(8, 40, 2), size), dtype=np.uint8)
         header = (values.shape[1], values.shape[0], depth, colour, 1)
         paths.append(_write(tmp_path, f"{number}.png", _png(header, _interlaced(values))))
-    _assert_same_pictures(paths)
+    _assert_same_images(paths)
 
 
 def test_16_bit_grey_is_scaled_alike_for_every_value(tmp_path):
     values = np.arange(2**16, dtype=">u2").reshape(256, 256)
     lines = b"".join(b"\0" + row.tobytes() for row in values)
-    _assert_same_pictures([_write(tmp_path, "all.png", _png((256, 256, 16, 0, 0), lines))])
+    _assert_same_images([_write(tmp_path, "all.png", _png((256, 256, 16, 0, 0), lines))])
 
 
 def _encoded(image, kind, **options):
@@ -148,17 +148,17 @@ def test_jpegs_of_every_kind_give_the_same_pixels(tmp_path, mode):
         quality = int(rng.integers(20, 100))
         content = _encoded(image, "JPEG", quality=quality, progressive=number % 2 == 1, **options)
         paths.append(_write(tmp_path, f"{number}.jpg", content))
-    _assert_same_pictures(paths)
+    _assert_same_images(paths)
 
 
 def test_jpegs_stored_as_rgb_give_the_same_pixels(tmp_path):
     image = Image.fromarray(random_pixels(np.random.default_rng(0), 40, 56))
-    _assert_same_pictures([_write(tmp_path, "rgb.jpg", _encoded(image, "JPEG", keep_rgb=True))])
+    _assert_same_images([_write(tmp_path, "rgb.jpg", _encoded(image, "JPEG", keep_rgb=True))])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_pictures_are_turned_alike(tmp_path, kind, order):
+def test_images_are_turned_alike(tmp_path, kind, order):
     image = Image.fromarray(random_pixels(np.random.default_rng(0), 40, 56))
     paths = []
     for orientation in TURNED:
@@ -166,7 +166,7 @@ def test_pictures_are_turned_alike(tmp_path, kind, order):
             block = b"Exif\0\0" + _exif(orientation, order=order, kind=type_number)
             content = _encoded(image, kind, exif=block)
             paths.append(_write(tmp_path, f"{orientation}-{type_number}", content))
-    _assert_same_pictures(paths)
+    _assert_same_images(paths)
 
 
 def test_orientations_outside_of_exif_blocks_count_alike(tmp_path):
@@ -188,7 +188,7 @@ def test_orientations_outside_of_exif_blocks_count_alike(tmp_path):
         }
         for name, content in contents.items():
             paths.append(_write(tmp_path, f"{number}-{name}", content))
-    _assert_same_pictures(paths)
+    _assert_same_images(paths)
 
 
 def test_broken_exif_blocks_count_alike(tmp_path):
@@ -204,7 +204,7 @@ def test_broken_exif_blocks_count_alike(tmp_path):
     for number, block in enumerate(blocks):
         content = _png((56, 40, 8, 2, 0), lines, before=_chunk(b"eXIf", block))
         paths.append(_write(tmp_path, f"{number}.png", content))
-    _assert_same_pictures(paths)
+    _assert_same_images(paths)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "progressive JPEG"])

@@ -39,8 +39,8 @@ def fast(tmp_path_factory, photos):
     return with_hnsw(exact, folder / "hnsw", links=4, ef_construction=20, effort=4, force=True)
 
 
-def rows_in_cpp(artifact, picture, search):
-    command = [str(ROWS), str(artifact), str(picture), search]
+def rows_in_cpp(artifact, image, search):
+    command = [str(ROWS), str(artifact), str(image), search]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     pairs = [line.split() for line in done.stdout.splitlines()]
     return [int(row) for row, _ in pairs], [float(distance) for _, distance in pairs]
@@ -50,9 +50,9 @@ def rows_in_cpp(artifact, picture, search):
 def test_both_programs_walk_to_the_same_rows(search, fast, tmp_path):
     detector = Detector.load(fast, search=search)
     noise = write_noise(tmp_path / "noise", [(80, 120), (64, 64), (200, 150)])
-    for picture in sorted(noise.iterdir()):
-        result = detector.predict(picture)
-        rows, distances = rows_in_cpp(fast, picture, search)
+    for image in sorted(noise.iterdir()):
+        result = detector.predict(image)
+        rows, distances = rows_in_cpp(fast, image, search)
         assert rows == result.nearest_rows.ravel().tolist()
         np.testing.assert_allclose(distances, result.patch_distances.ravel(), rtol=1e-5)
 

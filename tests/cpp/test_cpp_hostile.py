@@ -1,4 +1,4 @@
-"""Both programs refuse the same pictures, self-tests and folders; see test_hostile.py, too."""
+"""Both programs refuse the same images, self-tests and folders; see test_hostile.py, too."""
 
 import json
 import subprocess
@@ -47,10 +47,10 @@ def test_no_folder_and_a_folder_of_other_things_are_refused_by_both(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about damaged tags
 @pytest.mark.parametrize("batch", [1, 4])
-def test_every_picture_that_python_refuses_gets_an_error_line_in_its_place(
+def test_every_image_that_python_refuses_gets_an_error_line_in_its_place(
     batch, cropped_artifact, tmp_path
 ):
-    files = hostile.pictures()
+    files = hostile.images()
     files["strip.png"] = hostile.encoded(Image.new("RGB", (8000, 8)), "PNG")
     for number in range(3):
         photo = Image.fromarray(striped_photo(number))

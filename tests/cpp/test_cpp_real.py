@@ -1,4 +1,4 @@
-"""Both programs give the same scores on artifacts fitted to real pictures, batch by batch."""
+"""Both programs give the same scores on artifacts fitted to real images, batch by batch."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from places import SHARED
 
 WEIGHTS = SHARED / "weights" / "resnet18-layers123.pth"
 LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
-# Category folder, recipe, training pictures, test pictures (all, or that many spread evenly).
+# Category folder, recipe, training images, test images (all, or that many spread evenly).
 CASES = {
     "bottle": ("mvtec/bottle", "paper", 40, None),
     "magnetic_tile": ("mtd/magnetic_tile", "full-frame", 20, 60),
@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
-    """(artifact, test pictures, results of Python by picture)."""
+    """(artifact, test images, results of Python by image)."""
     folder, recipe, train, test = CASES[request.param]
     source = SHARED / "data" / folder
     if not source.is_dir():
@@ -52,9 +52,9 @@ def case(request, tmp_path_factory):
         weights=str(WEIGHTS),
     )
     fit(job)
-    pictures = _spread(sorted((source / "test").rglob("*.*g")), test)
+    images = _spread(sorted((source / "test").rglob("*.*g")), test)
     detector = Detector.load(artifact)
-    return artifact, pictures, [detector.predict(path) for path in pictures]
+    return artifact, images, [detector.predict(path) for path in images]
 
 
 def _spread(paths, count):
@@ -64,14 +64,14 @@ def _spread(paths, count):
 
 @pytest.mark.parametrize("search", ["engine", "portable"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_every_real_picture_gets_the_score_and_verdict_of_python(case, batch, search):
-    artifact, pictures, results = case
+def test_every_real_image_gets_the_score_and_verdict_of_python(case, batch, search):
+    artifact, images, results = case
     options = ("--batch", str(batch), "--search", search)
-    command = [str(BINARY), str(artifact), *map(str, pictures), *options]
+    command = [str(BINARY), str(artifact), *map(str, images), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["image"] for row in rows] == [str(path) for path in pictures]
+    assert [row["image"] for row in rows] == [str(path) for path in images]
     assert len(rows) >= 60
     for row, result in zip(rows, results, strict=True):
         assert abs(row["score"] - result.score) <= LARGEST_SCORE_DIFFERENCE * result.score, row
@@ -81,13 +81,13 @@ def test_every_real_picture_gets_the_score_and_verdict_of_python(case, batch, se
 
 
 @needs_dump
-def test_every_real_picture_becomes_the_same_input(case):
-    artifact, pictures, _ = case
+def test_every_real_image_becomes_the_same_input(case):
+    artifact, images, _ = case
     settings = Detector.load(artifact).manifest.preprocess
     sizes = set()
-    for path, ours in zip(pictures, dump([(path, settings) for path in pictures]), strict=True):
+    for path, ours in zip(images, dump([(path, settings) for path in images]), strict=True):
         pixels, place = preprocess(path, settings)
         assert np.array_equal(ours[0], pixels), path
         assert ours[1] == list(vars(place).values()), path
         sizes.add((place.photo_height, place.photo_width))
-    assert len(sizes) > (20 if "tile" in str(pictures[0]) else 0)
+    assert len(sizes) > (20 if "tile" in str(images[0]) else 0)

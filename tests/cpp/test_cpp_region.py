@@ -35,11 +35,11 @@ def ragged_artifact(request, tmp_path_factory, photos, ragged_mask):
 def test_a_region_gets_the_same_scores_peaks_and_zeros_in_both(
     ragged_artifact, photos, tmp_path, capsys
 ):
-    pictures = sorted(photos.iterdir())
+    images = sorted(photos.iterdir())
     detector = Detector.load(ragged_artifact)
-    found = maps_of_cpp(ragged_artifact, pictures, tmp_path / "maps", capsys)
-    for picture, stored, unit in found:
-        expected = detector.predict(picture).anomaly_map
+    found = maps_of_cpp(ragged_artifact, images, tmp_path / "maps", capsys)
+    for image, stored, unit in found:
+        expected = detector.predict(image).anomaly_map
         assert np.abs(stored - expected).max() <= unit
         assert (stored[~detector.region.pixels] == 0).all()
         assert (stored[detector.region.pixels] > 0).mean() > 0.99
@@ -51,11 +51,11 @@ def test_a_mask_at_load_is_taken_alike_in_both(size, cropped_artifact, photos, t
     rng = np.random.default_rng(sum(size))
     mask = np.kron(rng.random((6, 9)) < 0.5, np.ones((30, 30), bool))[: size[0], : size[1]]
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    pictures = sorted(photos.iterdir())
+    images = sorted(photos.iterdir())
     options = ("--roi", tmp_path / "mask.png")
-    code, stdout, stderr = run(cropped_artifact, *pictures, *options)
+    code, stdout, stderr = run(cropped_artifact, *images, *options)
     assert code == 0, stderr
-    assert_same(rows_of(stdout), pythons_rows(cropped_artifact, pictures, capsys, *options))
+    assert_same(rows_of(stdout), pythons_rows(cropped_artifact, images, capsys, *options))
 
 
 def spoilt_files(path):
@@ -68,13 +68,13 @@ def spoilt_files(path):
     return {name: Image.fromarray(array) for name, array in arrays.items()}
 
 
-def refusals(artifact, picture, **options):
+def refusals(artifact, image, **options):
     """What Python says, and what C++ says."""
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    code, stdout, stderr = run(artifact, picture, *flags)
+    code, stdout, stderr = run(artifact, image, *flags)
     assert (code, stdout) == (1, "")
     with pytest.raises(PatchCoreError) as caught:
-        Detector.load(artifact, threads=1, **options).predict(picture)
+        Detector.load(artifact, threads=1, **options).predict(image)
     return str(caught.value), stderr.removeprefix("patchcore_infer: ").rstrip("\n")
 
 
@@ -82,16 +82,16 @@ def refusals(artifact, picture, **options):
 def test_a_damaged_roi_png_is_refused_in_the_same_words(name, photos, tmp_path):
     mask = write_mask(tmp_path / "mask.png")
     artifact = make_artifact(tmp_path / "artifact", photos, tiny_config(), roi=mask)
-    picture = photos / "000.png"
+    image = photos / "000.png"
     spoilt_files(artifact / "roi.png")[name].save(artifact / "roi.png")
-    ours, theirs = refusals(artifact, picture)  # the sum
+    ours, theirs = refusals(artifact, image)  # the sum
     assert ours == theirs
     write_sums(artifact)
-    ours, theirs = refusals(artifact, picture)
+    ours, theirs = refusals(artifact, image)
     assert ours == theirs
     assert "roi.png: expected " in ours
     (artifact / "roi.png").unlink()
-    ours, theirs = refusals(artifact, picture)
+    ours, theirs = refusals(artifact, image)
     assert "roi.png" in ours
     assert "roi.png" in theirs
 
@@ -125,9 +125,9 @@ def test_the_self_test_takes_no_mask(tiny_artifact):
 def test_an_anomaly_outside_of_the_region_is_no_anomaly(photos, tmp_path):
     mask = write_mask(tmp_path / "mask.png", (30, 30, 50, 80))
     artifact = make_artifact(tmp_path / "artifact", photos, tiny_config(), roi=mask)
-    pictures = shutil.copytree(photos, tmp_path / "photos")
+    images = shutil.copytree(photos, tmp_path / "photos")
     spoilt = striped_photo(0)
     spoilt[:8] = 255
-    Image.fromarray(spoilt).save(pictures / "000.png")
-    before, after = (rows_of(run(artifact, folder / "000.png")[1]) for folder in (photos, pictures))
+    Image.fromarray(spoilt).save(images / "000.png")
+    before, after = (rows_of(run(artifact, folder / "000.png")[1]) for folder in (photos, images))
     assert before[0]["score"] == after[0]["score"]

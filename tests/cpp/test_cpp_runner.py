@@ -1,6 +1,7 @@
 """The C++ runner gives what the Python runtime gives: scores, verdicts, JSON, maps, refusals."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -30,8 +31,8 @@ pytestmark = needs_binary
 
 @pytest.mark.parametrize("search", ["engine", "portable"])
 def test_the_golden_artifact_gets_the_same_json_from_both_programs(search, capsys):
-    pictures = [TINY / "selftest.png", TINY / "selftest_input.png"]
-    assert_same(*scores_of_both(TINY, pictures, capsys, "--search", search))
+    images = [TINY / "selftest.png", TINY / "selftest_input.png"]
+    assert_same(*scores_of_both(TINY, images, capsys, "--search", search))
 
 
 @pytest.mark.parametrize("search", ["engine", "portable"])
@@ -69,13 +70,13 @@ def test_other_thresholds_are_the_same_in_both_programs(tiny_artifact, photos, a
         assert mine["p_value"] == pytest.approx(reference["p_value"], rel=1e-2, abs=0.1)
 
 
-def test_no_program_says_that_a_score_is_rarer_than_the_pictures_can_tell(
+def test_no_program_says_that_a_score_is_rarer_than_the_images_can_tell(
     tiny_artifact, tmp_path, capsys
 ):
     noise = write_noise(tmp_path / "noise", [(80, 120)])
-    pictures = Artifact.open(tiny_artifact).manifest.calibration.images
+    images = Artifact.open(tiny_artifact).manifest.calibration.images
     for rows in scores_of_both(tiny_artifact, [noise], capsys):
-        assert [row["p_value"] for row in rows] == [pytest.approx(0.01 / (pictures + 1), rel=1e-9)]
+        assert [row["p_value"] for row in rows] == [pytest.approx(0.01 / (images + 1), rel=1e-9)]
 
 
 @pytest.mark.parametrize(
@@ -107,16 +108,16 @@ def test_what_was_learned_and_forgotten_on_the_line_is_read_by_both_programs(
     assert after["score"] < before["score"]
 
 
-def test_tall_pictures_get_the_same_scores_in_both_programs(tiny_artifact, tmp_path, capsys):
+def test_tall_images_get_the_same_scores_in_both_programs(tiny_artifact, tmp_path, capsys):
     tall = write_noise(tmp_path / "tall", [(300, 200), (97, 51)])
     assert_same(*scores_of_both(tiny_artifact, [tall], capsys))
 
 
 @pytest.mark.parametrize("category", ["hazelnut", "transistor"])
-def test_real_pictures_get_the_same_scores_and_verdicts(category, tmp_path, capsys):
+def test_real_images_get_the_same_scores_and_verdicts(category, tmp_path, capsys):
     real = SHARED / "data" / "mvtec_reduced" / category
     if not real.is_dir():
-        pytest.skip("../shared/data is not here; the made pictures above stand in for it")
+        pytest.skip("../shared/data is not here; the made images above stand in for it")
     photos = tmp_path / "photos"
     photos.mkdir()
     for path in sorted((real / "train" / "good").iterdir())[:12]:
@@ -137,9 +138,9 @@ def test_the_self_test_prints_what_the_check_of_python_prints(capsys):
 
 
 def test_a_self_test_that_breaks_names_the_stage(own_artifact):
-    picture = np.asarray(Image.open(own_artifact / "selftest_input.png")).copy()
-    picture[0, 0, 0] ^= 1
-    Image.fromarray(picture).save(own_artifact / "selftest_input.png")
+    image = np.asarray(Image.open(own_artifact / "selftest_input.png")).copy()
+    image[0, 0, 0] ^= 1
+    Image.fromarray(image).save(own_artifact / "selftest_input.png")
     write_sums(own_artifact)
     code, stdout, stderr = run(own_artifact, "--selftest")
     assert code == 1
@@ -148,38 +149,38 @@ def test_a_self_test_that_breaks_names_the_stage(own_artifact):
 
 
 def test_maps_are_pythons(cropped_artifact, photos, tmp_path):
-    picture = photos / "000.png"
-    code, stdout, stderr = run(cropped_artifact, picture, "--maps", tmp_path / "maps")
+    image = photos / "000.png"
+    code, stdout, stderr = run(cropped_artifact, image, "--maps", tmp_path / "maps")
     assert code == 0, stderr
     heatmap = tmp_path / "maps" / "000.png.heatmap.png"
     assert rows_of(stdout)[0]["map"] == str(heatmap)
     detector = Detector.load(cropped_artifact)
-    result = detector.predict(picture)
+    result = detector.predict(image)
     unit = 4 * detector.manifest.calibration.heatmap.high / 65535
     stored = np.asarray(Image.open(tmp_path / "maps" / "000.png.map.png")).astype(np.float64)
     assert np.abs(stored * unit - result.anomaly_map).max() <= unit
-    image = read_image(picture)
-    expected = overlay(np.asarray(image), result.map_on(image), detector.heatmap_scale)
-    left = image.width + max(2, image.width // 50)
-    shown = np.asarray(Image.open(heatmap))[:, left : left + image.width].astype(int)
+    photo = read_image(image)
+    expected = overlay(np.asarray(photo), result.map_on(photo), detector.heatmap_scale)
+    left = photo.width + max(2, photo.width // 50)
+    shown = np.asarray(Image.open(heatmap))[:, left : left + photo.width].astype(int)
     rounded_differently = (np.abs(shown - expected) > 1).any(axis=2).mean()
     assert rounded_differently <= 0.001
 
 
 def test_a_score_equal_to_the_threshold_is_normal_and_any_larger_one_is_not(own_artifact):
-    picture = own_artifact / "selftest.png"
-    score = rows_of(run(own_artifact, picture)[1])[0]["score"]
+    image = own_artifact / "selftest.png"
+    score = rows_of(run(own_artifact, image)[1])[0]["score"]
     path = own_artifact / "manifest.json"
     for threshold, is_anomalous in ((score, False), (np.nextafter(score, 0), True)):
         manifest = json.loads(path.read_text())
         manifest["calibration"]["image_threshold"] = float(threshold)
         path.write_text(json.dumps(manifest))
         write_sums(own_artifact)
-        assert rows_of(run(own_artifact, picture)[1])[0]["is_anomalous"] is is_anomalous
+        assert rows_of(run(own_artifact, image)[1])[0]["is_anomalous"] is is_anomalous
 
 
-def test_an_unreadable_picture_gets_an_error_line_and_the_others_their_scores(tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+def test_an_unreadable_image_gets_an_error_line_and_the_others_their_scores(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
     good = TINY / "selftest.png"
     sources = [tmp_path / "missing.png", good, tmp_path / "broken.png", good]
     code, stdout, stderr = run(TINY, *sources)
@@ -193,36 +194,92 @@ def test_an_unreadable_picture_gets_an_error_line_and_the_others_their_scores(tm
     )
 
 
-def test_pictures_of_a_folder_come_sorted_with_their_paths_as_python_prints_them(tmp_path, capsys):
-    for name in ("b/2.PNG", "a.png", "b/10.png", "ä ö.png", ".hidden.png", "note.txt"):
+def test_images_of_a_folder_come_sorted_with_their_paths_as_python_prints_them(tmp_path, capsys):
+    images = ("b/2.PNG", "a.png", "b/10.png", "ä ö.png", "a/1.png", "b.png")
+    others = (".hidden.png", "._a.png", ".trash/1.png", "b/._2.PNG", "note.txt")
+    for name in (*images, *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((TINY / "selftest.png").read_bytes())
     sources = [f"{tmp_path}//./", tmp_path / "b" / ".." / "a.png"]
     ours, theirs = scores_of_both(TINY, sources, capsys)
     assert_same(ours, theirs)
-    assert len(ours) == 6
+    assert len(ours) == len(images) + 1
+
+
+def test_a_folder_without_images_is_refused_alike(tmp_path, capsys):
+    for name in ("note.txt", "b/log.csv", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
+    code, stdout, stderr = run(TINY, tmp_path)
+    assert main(["score", str(TINY), str(tmp_path)]) == code == 1
+    assert stdout == ""
+    assert stderr.partition(": ")[2] == capsys.readouterr().err.partition(": ")[2]
+    assert "got none among 2 files" in stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "required: ARTIFACT"),
-        (["artifact"], "required: IMAGE_OR_FOLDER"),
+        ([], "ARTIFACT is required"),
+        (["artifact"], "IMAGE_OR_FOLDER is required"),
         (["artifact", "x.png", "--threads", "0"], "--threads: expected a number from 1"),
         (["artifact", "x.png", "--threads", "two"], "got 'two'"),
         (["artifact", "x.png", "--device-id", "-1"], "--device-id: expected a number from 0"),
         (["artifact", "x.png", "--device", "tpu"], "expected cpu or ascend, got 'tpu'"),
         (["artifact", "x.png", "--search"], "--search: expected a value"),
         (["artifact", "x.png", "--batch", "0"], "--batch: expected a number from 1"),
-        (["artifact", "x.png", "--nonsense"], "unrecognized arguments: --nonsense"),
-        (["artifact", "x.png", "--selftest"], "--selftest: takes the artifact's own picture"),
+        (["artifact", "x.png", "--nonsense"], "argument was not expected: --nonsense"),
+        (["artifact", "x.png", "--selftest"], "--selftest: takes the artifact's own image"),
+        (["artifact", "--selftest", "--roi", "x.png"], "--roi: not allowed with --selftest"),
+        (["artifact", "x.png", "--threshold", "0x1p3"], "--threshold: expected a number, got"),
+        (["artifact", "x.png", "--threshold", ""], "--threshold: expected a number, got ''"),
+        (["artifact", "x.png", "--maps", ""], "--maps: expected a path, got ''"),
+        (
+            ["artifact", "x.png", "--threshold", "1", "--target-fpr", "0.1"],
+            "--target-fpr: not allowed with --threshold",
+        ),
+        (
+            ["artifact", "x.png", "--public-key", "k.pem", "--mindir", "x.mindir"],
+            "--public-key: goes with neither --mindir nor --index-mindir",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_why(arguments, expected):
     code, stdout, stderr = run(*arguments)
     assert (code, stdout) == (2, "")
-    assert stderr.startswith("usage: patchcore_infer")
-    assert expected in stderr.splitlines()[-1]
+    (line,) = stderr.splitlines()
+    assert line.startswith("patchcore_infer: error: ")
+    assert expected in line
+    assert line.endswith("see patchcore_infer --help")
+
+
+def test_help_names_every_option_and_ends_with_0():
+    code, stdout, stderr = run("--help")
+    assert (code, stderr) == (0, "")
+    options = (
+        "--selftest --device --device-id --mindir --index-mindir --threads --batch --search --roi"
+        " --maps --threshold --target-fpr --public-key --timings --version --help"
+    )
+    for option in options.split():
+        assert re.search(rf"^  (-h,)?{option}\b", stdout, re.MULTILINE), option
+    assert run("artifact", "-h") == (0, stdout, "")
+
+
+def test_version_is_pythons(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert run("--version")[1].split()[-1] == capsys.readouterr().out.split()[-1]
+
+
+def test_paths_that_look_like_lists_or_options_are_taken_as_they_are(tmp_path):
+    (tmp_path / "[a,b]").mkdir()
+    for name in ("[a,b]/1.png", "-2.png", "[3].png"):
+        (tmp_path / name).write_bytes((TINY / "selftest.png").read_bytes())
+    code, stdout, stderr = run(
+        TINY, "[a,b]", "[3].png", "--threads", "9", "--threads=1", "--", "-2.png", cwd=tmp_path
+    )
+    assert (code, stderr) == (0, "")
+    assert [row["image"] for row in rows_of(stdout)] == ["[a,b]/1.png", "[3].png", "-2.png"]
 
 
 def damaged_bank(folder):
@@ -270,11 +327,11 @@ def test_refusals_before_anything_is_scored(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     code, _, stderr = run(TINY, empty)
-    assert (code, "expected pictures" in stderr) == (1, True)
+    assert (code, "expected images" in stderr) == (1, True)
     same = [TINY / "selftest.png"] * 2
     code, stdout, stderr = run(TINY, *same, "--maps", tmp_path / "maps")
     assert (code, stdout) == (1, "")
-    assert "two pictures would get this heat map" in stderr
+    assert "two images would get this heat map" in stderr
 
 
 def test_threads_change_speed_and_never_verdicts(tiny_artifact, photos):
@@ -285,7 +342,7 @@ def test_threads_change_speed_and_never_verdicts(tiny_artifact, photos):
 
 @pytest.mark.parametrize("batch", [2, 3, 100])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_batches_give_the_lines_of_single_pictures_with_refused_ones_in_place(
+def test_batches_give_the_lines_of_single_images_with_refused_ones_in_place(
     batch, threads, cropped_artifact, photos, tmp_path
 ):
     folder = shutil.copytree(photos, tmp_path / "photos")
@@ -308,7 +365,7 @@ def test_the_number_of_threads_changes_no_bit(tiny_artifact, tmp_path):
     assert others == [one] * 3
 
 
-def test_a_failure_of_the_engine_ends_the_lines_before_its_picture(own_artifact, photos, tmp_path):
+def test_a_failure_of_the_engine_ends_the_lines_before_its_image(own_artifact, photos, tmp_path):
     write_network(own_artifact / "features.onnx", height=32, width=32)  # of another artifact
     write_sums(own_artifact)
     folder = shutil.copytree(photos, tmp_path / "photos")
@@ -326,7 +383,7 @@ def test_timings_go_to_stderr_and_leave_the_json_alone(photos, tiny_artifact):
     timed = run(tiny_artifact, photos, "--timings")
     assert timed[1] == plain[1]
     assert plain[2] == ""
-    assert timed[2].splitlines()[-1].startswith(f"timings: {len(rows_of(plain[1]))} pictures in ")
+    assert timed[2].splitlines()[-1].startswith(f"timings: {len(rows_of(plain[1]))} images in ")
 
 
 def test_many_photographs_go_through_the_reader_in_order(tmp_path):

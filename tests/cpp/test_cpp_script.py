@@ -35,7 +35,7 @@ def run_script(cwd, *arguments, **variables):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """MVTec's layout: three good pictures, three with a bright square and its mask."""
+    """MVTec's layout: three good images, three with a bright square and its mask."""
     root = tmp_path / "data" / "stripes"
     for folder in ("train/good", "test/good", "test/spot", "ground_truth/spot"):
         (root / folder).mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_the_script_measures_what_the_evaluation_of_python_measures(
     assert "read " in (tmp_path / "time_stripes.log").read_text()
 
 
-def test_the_script_measures_pictures_without_python_and_again_without_scoring(
+def test_the_script_measures_images_without_python_and_again_without_scoring(
     tiny_artifact, dataset, tmp_path
 ):
     arguments = (tiny_artifact, dataset, "y", "stripes", "CPU", "0")

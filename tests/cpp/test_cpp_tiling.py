@@ -28,12 +28,12 @@ def test_tiles_give_the_same_scores_peaks_and_maps_in_both(
     spoilt = striped_photo(70)
     spoilt[30:50, 50:60] = 255  # lies on a border of tiles
     Image.fromarray(spoilt).save(tmp_path / "spoilt.png")
-    pictures = [*sorted(photos.iterdir()), tmp_path / "spoilt.png"]
+    images = [*sorted(photos.iterdir()), tmp_path / "spoilt.png"]
     detector = Detector.load(tiled_artifact)
     folder = tmp_path / "maps"
-    found = maps_of_cpp(tiled_artifact, pictures, folder, capsys, "--search", search)
-    for picture, stored, unit in found:
-        expected = np.minimum(detector.predict(picture).anomaly_map, 65535 * unit)
+    found = maps_of_cpp(tiled_artifact, images, folder, capsys, "--search", search)
+    for image, stored, unit in found:
+        expected = np.minimum(detector.predict(image).anomaly_map, 65535 * unit)
         assert np.abs(stored - expected).max() <= unit
 
 
@@ -43,9 +43,7 @@ def test_the_self_test_of_tiles_holds_in_cpp(tiled_artifact):
 
 
 @pytest.mark.parametrize("batch", [2, 5, 100])
-def test_tiles_of_several_pictures_in_a_batch_stay_with_their_pictures(
-    batch, tiled_artifact, photos
-):
+def test_tiles_of_several_images_in_a_batch_stay_with_their_images(batch, tiled_artifact, photos):
     one = rows_of(run(tiled_artifact, photos)[1])
     many = rows_of(run(tiled_artifact, photos, "--batch", batch, "--threads", 2)[1])
     for alone, together in zip(one, many, strict=True):

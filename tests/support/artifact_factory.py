@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows
-from patchcore_build.calibration.calibration import calibrate, score_held_out
 from patchcore_build.calibration.folds import every_image_alone
+from patchcore_build.calibration.held_out import calibrate, score_held_out
 from patchcore_build.config import Config, describe_features, make_config
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import random_projection

@@ -62,25 +62,25 @@ def assert_same(ours, theirs):
         assert mine["peak"] == reference["peak"]
 
 
-def pythons_rows(artifact, pictures, capsys, *options):
+def pythons_rows(artifact, images, capsys, *options):
     """Return the rows that `patchcore-runtime score` prints."""
     capsys.readouterr()
-    assert main(["score", str(artifact), *map(str, pictures), *map(str, options)]) == 0
+    assert main(["score", str(artifact), *map(str, images), *map(str, options)]) == 0
     return rows_of(capsys.readouterr().out)
 
 
-def maps_of_cpp(artifact, pictures, folder, capsys, *options):
+def maps_of_cpp(artifact, images, folder, capsys, *options):
     """Return (image, its map by the C++ runner, the step between two map values) per image.
 
     The scores of both programs are compared on the way.
     """
-    code, stdout, stderr = run(artifact, *pictures, *options, "--maps", folder)
+    code, stdout, stderr = run(artifact, *images, *options, "--maps", folder)
     assert code == 0, stderr
     rows = rows_of(stdout)
     for row in rows:
         row.pop("map")
-    assert_same(rows, pythons_rows(artifact, pictures, capsys))
+    assert_same(rows, pythons_rows(artifact, images, capsys))
     unit = 4 * Artifact.open(artifact).manifest.calibration.heatmap.high / 65535
-    for picture in pictures:
-        stored = np.asarray(Image.open(folder / f"{picture.name}.map.png"))
-        yield picture, stored.astype(np.float64) * unit, unit
+    for image in images:
+        stored = np.asarray(Image.open(folder / f"{image.name}.map.png"))
+        yield image, stored.astype(np.float64) * unit, unit

@@ -16,9 +16,9 @@ from patchcore_build.evaluation.figures import _reasons
 from patchcore_build.evaluation.metrics import BestF1, Curve, auroc, best_f1, confusion, rates
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
-from patchcore_runtime.detector import Result
 from patchcore_runtime.explain.heatmap import HeatmapScale
 from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.result import Result
 
 THRESHOLD = 2.0
 SCALE = HeatmapScale(low=1.0, threshold=2.0, high=4.0)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -83,6 +84,40 @@ def test_thresholds_are_the_larger_of_both(pair, tmp_path):
         assert "the larger of both thresholds" in both.method
 
 
+def _scores_that_cross(folder, upper):
+    """Lift an artifact's stored scores to the middle of another's; its thresholds stay."""
+    document = json.loads((folder / "manifest.json").read_text("utf-8"))
+    for name in ("image_scores", "map_maxima"):
+        stored = document["calibration"][name]
+        lift = np.median(getattr(upper, name).values) / np.median(stored["values"])
+        stored["values"] = [lift * value for value in stored["values"]]
+    (folder / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    write_sums(folder)
+
+
+def test_held_out_scores_are_the_larger_of_both_at_the_same_rate(pair, tmp_path):
+    calibrations = {folder: Artifact.open(folder).manifest.calibration for folder in pair}
+    second, first = sorted(pair, key=lambda folder: calibrations[folder].image_threshold)
+    other = shutil.copytree(second, tmp_path / "other")
+    upper = calibrations[first]
+    _scores_that_cross(other, upper)
+    lower = Artifact.open(other).manifest.calibration
+    assert merge(first, other, tmp_path / "both") == 0
+    both = Artifact.open(tmp_path / "both").manifest.calibration
+    assert upper.images != lower.images
+    assert both.ranks == upper.ranks == tuple(range(1, upper.images + 1))
+    for name in ("image_scores", "map_maxima"):
+        ours, theirs = getattr(upper, name).values, getattr(lower, name).values
+        expected = []
+        for rank in both.ranks:
+            share = Fraction(rank, upper.images + 1)  # of the scores that lie below
+            same = [s for s in lower.ranks if Fraction(s, lower.images + 1) >= share]
+            expected.append(max(ours[rank - 1], theirs[min(same, default=lower.images) - 1]))
+        assert getattr(both, name).values == tuple(expected)
+        assert set(expected) & set(ours)
+        assert set(expected) & set(theirs)
+
+
 def test_the_report_says_what_was_joined(pair, tmp_path, capsys):
     assert merge(*pair, tmp_path / "both", "--json") == 0
     report = json.loads(capsys.readouterr().out)
@@ -137,7 +172,7 @@ def test_rows_of_another_precision_are_refused(pair, tmp_path, capsys):
 def test_a_name_that_cannot_be_told_apart_is_refused(pair, tmp_path, capsys):
     assert merge(*pair, tmp_path / "both") == 0
     assert merge(tmp_path / "both", pair[1], tmp_path / "again") == 1
-    assert "line2/ is taken as well; rename" in capsys.readouterr().err
+    assert "the prefix line2/ is in use as well; rename" in capsys.readouterr().err
 
 
 def test_artifacts_that_look_elsewhere_are_refused(pair, tmp_path, capsys):

@@ -1,8 +1,9 @@
-"""Make MindSpore ready: device name -> MindSpore pointed at that device, or one clear line.
+"""Configure MindSpore: device name -> MindSpore uses that device, or an error in one line.
 
-Call it before the first operator runs, because two environment variables count then: on AVX-512
-machines oneDNN picks its *reference* convolution (10 s instead of 0.1 s per wide_resnet50_2
-image, measured with MindSpore 2.9 and 2.10), and MindSpore logs warnings about absent plugins.
+Call it before the first operator runs, because it sets two environment variables that MindSpore
+reads at that moment. Without them oneDNN selects its *reference* convolution on AVX-512 machines
+(10 s instead of 0.1 s per wide_resnet50_2 image, measured with MindSpore 2.9 and 2.10), and
+MindSpore logs warnings about missing plugins.
 """
 
 import os
@@ -15,10 +16,10 @@ _TARGETS = {"cpu": "CPU", "ascend": "Ascend", "gpu": "GPU"}
 
 
 def open_device(device: Device = "cpu", *, device_id: int = 0, precision: str = "fp32") -> None:
-    """Import MindSpore and point it at a device, in graph mode.
+    """Import MindSpore and select a device, in graph mode.
 
     Raises:
-        DeviceError: the device is absent, or the precision does not suit it.
+        DeviceError: the device is unavailable, or does not support the precision well.
     """
     if precision == "fp16" and device == "cpu":
         raise DeviceError(

@@ -1,8 +1,9 @@
 """The feature network: uint8 images (B, H, W, 3) -> layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2).
 
-Normalisation is inside, so that every program that runs the exported graph feeds it plain 8-bit
-RGB. Both layers are locally aware: averaged over 3x3 neighbours (PatchCore, section 3.1).
-Only operators that MindSpore exports to ONNX are used: a pool is zero padding plus a valid pool.
+The network contains the normalisation, so every program feeds the exported graph plain 8-bit RGB.
+Both layers are locally aware: they are averaged over 3x3 neighbours (PatchCore, section 3.1). The
+network only uses operators that MindSpore exports to ONNX: a pool is zero padding plus a valid
+pool.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(nn.Cell):
-    """Normalise, run the body, average 3x3."""
+    """Normalisation, the body, and the 3x3 average of both layers."""
 
     def __init__(
         self, body: Any, *, height: int, width: int, border: PoolingBorder, half: bool
@@ -53,7 +54,7 @@ class FeatureExtractor(nn.Cell):
 
 
 def _border_weight(height: int, width: int) -> NDArray[np.float32]:
-    """9 / (cells of the 3x3 window that lie inside), shape (1, 1, h, w)."""
+    """9 / (number of cells of the 3x3 window inside of the layer), shape (1, 1, h, w)."""
     rows = np.full(height, 3.0)
     rows[[0, -1]] -= 1
     columns = np.full(width, 3.0)
@@ -62,7 +63,7 @@ def _border_weight(height: int, width: int) -> NDArray[np.float32]:
 
 
 def make_body(backbone: str) -> Any:
-    """The network between normalisation and averaging, its parameters not yet set."""
+    """The network between normalisation and averaging, with its initial parameters."""
     if backbone == "scattering":
         from patchcore_build.backbone.scattering import Scattering
 
@@ -71,7 +72,7 @@ def make_body(backbone: str) -> Any:
 
 
 def expected_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter a weights file must bring."""
+    """Name and shape of every parameter that a weights file must contain."""
     return {name: tuple(p.shape) for name, p in make_body(backbone).parameters_and_names()}
 
 
@@ -99,12 +100,12 @@ def make_extractor(
     border: PoolingBorder = "counted",
     half: bool = False,
 ) -> Any:
-    """A ready network for inputs of (H, W) pixels and any batch size.
+    """Make a network with its parameters, for inputs of (H, W) pixels and any batch size.
 
     Args:
         backbone: Name of the body.
-        weights: MindSpore parameter name -> array. All of a ResNet's; of `scattering` the
-            whitening, or nothing for the identity.
+        weights: MindSpore parameter name -> array. A ResNet needs all its parameters;
+            `scattering` takes the whitening, or nothing for the identity.
         height: H, a multiple of 32.
         width: W, a multiple of 32.
         border: Whether the zeros around a layer count in its 3x3 average.

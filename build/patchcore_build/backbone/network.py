@@ -1,4 +1,4 @@
-"""A feature network as a function of arrays, whatever runs it.
+"""A feature network as a function of arrays, on MindSpore or onnxruntime.
 
 uint8 (B, H, W, 3) -> layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2).
 """
@@ -28,10 +28,10 @@ def mindspore_network(cell: Any) -> Network:
 
 
 def onnx_network(path: Path) -> Network:
-    """A features.onnx as a function of arrays, on the cores this process may use.
+    """A features.onnx as a function of arrays, on the cores that this process may use.
 
-    Images go through one at a time, as they will on the line: their features are the same to the
-    bit, a batch would not be faster, and memory is that of one.
+    The images run one at a time, as the runtime will run them. So their features are equal to the
+    bit, and memory is that of one image; a batch would not be faster.
     """
     session = open_session(path)
 

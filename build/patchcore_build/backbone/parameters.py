@@ -1,6 +1,6 @@
-"""The network a config names, with parameters from a file, a download, a seed, or the images.
+"""The network of a config, with parameters from a file, a download, a seed, or the images.
 
-config + source of weights -> a maker of ready cells, and a line for the provenance.
+config + source of weights -> a function that makes cells, and the source for the provenance.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import WeightsError
 from patchcore_build.progress import Progress, silent
 from patchcore_build.weights.download import fetch_weights, user_cache_dir
-from patchcore_build.weights.match import digest, match_weights, read_weights
+from patchcore_build.weights.match import match_weights
+from patchcore_build.weights.read import digest, read_weights
 
 Parameters = dict[str, NDArray[np.float32]]
 
@@ -27,16 +28,19 @@ Parameters = dict[str, NDArray[np.float32]]
 def make_network(
     config: Config, weights: str | None, inputs: Inputs, *, progress: Progress = silent
 ) -> tuple[Callable[[], Any], dict[str, str]]:
-    """Find the parameters once; the maker builds a fresh cell from them at each call.
+    """Load or estimate the parameters of a network.
 
     Args:
         config: Backbone, border rule, precision and seed.
-        weights: See `load_parameters`; the scattering network's are estimated from `inputs`.
+        weights: See `load_parameters`; the scattering network is estimated from `inputs`.
         inputs: The preprocessed training images.
-        progress: Told how many bytes are downloaded.
+        progress: Called with the number of bytes downloaded.
+
+    Returns:
+        A function that makes a new cell with these parameters at each call, and their source.
 
     Raises:
-        WeightsError: no source named, or a file that does not hold this network.
+        WeightsError: no source is given, or the file does not hold this network.
     """
     make = partial(
         make_extractor,
@@ -60,16 +64,19 @@ def make_network(
 def load_parameters(
     backbone: str, weights: str | None, *, seed: int, progress: Progress = silent
 ) -> tuple[Parameters, dict[str, str]]:
-    """Parameters of a ResNet.
+    """Load the parameters of a ResNet.
 
     Args:
-        backbone: Its name.
+        backbone: Name of the ResNet.
         weights: A file, `auto` (torchvision's, downloaded once) or `random`.
-        seed: Of `random`.
-        progress: Told how many bytes are downloaded.
+        seed: Seed of `random`.
+        progress: Called with the number of bytes downloaded.
+
+    Returns:
+        The parameters by MindSpore name, and their source.
 
     Raises:
-        WeightsError: no source named, or a file that does not hold this network.
+        WeightsError: no source is given, or the file does not hold this network.
     """
     if weights is None:
         raise WeightsError(
@@ -87,7 +94,7 @@ def load_parameters(
 
 
 def whitening_parameters(network: Network, inputs: NDArray[np.uint8], *, seed: int) -> Parameters:
-    """The scattering network's two whitening layers, estimated from the training images."""
+    """Estimate the scattering network's two whitening layers from the training images."""
     whiten2, whiten3 = estimate_whitening(network, inputs, seed=seed)
     return {
         "whiten2.weight": whiten2[:, :, None, None],

@@ -1,8 +1,8 @@
 """ResNet up to layer3: normalised images (B, 3, H, W) -> layer2 (B, C2, H/8, W/8), layer3.
 
 He et al. 2015 (arXiv:1512.03385); wide: Zagoruyko & Komodakis 2016 (arXiv:1605.07146). Modules
-carry torchvision's names, and a bottleneck strides in its 3x3 convolution as torchvision's does.
-What follows layer3 is never built.
+have torchvision's names, and as in torchvision the 3x3 convolution of a bottleneck has the stride.
+Layers after layer3 are never built.
 """
 
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ class ResNet(nn.Cell):
         self.conv1 = _convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
-        # Zero padding before a valid pool: equal to a padded pool, since ReLU leaves no negatives.
+        # Zero padding and a valid pool equal a padded pool, because ReLU leaves no negative values.
         self.pad = nn.Pad(paddings=((0, 0), (0, 0), (1, 1), (1, 1)))
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="valid")
         expansion = EXPANSION if shape.bottleneck_width else 1

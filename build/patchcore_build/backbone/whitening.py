@@ -1,9 +1,8 @@
-"""Learn from the good images which feature directions merely follow the camera.
+"""Estimate a whitening that suppresses the feature directions of camera, light and noise.
 
 images (N, H, W, 3) uint8 + their features -> one symmetric matrix per layer.
-Two views of one image differ in place, light and noise only, so the spread of their feature
-differences is nuisance; W = (Sw + 0.1 tr(Sw)/C I)^(-1/4) / sqrt(C) shrinks it. DESIGN.md,
-`scattering`, holds the measurement that chose this form.
+Two augmented views of one image only differ in position, light and noise. So the covariance Sw of
+their feature differences is nuisance, and W = (Sw + 0.1 tr(Sw)/C I)^(-1/4) / sqrt(C) shrinks it.
 """
 
 import math
@@ -20,7 +19,7 @@ Features = Callable[
 
 MAX_IMAGES = 30
 PAIRS_PER_IMAGE = 2
-PAIRS_PER_BATCH = 4  # a network on a CPU is about twice as fast with eight views as with two
+PAIRS_PER_BATCH = 4  # eight views at once are about twice as fast on a CPU as two
 RIDGE = 0.1  # of the mean eigenvalue
 
 
@@ -29,7 +28,7 @@ def estimate_whitening(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the whitening of layer2 and layer3 from pairs of augmented views.
 
-    At most 30 evenly spread images are used, two pairs each; memory is that of four pairs.
+    Uses at most 30 evenly spread images, with two pairs each; memory is that of four pairs.
 
     Args:
         body_features: uint8 (B, H, W, 3), B up to eight -> layer2 (B, C2, h, w) and layer3
@@ -38,7 +37,7 @@ def estimate_whitening(
         seed: Seed of the views.
 
     Returns:
-        Symmetric positive definite (C2, C2) and (C3, C3).
+        Symmetric positive definite matrices (C2, C2) and (C3, C3).
 
     Raises:
         ValueError: `images` is empty or not uint8 (N, H, W, 3).
@@ -63,14 +62,14 @@ def estimate_whitening(
 
 
 def augmented_view(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """See one image again as a line camera might: moved a little, lit a little otherwise.
+    """Augment an image as a camera might see it again: moved a little, in slightly other light.
 
-    Shift +-3 px, rotation +-3 degrees, scale +-2 %, then blur, gain, offset, gamma, a slope of
-    light and noise. What comes in at the border is the image's own reflection.
+    Shift +-3 px, rotation +-3 degrees, scale +-2 %, then blur, gain, offset, gamma, a gradient of
+    light, and noise. The border is filled by reflection.
 
     Args:
         image: uint8 RGB, shape (H, W, 3).
-        rng: Source of every draw; a view always takes the same number of draws.
+        rng: Random generator; a view always takes the same number of draws.
 
     Returns:
         uint8 RGB of the same shape.
@@ -91,7 +90,7 @@ def augmented_view(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArra
 
 
 def _move(image: NDArray[np.uint8], rng: np.random.Generator) -> Image.Image:
-    """Shift, turn and scale about the centre; the border continues by reflection."""
+    """Shift, rotate and scale about the centre; the border is filled by reflection."""
     height, width, _ = image.shape
     shift_y, shift_x = rng.uniform(-3.0, 3.0, size=2)
     angle = math.radians(rng.uniform(-3.0, 3.0))
@@ -100,7 +99,7 @@ def _move(image: NDArray[np.uint8], rng: np.random.Generator) -> Image.Image:
     margin = 5 + math.ceil(0.075 * math.hypot(height, width) / 2)
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    # Pillow asks where each output pixel comes from, counted from the top left corner.
+    # Pillow wants the source position of each output pixel, counted from the top left corner.
     centre_x, centre_y = width / 2, height / 2
     from_x = centre_x + margin + shift_x - cos * centre_x - sin * centre_y
     from_y = centre_y + margin + shift_y + sin * centre_x - cos * centre_y
@@ -113,7 +112,7 @@ def _move(image: NDArray[np.uint8], rng: np.random.Generator) -> Image.Image:
 
 
 def _half_difference_covariance(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(2, C, h, w) -> (C, C) around zero, the mean that two views drawn alike have."""
+    """(2, C, h, w) -> (C, C) around zero, which is the expected difference of the two views."""
     first, second = features.astype(np.float64)
     difference = (first - second).reshape(len(first), -1)
     covariance: NDArray[np.float64] = difference @ difference.T / (2 * difference.shape[1])
@@ -124,7 +123,7 @@ def _inverse_fourth_root(covariance: NDArray[np.float64]) -> NDArray[np.float32]
     """(Sw + 0.1 mean eigenvalue I)^(-1/4) / sqrt(C), symmetric."""
     channels = len(covariance)
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    # Views without any difference (a black image) leave the ridge alone to be inverted.
+    # If the views do not differ (a black image), only the ridge is inverted.
     ridge = max(RIDGE * float(values.mean()), 1e-12)
     powers = (np.maximum(values, 0) + ridge) ** -0.25
     whitening = (vectors * powers) @ vectors.T / math.sqrt(channels)

@@ -1,1 +1,1 @@
-"""All categories and seeds of a data set, with the published figures beside ours."""
+"""Fit and evaluate all categories of a data set, and compare with published figures."""

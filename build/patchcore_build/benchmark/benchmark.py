@@ -1,8 +1,8 @@
-"""Every category of a data set, every seed -> one results table, resumable.
+"""Fit and evaluate every category of a data set with every seed; an interrupted run can continue.
 
 data set + settings -> OUTPUT/results.{json,csv,md}, a report per category, and one small file per
-finished run (OUTPUT/runs/CATEGORY/seed-N.json). A run that is on disk is not done again; a category
-that fails is named and does not stop the others.
+finished run (OUTPUT/runs/CATEGORY/seed-N.json). A run with such a file is not repeated. A category
+that fails is listed, and does not stop the others.
 """
 
 import dataclasses
@@ -23,21 +23,21 @@ from patchcore_build.fitting.job import FitJob, FitReport
 from patchcore_build.progress import progress_bar
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
-from patchcore_build.weights.match import digest
+from patchcore_build.weights.read import digest
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import PatchCoreError
 from patchcore_runtime.files.whole import write_whole
 
 SETTINGS = "settings.json"
-Told = Callable[[str], None]
+LogLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkJob:
-    """What to run, on what, where to.
+    """Data set, settings and output of a benchmark.
 
-    `categories` empty means all that the data set has. `config.seed` is replaced by each of
-    `seeds`. Artifacts are removed once measured unless `keep_artifacts`.
+    Empty `categories` mean all categories of the data set. Each of `seeds` replaces `config.seed`.
+    Artifacts are removed after the evaluation unless `keep_artifacts` is set.
     """
 
     dataset: Path
@@ -53,7 +53,7 @@ class BenchmarkJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One category and seed: its figures and times, or why it failed."""
+    """One category and seed: its figures and times, or the error."""
 
     category: str
     seed: int
@@ -65,26 +65,26 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkRuns:
-    """All runs of a benchmark, finished ones and failed ones, in order."""
+    """All runs of a benchmark in order, finished and failed ones."""
 
     layout: str
     runs: tuple[Run, ...]
 
     @property
     def failed(self) -> tuple[Run, ...]:
-        """Runs without figures."""
+        """Runs that ended with an error."""
         return tuple(run for run in self.runs if run.error is not None)
 
 
-def run_benchmark(job: BenchmarkJob, *, tell: Told) -> BenchmarkRuns:
-    """Fit and evaluate every category with every seed, skipping what is on disk already.
+def run_benchmark(job: BenchmarkJob, *, tell: LogLine) -> BenchmarkRuns:
+    """Fit and evaluate every category with every seed, except runs that are finished already.
 
     Args:
-        job: What to run.
-        tell: Called with a line when a run starts, is taken from disk, or fails.
+        job: Data set, settings and output.
+        tell: Called with a line when a run starts or fails.
 
     Raises:
-        DatasetError: a category that is asked for does not exist.
+        DatasetError: a named category does not exist.
         OutputError: the output folder belongs to a benchmark with other settings.
     """
     dataset = open_dataset(job.dataset)
@@ -109,7 +109,11 @@ def _categories(job: BenchmarkJob, dataset: Dataset) -> tuple[str, ...]:
 
 
 def _claim_output(job: BenchmarkJob) -> None:
-    """Write the settings once; later runs into the folder must have the same."""
+    """Write the settings into the output folder, or compare them with those of earlier runs.
+
+    Raises:
+        OutputError: earlier runs had other settings.
+    """
     settings = json.loads(json.dumps({**dataclasses.asdict(job.config), "seed": "see runs"}))
     settings["weights"] = _identify(job.weights)
     path = job.output / SETTINGS
@@ -127,7 +131,7 @@ def _claim_output(job: BenchmarkJob) -> None:
 
 
 def _identify(weights: str | None) -> str:
-    """Weights by content, so that a moved file is still the same."""
+    """Weights by the digest of their file, so that a moved file counts as the same."""
     if weights is None or not Path(weights).is_file():
         return str(weights)
     return f"sha256 {digest(Path(weights))}"
@@ -142,7 +146,7 @@ def _finished(job: BenchmarkJob, category: str, seed: int) -> Run | None:
     return Run(**_read_json(path)) if path.exists() else None
 
 
-def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: Told) -> Run:
+def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: LogLine) -> Run:
     tell(f"{category}, seed {seed} …")
     artifact = job.output / "artifacts" / f"{category}-seed-{seed}"
     try:
@@ -166,14 +170,14 @@ def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: To
 
 
 def _measure(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, artifact: Path) -> Run:
-    shutil.rmtree(artifact, ignore_errors=True)  # of a run that ended before it was measured
+    shutil.rmtree(artifact, ignore_errors=True)  # an interrupted run may have left it
     report = _fit(job, dataset, category, seed, artifact)
     detector = Detector.load(artifact)
     gallery = Gallery(detector) if seed == job.seeds[0] else None
     with progress_bar(f"{category}: scoring", "image") as progress:
         evaluation = evaluate(
             detector,
-            job.dataset,
+            dataset,
             category,
             progress=progress,
             visit=gallery.visit if gallery else None,
@@ -206,7 +210,7 @@ def _fit(
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:
-    """All figures but the list of images, which the report holds."""
+    """All figures except the list of images, which is in the report."""
     figures = evaluation.to_dict()
     figures["image_count"] = len(figures.pop("images"))
     return figures
@@ -216,5 +220,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OutputError(f"{path}: not JSON ({error}); remove it to run it again") from None
+        raise OutputError(f"{path}: not JSON ({error}); remove it to run this again") from None
     return content

@@ -1,6 +1,6 @@
-"""What a measurement was taken on: processor, cores, versions, date.
+"""Describe the machine of a measurement: processor, cores, versions, date.
 
-() -> plain dictionary for results files. Nothing of it enters an artifact.
+() -> plain dictionary for results files. Artifacts contain none of it.
 """
 
 import importlib.metadata

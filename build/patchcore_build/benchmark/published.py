@@ -1,7 +1,7 @@
-"""What others published on MVTec AD -> columns to stand beside ours.
+"""Published figures on MVTec AD, to compare with ours.
 
-name of a source -> image and pixel AUROC per category, copied from the source named with each.
-Where a source gives averages only, it has no per-category figures here either.
+name of a source -> image and pixel AUROC per category, copied from that source. A source that only
+publishes averages has no figures per category.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,21 @@ MVTEC_AD = (
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One published run: who, where it stands, and its AUROCs."""
+    """One published run: its name, its source, and its AUROCs."""
 
     name: str
     source: str
-    image_auroc: Mapping[str, float]  # per category; empty where only the average is known
+    image_auroc: Mapping[str, float]  # per category; empty if only the average is published
     pixel_auroc: Mapping[str, float]
-    image_average: float  # over all fifteen, as published
+    image_average: float  # over all fifteen categories, as published
     pixel_average: float
 
     def average(self, metric: str, categories: Sequence[str]) -> float | None:
-        """Mean over just these categories; None where one of them is not published.
+        """Mean over some categories; None if one of them is not published.
 
         Args:
             metric: `image_auroc` or `pixel_auroc`.
-            categories: Those that were run here.
+            categories: The categories of our benchmark.
         """
         figures: Mapping[str, float] = getattr(self, metric)
         if not categories or any(category not in figures for category in categories):

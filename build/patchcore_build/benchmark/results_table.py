@@ -1,7 +1,7 @@
-"""Runs of a benchmark -> results.json, results.csv and results.md, published figures beside ours.
+"""Runs of a benchmark -> results.json, results.csv and results.md, with published figures.
 
-Figures are means over seeds, with the standard deviation over seeds where there are several.
-Averages over categories are taken over the same categories on both sides, and say so.
+Figures are means over seeds; with several seeds, the standard deviation is given as well. Averages
+of our figures and of published ones are over the same categories.
 """
 
 import csv
@@ -30,7 +30,7 @@ AVERAGE = "average"
 
 
 def write_results(job: BenchmarkJob, result: BenchmarkRuns) -> Path:
-    """Write the three files into the output folder; returns the path of results.md."""
+    """Write the three files into the output folder, and return the path of results.md."""
     table = results_dict(job, result)
     write_whole(job.output / "results.json", json.dumps(table, indent=2).encode() + b"\n")
     write_whole(job.output / "results.csv", _csv(table).encode())
@@ -40,7 +40,7 @@ def write_results(job: BenchmarkJob, result: BenchmarkRuns) -> Path:
 
 
 def results_dict(job: BenchmarkJob, result: BenchmarkRuns) -> dict[str, Any]:
-    """Everything the tables show, and every run, as plain data."""
+    """The content of the tables, and every run, as plain data."""
     categories = list(dict.fromkeys(run.category for run in result.runs))
     rows = [_row(c, [r for r in result.runs if r.category == c]) for c in categories]
     measured = [row for row in rows if row["seeds"]]
@@ -64,7 +64,7 @@ def results_dict(job: BenchmarkJob, result: BenchmarkRuns) -> dict[str, Any]:
 
 
 def _row(category: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """One category: each metric's mean and deviation over the seeds that finished."""
+    """One category: mean and standard deviation of each metric over the finished seeds."""
     done = [run for run in runs if run.error is None]
     row: dict[str, Any] = {"category": category, "seeds": [run.seed for run in done]}
     for metric in METRICS:
@@ -89,7 +89,7 @@ def _mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _average(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over categories, and which ones a metric exists for."""
+    """Mean of each metric over categories, and the number of categories that have it."""
     averages: dict[str, Any] = {"categories": len(rows)}
     for metric in METRICS:
         values = [row[metric]["mean"] for row in rows if row[metric]["mean"] is not None]
@@ -99,7 +99,7 @@ def _average(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _published(published: Published, categories: Sequence[str]) -> dict[str, Any]:
-    """One published run on the categories that were run here."""
+    """One published run on the categories of our benchmark."""
     row: dict[str, Any] = {"name": published.name, "source": published.source}
     for metric in ("image_auroc", "pixel_auroc"):
         figures = getattr(published, metric)
@@ -124,7 +124,7 @@ def _csv(table: dict[str, Any]) -> str:
 
 
 def results_markdown(table: dict[str, Any]) -> str:
-    """The tables as a page: ours, then the published figures for the same categories."""
+    """The tables as Markdown: our figures, then published figures of the same categories."""
     settings, machine = table["settings"], table["machine"]
     seeds = ", ".join(map(str, settings["seeds"]))
     title = f"# {settings['backbone']}, recipe {settings['recipe']}"

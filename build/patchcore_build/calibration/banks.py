@@ -1,6 +1,6 @@
 """Some of the training images -> their memory bank, ready to score.
 
-What `fit` builds of all images, calibration builds of each fold's, with the same steps.
+`fit` builds a bank of all images, and calibration builds one for each fold, with the same steps.
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from patchcore_runtime.search.exact_graph import write_bank
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingFeatures:
-    """Features of the N training images, and what a bank of them is made with."""
+    """Features of the N training images, and the settings for their memory bank."""
 
     store: FeatureStore
     cloud: PatchCloud  # of their random projection, (N·P, d); all banks share it
-    groups: NDArray[np.int64]  # (N,), equal where images belong together
+    groups: NDArray[np.int64]  # (N,), equal numbers for images that belong together
     size: Preprocessing
     config: Config
-    checkpoints: Path | None = None  # folder where unfinished coresets are kept
+    checkpoints: Path | None = None  # folder for unfinished coresets
 
 
 def choose_rows(
@@ -41,13 +41,16 @@ def choose_rows(
     name: str,
     progress: Progress = silent,
 ) -> NDArray[np.int64]:
-    """Patch rows for a memory bank of some images, of all where none are named.
+    """Choose the patch rows of a memory bank.
 
     Args:
         training: Features of all N images.
-        images: Numbers of those to learn from.
-        name: Of the bank's checkpoint; another one for every choice of images.
-        progress: Told how many rows are picked.
+        images: Numbers of the images to learn from; all images by default.
+        name: Name of the checkpoint, different for every choice of images.
+        progress: Called with the number of rows that are picked.
+
+    Returns:
+        Row numbers in the order in which they were picked, (M,).
     """
     store, config = training.store, training.config
     everything = images is None and store.region is None
@@ -66,13 +69,13 @@ def choose_rows(
 
 
 def bank_of(training: TrainingFeatures, rows: NDArray[np.int64]) -> MemoryBank:
-    """The memory bank of some patch rows, as the settings want it stored."""
+    """The memory bank of some patch rows, in the precision of the settings."""
     config = training.config
     return make_bank(training.store, rows, config.neighbours, precision=config.bank_precision)
 
 
 def open_scorer(training: TrainingFeatures, bank: MemoryBank, folder: Path) -> PatchScorer:
-    """Score with a bank; its files go to `folder`, over those of the last one."""
+    """A scorer for a bank; its files overwrite those of an earlier bank in `folder`."""
     config, size = training.config, training.size
     features = describe_features(config, size, bank.channels)
     index = ExactIndex(write_bank(folder, bank, features))

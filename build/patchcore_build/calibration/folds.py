@@ -1,8 +1,8 @@
-"""Which training images are held out together.
+"""Split training images into folds that keep groups of images together.
 
 names, regex -> a group number for each image; groups, folds -> image numbers of each fold.
-Images of one part belong into one fold: a bank that has seen the part scores its other
-photographs too low, and the threshold comes out too low with them.
+All images of one part belong into one fold. A bank that has seen the part would score its other
+images too low, and the threshold would be too low as well.
 """
 
 import re
@@ -15,24 +15,23 @@ from patchcore_build.errors import DatasetError
 
 
 def every_image_alone(count: int) -> NDArray[np.int64]:
-    """Group numbers (count,) where no two images belong together."""
+    """Group numbers (count,) if each image is a group of its own."""
     return np.arange(count)
 
 
 def group_images(names: Sequence[str], pattern: str) -> NDArray[np.int64]:
-    """Number the groups of images whose names agree in the pattern's first group.
+    """Number the groups of images whose names agree in the first group of a pattern.
 
     Args:
-        names: Of the N images, below their folder.
-        pattern: A regular expression with a group, searched for in each name; it must be found
-            in every one.
+        names: Paths of the N images below their folder.
+        pattern: A regular expression with a group; it must match somewhere in every name.
 
     Returns:
-        Group numbers (N,), from 0 on in order of first appearance.
+        Group numbers (N,), from 0 in the order of first appearance.
 
     Raises:
-        DatasetError: no regular expression, none with a group, a name it is not found in, or
-            fewer than two groups.
+        DatasetError: the pattern is no regular expression, has no group, or does not match some
+            name; or there are fewer than two groups.
     """
     compiled = _compile(pattern)
     keys = [_key(compiled, name, pattern) for name in names]
@@ -61,21 +60,22 @@ def _key(pattern: re.Pattern[str], name: str, shown: str) -> str:
     found = pattern.search(name)
     if found is None or found[1] is None:
         raise DatasetError(
-            f"--groups {shown}: expected its first group in every name, not found in {name}"
+            f"--groups {shown}: expected a match of its first group in every name, got none in "
+            f"{name}"
         )
     return found[1]
 
 
 def split_folds(groups: NDArray[np.int64], folds: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Deal the groups to folds, whole, the largest first, each to the smallest fold so far.
+    """Assign whole groups to folds, the largest group first, each to the smallest fold so far.
 
     Args:
         groups: Group number of each image, (N,), N >= 1.
-        folds: How many are wanted; never more than there are groups.
-        seed: Of the order in which groups of equal size are dealt.
+        folds: Number of folds; with fewer groups than that, each group is a fold.
+        seed: Seed of the order among groups of equal size.
 
     Yields:
-        Image numbers of each fold, ascending; none is empty.
+        Image numbers of each fold, ascending; no fold is empty.
     """
     numbers, sizes = np.unique(groups, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(numbers))

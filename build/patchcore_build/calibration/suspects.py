@@ -1,9 +1,9 @@
-"""Which training images do not belong: each is scored without its own rows of the bank.
+"""Find training images that do not belong: score each one without its own rows of the bank.
 
-features of N images + their memory bank -> a distance per image, and which stand out.
-A bank's rows say which image they come from, so leaving one out costs one search, and a second
-one for the patches whose nearest row was its own. The score is PatchCore's eq. 6, the plain
-maximum, whatever the artifact's own is: eq. 7 would look at the rows that were left out.
+features of N images + their memory bank -> a score per image, and the outliers among them.
+Each row of a bank records the image it comes from. So leaving one image out costs one search, and a
+second one for the patches whose nearest row was their own image's. The score is PatchCore's eq. 6,
+the plain maximum, whatever the artifact's rule is: eq. 7 would use the rows that are left out.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from patchcore_build.calibration.banks import TrainingFeatures
 from patchcore_build.errors import DatasetError
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.bank.neighbours import distances_to_nearest
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 
 _DEVIATIONS = 4.0
@@ -25,22 +26,22 @@ _MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LeftOut:
-    """What the other images' rows make of each image."""
+    """Distances of each image to the rows of other images."""
 
-    scores: NDArray[np.float64]  # (N,), the largest distance of each
+    scores: NDArray[np.float64]  # (N,), the largest distance of each image
     distances: NDArray[np.float32]  # (N, h, w)
 
 
 def leave_one_out(
     training: TrainingFeatures, bank: MemoryBank, scorer: PatchScorer, progress: Progress = silent
 ) -> LeftOut:
-    """Score every image against rows of other groups only.
+    """Score every image against the rows of other groups only.
 
     Args:
         training: The N images that the bank was made of.
         bank: Their memory bank.
-        scorer: Of that bank.
-        progress: Told how many images are done.
+        scorer: Scores with that bank.
+        progress: Called with the number of images that are done.
     """
     store = training.store
     distances = np.empty((store.images, *store.cells), np.float32)
@@ -53,23 +54,16 @@ def leave_one_out(
         places = np.flatnonzero(own[found.rows] & counts)
         if len(places) and not own.all():
             patches = store.take(store.owned_rows(image, places))
-            distances[image].flat[places] = _nearest(np.hstack(patches), bank, ~own)
+            others = bank.whole_rows(np.flatnonzero(~own))
+            found_there = distances_to_nearest(np.hstack(patches), others, bank.norms[~own])
+            distances[image].flat[places] = found_there
         progress(image + 1, store.images)
     return LeftOut(scores=distances.max(axis=(1, 2)).astype(np.float64), distances=distances)
 
 
-def _nearest(
-    patches: NDArray[np.float32], bank: MemoryBank, rows: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Euclidean distance of each patch (n, D) to the nearest of some rows, (n,)."""
-    whole = np.hstack([bank.layer2[rows], bank.layer3[rows]]).astype(np.float32, copy=False)
-    best = (patches @ whole.T - bank.norms[rows] / 2).argmax(axis=1)
-    return np.asarray(np.linalg.norm(patches - whole[best], axis=1), np.float32)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """An image that is to go: its number, and a line for the log and the manifest."""
+    """An image to leave out: its number, and a line for the log and the manifest."""
 
     image: int
     reason: str
@@ -78,19 +72,19 @@ class Suspect:
 def choose_suspects(
     scores: NDArray[np.float64], names: Sequence[str], wanted: int | Literal["auto"]
 ) -> tuple[Suspect, ...]:
-    """Say which images are dropped, the most suspicious first.
+    """Choose the images to leave out, the most suspicious first.
 
-    `auto` takes those whose logarithm lies more than four robust standard deviations above the
-    median; the deviation is told by the upper half, 1.4826 times its median distance, because
-    good scores are skewed.
+    `auto` chooses images whose log score lies more than four robust standard deviations above the
+    median. The deviation is 1.4826 times the median distance of the upper half to the median,
+    because good scores are skewed.
 
     Args:
-        scores: Of `leave_one_out`, (N,).
-        names: Of the N images.
-        wanted: How many, or `auto`, which drops a tenth at most.
+        scores: Scores of `leave_one_out`, (N,).
+        names: Names of the N images.
+        wanted: How many images, or `auto`, which drops a tenth at most.
 
     Raises:
-        DatasetError: fewer than two images would be left.
+        DatasetError: fewer than two images would remain.
     """
     order = np.argsort(-scores, kind="stable")
     count = int((scores > _limit(scores)).sum()) if wanted == "auto" else wanted
@@ -98,8 +92,8 @@ def choose_suspects(
         count = min(count, len(scores) // 10)
     if len(scores) - count < 2:
         raise DatasetError(
-            f"--drop-suspects {count}: expected at least two of the {len(scores)} images to be "
-            f"left; drop {len(scores) - 2} at most"
+            f"--drop-suspects {count}: expected at least two of the {len(scores)} images to "
+            f"remain; drop {len(scores) - 2} at most"
         )
     median = float(np.median(scores))
     return tuple(

@@ -1,6 +1,6 @@
-"""`patchcore-build advise`: which index and size of bank serve an artifact best on this machine.
+"""`patchcore-build advise`: recommend the index and bank size for an artifact on this machine.
 
-parsed arguments -> a table and one sentence on stdout.
+parsed arguments -> a table and a recommendation on stdout.
 """
 
 import argparse
@@ -9,20 +9,21 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchcore_build.cli.options import add_public_key_option
 from patchcore_runtime.cli.option_types import number, whole_number
 
 if TYPE_CHECKING:
     from patchcore_build.indexes.advise import Advice, Option
 
-_ABOUT = """Builds every kind of index whose library is installed here, scores some images with
-each, and recommends the one whose scores move least among those within both limits. Where none
-is, it looks at smaller memory banks, which take a new fit. The artifact is only read."""
+_ABOUT = """Builds every kind of index whose library is installed, scores some images with each, and
+recommends the one that changes scores least among those within both limits. If none is within the
+limits, it recommends a smaller memory bank, which needs a new fit. The artifact is only read."""
 
 _LIMIT = number("a number above 0", lambda value: value > 0)
 
 
 def add_advise_options(command: argparse.ArgumentParser) -> None:
-    """The artifact and the limits."""
+    """Add the artifact and the limits."""
     command.description = f"{command.description or ''}\n\n{_ABOUT}".strip()
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
@@ -33,16 +34,17 @@ def add_advise_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--images", type=Path, metavar="DIR",
-        help="measure on up to 32 of these images, best held-out ones (default: images made "
-        "of the self-test's, which is a training image: that flatters)",
+        help="measure on up to 32 of these images, preferably held-out ones (default: images made "
+        "from the self-test image, which is a training image and gives optimistic results)",
     )  # fmt: skip
     command.add_argument(
-        "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
+        "--threads", type=whole_number(1), metavar="N", help="threads (default: available cores)"
     )
+    add_public_key_option(command)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Measure and print; 1 where nothing keeps to the limits."""
+    """Measure and print; the exit code is 1 if no option is within the limits."""
     from patchcore_build.indexes.advise import AdviceJob, advise
 
     advice = advise(
@@ -52,6 +54,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
             max_mb=arguments.max_mb,
             images=arguments.images,
             threads=arguments.threads,
+            public_key=arguments.public_key,
         )
     )
     if arguments.json:
@@ -62,7 +65,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
 
 
 def _print_advice(advice: "Advice") -> None:
-    heads = ("index", "rows", "ms an image", "search ms", "MB", "recall", "score change")
+    heads = ("index", "rows", "ms per image", "search ms", "MB", "recall", "score change")
     rows = [heads, *(_cells(option) for option in advice.options)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     for row in rows:
@@ -73,10 +76,11 @@ def _print_advice(advice: "Advice") -> None:
         print("  ".join([first, *others]))
     for reason in advice.left_out:
         print(f"left out: {reason}")
-    print(f"measured on: {advice.measured_on}; change and recall against the whole bank, exact")
+    print(f"measured on: {advice.measured_on}")
+    print("recall and score change: compared with the exact search of the whole bank")
     print(advice.sentence)
     if advice.recommended:
-        print(f"command: {advice.command or 'none: the artifact has this index'}")
+        print(f"command: {advice.command or 'none, the artifact has this index already'}")
 
 
 def _cells(option: "Option") -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""`patchcore-build benchmark`: every category of a data set, one table.
+"""`patchcore-build benchmark`: fit and evaluate every category of a data set, one table.
 
 parsed arguments -> results.json, results.csv, results.md and a report per category; exit code 1
-where a category failed.
+if a category failed.
 """
 
 import argparse
@@ -9,28 +9,35 @@ import json
 import sys
 from pathlib import Path
 
-from patchcore_build.cli.options import add_method_options, add_network_options, config_from
+from patchcore_build.cli.options import (
+    LAYOUTS,
+    add_method_options,
+    add_network_options,
+    config_from,
+)
 
 
 def add_benchmark_options(command: argparse.ArgumentParser) -> None:
-    """What to run, where to, and with which settings."""
+    """Add the data set, the output and the settings."""
     command.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
-        help="data set in any known layout",
+        help=f"data set ({LAYOUTS} layout)",
     )  # fmt: skip
     command.add_argument(
-        "--categories", type=_names, default=(), metavar="A,B", help="default: all it has"
-    )
+        "--categories", type=_names, default=(), metavar="A,B",
+        help="categories to run (default: all of the data set)",
+    )  # fmt: skip
     command.add_argument(
         "--seeds", type=_seeds, default=(0,), metavar="0,1,2",
-        help="one run each; figures are means over them (default 0)",
+        help="run each category with each seed; figures are means over seeds (default 0)",
     )  # fmt: skip
     command.add_argument(
         "--output", type=Path, metavar="DIR", default=Path("out/benchmark"),
-        help="results and reports; an interrupted run goes on from there (default out/benchmark)",
+        help="folder for results and reports; the same command continues an interrupted run "
+        "(default out/benchmark)",
     )  # fmt: skip
     command.add_argument(
-        "--keep-artifacts", action="store_true", help="keep every artifact once it is measured"
+        "--keep-artifacts", action="store_true", help="keep every artifact after its evaluation"
     )
     add_network_options(command)
     add_method_options(command)

@@ -1,4 +1,4 @@
-"""`patchcore-build demo-data`: a data set that needs no download.
+"""`patchcore-build demo-data`: draw a data set, which needs no download.
 
 parsed arguments -> a category folder, its path on stdout.
 """
@@ -11,15 +11,18 @@ from patchcore_runtime.cli.option_types import whole_number
 
 
 def add_demo_options(command: argparse.ArgumentParser) -> None:
-    """Where the data set goes, and its seed."""
-    command.add_argument("folder", type=Path, metavar="DIR", help="where the category is made")
+    """Add the output folder and the seed."""
     command.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N", help="of the drawing (default 0)"
+        "folder", type=Path, metavar="DIR", help="folder in which the category is created"
     )
+    command.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N",
+        help="seed of the drawing (default 0)",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Draw the images and say where they are."""
+    """Draw the images and print their folder."""
     from patchcore_build.data.demo import write_demo_dataset
 
     folder = write_demo_dataset(arguments.folder, seed=arguments.seed)

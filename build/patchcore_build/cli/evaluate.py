@@ -1,7 +1,7 @@
-"""`patchcore-build evaluate`: measure an artifact on a test set.
+"""`patchcore-build evaluate`: evaluate an artifact on a test set.
 
-parsed arguments -> figures on stdout; with --output a report, sample images and the data set's
-index, as the MindSpore Models PatchCore writes them.
+parsed arguments -> figures on stdout; with --output also a report, and sample images and lists of
+the data set as the MindSpore Models PatchCore writes them.
 """
 
 import argparse
@@ -9,28 +9,31 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_build.cli.options import LAYOUTS
+from patchcore_build.cli.options import LAYOUTS, add_public_key_option
 from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.option_types import whole_number
 
 if TYPE_CHECKING:
+    from patchcore_build.data.dataset import Dataset
     from patchcore_build.evaluation.evaluate import Evaluation, Visitor
     from patchcore_build.evaluation.metrics import BestF1, Rates
     from patchcore_runtime.detector import Detector
 
 
 def add_evaluate_options(command: argparse.ArgumentParser) -> None:
-    """What to measure, on what, and where to."""
+    """Add artifact, data set and output."""
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR", required=True,
         help=f"data set ({LAYOUTS} layout)",
     )  # fmt: skip
-    command.add_argument("--category", metavar="NAME", help="default: the artifact's own")
+    command.add_argument(
+        "--category", metavar="NAME", help="category to evaluate (default: the artifact's own)"
+    )
     command.add_argument(
         "--resolution", choices=("input", "original"), default="input",
-        help="where pixels are counted: the network's input, or the whole photograph, on which "
-        "the map is 0 where a crop hides it (default input)",
+        help="count the pixels of the network's input, or of the whole photograph, where the map "
+        "is 0 outside of a crop (default input)",
     )  # fmt: skip
     add_roi_option(command)
     command.add_argument(
@@ -38,25 +41,31 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
         help="write report.json, report.html, sheet.png, sample/ and CATEGORY_{train,test}.json",
     )  # fmt: skip
     command.add_argument(
-        "--threads", type=whole_number(1), metavar="N", help="threads (default: the cores given)"
+        "--threads", type=whole_number(1), metavar="N", help="threads (default: available cores)"
     )
+    add_public_key_option(command)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Evaluate and print the figures."""
+    """Evaluate an artifact and print the figures."""
     from patchcore_build.data.dataset import open_dataset
     from patchcore_runtime.detector import Detector
 
-    detector = Detector.load(arguments.artifact, threads=arguments.threads, roi=arguments.roi)
-    category = arguments.category or detector.manifest.training.category
+    detector = Detector.load(
+        arguments.artifact,
+        threads=arguments.threads,
+        roi=arguments.roi,
+        public_key=arguments.public_key,
+    )
+    dataset = open_dataset(arguments.dataset)
     if arguments.output is None:
-        result = _score(arguments, detector, category)
+        result = _score(arguments, detector, dataset)
     else:
-        result = _score_and_report(arguments, detector, category)
+        result = _score_and_report(arguments, detector, dataset)
     if arguments.json:
         print(json.dumps(result.to_dict(), allow_nan=False))
         return 0
-    _print_figures(result, open_dataset(arguments.dataset).layout)
+    _print_figures(result, dataset.layout)
     if arguments.output is not None:
         print(f"report: {arguments.output / 'report.html'}")
         print(f"image sheet: {arguments.output / 'sheet.png'}")
@@ -64,10 +73,16 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     return 0
 
 
+def _category(arguments: argparse.Namespace, detector: "Detector") -> str:
+    """The category that is evaluated: the artifact's own by default."""
+    named: str | None = arguments.category
+    return named or detector.manifest.training.category
+
+
 def _score(
     arguments: argparse.Namespace,
     detector: "Detector",
-    category: str,
+    dataset: "Dataset",
     visit: "Visitor | None" = None,
 ) -> "Evaluation":
     from patchcore_build.evaluation.evaluate import evaluate
@@ -76,8 +91,8 @@ def _score(
     with progress_bar("scoring", "image") as progress:
         return evaluate(
             detector,
-            arguments.dataset,
-            category,
+            dataset,
+            _category(arguments, detector),
             resolution=arguments.resolution,
             progress=progress,
             visit=visit,
@@ -85,18 +100,17 @@ def _score(
 
 
 def _score_and_report(
-    arguments: argparse.Namespace, detector: "Detector", category: str
+    arguments: argparse.Namespace, detector: "Detector", dataset: "Dataset"
 ) -> "Evaluation":
-    """Evaluate with all files in the output folder, or none of them."""
-    from patchcore_build.data.dataset import open_dataset
+    """Evaluate, and write all files of the report into the output folder, or none of them."""
     from patchcore_build.report.gallery import Gallery
     from patchcore_build.report.original_files import original_files
     from patchcore_build.report.report import write_report
 
     gallery = Gallery(detector)
-    dataset = open_dataset(arguments.dataset)
+    category = _category(arguments, detector)
     with original_files(arguments.output, detector, dataset, category) as sample:
-        result = _score(arguments, detector, category, _each(gallery.visit, sample))
+        result = _score(arguments, detector, dataset, _each(gallery.visit, sample))
         write_report(arguments.output, result, gallery, detector.manifest)
     return result
 
@@ -114,7 +128,7 @@ def _print_figures(result: "Evaluation", layout: str) -> None:
         print(f"note: {problem}")
     print(f"category: {result.category} ({layout} layout), {len(result.images)} images")
     if result.region_share < 1:
-        print(f"region of interest: {result.region_share:.1%} of the pixels; others are left out")
+        print(f"region of interest: {result.region_share:.1%} of the pixels; others do not count")
     print(
         f"image AUROC: {_figure(result.image_auroc)}, "
         f"average precision {_figure(result.image_average_precision)}"

@@ -21,27 +21,54 @@ from patchcore_runtime.cli.option_types import number, whole_number
 from patchcore_runtime.scoring.thresholds import describe_calibration
 
 if TYPE_CHECKING:
+    from patchcore_build.data.dataset import Dataset, ImageFolder
     from patchcore_build.fitting.job import FitReport
 
 _GIGABYTES = number("a number, 0 or more", lambda value: value >= 0)
 
 
 def add_fit_options(fit: argparse.ArgumentParser) -> None:
-    """Images, settings, and where the artifact goes."""
-    where = fit.add_argument_group("images and result")
+    """Add images, settings and output."""
+    _add_image_options(fit.add_argument_group("images and result"))
+    add_network_options(fit)
+    add_method_options(fit)
+    add_signing_option(fit)
+    fit.add_argument(
+        "--seed", type=int, metavar="N", help="seed of every random choice (default 0)"
+    )
+    fit.add_argument(
+        "--memory-budget-gb", type=_GIGABYTES, default=8.0, metavar="N",
+        help="memory for inputs, features, coreset and bank; the rest goes to files in TMPDIR. "
+        "MindSpore and the network take about 1 GB more (default 8)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--checkpoint", type=Path, metavar="DIR",
+        help="store unfinished coresets in DIR; the same command continues them",
+    )  # fmt: skip
+    fit.add_argument(
+        "--force", action="store_true",
+        help="accept --quantize int8 even if it costs more than 0.005 of AUROC on the test set",
+    )  # fmt: skip
+
+
+def _add_image_options(where: argparse._ArgumentGroup) -> None:
     where.add_argument(
         "--dataset", "--dataset_path", type=Path, metavar="DIR",
         help=f"data set ({LAYOUTS} layout)",
     )  # fmt: skip
-    where.add_argument("--category", metavar="NAME", help="whose good images are learned")
-    where.add_argument("--normal", type=Path, metavar="DIR", help="or: any folder of good images")
+    where.add_argument(
+        "--category", metavar="NAME", help="category of the data set, or a name for the images"
+    )
+    where.add_argument(
+        "--normal", type=Path, metavar="DIR", help="instead of a data set: a folder of good images"
+    )
     where.add_argument(
         "--roi", metavar="MASK|POLYGON",
-        help="learn and look only there: a black image of a photograph, white where to look, or "
-        'corners "x,y x,y x,y" in fractions of its width and height',
+        help="region of interest: a mask image (white is inspected, black is ignored), or the "
+        'corners of a polygon "x,y x,y x,y" in fractions of width and height',
     )  # fmt: skip
     where.add_argument(
-        "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
+        "--output", type=Path, metavar="DIR", required=True, help="artifact folder to create"
     )
     where.add_argument(
         "--skip-bad", action="store_true", help="leave out unreadable images and list them"
@@ -58,38 +85,22 @@ def add_fit_options(fit: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     where.add_argument(
         "--review", type=Path, metavar="DIR",
-        help="write suspects.html there: the training images that look least like the others",
+        help="write DIR/suspects.html: the training images that look least like the others",
     )  # fmt: skip
     where.add_argument(
         "--drop-suspects", type=_suspects, default=0, metavar="N|auto",
-        help="leave out the N most suspicious images, or those that stand out, and list them",
-    )  # fmt: skip
-    add_network_options(fit)
-    add_method_options(fit)
-    add_signing_option(fit)
-    fit.add_argument("--seed", type=int, metavar="N", help="of every random choice (default 0)")
-    fit.add_argument(
-        "--memory-budget-gb", type=_GIGABYTES, default=8.0, metavar="N",
-        help="of inputs, features, coreset and bank; what does not fit goes to files in TMPDIR. "
-        "MindSpore and the network come on top, about 1 GB (default 8)",
-    )  # fmt: skip
-    fit.add_argument(
-        "--checkpoint", type=Path, metavar="DIR",
-        help="keep unfinished coresets there; the same command takes them up again",
-    )  # fmt: skip
-    fit.add_argument(
-        "--force", action="store_true",
-        help="take --quantize int8 even if it costs more than 0.005 of AUROC on the test set",
+        help="leave out the N most suspicious images, or `auto` for clear outliers, and list them",
     )  # fmt: skip
 
 
 def _suspects(text: str) -> int | str:
-    """An argparse type: how many images are dropped, or `auto`."""
+    """An argparse type: the number of images to leave out, or `auto`."""
     return "auto" if text == "auto" else whole_number(0)(text)
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Fit and print what was built."""
+    """Build an artifact and print its figures."""
+    from patchcore_build.data.dataset import open_dataset
     from patchcore_build.fitting.fit import fit
     from patchcore_build.fitting.job import FitJob
 
@@ -98,7 +109,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.dataset is not None and arguments.category is None:
         parser.error("fit: --dataset DIR needs --category NAME")
     config = config_from(arguments, parser, seed=arguments.seed)
-    images, category, source = _training_images(arguments)
+    dataset = None if arguments.dataset is None else open_dataset(arguments.dataset)
+    images, category = _training_images(arguments, dataset)
     report = fit(
         FitJob(
             images=images,
@@ -112,7 +124,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             memory_budget_gb=arguments.memory_budget_gb,
             roi=arguments.roi,
             checkpoints=arguments.checkpoint,
-            test_set=_test_set(arguments.dataset, arguments.category),
+            test_set=_test_set(dataset, category),
             force=arguments.force,
             keep_thumbnails=arguments.keep_thumbnails,
             groups=arguments.groups,
@@ -125,6 +137,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
+    source = "" if dataset is None else f", {dataset.layout} layout"
     _print_report(report, source, arguments.review)
     return 0
 
@@ -150,29 +163,28 @@ def _print_report(report: "FitReport", source: str, review: Path | None) -> None
 
 
 def _print_view(report: "FitReport") -> None:
-    """What of the input is looked at, and how it is cut; nothing where it is all, and whole."""
+    """Print the number of tiles and the region of interest, if there are any."""
     if report.tiles > 1:
         print(f"tiles: {report.tiles} of each image")
     if report.region_share < 1:
         print(f"region of interest: {report.region_share:.1%} of the input")
 
 
-def _test_set(dataset: Path | None, category: str) -> Path | None:
-    """The data set, where it has test images of the category."""
-    from patchcore_build.data.dataset import list_test_images
+def _test_set(dataset: "Dataset | None", category: str) -> "Dataset | None":
+    """The data set if it has test images of the category, else None."""
     from patchcore_build.errors import DatasetError
 
     if dataset is None:
         return None
     try:
-        return dataset if list_test_images(dataset, category) else None
+        return dataset if dataset.test_images(category) else None
     except DatasetError:
         return None
 
 
 def _print_quantization(facts: dict[str, Any]) -> None:
     errors, auroc = facts["layer_errors"], facts["auroc"]
-    print(f"int8: layers differ by {errors['layer2']:.3f} and {errors['layer3']:.3f} of float32's")
+    print(f"int8: layers differ from float32 by {errors['layer2']:.3f} and {errors['layer3']:.3f}")
     if isinstance(auroc, str):
         print(f"int8: AUROC against float32 {auroc}")
         return
@@ -181,12 +193,10 @@ def _print_quantization(facts: dict[str, Any]) -> None:
         print(f"int8: {name} AUROC {after:.4f}, float32 {before:.4f} ({change:+.4f})")
 
 
-def _training_images(arguments: argparse.Namespace) -> tuple[Any, str, str]:
-    """What `fit` learns from, the category's name, and words on the data set."""
-    from patchcore_build.data.dataset import open_dataset
-
-    if arguments.normal is not None:
-        return arguments.normal, arguments.category or arguments.normal.resolve().name, ""
-    dataset = open_dataset(arguments.dataset)
-    images = dataset.training_images(arguments.category)
-    return images, arguments.category, f", {dataset.layout} layout"
+def _training_images(
+    arguments: argparse.Namespace, dataset: "Dataset | None"
+) -> "tuple[Path | ImageFolder, str]":
+    """The images to learn from, and the name of their category."""
+    if dataset is None:
+        return arguments.normal, arguments.category or arguments.normal.resolve().name
+    return dataset.training_images(arguments.category), arguments.category

@@ -1,8 +1,8 @@
 """The command `patchcore-build`: build, evaluate, sign, convert weights, make demo images.
 
-argv -> progress on stderr, results on stdout, exit code 0 done, 1 refused, 2 usage.
-Options of the MindSpore Models PatchCore are accepted under their old spelling, too.
-MindSpore is imported by the command that needs it, so `--help` is instant.
+argv -> progress on stderr, results on stdout; exit code 0 for success, 1 for an error, 2 for wrong
+usage. Options of the MindSpore Models PatchCore are also accepted in their old spelling.
+Only the commands that need MindSpore import it, so `--help` is fast.
 """
 
 import argparse
@@ -50,7 +50,7 @@ _EXAMPLES = r"""examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     return run_command_line(_parser(), argv)
 
 
@@ -58,19 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     description = "Build PatchCore anomaly detectors from good photographs."
     parser, commands = new_parser("patchcore-build", description, _EXAMPLES, __version__)
     add_fit_options(_command(commands, "fit", run_fit, "build an artifact from good images"))
-    summary = "measure an artifact on a test set"
+    summary = "evaluate an artifact on a test set"
     add_evaluate_options(_command(commands, "evaluate", run_evaluate, summary))
-    summary = "fit and evaluate every category of a data set, one table"
+    summary = "fit and evaluate every category of a data set, and write one table"
     add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
-    summary = "the same artifact with another kind of index, measured"
+    summary = "copy an artifact with another kind of index, and measure the index"
     add_index_options(_command(commands, "index", run_index, summary))
     add_merge_options(_command(commands, "merge", run_merge, MERGE_SUMMARY))
-    summary = "which index and bank size serve an artifact best on this machine"
+    summary = "recommend the best index and bank size for an artifact on this machine"
     add_advise_options(_command(commands, "advise", run_advise, summary))
-    add_sign_options(_command(commands, "sign", run_sign, "sign an artifact that is finished"))
-    summary = "torchvision or safetensors weights to MindSpore"
+    add_sign_options(_command(commands, "sign", run_sign, "sign a finished artifact"))
+    summary = "convert torchvision or safetensors weights to a MindSpore checkpoint"
     add_convert_options(_command(commands, "convert-weights", run_convert, summary))
-    summary = "write a procedural data set in MVTec layout"
+    summary = "draw a data set in MVTec AD's layout"
     add_demo_options(_command(commands, "demo-data", run_demo, summary))
     return parser
 

@@ -1,4 +1,4 @@
-"""`patchcore-build merge`: one artifact that knows the good images of two.
+"""`patchcore-build merge`: one artifact with the good images of two.
 
 parsed arguments -> a new artifact folder, figures on stdout.
 """
@@ -8,23 +8,30 @@ import dataclasses
 import json
 from pathlib import Path
 
-MERGE_SUMMARY = "one artifact with the memory banks of two of the same network"
+from patchcore_build.cli.options import add_public_key_option
+
+MERGE_SUMMARY = "merge the memory banks of two artifacts with the same network"
 
 
 def add_merge_options(command: argparse.ArgumentParser) -> None:
-    """Which two, and where to."""
+    """Add the two artifacts and the output."""
     command.add_argument("first", type=Path, metavar="A", help="an artifact; gives the self-test")
-    command.add_argument("second", type=Path, metavar="B", help="another of the same network")
     command.add_argument(
-        "--output", type=Path, metavar="DIR", required=True, help="the artifact folder to make"
+        "second", type=Path, metavar="B", help="another artifact with the same network"
     )
+    command.add_argument(
+        "--output", type=Path, metavar="DIR", required=True, help="artifact folder to create"
+    )
+    add_public_key_option(command)
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Merge and print what became of it."""
+    """Merge two artifacts and print the figures of the result."""
     from patchcore_build.merge import merge
 
-    report = merge(arguments.first, arguments.second, arguments.output)
+    report = merge(
+        arguments.first, arguments.second, arguments.output, public_key=arguments.public_key
+    )
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
@@ -34,7 +41,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
         f"thresholds: the larger of both, image {report.image_threshold:.4g}, pixel "
         f"{report.pixel_threshold:.4g}"
     )
-    print(f"monitoring: as {arguments.first} knows its images")
+    print(f"monitoring: statistics of the images of {arguments.first} alone")
     if report.dropped:
         print(f"left out: {', '.join(report.dropped)}; the search is exact")
     print(f"artifact: {report.artifact}")

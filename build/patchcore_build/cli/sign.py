@@ -1,7 +1,7 @@
 """`patchcore-build sign`: add a signature to a finished artifact.
 
-parsed arguments -> SHA256SUMS.sig in the artifact folder, its path on stdout. The key may so live
-on another machine than the images.
+parsed arguments -> SHA256SUMS.sig in the artifact folder, its path on stdout. Signing is a command
+of its own, so that the key and the images can be on different machines.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def add_sign_options(command: argparse.ArgumentParser) -> None:
-    """Which artifact, by which key."""
+    """Add the artifact and the key."""
     command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
     command.add_argument(
         "--key", type=Path, metavar="PEM", required=True,
@@ -19,7 +19,7 @@ def add_sign_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Check every file, sign, and say where the signature is."""
+    """Verify every file, sign, and print the path of the signature."""
     from patchcore_build.signing import sign_artifact
 
     path = sign_artifact(arguments.artifact, arguments.key)

@@ -11,7 +11,7 @@ from patchcore_build.config import BACKBONES
 
 
 def add_convert_options(command: argparse.ArgumentParser) -> None:
-    """Which weights, of which network, and where to."""
+    """Add source, target and network."""
     command.add_argument("source", type=Path, metavar="IN", help=".pth, .safetensors or .ckpt")
     command.add_argument("target", type=Path, metavar="OUT.ckpt", help="the checkpoint to write")
     command.add_argument(
@@ -21,7 +21,7 @@ def add_convert_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Convert and say where the checkpoint is."""
+    """Convert weights and print the path of the checkpoint."""
     from patchcore_build.backbone.device import open_device
     from patchcore_build.weights.match import convert_weights
 

@@ -1,7 +1,7 @@
-"""The picks of an unfinished coreset in a file: an interrupted selection goes on where it was.
+"""Store the picks of an unfinished coreset, so that an interrupted selection can continue.
 
-rows picked so far <-> JSON with a digest of what they were picked from. Gaps are not kept: they
-follow from the picks, at a share of the time that the picks took.
+rows picked so far <-> JSON with a digest of the features they were picked from. Gaps are not
+stored: computing them from the picks takes a fraction of the time that the picks took.
 """
 
 import hashlib
@@ -17,27 +17,25 @@ from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import OutputError
 from patchcore_runtime.files.whole import write_whole
 
-__all__ = ["Checkpoint", "checkpoint_in", "clear_checkpoints", "make_folder"]
-
 _SUFFIX = ".coreset.json"
 
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """One selection's file, written whole or not at all."""
+    """The file of one selection, written whole or not at all."""
 
     path: Path  # in an existing folder
-    every_s: float = 30.0  # seconds between two writings
+    every_s: float = 30.0  # seconds between two writes
     _digest: str = field(default="", init=False)
     _written: float = field(default=-np.inf, init=False)
 
     def open(
         self, cloud: PatchCloud, rows: NDArray[np.int64] | None, first: int
     ) -> NDArray[np.int64]:
-        """Rows picked before, or the first one alone where there is no file yet.
+        """Load the rows that were picked before; only the first one if no file exists yet.
 
         Raises:
-            OutputError: the file is of other features, rows or seed, or is damaged.
+            OutputError: the file belongs to other features, rows or seed, or is corrupt.
         """
         digest = hashlib.sha256(f"{cloud.digest} {first}".encode())
         if rows is not None:
@@ -48,18 +46,18 @@ class Checkpoint:
         given, picked = self._read()
         if given != self._digest:
             raise OutputError(
-                f"{self.path}: a checkpoint of other features, rows or seed; remove it, or name "
-                "another folder"
+                f"{self.path}: this checkpoint belongs to other features, rows or seed; remove it, "
+                "or name another folder"
             )
         if picked[0] != first or picked.max() >= len(cloud.features):
-            raise OutputError(f"{self.path}: not a whole checkpoint; remove it to start afresh")
+            raise OutputError(f"{self.path}: not a whole checkpoint; remove it to start again")
         return picked
 
     def save(self, picked: NDArray[np.int64], *, last: bool = False) -> None:
-        """Write the picks if it is time to, or if they are the last.
+        """Write the picks if `every_s` seconds have passed, or if they are the last.
 
         Raises:
-            OutputError: the folder cannot be written; an older file stays.
+            OutputError: the folder is not writable; an older file stays unchanged.
         """
         now = time.monotonic()
         if last or now - self._written >= self.every_s:
@@ -68,7 +66,11 @@ class Checkpoint:
             self._written = now
 
     def _read(self) -> tuple[str, NDArray[np.int64]]:
-        """The digest, and distinct rows, at least one."""
+        """Load the digest, and at least one distinct row.
+
+        Raises:
+            OutputError: the file is corrupt.
+        """
         try:
             content = json.loads(self.path.read_bytes())
             picked = np.array(content["picked"], dtype=np.int64)
@@ -76,30 +78,30 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError, OverflowError):
             picked, digest = np.empty(0, np.int64), ""
         if picked.ndim != 1 or picked.min(initial=0) < 0 or not 0 < len(set(picked)) == len(picked):
-            raise OutputError(f"{self.path}: not a whole checkpoint; remove it to start afresh")
+            raise OutputError(f"{self.path}: not a whole checkpoint; remove it to start again")
         return digest, picked
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder for checkpoints unless it is there.
+    """Create the folder for checkpoints if it does not exist.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be made ({error.strerror}); name another --checkpoint folder"
+            f"{folder}: cannot be created ({error.strerror}); name another --checkpoint folder"
         ) from None
 
 
 def checkpoint_in(folder: Path | None, name: str) -> Checkpoint | None:
-    """One of a folder's checkpoints; none where there is no folder."""
+    """The checkpoint of that name in a folder; None without a folder."""
     return None if folder is None else Checkpoint(path=folder / f"{name}{_SUFFIX}")
 
 
 def clear_checkpoints(folder: Path) -> None:
-    """Remove a folder's checkpoints and nothing else."""
+    """Remove the checkpoints in a folder, and nothing else."""
     for path in folder.glob(f"*{_SUFFIX}"):
         path.unlink()

@@ -1,8 +1,8 @@
-"""Products of picks and patch features on an accelerator, through MindSpore.
+"""Matrix products of picks with patch features on an accelerator, through MindSpore.
 
-points (n, D), picks (k, D) -> products (n, k). The algorithm stays the host's: it only asks for
-products and allows for their error, so a device's coarser multiplier costs more exact distances
-and never another choice of rows.
+points (n, D), picks (k, D) -> products (n, k). The rest of the algorithm runs on the host and
+allows for the error of a product. So a device that multiplies less exactly costs more exact
+distances, and it never changes the choice of rows.
 """
 
 from typing import Any
@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DeviceProduct"]
-
-_STEP = 64  # sizes are rounded up to its multiples: each new shape is compiled once
+_STEP = 64  # sizes are rounded up to multiples of it, because each new shape is compiled
 
 
 class DeviceProduct:
-    """MindSpore's MatMul on the device that `open_device` chose.
+    """MindSpore's MatMul on the device that `open_device` selected.
 
-    Accelerators may read float32 as TF32, HF32 or even float16, all of which keep 11 bits; sums
-    are float32. Numbers within -1 ... 1 that float16 makes subnormal are off by 2^-25 at most.
+    Accelerators may convert float32 to TF32, HF32 or even float16, which all keep 11 bits; sums
+    are float32. If float16 makes a number within -1 ... 1 subnormal, its error is 2^-25 at most.
     """
 
     unit = 2.0**-11
     tiny = 2.0**-25
-    concurrent = False  # MindSpore dies of operators launched from several threads
+    concurrent = False  # MindSpore crashes if several threads launch operators
 
     def __init__(self) -> None:
         import mindspore
@@ -33,7 +31,7 @@ class DeviceProduct:
         self._multiply = mindspore.ops.MatMul(transpose_b=True)
 
     def load(self, points: NDArray[np.float32]) -> tuple[Any, int]:
-        """Bring a block to the device; says how many of its rows are real."""
+        """Move a block to the device; returns it with its number of rows before padding."""
         return self._tensor(_padded(points)), len(points)
 
     def multiply(self, block: tuple[Any, int], picks: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -44,5 +42,5 @@ class DeviceProduct:
 
 
 def _padded(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Zeros below, up to the next multiple of the step."""
+    """The rows with zeros appended, up to the next multiple of the step."""
     return np.pad(rows, ((0, -len(rows) % _STEP), (0, 0)))

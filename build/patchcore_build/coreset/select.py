@@ -2,18 +2,18 @@
 
 features (P, D) -> indices (M,) of the rows to keep.
 Greedy k-centre (Sener & Savarese 2018, arXiv:1708.00489), as in PatchCore section 3.2, run in a
-seeded sparse random projection (Li, Hastie & Church 2006). Three things make it fast and exact:
+seeded sparse random projection (Li, Hastie & Church 2006). Three ideas make it fast and exact:
 
 - Lazy batches: a gap (squared distance to the nearest picked row) only ever shrinks. So the best
-  of the ~2,000 widest gaps is the true next pick for as long as it beats every gap outside them,
-  and one pass then updates all P rows for the whole batch of picks.
-- Clusters: most picks are too far from most rows to change their gaps, and the triangle
-  inequality says so for whole blocks of rows (`patch_cloud`).
-- float32 products only bound the distances, with a proven margin. A row is measured in float64
-  only when it becomes a candidate, or when float32 cannot name its nearest pick (`patch_gaps`).
+  of the ~2,000 widest gaps is the true next pick as long as it exceeds every gap outside of them.
+  One pass then updates all P rows for the whole batch of picks.
+- Clusters: most picks are too far from most rows to change their gaps. The triangle inequality
+  proves this for whole blocks of rows (`clusters`).
+- Bounds: float32 products only bound the distances, with a proven margin. A row is measured in
+  float64 only if it becomes a candidate, or if float32 cannot tell its nearest pick (`gaps`).
 
-So every gap that decides is a float64 one, and neither block sizes nor the number of threads nor
-the BLAS library or device can change the choice.
+So float64 gaps alone decide. Block sizes, the number of threads, the BLAS library and the device
+cannot change the choice.
 """
 
 import math
@@ -26,18 +26,18 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from patchcore_build.coreset.checkpoint import Checkpoint
-from patchcore_build.coreset.cloud import NEVER, PatchCloud
+from patchcore_build.coreset.cloud import PatchCloud
+from patchcore_build.coreset.clusters import NEVER
 from patchcore_build.coreset.gaps import PatchGaps
+from patchcore_build.errors import require
 from patchcore_runtime.engine.session import usable_cores
 
-__all__ = ["coreset_size", "projection_size", "random_projection", "select_coreset"]
-
-_CANDIDATES = 2048  # rows looked at per batch; more make longer batches and slower picks
-_BATCH = 1024  # picks at most, so that a block's products stay in the cache
+_CANDIDATES = 2048  # candidates per batch; more of them give longer batches and slower picks
+_BATCH_PICKS = 1024  # at most, so that a block's products stay in the cache
 
 
 def projection_size(count: int, *, eps: float = 0.9) -> int:
-    """Give the dimension that keeps distances between `count` points within 1 ± eps.
+    """Compute the dimension that keeps distances between `count` points within 1 ± eps.
 
     Johnson-Lindenstrauss bound in Dasgupta and Gupta's form, 4 ln(count) / (eps²/2 - eps³/3),
     rounded down like scikit-learn's: 296 for 163,856 patches.
@@ -63,7 +63,7 @@ def random_projection(dim: int, size: int, *, seed: int) -> NDArray[np.float32]:
     """Draw a very sparse random matrix that keeps distances on average.
 
     Each entry is +v or -v with probability density/2 each, else 0, where density = 1/sqrt(dim)
-    and v = 1/sqrt(density * size). Nothing is gained by `size >= dim`: then it is the identity.
+    and v = 1/sqrt(density * size). If `size >= dim`, the result is the identity.
 
     Args:
         dim: Feature size D, >= 1.
@@ -71,7 +71,7 @@ def random_projection(dim: int, size: int, *, seed: int) -> NDArray[np.float32]:
         seed: Seed of the draw.
 
     Returns:
-        float32 (dim, min(size, dim)), to be multiplied from the right.
+        float32 (dim, min(size, dim)); features are multiplied with it from the right.
 
     Raises:
         ValueError: `dim` or `size` is below 1.
@@ -88,11 +88,11 @@ def random_projection(dim: int, size: int, *, seed: int) -> NDArray[np.float32]:
 
 
 def coreset_size(count: int, ratio: float) -> int:
-    """Give the number of rows to keep: ratio * count to the nearest, and never none.
+    """Compute the number of rows to keep: ratio * count, rounded, and at least one.
 
     Args:
         count: Number of patch features P, >= 1.
-        ratio: Share to keep, in (0, 1].
+        ratio: Share of rows to keep, in (0, 1].
 
     Returns:
         Number of rows M, 1 <= M <= P.
@@ -119,16 +119,16 @@ def select_coreset(
     """Pick `count` rows so that every row lies near a picked one.
 
     Each step picks the row farthest (Euclidean, float64) from all rows picked so far, the lowest
-    row on a tie; the first is drawn from `seed`. Exact: the same rows as the plain one-at-a-time
-    loop. Holds one more float32 copy of `features`, about 70 bytes a row and 50 MB; a `PatchCloud`
-    can be told to do without the copy, and serves several selections.
+    row on a tie; the first is drawn from `seed`. The result is exact: the same rows as the plain
+    one-at-a-time loop gives. Memory: one float32 copy of `features`, about 70 bytes a row and
+    50 MB. A `PatchCloud` can do without the copy, and serves several selections.
 
     Args:
-        features: Patch features, shape (P, D), finite; left as they are. Or a cloud of them.
-        count: Rows to keep, 1 <= count <= P, or the number of `rows`.
+        features: Patch features, shape (P, D), finite, never changed; or a cloud of them.
+        count: Rows to keep, 1 <= count <= P, or up to the number of `rows`.
         seed: Seed of the first pick.
-        rows: Pick among these alone, ascending; as if the others did not exist.
-        checkpoint: Where picks are kept now and then, and where the selection goes on.
+        rows: Pick among these rows alone, ascending, as if the others did not exist.
+        checkpoint: Stores picks from time to time; an interrupted selection continues from it.
         progress: Called with (rows picked, count) after every batch; last with (count, count).
 
     Returns:
@@ -136,7 +136,7 @@ def select_coreset(
 
     Raises:
         ValueError: `features` is not finite (P, D), or `count` or `rows` is out of range.
-        OutputError: the checkpoint is one of other features, rows or seed, or is damaged.
+        OutputError: the checkpoint belongs to other features, rows or seed, or is corrupt.
     """
     cloud = features if isinstance(features, PatchCloud) else PatchCloud.of(features)
     _check(cloud, count, rows)
@@ -149,8 +149,8 @@ def select_coreset(
     done = 0
     with worker_threads() as pool:
         while done < count:
-            known = start[done : done + _BATCH]
-            batch = known if len(known) else _next(gaps, count - done)
+            known = start[done : done + _BATCH_PICKS]
+            batch = known if len(known) else _next(cloud, gaps, count - done)
             picked[done : done + len(batch)] = batch
             done += len(batch)
             if checkpoint is not None and done > len(start):
@@ -164,7 +164,7 @@ def select_coreset(
 
 @contextmanager
 def worker_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that multiply on their own: BLAS's threads wait for one another at every block."""
+    """Threads that each multiply alone; threads inside of BLAS would wait after every block."""
     with (
         ThreadpoolController().limit(limits=1, user_api="blas"),
         ThreadPoolExecutor(usable_cores()) as pool,
@@ -173,29 +173,30 @@ def worker_threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _check(cloud: PatchCloud, count: int, rows: NDArray[np.int64] | None) -> None:
-    """Refuse what cannot be picked from."""
-    there = len(cloud.features)
+    """Validate `count` and `rows`.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    available = len(cloud.features)
     if rows is not None:
-        ascending = rows.ndim == 1 and len(rows) > 0 and bool((np.diff(rows) > 0).all())
-        if not ascending or rows[0] < 0 or rows[-1] >= there:
-            raise ValueError(
-                f"select_coreset: expected rows ascending from 0 to {there - 1} at most, got {rows}"
-            )
-        there = len(rows)
-    if not 1 <= count <= there:
-        raise ValueError(f"select_coreset: expected count from 1 to {there}, got {count}")
+        fits = rows.ndim == 1 and len(rows) > 0 and bool((np.diff(rows) > 0).all())
+        fits = fits and rows[0] >= 0 and rows[-1] < available
+        wanted = f"rows ascending from 0 to {available - 1} at most"
+        require(fits, "select_coreset", wanted, rows)
+        available = len(rows)
+    require(1 <= count <= available, "select_coreset", f"count from 1 to {available}", count)
 
 
-def _next(gaps: PatchGaps, at_most: int) -> NDArray[np.int64]:
+def _next(cloud: PatchCloud, gaps: PatchGaps, at_most: int) -> NDArray[np.int64]:
     """The next picks in order, at least one."""
     candidates, outside_gap, outside_row = gaps.widest(_CANDIDATES)
     inside = gaps.upper[candidates]
     if inside.max() == 0.0:  # only copies of picked rows are left
         return np.flatnonzero(gaps.upper == 0.0)[:at_most]
-    cloud = gaps.cloud
     points, floors = cloud.points(candidates), cloud.floors(candidates)
     batch: list[int] = []
-    while len(batch) < min(at_most, _BATCH):
+    while len(batch) < min(at_most, _BATCH_PICKS):
         best = int(inside.argmax())
         row, gap = int(candidates[best]), inside[best]
         if gap <= 0.0 or (gap, -row) < (outside_gap, -outside_row):

@@ -1,7 +1,7 @@
-"""A data set's test images, and their masks in the input's geometry.
+"""Test images of a data set in any layout, and their masks in the input's geometry.
 
-root, category -> the listings of whichever layout stands there; image -> bool (H, W). The
-names of data sets are gathered here; `layouts` tells one layout from another.
+root, category -> test images; image -> its mask, bool (H, W). This module also gathers the names
+that other rooms use: `layouts` detects the layout, and `image_folder` defines the listings.
 """
 
 from pathlib import Path
@@ -26,40 +26,28 @@ __all__ = [
     "list_test_images",
     "open_dataset",
     "read_mask",
-    "training_folder",
 ]
 
 
 def list_test_images(dataset: Path, category: str) -> list[TestImage]:
-    """Test images of a data set in any layout, sorted by name, defects with their masks.
+    """List the test images of a data set in any layout, sorted by name, defects with their masks.
 
     Raises:
-        DatasetError: no data set, no such category, or no test images.
+        DatasetError: the folder is no data set, or has no such category or no test images.
     """
     return open_dataset(dataset).test_images(category)
 
 
-def training_folder(dataset: Path, category: str) -> Path:
-    """The folder below which a category's training images lie.
-
-    Only in VisA's layout others lie there, too; `Dataset.training_images` lists them exactly.
-
-    Raises:
-        DatasetError: no data set, no such category (names those that exist), or no images.
-    """
-    return open_dataset(dataset).training_images(category).root
-
-
 def read_mask(image: TestImage, placement: Placement, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Bring an image's mask to the input's geometry.
+    """Load an image's mask and resize it to the input's geometry.
 
     Args:
-        image: A test image; good ones have nothing marked.
+        image: A test image; the mask of a good image is False everywhere.
         placement: Where the input lies on the photograph.
         shape: (H, W) of the input.
 
     Returns:
-        bool (H, W), True on the defect; nearest neighbour, so that nothing is invented.
+        bool (H, W), True on the defect; resized by nearest neighbour, which keeps two values.
 
     Raises:
         DatasetError: the mask is missing, unreadable, empty, or of another size than the image.

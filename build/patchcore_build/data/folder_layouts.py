@@ -1,6 +1,6 @@
-"""Layouts that are folders alone: MVTec AD, MVTec AD 2, BTAD, and a plain one.
+"""Layouts that consist of folders alone: MVTec AD, MVTec AD 2, BTAD, and a plain one.
 
-root, category -> images to learn from, and test images with their masks. Nothing is opened.
+root, category -> images to learn from, and test images with their masks. No image is opened.
 
     mvtec       CATEGORY/train/good  CATEGORY/test/{good,DEFECT}
                 CATEGORY/ground_truth/DEFECT/NAME_mask.png              (Bergmann et al. 2019)
@@ -10,8 +10,8 @@ root, category -> images to learn from, and test images with their masks. Nothin
                 CATEGORY/ground_truth/ko/NAME.{png,bmp}                 (Mishra et al. 2021)
     plain       normal  normal_test  abnormal  masks; or train/normal  test/{normal,abnormal,masks}
 
-MVTec AD 2's validation/good is kept out of training, as its authors do; its private test sets
-have no truth to compare with.
+MVTec AD 2's validation/good is not used for training, as its authors prescribe. Its private test
+sets have no published masks.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ from pathlib import Path
 from patchcore_build.data.image_folder import GOOD, ImageFolder, TestImage, find_mask, list_images
 from patchcore_build.errors import DatasetError
 
-# Where a plain data set may keep each of its parts.
+# Folders where a plain data set may keep each of its parts.
 _NORMAL = ("normal", "train/normal")
 _NORMAL_TEST = ("normal_test", "test/normal")
 _ABNORMAL = ("abnormal", "test/abnormal")
@@ -41,22 +41,27 @@ class Dataset(ABC):
 
     @abstractmethod
     def training_images(self, category: str) -> ImageFolder:
-        """Good images to learn from.
+        """List the good images to learn from.
 
         Raises:
-            DatasetError: no such category (names those that exist), or no images in it.
+            DatasetError: no such category (the message names those that exist), or no images in it.
         """
 
     @abstractmethod
     def test_images(self, category: str) -> list[TestImage]:
-        """Test images, each defect with its mask where one is found.
+        """List the test images, each defect with its mask if one is found.
 
         Raises:
-            DatasetError: no such category (names those that exist), or no test images in it.
+            DatasetError: no such category (the message names those that exist), or no test images
+                in it.
         """
 
     def require(self, category: str) -> None:
-        """Refuse a category that is not here; the message names those that are."""
+        """Check that a category exists.
+
+        Raises:
+            DatasetError: it does not; the message names those that do.
+        """
         found = self.categories()
         if category not in found:
             raise DatasetError(
@@ -67,9 +72,9 @@ class Dataset(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryFolders(Dataset):
-    """MVTec AD and its relatives: CATEGORY/train and a test folder whose folders name defects."""
+    """MVTec AD and similar data sets: CATEGORY/train, and a test folder with one per defect."""
 
-    good: str = GOOD  # what the folders of good images are called
+    good: str = GOOD  # name of the folders with good images
     test: str = "test"
     truth: str = "ground_truth"
 
@@ -112,12 +117,12 @@ class CategoryFolders(Dataset):
 class PlainFolders(Dataset):
     """One category in folders named `normal`, `normal_test`, `abnormal` and `masks`.
 
-    Without `normal_test` (or test/normal) no good image is tested: those of `normal` are
-    learned, and to test with them would flatter every figure.
+    Without `normal_test` (or test/normal) no good image is tested: the images of `normal` are used
+    for training, and testing with them would make every figure too good.
     """
 
     def categories(self) -> tuple[str, ...]:
-        """The one category, called after the folder."""
+        """The one category; it has the name of the folder."""
         return (self.root.resolve().name,)
 
     def training_images(self, category: str) -> ImageFolder:
@@ -154,15 +159,15 @@ class PlainFolders(Dataset):
 
 
 def is_plain(root: Path) -> bool:
-    """Whether a folder has the parts of a plain data set that nothing else has."""
+    """Whether a folder has one of the folders that only a plain data set has."""
     return any((root / name).is_dir() for name in _NORMAL + _ABNORMAL)
 
 
 def folder_kind(category: Path) -> str | None:
-    """Which layout of CategoryFolders one category's folder has, judged by its folders' names.
+    """The layout of a category's folder, by the names of its folders; None if none fits.
 
     Raises:
-        DatasetError: the signs contradict each other; names both.
+        DatasetError: two layouts fit; the message names the folders of both.
     """
     train, test = category / "train", category / "test"
     good = [folder for folder in (train / GOOD, test / GOOD) if folder.is_dir()]
@@ -180,7 +185,7 @@ def folder_kind(category: Path) -> str | None:
 
 
 def subfolders(root: Path) -> list[Path]:
-    """Folders directly below, sorted by name, without hidden ones."""
+    """Folders directly below `root`, sorted by name, without hidden ones."""
     return sorted(
         path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
     )

@@ -1,6 +1,7 @@
-"""A folder of photographs -> its images, sorted by name; strays are counted and never read.
+"""A folder of photographs -> its images, sorted by name; other files are counted and never read.
 
-The words of every data set: a listing to learn from, a test image and where its mask lies.
+This module also defines what every data set layout returns: a listing of training images, and test
+images with their masks.
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from patchcore_build.errors import DatasetError
 from patchcore_runtime.image.decode import SUFFIXES
+from patchcore_runtime.image.listing import find_images
 
 GOOD = "good"
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless ones: JPEG blurs a mask's border
@@ -15,7 +17,7 @@ _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless ones: JPEG blurs 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """Images below a folder, and how many other files were passed over."""
+    """Images below a folder, and the number of other files, which are ignored."""
 
     root: Path
     images: tuple[Path, ...]
@@ -28,14 +30,14 @@ class ImageFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class TestImage:
-    """One test image: its kind of defect, and its mask where one is needed and found."""
+    """One test image: its kind of defect, and its mask if one is needed and found."""
 
     path: Path
-    defect: str  # `good` where there is none, however the data set calls it
+    defect: str  # `good` for an image without a defect, whatever the data set calls it
     mask: Path | None
     root: Path | None = None  # the folder below which the image is named
     mask_source: Path | None = None  # the folder or list where its mask was looked for
-    mask_level: int = 128  # a mask's pixel from this value (of 255) on belongs to the defect
+    mask_level: int = 128  # mask pixels of this value (of 255) or more belong to the defect
 
     @property
     def name(self) -> str:
@@ -52,21 +54,17 @@ def list_images(folder: Path) -> ImageFolder:
     """Find images by suffix in a folder and below, in the order of their names.
 
     Raises:
-        DatasetError: no such folder, or no image in it.
+        DatasetError: the folder does not exist, or holds no image.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected one with images")
-    files = sorted(
-        (path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    images = tuple(path for path in files if path.suffix.lower() in SUFFIXES)
+    images, others = find_images(folder)
     if not images:
         raise DatasetError(
             f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}), "
-            f"got none among {len(files)} files"
+            f"got none among {others} files"
         )
-    return ImageFolder(root=folder, images=images, strays=len(files) - len(images))
+    return ImageFolder(root=folder, images=tuple(images), strays=others)
 
 
 def find_mask(folder: Path, stem: str) -> Path | None:
@@ -76,7 +74,3 @@ def find_mask(folder: Path, stem: str) -> Path | None:
             if (folder / name).is_file():
                 return folder / name
     return None
-
-
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)

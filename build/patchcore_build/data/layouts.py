@@ -1,7 +1,7 @@
-"""A data set's root -> its layout, told by the names of folders alone, never by an image.
+"""Detect the layout of a data set by the names of its folders alone, never by an image.
 
-`folder_layouts` and `visa` draw each layout. What fits none of them, or two, is refused with
-what was looked for and what is there.
+root -> Dataset. `folder_layouts` and `visa` describe each layout. If none of them fits, or two do,
+the error says which folders each layout has, and which ones were found.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from patchcore_build.errors import DatasetError
 
 __all__ = ["LAYOUTS", "Dataset", "open_dataset"]
 
-# Each layout's name, and the folders or files that tell it.
+# Name of each layout, and the folders or files by which it is detected.
 LAYOUTS = {
     "mvtec": "CATEGORY/train/good or CATEGORY/test",
     "mvtec-ad-2": "CATEGORY/test_public",
@@ -27,11 +27,11 @@ LAYOUTS = {
     "visa": "split_csv/1cls.csv or CATEGORY/Data/Images",
     "plain": "normal, abnormal, train/normal or test/abnormal",
 }
-_NAMES_SHOWN = 8  # of what stands in a folder that is no data set
+_NAMES_SHOWN = 8  # names in an error message about a folder that is no data set
 
 
 def open_dataset(root: Path) -> Dataset:
-    """Tell the layout of a data set by the names of its folders.
+    """Detect the layout of a data set by the names of its folders.
 
     Args:
         root: The folder above the categories; for the plain layout, the category itself.
@@ -40,14 +40,14 @@ def open_dataset(root: Path) -> Dataset:
         The data set; its `layout` is a key of LAYOUTS.
 
     Raises:
-        DatasetError: no such folder; no layout fits; or more than one does.
+        DatasetError: the folder does not exist, no layout fits, or more than one fits.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected a data set")
     signs = _signs(root)
     if len(signs) > 1:
-        told = " and ".join(f"{layout} ({sign})" for layout, sign in sorted(signs.items()))
-        raise DatasetError(f"{root}: expected one layout, got {told}; keep them in two folders")
+        found = " and ".join(f"{layout} ({sign})" for layout, sign in sorted(signs.items()))
+        raise DatasetError(f"{root}: expected one layout, got {found}; keep them in two folders")
     if not signs:
         raise DatasetError(_why_no_dataset(root))
     (layout,) = signs
@@ -68,7 +68,7 @@ def _category_folders(layout: str, root: Path) -> CategoryFolders:
 
 
 def _signs(root: Path) -> dict[str, str]:
-    """Layouts that fit, each with the folder that shows it."""
+    """Layouts that fit, each with the folder or file that shows it."""
     signs: dict[str, str] = {}
     for folder in subfolders(root):
         kind = folder_kind(folder)

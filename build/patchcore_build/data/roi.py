@@ -1,7 +1,7 @@
-"""`--roi` of `fit`: a mask image, or a polygon on the photograph -> the region that counts.
+"""`--roi` of `fit`: a mask image, or a polygon on the photograph -> the region of interest.
 
-Corners of a polygon are fractions of the photograph's width and height, 0 to 1, so that they hold
-for photographs of any size. artifacts/FORMAT.md, section Region of interest, says what follows.
+Corners of a polygon are fractions of the photograph's width and height, 0 to 1, and so apply to
+photographs of any size. artifacts/FORMAT.md, section Region of interest, defines the rest.
 """
 
 import re
@@ -28,16 +28,16 @@ Corners = NDArray[np.float64]  # (n, 2), x and y
 def plan_region(
     roi: str | Path | None, settings: Preprocessing, sizes: Sequence[tuple[int, int]]
 ) -> tuple[RegionOfInterest, Region | None]:
-    """The manifest's entry and the region itself, None where the whole input counts.
+    """Compute the manifest's entry, and the region itself; None if the whole input counts.
 
     Args:
-        roi: Path of a mask image, or `x,y x,y x,y`: a polygon, which no path looks like.
+        roi: Path of a mask image, or a polygon `x,y x,y x,y`.
         settings: The input geometry.
-        sizes: (height, width) of the training images; masks are held to the one with the
-            median aspect ratio.
+        sizes: (height, width) of the training images. A mask must have the size of the image with
+            the median aspect ratio.
 
     Raises:
-        ImageError: the mask or the polygon marks nothing, or is none.
+        ImageError: the mask or the polygon is invalid, or marks nothing.
     """
     ordered = sorted(sizes, key=lambda size: (size[1] / size[0], size))
     height, width = ordered[len(ordered) // 2]
@@ -52,7 +52,7 @@ def plan_region(
 
 
 def write_region(folder: Path, region: Region | None) -> None:
-    """Write roi.png, where there is a region."""
+    """Write roi.png if there is a region."""
     if region is not None:
         Image.fromarray(region.pixels.astype(np.uint8) * 255).save(folder / ROI)
 
@@ -74,12 +74,12 @@ def _polygon_region(text: str, settings: Preprocessing, photo: tuple[int, int]) 
 
 
 def fill_polygon(corners: Corners, y: Corners, x: Corners) -> NDArray[np.bool_]:
-    """Which places lie inside a polygon, by the even-odd rule.
+    """Compute which points of a grid lie inside a polygon, by the even-odd rule.
 
     Args:
-        corners: x and y of each corner, (n, 2); the last joins the first.
-        y: Of the places, (H, 1).
-        x: Of the places, (W,).
+        corners: x and y of each corner, (n, 2); the last is joined to the first.
+        y: Coordinates of the grid's rows, (H, 1).
+        x: Coordinates of the grid's columns, (W,).
 
     Returns:
         bool (H, W).

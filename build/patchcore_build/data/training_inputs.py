@@ -1,16 +1,14 @@
 """A folder's images -> the network's inputs in memory, T tiles of each, and their digest.
 
-Images are decoded in other threads, a few ahead of the one that is needed; the order is the
-folder's.
+Several threads decode images, a few images ahead of the one that is stored next. The inputs keep
+the order of the folder.
 """
 
 import hashlib
 import math
 import re
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,23 +24,23 @@ from patchcore_runtime.artifact.folder import file_digest
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import image_size
-from patchcore_runtime.image.preprocess import Placement, preprocess
+from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
-from patchcore_runtime.manifest.tiling import TileGrid
+from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
+from patchcore_runtime.ordered_work import work_in_order
 
-_READ_AHEAD = 16  # images decoded before they are needed
 MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """Preprocessed training images, and the ones that could not be read."""
+    """Preprocessed training images, and the images that could not be read."""
 
     pixels: NDArray[np.uint8]  # (N·T, tile_height, tile_width, 3), an image's tiles together
-    names: tuple[str, ...]  # of the N images, below the folder
+    names: tuple[str, ...]  # paths of the N images below the folder
     paths: tuple[Path, ...]
-    skipped: tuple[str, ...]  # one reason each
+    skipped: tuple[str, ...]  # one line for each unreadable image: its name and the reason
     preprocessing: Preprocessing
     grid: TileGrid
     region: RegionOfInterest
@@ -63,14 +61,15 @@ def load_inputs(
     Args:
         folder: The images.
         config: Decides the input geometry, together with the images' sizes.
-        storage: Where the inputs are put.
-        skip_bad: Leave out unreadable images and list them, instead of refusing.
-        roi: Mask image or polygon of what counts; see `roi.plan_region`.
-        progress: Told how many images are done.
+        storage: Allocates the array of inputs.
+        skip_bad: Leave out unreadable images and list them, instead of raising an error.
+        roi: Mask image or polygon of the region of interest; see `roi.plan_region`.
+        progress: Called with the number of images that are done.
 
     Raises:
-        ImageError: an image is unreadable and `skip_bad` is off, or `roi` is; names it.
-        DatasetError: fewer than two images are left.
+        ImageError: an image is unreadable and `skip_bad` is off, or `roi` is unreadable; the
+            message names it.
+        DatasetError: fewer than two readable images.
     """
     good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
     try:
@@ -80,21 +79,20 @@ def load_inputs(
         raise DatasetError(f"{folder.root}: no input fits these images ({error})") from None
     region, found = plan_region(roi, settings, sizes)
     shape = (len(good) * grid.tiles, *grid.tile_px, 3)
-    # First of all, what the coreset will hold of every patch of 8 x 8 pixels.
-    storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // 64)
+    # Reserve memory for the coreset selection first: ROW_BYTES for each patch.
+    storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // CELL_PX**2)
     pixels = storage.allocate(shape, np.uint8)
     paths: list[Path] = []
-    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-        for done, (path, read) in enumerate(_ahead(pool, good, settings), start=1):
-            try:
-                tiles = list(grid.cut(read.result()[0]))
-                pixels[len(paths) * grid.tiles : (len(paths) + 1) * grid.tiles] = tiles
-                paths.append(path)
-            except ImageError as error:
-                if not skip_bad:
-                    raise _with_advice(error) from None
-                skipped.append(_reason(error, path, folder))
-            progress(done, len(good))
+    inputs = work_in_order(partial(_try_preprocess, settings), good, workers=usable_cores())
+    for done, (path, read) in enumerate(zip(good, inputs, strict=True), start=1):
+        if not isinstance(read, ImageError):
+            pixels[len(paths) * grid.tiles : (len(paths) + 1) * grid.tiles] = list(grid.cut(read))
+            paths.append(path)
+        elif skip_bad:
+            skipped.append(_reason(read, path, folder))
+        else:
+            raise _with_advice(read)
+        progress(done, len(good))
     _require_enough(folder.root, len(paths))
     return Inputs(
         pixels=pixels[: len(paths) * grid.tiles],
@@ -109,7 +107,7 @@ def load_inputs(
 
 
 def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
-    """Some of the images only, by number, ascending; the geometry stays."""
+    """Keep the images with these numbers, ascending; the input geometry stays the same."""
     tiles = inputs.grid.tiles
     return replace(
         inputs,
@@ -120,7 +118,7 @@ def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
 
 
 def digest_images(inputs: Inputs) -> str:
-    """SHA-256 over names and contents of the images, in order."""
+    """SHA-256 of the names and contents of the images, in order."""
     digest = hashlib.sha256()
     for name, path in zip(inputs.names, inputs.paths, strict=True):
         digest.update(f"{file_digest(path)}  {name}\n".encode())
@@ -130,6 +128,7 @@ def digest_images(inputs: Inputs) -> str:
 def _read_sizes(
     folder: ImageFolder, *, skip_bad: bool
 ) -> tuple[list[Path], list[tuple[int, int]], list[str]]:
+    """Readable images, the (height, width) of each, and a line for each unreadable one."""
     good: list[Path] = []
     sizes: list[tuple[int, int]] = []
     skipped: list[str] = []
@@ -145,16 +144,12 @@ def _read_sizes(
     return good, sizes, skipped
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, paths: list[Path], settings: Preprocessing
-) -> Iterator[tuple[Path, "Future[tuple[NDArray[np.uint8], Placement]]"]]:
-    """Preprocess in other threads, a bounded number of images ahead of the consumer."""
-    waiting: deque[tuple[Path, Future[tuple[NDArray[np.uint8], Placement]]]] = deque()
-    for path in paths:
-        waiting.append((path, pool.submit(preprocess, path, settings)))
-        if len(waiting) > _READ_AHEAD:
-            yield waiting.popleft()
-    yield from waiting
+def _try_preprocess(settings: Preprocessing, path: Path) -> NDArray[np.uint8] | ImageError:
+    """An image's input, uint8 (H, W, 3), or the error that names what is wrong with it."""
+    try:
+        return preprocess(path, settings)[0]
+    except ImageError as error:
+        return error
 
 
 def _with_advice(error: ImageError) -> ImageError:
@@ -162,11 +157,11 @@ def _with_advice(error: ImageError) -> ImageError:
 
 
 def _reason(error: ImageError, path: Path, folder: ImageFolder) -> str:
-    """Why an image was left out, for the manifest: without the place on this machine."""
-    told = str(error).removeprefix(f"{path}: ")
-    # Pillow repeats the whole path in this one message; it may arrive cut off.
-    told = re.sub(r"(cannot identify image file)[^)]*", r"\1", told)
-    return f"{folder.name(path)}: {told}"
+    """Why an image was left out, for the manifest: without its folder on this machine."""
+    reason = str(error).removeprefix(f"{path}: ")
+    # Pillow repeats the whole path, perhaps cut off, in this one message.
+    reason = re.sub(r"(cannot identify image file)[^)]*", r"\1", reason)
+    return f"{folder.name(path)}: {reason}"
 
 
 def _require_enough(root: Path, count: int) -> None:

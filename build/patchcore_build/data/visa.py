@@ -33,7 +33,7 @@ class _Row:
 
 @dataclass(frozen=True, kw_only=True)
 class VisaDataset(Dataset):
-    """VisA: which image is learned and which is tested is read from the split file."""
+    """VisA: the split file says which images are for training and which for testing."""
 
     layout: str = "visa"
 
@@ -61,7 +61,7 @@ class VisaDataset(Dataset):
         ]
 
     def _rows(self, category: str, split: str) -> list[_Row]:
-        """One category's rows of one split, sorted by image; refuses none at all."""
+        """Rows of one category and split, sorted by image; at least one."""
         self.require(category)
         file = self.root / SPLIT_FILE
         rows = [row for row in _read_split(file) if (row.category, row.split) == (category, split)]
@@ -84,14 +84,14 @@ def is_visa(root: Path) -> bool:
 
 
 def _read_split(file: Path) -> list[_Row]:
-    """Read and check the whole split file, whatever its line endings."""
+    """Read and validate the whole split file, whatever its line endings."""
     if not file.is_file():
         raise DatasetError(
             f"{file}: no such file; expected the split that VisA is distributed with"
         )
     first: dict[str, str] = {}
     rows = []
-    # utf-8-sig and newline="": spreadsheets put a byte order mark and \r\n there.
+    # utf-8-sig and newline="": spreadsheets write a byte order mark and \r\n.
     with file.open(encoding="utf-8-sig", newline="") as stream:
         for row in _rows(file, csv.DictReader(stream, strict=True)):
             if row.image in first:
@@ -118,7 +118,7 @@ def _rows(file: Path, reader: "csv.DictReader[str]") -> Iterator[_Row]:
 
 
 def _check(where: str, cells: dict[str, str]) -> _Row:
-    # DictReader fills short rows with None, and keeps what is too much under the key None.
+    # DictReader fills short rows with None, and keeps surplus values under the key None.
     if None in cells or None in cells.values():
         raise DatasetError(f"{where}: expected a value for each column, got another number of them")
     given = {name: cells[name].strip() for name in _COLUMNS}
@@ -133,7 +133,7 @@ def _check(where: str, cells: dict[str, str]) -> _Row:
 
 
 def _below(row: _Row, path: str, category: str) -> PurePosixPath:
-    """A path of the split file, held to ROOT/CATEGORY."""
+    """A path of the split file; it must lie below ROOT/CATEGORY."""
     relative = PurePosixPath(path)
     if relative.parts[:1] != (category,) or ".." in relative.parts:
         raise DatasetError(f"{row.where}: expected a path below {category}/, got {path!r}")

@@ -1,11 +1,12 @@
-"""Anomaly maps (H, W) and masks -> pixel metrics, AUPRO among them.
+"""Anomaly maps (H, W) and masks -> pixel metrics, including AUPRO.
 
-AUPRO (Bergmann et al. 2021, doi:10.1007/s11263-020-01400-4): the share of each defect region that
-is flagged, averaged over regions, over the false-positive rate up to a limit, divided by the limit.
-Exact: every pixel's value is a threshold, pixels that share a value move together.
+AUPRO (Bergmann et al. 2021, doi:10.1007/s11263-020-01400-4) is an area: the flagged share of each
+defect region, averaged over regions, over the false-positive rate up to a limit, divided by the
+limit. The computation is exact: the value of every pixel is a threshold.
 
-Two protocols are in use and give different figures, so each figure names its own: false positives
-among the normal pixels of all images (as MVTec's own code), or of anomalous images only.
+Two protocols are common and give different figures, so each figure names its protocol. False
+positives count among the normal pixels of all images, as in MVTec's own code, or of anomalous
+images only.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ LIMITS = (0.30, 0.05)  # of the false-positive rate: Bergmann et al. 2021; MVTec
 
 @dataclass(frozen=True, kw_only=True)
 class PixelMetrics:
-    """Figures of one test set's pixels; what does not exist is None or left out."""
+    """Pixel metrics of one test set; a metric that does not exist is None or left out."""
 
     regions: int
     auroc: float | None
@@ -45,14 +46,15 @@ class PixelMetrics:
 
 
 class PixelScores:
-    """Collects map values by their truth; 4 bytes for a normal pixel, about 100 for a defect's.
+    """Collects map values of normal pixels (4 bytes each) and defect pixels (about 100 bytes each).
 
     Args:
-        capacity: Pixels that may come, at most; memory is taken as they do come.
+        capacity: Largest number of pixels; the memory is only used as they are added.
     """
 
     def __init__(self, capacity: int) -> None:
-        # Normal pixels of good images fill it from the front, of anomalous ones from the back.
+        # Normal pixels of good images fill the array from the front, of anomalous ones from the
+        # back.
         self._normal = np.empty(capacity, np.float32)
         self._good, self._beside = 0, 0
         self._defects: list[NDArray[np.float32]] = []
@@ -65,13 +67,13 @@ class PixelScores:
         mask: NDArray[np.bool_],
         inside: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Take one image's map.
+        """Add the map of one image.
 
         Args:
-            values: The map, (H, W), finite; any size, as long as the capacity lasts.
-            mask: True on the defect, (H, W); an image with nothing marked counts as good.
-            inside: True where pixels count, (H, W); the others are left out, and regions of a
-                defect end there. None: all count.
+            values: The map, (H, W), finite; any size, as long as the capacity suffices.
+            mask: True on the defect, (H, W); an image without any True counts as good.
+            inside: True for pixels that count, (H, W); the others are left out, and a defect's
+                region ends where they begin. None if all pixels count.
         """
         if inside is not None:
             mask = mask & inside
@@ -89,10 +91,10 @@ class PixelScores:
         self._regions += len(sizes)
 
     def measure(self, threshold: float) -> PixelMetrics:
-        """Sort what was collected and compute every figure.
+        """Sort the collected values and compute every metric.
 
         Args:
-            threshold: Of a pixel's verdict; a value above it is flagged.
+            threshold: The pixel threshold; a value above it is flagged.
         """
         good, beside = self._normal[: self._good], self._normal[len(self._normal) - self._beside :]
         good.sort()
@@ -124,7 +126,7 @@ class PixelScores:
         )
 
     def _sorted_defects(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Values of defect pixels, rising, and beside each 1 / (pixels of its region)."""
+        """Values of defect pixels, rising, and for each of them 1 / (pixels of its region)."""
         if not self._defects:
             return np.empty(0, np.float32), np.empty(0)
         values, shares = np.concatenate(self._defects), np.concatenate(self._shares)
@@ -136,10 +138,10 @@ class PixelScores:
 def pro_curve(
     counts: Sweep, shares: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The exact curve of mean region overlap over the false-positive rate.
+    """Compute the exact curve of mean region overlap over the false-positive rate.
 
     Args:
-        counts: Of the protocol's normal pixels and all defect pixels.
+        counts: Counts over the protocol's normal pixels and all defect pixels.
         shares: 1 / (pixels of its region) for each defect pixel, in the order of their values.
 
     Returns:
@@ -150,11 +152,11 @@ def pro_curve(
 
 
 def _label_regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Sizes of the regions, (R,), and their numbers on the image, (H, W), 0 outside.
+    """Sizes of the regions, (R,), and the region number of each pixel, (H, W), 0 outside.
 
     Pixels that touch at a corner belong together, as in MVTec's evaluation code.
     """
-    from scipy import ndimage  # here: --help and --version need none of it
+    from scipy import ndimage  # imported here to keep --help and --version fast
 
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3), np.int8))
     return np.bincount(labels.ravel())[1:], labels
@@ -163,7 +165,7 @@ def _label_regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[
 def _confusion(
     normal_parts: tuple[NDArray[np.float32], ...], defects: NDArray[np.float32], threshold: float
 ) -> Confusion:
-    """Count verdicts on sorted values, compared in float32 as the runtime compares its map."""
+    """Count verdicts on sorted values; they are compared in float32, as in the runtime."""
 
     def above(values: NDArray[np.float32]) -> int:
         return len(values) - int(np.searchsorted(values, np.float32(threshold), side="right"))

@@ -1,8 +1,8 @@
 """An artifact and a test set -> metrics, scored through the runtime.
 
-What is measured is what ships. Pixel metrics are taken at input resolution, on what the input
-shows of the photograph, or at original resolution, on the map laid on the whole photograph. Pixels
-outside of the artifact's region of interest are left out of them.
+The evaluation measures exactly what ships. Pixel metrics are computed at input resolution, on the
+part of the photograph that the input shows, or at original resolution, on the whole photograph.
+Pixels outside of the artifact's region of interest never count.
 """
 
 import dataclasses
@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.data.dataset import TestImage, list_test_images, read_mask
+from patchcore_build.data.dataset import Dataset, TestImage, open_dataset, read_mask
 from patchcore_build.errors import DatasetError
 from patchcore_build.evaluation.aupro import PixelScores
 from patchcore_build.evaluation.figures import Evaluation, Resolution, ScoredImage, summarize
 from patchcore_build.progress import Progress, silent
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.image.decode import image_size
 from patchcore_runtime.image.region import Region
+from patchcore_runtime.result import Result
 
 __all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
 
@@ -32,38 +33,43 @@ Visitor = Callable[[TestImage, Result, NDArray[np.bool_] | None], None]
 
 def evaluate(
     detector: Detector,
-    dataset: Path,
+    dataset: Path | Dataset,
     category: str,
     *,
     resolution: Resolution = "input",
     progress: Progress = silent,
     visit: Visitor | None = None,
 ) -> Evaluation:
-    """Score every test image and compare with the truth.
+    """Score every test image and compare the results with the ground truth.
 
-    A defect's image whose mask is missing, empty, of another size or shared with another image
-    counts for the image metrics, is left out of the pixel metrics, and is named in `problems`. So
-    is one of whose defect the input shows nothing, but its pixels are kept.
+    If the mask of a defect is missing, empty, of another size or shared with another image, the
+    image counts for the image metrics alone, and `problems` names it. `problems` also names an
+    image whose input does not show its defect; its pixels count.
 
     Args:
-        detector: The artifact, loaded.
-        dataset: Folder of a data set in any known layout.
-        category: Its subfolder.
+        detector: The loaded artifact.
+        dataset: A data set, or its folder in any known layout.
+        category: Name of the category.
         resolution: `original` counts the photograph's pixels; those outside of a crop have the
-            map value 0, so that a hidden defect is a missed one.
-        progress: Told how many images are done.
-        visit: Called with each image, its result and its mask in input geometry (None: not
-            usable).
+            map value 0, so that a hidden defect counts as missed.
+        progress: Called with the number of images that are done.
+        visit: Called with each image, its result and its mask in input geometry (None if it is
+            not usable).
 
     Raises:
-        DatasetError: no test images.
+        DatasetError: the data set has no such category, or no test images of it.
         ImageError: a test image is unreadable.
         ArtifactError: a score is not finite.
     """
-    listed = list_test_images(dataset, category)
-    masks = Counter(image.mask for image in listed if image.mask is not None)
-    problems = list(_twins(listed))
-    pixels = PixelScores(_pixel_count(detector, listed, resolution))
+    opened = open_dataset(dataset) if isinstance(dataset, Path) else dataset
+    listed = opened.test_images(category)
+    pixels = _Pixels(
+        scores=PixelScores(_pixel_count(detector, listed, resolution)),
+        masks=Counter(image.mask for image in listed if image.mask is not None),
+        resolution=resolution,
+        region=detector.region,
+        problems=list(_twins(listed)),
+    )
     scored: list[ScoredImage] = []
     seconds = {"scoring": 0.0, "metrics": 0.0}
     for done, image in enumerate(listed, start=1):
@@ -71,14 +77,7 @@ def evaluate(
         result = detector.predict(image.path)
         _require_finite(image, result)
         predicted = time.perf_counter()
-        mask: NDArray[np.bool_] | None = None
-        try:
-            mask = _read_own_mask(image, result, masks)
-            pixels.add(*_compared(image, result, mask, resolution, detector.region))
-            if image.is_anomalous and not _seen(mask, detector.region).any():
-                problems += _hidden(image, result, mask, resolution)
-        except DatasetError as error:
-            problems.append(str(error))
+        mask = pixels.add(image, result)
         scored.append(_scored(image, result))
         seconds["scoring"] += predicted - start
         seconds["metrics"] += time.perf_counter() - predicted
@@ -87,15 +86,38 @@ def evaluate(
         progress(done, len(listed))
     start = time.perf_counter()
     calibration = detector.manifest.calibration
-    measured = pixels.measure(calibration.pixel_threshold)
-    found = summarize(category, scored, measured, problems, calibration)
+    measured = pixels.scores.measure(calibration.pixel_threshold)
+    found = summarize(category, scored, measured, pixels.problems, calibration)
     seconds["metrics"] += time.perf_counter() - start
     share = 1.0 if detector.region is None else detector.region.share
     return dataclasses.replace(found, resolution=resolution, region_share=share, seconds=seconds)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Pixels:
+    """Map values of all images, and warnings about their masks."""
+
+    scores: PixelScores
+    masks: Counter[Path]  # how many images use each mask
+    resolution: Resolution
+    region: Region | None
+    problems: list[str]
+
+    def add(self, image: TestImage, result: Result) -> NDArray[np.bool_] | None:
+        """Add one image's map, and return its mask in input geometry; None if it is not usable."""
+        try:
+            mask = _read_own_mask(image, result, self.masks)
+            self.scores.add(*_compared(image, result, mask, self.resolution, self.region))
+        except DatasetError as error:
+            self.problems.append(str(error))
+            return None
+        if image.is_anomalous and not _seen(mask, self.region).any():
+            self.problems.extend(_hidden(image, result, mask, self.resolution))
+        return mask
+
+
 def _twins(listed: Sequence[TestImage]) -> Iterator[str]:
-    """A line for each name that stands there in several formats."""
+    """One warning for each image stem that occurs with several suffixes."""
     names: dict[Path, list[TestImage]] = {}
     for image in listed:
         names.setdefault(image.path.with_suffix(""), []).append(image)
@@ -121,7 +143,11 @@ def _require_finite(image: TestImage, result: Result) -> None:
 
 
 def _read_own_mask(image: TestImage, result: Result, masks: Counter[Path]) -> NDArray[np.bool_]:
-    """The mask in input geometry; one that several images claim belongs to none for sure."""
+    """The mask in input geometry.
+
+    Raises:
+        DatasetError: it is not usable, or several images share it.
+    """
     if image.mask is not None and masks[image.mask] > 1:
         raise DatasetError(
             f"{image.path}: expected a mask of its own, got {image.mask.name}, which "
@@ -137,7 +163,7 @@ def _compared(
     resolution: Resolution,
     region: Region | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_] | None]:
-    """Map, mask and what counts, at the resolution where pixels are counted."""
+    """Map, mask and the pixels that count (None: all), at the resolution of the pixel metrics."""
     if resolution == "input":
         return result.anomaly_map, mask, None if region is None else region.pixels
     place = result.placement
@@ -151,13 +177,14 @@ def _compared(
 
 
 def _seen(mask: NDArray[np.bool_], region: Region | None) -> NDArray[np.bool_]:
+    """The part of a mask that lies inside of the region of interest."""
     return mask if region is None else mask & region.pixels
 
 
 def _hidden(
     image: TestImage, result: Result, mask: NDArray[np.bool_], resolution: Resolution
 ) -> list[str]:
-    """Words on a defect of which nothing is looked at, where that bears on the figures."""
+    """A warning about a defect that no counted pixel shows, if this changes the figures."""
     if mask.any():
         return [f"{image.mask}: the whole defect lies outside of the region of interest"]
     place = result.placement

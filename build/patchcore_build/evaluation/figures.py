@@ -1,4 +1,7 @@
-"""Scored images and measured pixels -> the figures of one evaluation, each None with a reason."""
+"""Scored images and pixel metrics -> the figures of one evaluation.
+
+A figure that does not exist is None, and `reasons` says why.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -25,7 +28,7 @@ Resolution = Literal["input", "original"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredImage:
-    """One test image and what the detector said of it."""
+    """One test image and its result."""
 
     name: str  # below the test set, with forward slashes
     defect: str
@@ -37,10 +40,10 @@ class ScoredImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The figures of one artifact on one test set; a metric that does not exist is None.
+    """The figures of one artifact on one test set; a figure that does not exist is None.
 
     `rates` are at the artifact's own thresholds, best F1s at thresholds chosen on the test set.
-    Pixel figures are over the normal pixels of all images, unless they name another protocol.
+    Pixel figures count the normal pixels of all images, unless they name another protocol.
     """
 
     category: str
@@ -51,9 +54,9 @@ class Evaluation:
     image_confusion: Confusion
     pixel_threshold: float
     pixel_share_flagged_good: float | None
-    problems: tuple[str, ...]  # masks that could not be used, images without pixel metrics
+    problems: tuple[str, ...]  # warnings: masks that are not usable, images without pixel metrics
     resolution: Resolution = "input"  # of the pixel metrics
-    region_share: float = 1.0  # of the input's pixels; those outside count nowhere
+    region_share: float = 1.0  # share of the input's pixels that count
     image_average_precision: float | None = None
     image_rates: Rates | None = None
     image_roc: Curve | None = None
@@ -65,7 +68,7 @@ class Evaluation:
     aupro_030_anomalous_images_only: float | None = None
     aupro_005_anomalous_images_only: float | None = None
     pixel_pro: tuple[Curve, ...] = ()  # one for each protocol
-    regions: int = 0  # of defects, in the masks that could be used
+    regions: int = 0  # number of defect regions in the usable masks
     reasons: dict[str, str] = field(default_factory=dict)  # why a figure is None, by its path
     seconds: dict[str, float] = field(default_factory=dict, compare=False)  # scoring, metrics
 
@@ -81,13 +84,13 @@ def summarize(
     problems: list[str],
     calibration: Calibration,
 ) -> Evaluation:
-    """Compute the image metrics and put every figure in its place.
+    """Compute the image metrics and gather all figures.
 
     Args:
-        category: Its name.
+        category: Name of the category.
         scored: Every test image, in order.
-        pixels: Measured at `calibration.pixel_threshold`.
-        problems: Found so far; classes that are missing are added.
+        pixels: Pixel metrics at `calibration.pixel_threshold`.
+        problems: Warnings so far; a missing class is added.
         calibration: The artifact's thresholds.
     """
     normal = np.array([image.score for image in scored if not image.is_anomalous])
@@ -127,13 +130,13 @@ def summarize(
 
 
 def _share_above(scored: list[ScoredImage], pixel_threshold: float) -> float | None:
-    """Of the good images, the share with any map value over the threshold."""
+    """The share of good images with any map value above the threshold."""
     good = [image.map_maximum > pixel_threshold for image in scored if not image.is_anomalous]
     return sum(good) / len(good) if good else None
 
 
 def _reasons(found: Evaluation) -> dict[str, str]:
-    """Why each figure that is None does not exist, by its path in `Evaluation.to_dict`."""
+    """The reason why each missing figure is None, by its path in `Evaluation.to_dict`."""
     good = sum(not image.is_anomalous for image in found.images)
     image = f"no {'defects' if good else 'good images'} in the test set"
     truth = "no usable masks with both normal and defect pixels"

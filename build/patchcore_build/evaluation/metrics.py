@@ -1,8 +1,8 @@
-"""Scores of normal and of anomalous items -> AUROC, average precision, F1, rates; exact, with ties.
+"""Scores of normal and anomalous items -> AUROC, average precision, F1 and rates; exact, with ties.
 
 Sources: AUROC as the Mann-Whitney statistic (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010);
-average precision as scikit-learn defines it. The two classes are sorted apart and metrics walk
-over the anomalous scores only, so that tens of millions of normal pixels cost one sort.
+average precision as scikit-learn defines it. The two classes are sorted separately, and only the
+anomalous scores are thresholds, so that tens of millions of normal pixels cost one sort.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CURVE_POINTS = 200  # at most, of a curve that is kept
+CURVE_POINTS = 200  # of a stored curve, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What a threshold does: a score above it is called anomalous. None: no items to tell by."""
+    """Rates at a threshold: a score above it is called anomalous. None: the class has no items."""
 
     threshold: float
     true_positive_rate: float | None
@@ -37,7 +37,7 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class BestF1:
-    """The largest F1 over all thresholds; chosen on the test set, so an upper bound."""
+    """The largest F1 over all thresholds; it is chosen on the test set, so it is an upper bound."""
 
     f1: float
     threshold: float
@@ -47,16 +47,16 @@ class BestF1:
 class Curve:
     """Up to CURVE_POINTS points of an exact curve, both coordinates rising."""
 
-    protocol: str  # whose items were counted
+    protocol: str  # which normal items were counted
     false_positive_rates: tuple[float, ...]
     rates: tuple[float, ...]  # true-positive rate (ROC) or mean overlap with the regions (PRO)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sweep:
-    """Counts of flagged items at each threshold worth trying, rising: the anomalous scores.
+    """Counts of flagged items at each useful threshold: the anomalous scores, rising.
 
-    Between two of them a rising threshold can only lose false positives.
+    Between two of them a higher threshold can only remove false positives.
     """
 
     thresholds: NDArray[np.floating]  # (T,), distinct
@@ -67,17 +67,17 @@ class Sweep:
 
     @property
     def anomalous_count(self) -> int:
-        """Anomalous items; the lowest threshold flags them all."""
+        """Number of anomalous items; the lowest threshold flags them all."""
         return int(self.true_positives[0])
 
     @property
     def hits(self) -> NDArray[np.int64]:
-        """Anomalous items whose score is the threshold, (T,)."""
+        """Number of anomalous items whose score equals the threshold, (T,)."""
         return -np.diff(self.true_positives, append=0)
 
     def auroc(self) -> float:
         """Probability that an anomalous score lies above a normal one, a tie counting half."""
-        # Of 2 N, the normal items below a threshold count twice and those on it once.
+        # Normal items below a threshold count twice, and those equal to it once.
         lower = 2 * self.normal_count - self.false_positives - self.false_positives_above
         pairs = 2 * self.normal_count * self.anomalous_count
         return float(np.dot(self.hits.astype(np.float64), lower) / pairs)
@@ -95,14 +95,14 @@ class Sweep:
         return BestF1(f1=float(f1[best]), threshold=float(self.thresholds[best]))
 
     def trace(self, gains: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The exact curve of a rate that only anomalous items raise, over the false-positive rate.
+        """Compute the exact curve of a rate of anomalous items over the false-positive rate.
 
         Args:
-            gains: What the items at each threshold add to the rate, (T,), in all 1.
+            gains: How much the items at each threshold add to the rate, (T,), in all 1.
 
         Returns:
             False-positive rates and rates, (2T + 2,) each, from (0, 0) to (1, 1): a flat piece up
-            to each threshold, then a step, slanted where normal items share the threshold.
+            to each threshold, then a step, slanted if normal items have the same score.
         """
         steps = 2 * len(self.thresholds)
         across, upward = np.zeros(steps + 2), np.zeros(steps + 2)
@@ -110,7 +110,7 @@ class Sweep:
         across[2:-1:2] = self.false_positives[::-1]
         across /= self.normal_count
         np.cumsum(gains[::-1], out=upward[2:-1:2])
-        upward[2:-1:2] /= upward[steps]  # a long sum need not end at 1 exactly
+        upward[2:-1:2] /= upward[steps]  # a long sum may not end at 1 exactly
         upward[3:-1:2] = upward[2:-2:2]
         across[-1] = upward[-1] = 1
         return across, upward
@@ -121,7 +121,7 @@ class Sweep:
 
 
 def sweep(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> Sweep:
-    """Count at every threshold; see `sweep_sorted`, which it gives sorted copies."""
+    """Count at every threshold: `sweep_sorted` with sorted copies."""
     return sweep_sorted([np.sort(normal)], np.sort(anomalous))
 
 
@@ -131,8 +131,8 @@ def sweep_sorted(
     """Count at every threshold.
 
     Args:
-        normal_parts: Finite scores of normal items in any number of arrays, each sorted; together
-            at least one. Of one dtype with `anomalous`: a conversion would copy them.
+        normal_parts: Finite scores of normal items in any number of sorted arrays, at least one
+            score in all. Their dtype is that of `anomalous`, since a conversion would copy them.
         anomalous: Finite scores of anomalous items, (a,), a >= 1, sorted.
     """
     is_first = np.append(True, anomalous[1:] != anomalous[:-1])
@@ -162,10 +162,10 @@ def auroc(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> floa
 
 
 def average_precision(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> float:
-    """Area below the precision over recall, as steps and without interpolation.
+    """Area under the precision-recall curve, as steps and without interpolation.
 
     Args:
-        normal: Scores of normal items, (n,); it may be empty, then the result is 1.
+        normal: Scores of normal items, (n,); without any, the result is 1.
         anomalous: Scores of anomalous items, (a,), a >= 1.
     """
     return sweep(normal, anomalous).average_precision()
@@ -179,7 +179,7 @@ def best_f1(normal: NDArray[np.floating], anomalous: NDArray[np.floating]) -> Be
 def confusion(
     normal: NDArray[np.floating], anomalous: NDArray[np.floating], threshold: float
 ) -> Confusion:
-    """Count verdicts at a threshold, by the detector's own rule `score > threshold`."""
+    """Count verdicts at a threshold by the detector's rule, `score > threshold`."""
     false_positives = int(np.count_nonzero(normal > threshold))
     true_positives = int(np.count_nonzero(anomalous > threshold))
     return Confusion(
@@ -192,7 +192,7 @@ def confusion(
 
 
 def rates(counts: Confusion) -> Rates:
-    """True- and false-positive rate and F1 of a threshold; None where a class has no items."""
+    """True- and false-positive rate and F1 at a threshold; None if a class has no items."""
     anomalous = counts.true_positives + counts.false_negatives
     normal = counts.false_positives + counts.true_negatives
     flagged = counts.true_positives + counts.false_positives
@@ -209,8 +209,8 @@ def area_below(across: NDArray[np.float64], upward: NDArray[np.float64], limit: 
 
     Args:
         across: Rising from 0 to 1, ties allowed.
-        upward: The curve's height there, 0 to 1.
-        limit: In (0, 1]; the curve is cut there by interpolation.
+        upward: Height of the curve at these points, 0 to 1.
+        limit: In (0, 1]; the curve is cut at this limit by interpolation.
     """
     stop = int(np.searchsorted(across, limit, side="right"))
     x, y = across[:stop], upward[:stop]
@@ -225,13 +225,13 @@ def area_below(across: NDArray[np.float64], upward: NDArray[np.float64], limit: 
 def thin_curve(
     across: NDArray[np.float64], upward: NDArray[np.float64], *, protocol: str, limit: float = 1.0
 ) -> Curve:
-    """Keep points of an exact curve at even steps along it, its ends among them.
+    """Select points of an exact curve at even steps along it, including its ends.
 
     Args:
         across: Rising from 0 to 1, ties allowed.
-        upward: The curve's height there, rising.
-        protocol: Whose items were counted.
-        limit: Points right of it are left out, but for the first that is.
+        upward: Height of the curve at these points, rising.
+        protocol: Which normal items were counted.
+        limit: Points to the right of this limit are left out, except for the first of them.
     """
     stop = min(len(across), int(np.searchsorted(across, limit, side="right")) + 1)
     x, y = across[:stop], upward[:stop]

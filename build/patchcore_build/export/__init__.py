@@ -1,1 +1,1 @@
-"""MindSpore cells to ONNX and MindIR, and the passes over those graphs."""
+"""Export MindSpore cells to ONNX and MindIR, and rewrite those graphs."""

@@ -1,6 +1,6 @@
-"""The graphs of an artifact, each held against what it stands for before it ships.
+"""Export the graphs of an artifact, and compare each with its original before it ships.
 
-cell -> features.onnx, features.mindir; memory bank -> index.mindir; and how far they are off.
+cell -> features.onnx, features.mindir; memory bank -> index.mindir; and their differences.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, IN
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.search.exact import ExactIndex
 
-CellMaker = Callable[[], Any]  # a fresh, ready cell each time: an export wants one of its own
+CellMaker = Callable[[], Any]  # makes a new cell each time, because MindSpore exports a cell once
 
 EXPORT_TOLERANCE = 1e-4  # relative, of features.onnx and features.mindir against MindSpore
 
@@ -27,19 +27,20 @@ def export_features(
 ) -> dict[str, float]:
     """Write the graphs and compare each with MindSpore on two of the images.
 
-    What becomes int8 is only written as ONNX: features.mindir would be another network.
+    A network that will be quantized is only written as ONNX, because features.mindir would stay
+    float32 and give other features.
 
     Args:
         make_cell: Makes the network.
-        staging: Where the graphs go.
+        staging: Folder for the graphs.
         inputs: The training images.
-        config: Their settings.
+        config: The settings.
 
     Returns:
         The largest relative difference of each file.
 
     Raises:
-        ExportError: it is above `EXPORT_TOLERANCE`.
+        ExportError: a difference is above `EXPORT_TOLERANCE`.
     """
     from patchcore_build.export.graphs import (
         compare_mindir,
@@ -65,19 +66,19 @@ def export_features(
 
 
 def export_shortlist(staging: Path, bank: MemoryBank, index_path: Path, store: FeatureStore) -> int:
-    """Write index.mindir and hold it against the exact search on two of the images.
+    """Write index.mindir and compare it with the exact search on two of the images.
 
     Args:
-        staging: Where it goes.
-        bank: What it searches.
-        index_path: The exact search.
+        staging: Folder for the file.
+        bank: The memory bank.
+        index_path: index.onnx, the exact search.
         store: Features of the images.
 
     Returns:
-        S, the rows it gives for each patch; 0 where none was written.
+        S, the number of rows that index.mindir lists for each patch; 0 if it was not written.
 
     Raises:
-        ExportError: a patch's nearest row is not among them.
+        ExportError: the nearest row of a patch is not in its list.
     """
     from patchcore_build.export.index_mindir import check_shortlist, write_shortlist
 

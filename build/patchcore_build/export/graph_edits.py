@@ -1,6 +1,6 @@
-"""What every pass over an ONNX graph needs: who makes a value, how often it is read, what is left.
+"""Queries and edits that the rewrites of an ONNX graph share.
 
-All take an onnx GraphProto.
+onnx GraphProto -> producers and reads of values; the same graph without unused parts.
 """
 
 from collections import Counter
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def made_by(graph: Any) -> dict[str, Any]:
-    """The node that makes each value."""
+    """The node that produces each value, by the value's name."""
     return {name: node for node in graph.node for name in node.output}
 
 
 def read_counts(graph: Any) -> Counter[str]:
-    """How often each value is read, by nodes and as a result of the graph."""
+    """How often each value is read, by nodes or as an output of the graph."""
     counts = Counter(name for node in graph.node for name in node.input)
     counts.update(value.name for value in graph.output)
     return counts
@@ -32,6 +32,6 @@ def drop_unused(graph: Any) -> None:
 
 
 def replace_all(values: Any, kept: list[Any]) -> None:
-    """Make a repeated field hold these."""
+    """Replace the content of a repeated protobuf field."""
     del values[:]
     values.extend(kept)

@@ -1,9 +1,9 @@
-"""Write the feature network to files: Cell -> features.onnx, features.mindir, both checked.
+"""Write the feature network to files, and compare them: Cell -> features.onnx, features.mindir.
 
 Input `images` uint8 (B, H, W, 3), outputs `layer2` (B, C2, h, w) and `layer3` (B, C3, h/2, w/2)
-float32; B is free, all else fixed. Written by MindSpore's own exporters, then brought to one
-canonical form, since both put counters of the process into names: same network, same bytes.
-The ONNX file has what runs: paddings and BatchNorm are folded in.
+float32; B is free, all other sizes are fixed. MindSpore's exporters put counters of the process
+into names. So the files are brought to a canonical form, in which the same network has the same
+bytes. In the ONNX file, paddings and BatchNorm are fused (`fusions`).
 Call `patchcore_build.backbone.device.open_device` first.
 """
 
@@ -21,30 +21,29 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from patchcore_build.errors import ExportError
+from patchcore_build.export.fusions import fold_norms, fold_paddings
 from patchcore_build.export.mindir import canonical
-from patchcore_build.export.norm_folding import fold_norms
-from patchcore_build.export.pool_padding import fold_paddings
 from patchcore_runtime.files.whole import write_whole
 
 INPUT = "images"
 OUTPUTS = ("layer2", "layer3")
-BATCH = "B"
+BATCH_AXIS = "B"
 
 
 def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width: int) -> None:
-    """Write the network as ONNX (opset 11), parameters inside, names and order canonical.
+    """Write the network as ONNX (opset 11) with its parameters, in canonical form.
 
-    Not thread-safe: the process stands in a temporary directory meanwhile. wide_resnet50_2's 25 M
-    parameters cost about 5 s and 0.6 GB for a moment.
+    Not thread-safe: the process changes to a temporary directory meanwhile. wide_resnet50_2's 25 M
+    parameters take about 5 s and, for a moment, 0.6 GB.
 
     Args:
-        make_cell: Makes a fresh Cell; exporting one Cell twice fails in MindSpore 2.10.
+        make_cell: Makes a new Cell; exporting one Cell twice fails in MindSpore 2.10.
         path: The file to write, whole or not at all; its folder exists.
         height: H in pixels.
         width: W in pixels.
 
     Raises:
-        ExportError: MindSpore or the ONNX checker refuses the network.
+        ExportError: MindSpore or the ONNX checker rejects the network.
         OutputError: `path` cannot be written.
     """
     cell = make_cell().set_train(False)
@@ -69,31 +68,36 @@ def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width:
 
 
 def export_mindir(make_cell: Callable[[], Any], path: Path, *, height: int, width: int) -> None:
-    """Write the network as canonical MindIR, parameters inside.
+    """Write the network as MindIR with its parameters, in canonical form.
 
-    Not thread-safe: the process stands in a temporary directory meanwhile. wide_resnet50_2's 25 M
-    parameters cost about 3 s and 0.6 GB for a moment.
+    Not thread-safe: the process changes to a temporary directory meanwhile. wide_resnet50_2's 25 M
+    parameters take about 3 s and, for a moment, 0.6 GB.
 
     Args:
-        make_cell: Makes a fresh Cell.
+        make_cell: Makes a new Cell.
         path: The file to write, whole or not at all; its folder exists, its name ends in .mindir.
         height: H in pixels.
         width: W in pixels.
 
     Raises:
-        ExportError: MindSpore refuses the network, or it holds more than 1 GiB of parameters.
+        ExportError: MindSpore rejects the network, or it has more than 1 GiB of parameters.
         OutputError: `path` cannot be written.
     """
     write_mindir(make_cell().set_train(False), _any_batch(height, width), path)
 
 
 def write_mindir(cell: Any, inputs: Any, path: Path) -> None:
-    """Write a cell, not exported before, as canonical MindIR; `inputs` is a Tensor of its shape.
+    """Write a cell as canonical MindIR; it must not have been exported before.
 
-    Not thread-safe, as `export_mindir`.
+    Not thread-safe, like `export_mindir`.
+
+    Args:
+        cell: The cell.
+        inputs: A Tensor with the shape and type of its input.
+        path: The file to write, whole or not at all.
 
     Raises:
-        ExportError: MindSpore refuses the network, or it holds more than 1 GiB of parameters.
+        ExportError: MindSpore rejects the network, or it has more than 1 GiB of parameters.
         OutputError: `path` cannot be written.
     """
     with _scratch_directory(path):
@@ -114,16 +118,16 @@ def compare_onnx(
     *,
     tolerance: float,
 ) -> float:
-    """Run an ONNX file on onnxruntime's CPU and hold its layers against MindSpore's.
+    """Run an ONNX file with onnxruntime on the CPU, and compare its layers with MindSpore's.
 
     Args:
         path: A file of `export_onnx`.
-        images: uint8 (B, H, W, 3); use real or random pixels, zeros prove nothing.
+        images: uint8 (B, H, W, 3), real or random pixels; zeros would hide differences.
         expected: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2).
         tolerance: Largest allowed max|a - b| / max|b| of a layer.
 
     Returns:
-        The largest difference of the layers, in the same measure.
+        The largest difference of the layers, by the same measure.
 
     Raises:
         ExportError: a layer differs in shape, by more than `tolerance`, or is not finite.
@@ -139,16 +143,16 @@ def compare_mindir(
     *,
     tolerance: float,
 ) -> float:
-    """Load a MindIR file back into MindSpore and hold its layers against the original's.
+    """Load a MindIR file into MindSpore, and compare its layers with the original's.
 
     Args:
         path: A file of `export_mindir`.
-        images: uint8 (B, H, W, 3); use real or random pixels, zeros prove nothing.
+        images: uint8 (B, H, W, 3), real or random pixels; zeros would hide differences.
         expected: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2).
         tolerance: Largest allowed max|a - b| / max|b| of a layer; 0 on the same device.
 
     Returns:
-        The largest difference of the layers, in the same measure.
+        The largest difference of the layers, by the same measure.
 
     Raises:
         ExportError: a layer differs in shape, by more than `tolerance`, or is not finite.
@@ -164,10 +168,10 @@ def _any_batch(height: int, width: int) -> Any:
 
 @contextmanager
 def _scratch_directory(path: Path) -> Iterator[None]:
-    """Stand in a temporary directory; what MindSpore refuses there is told about `path`.
+    """Change to a temporary directory; errors of MindSpore become an ExportError about `path`.
 
-    MindSpore drops rank_0/ and the like where it stands, writes files of mode 0400, and refuses
-    some characters in paths.
+    MindSpore writes rank_0/ and other files into the current directory, gives files the mode 0400,
+    and rejects some characters in paths.
     """
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -189,10 +193,10 @@ def _refusal(path: Path, error: Exception) -> ExportError:
 
 
 def _canonise(model: Any, *, parameters: set[str]) -> None:
-    """Number all names but those of inputs, outputs and parameters; drop free text."""
+    """Number all names except those of inputs, outputs and parameters; remove free text."""
     graph = model.graph
     graph.name = "features"
-    # An empty name is an optional input left out.
+    # An empty name is an optional input that is left out.
     kept = {"", *parameters, *(value.name for value in [*graph.input, *graph.output])}
     names = {name: name for name in kept}
     for number, node in enumerate(graph.node):
@@ -210,7 +214,7 @@ def _canonise(model: Any, *, parameters: set[str]) -> None:
 
 
 def _free_batch(model: Any, path: Path) -> None:
-    """Call the first dimension of the input and the outputs `B`; all others are numbers."""
+    """Name the first dimension of the input and the outputs `B`; all others must be numbers."""
     values = [*model.graph.input, *model.graph.output]
     if [value.name for value in values] != [INPUT, *OUTPUTS]:
         raise ExportError(
@@ -219,7 +223,7 @@ def _free_batch(model: Any, path: Path) -> None:
         )
     for value in values:
         batch, *rest = value.type.tensor_type.shape.dim
-        batch.dim_param = BATCH
+        batch.dim_param = BATCH_AXIS
         if any(dim.dim_value <= 0 for dim in rest):
             raise ExportError(
                 f"{path}: {value.name}: expected fixed sizes after the batch, "
@@ -242,7 +246,7 @@ def _difference(
         with np.errstate(invalid="ignore"):
             gap = np.abs(layer - truth).max()
             relative = float(gap / max(np.abs(truth).max(), np.finfo(np.float32).tiny))
-        if not relative <= tolerance:  # NaN compares false and is refused with the rest
+        if not relative <= tolerance:  # this also rejects NaN
             raise ExportError(
                 f"{path}: {name}: expected MindSpore's values within {tolerance:g} of the largest, "
                 f"got {relative:g}; do not ship this file, export again"

@@ -1,9 +1,10 @@
-"""index.mindir: for each patch the few bank rows that may be the nearest, as MindIR for an NPU.
+"""index.mindir: a shortlist of bank rows that may be nearest to a patch, as MindIR for an NPU.
 
 memory bank -> index.mindir: queries (N, D + 4) -> scores (N, S), rows (N, S). A score is -d²/2 of
-the rounded vectors, summed inside one matrix product. Everything that an NPU would round to half
-precision is rounded before, here and by the reader, so that the reader knows by how much and can
-prove that no row outside the shortlist is nearer: artifacts/FORMAT.md, section index.mindir.
+the rounded vectors, summed inside one matrix product. All numbers that an NPU would round to half
+precision are rounded before, both here and by the reader. So the reader knows the rounding error
+and can prove that no row outside of the shortlist is nearer (artifacts/FORMAT.md, section
+index.mindir).
 """
 
 from dataclasses import dataclass
@@ -22,27 +23,27 @@ from patchcore_runtime.bank.patches import upsampling_matrix, whole_patches
 from patchcore_runtime.manifest.manifest import Upsampling
 from patchcore_runtime.search.exact import ExactIndex
 
-CANDIDATES = 8  # S; bottle at 1 % and at 10 %: 4 prove every patch, see ascend310_infer/README.md
+CANDIDATES = 8  # S; 4 suffice for every patch of bottle at 1 % and 10 %, see ascend310_infer/
 BLOCK_ROWS = 4096
 MAX_PARAMETER_BYTES = 2**30  # above it MindSpore writes a graph and a folder instead of a file
 _LARGEST_LENGTH = 16.0  # of a centred row after scaling; 361 would overflow half precision
 _SMALLEST_NORMAL = 2.0**-14
-_SLACK = 1e-5  # relative, of two float32 searches that may each pick another of two near rows
+_SLACK = 1e-5  # relative: two float32 searches may choose different rows of equal distance
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The shift and the power of two that bring rows and patches into half precision's range."""
+    """Shift and power of two that bring rows and patches into the range of half precision."""
 
     centre: NDArray[np.float64]  # (D,), values of float32
     scale: float
 
     @classmethod
     def of(cls, bank: MemoryBank) -> "Frame":
-        """The mean row, and the scale that brings the farthest row's distance to it to [8, 16)."""
+        """The mean row, and the scale at which the farthest row has a distance in [8, 16) to it."""
         vectors = bank.whole_rows(slice(None))
         total = np.zeros(vectors.shape[1])
-        for row in vectors:  # in this order: a reader gets the same bits
+        for row in vectors:  # in this order, so that a reader computes the same bits
             total += row
         centre = (total / len(vectors)).astype(np.float32).astype(np.float64)
         farthest = max(float(np.linalg.norm(row - centre)) for row in vectors)
@@ -50,12 +51,12 @@ class Frame:
         return cls(centre, float(scale))
 
     def queries(self, vectors: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Patch vectors (N, D) -> columns for the product, (N, D + 4), every value a half."""
+        """Patch vectors (N, D) -> first factor of the product, (N, D + 4) in half precision."""
         rounded, halves = self._rounded(vectors)
         return np.concatenate([rounded, halves, np.ones_like(halves)], axis=1).astype(np.float16)
 
     def rows(self, vectors: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Bank rows (M, D) -> the other factor before its transpose, (M, D + 4)."""
+        """Bank rows (M, D) -> second factor of the product, transposed, (M, D + 4)."""
         factor = np.empty((len(vectors), vectors.shape[1] + 4), np.float16)
         for start in range(0, len(vectors), BLOCK_ROWS):  # float64 takes ten times their bytes
             part = slice(start, start + BLOCK_ROWS)
@@ -66,7 +67,11 @@ class Frame:
     def _rounded(
         self, vectors: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Centred, scaled, rounded vectors, and -|v|²/2 of those as a sum of two halves."""
+        """Centred, scaled and rounded vectors v, and -|v|²/2 as a sum of two half-precision values.
+
+        Returns:
+            (N, D) and (N, 2).
+        """
         rounded = _to_half((vectors.astype(np.float64) - self.centre) * self.scale)
         square = -np.einsum("nd,nd->n", rounded, rounded)[:, None] / 2
         upper = _to_half(square)
@@ -93,7 +98,7 @@ class Shortlist(nn.Cell):
         self.join, self.pick = ops.Concat(1), ops.GatherD()
 
     def construct(self, queries: Any) -> Any:
-        """The best of each block, then the best of those."""
+        """Select the best rows of each block, then the best of all blocks."""
         scores, rows = self.nothing, self.nothing
         for number, start in enumerate(self.starts):
             product = self.multiply(queries, self.cast(self.blocks[number], ms.float32))
@@ -118,16 +123,16 @@ def write_shortlist(
 
     Args:
         path: The file to write, whole or not at all; its folder exists.
-        bank: Searched as it is stored; rows become halves whatever their precision.
-        candidates: S; clipped to the number of rows.
+        bank: The bank; its rows are rounded to half precision whatever their own precision.
+        candidates: S, clipped to the number of rows.
         block_rows: Rows of one product; at least `candidates`.
-        max_bytes: Largest bank, in bytes of its halves.
+        max_bytes: Largest bank, in bytes of half precision.
 
     Returns:
-        S, or 0 when nothing was written.
+        S, or 0 if nothing was written.
 
     Raises:
-        ExportError: MindSpore refuses the graph.
+        ExportError: MindSpore rejects the graph.
         OutputError: `path` cannot be written.
     """
     count = min(candidates, bank.rows)
@@ -146,14 +151,14 @@ def check_shortlist(
     layers: tuple[NDArray[np.float32], NDArray[np.float32]],
     upsampling: Upsampling,
 ) -> None:
-    """Load index.mindir back and look for the nearest row of every patch in its shortlist.
+    """Load index.mindir and check that every patch has its nearest row in its shortlist.
 
     Args:
         path: A file of `write_shortlist`.
-        bank: What it was made of.
+        bank: The bank it was made of.
         index: The exact search over the same bank.
         layers: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2) of real images.
-        upsampling: How layer3 comes to layer2's grid.
+        upsampling: How layer3 is upsampled to layer2's grid.
 
     Raises:
         ExportError: the best row of some shortlist is farther away than the nearest row.
@@ -186,7 +191,7 @@ def patch_vectors(
 
 
 def _to_half(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest half; zero below the smallest normal one, which some devices cannot hold."""
+    """Round to half precision, in float64; subnormal numbers, which some devices lack, become 0."""
     rounded = values.astype(np.float16).astype(np.float64)
     rounded[np.abs(rounded) < _SMALLEST_NORMAL] = 0
     return rounded

@@ -1,10 +1,10 @@
-"""Give a MindIR file one canonical form: raw bytes of `mindspore.export` -> the same bytes always.
+"""Bring a MindIR file to canonical form: raw bytes of `mindspore.export` -> the same bytes always.
 
-Raw MindIR changes from run to run though the network is the same (measured, MindSpore 2.10):
-the graph attribute `compile_phase` holds a clock reading and a memory address, `primitives` come
-in the order of a pointer hash, debug names carry counters of the process and join their aliases
-in hash order. Here names come from the structure of the graph and everything is put in the
-order in which the outputs need it. Field meanings: `mindspore/train/mind_ir_pb2`.
+Raw MindIR changes from run to run although the network is the same (measured, MindSpore 2.10). The
+graph attribute `compile_phase` holds a clock reading and a memory address. `primitives` are in the
+order of a pointer hash. Debug names contain counters of the process, and join their aliases in hash
+order. In the canonical form, names come from the structure of the graph, and everything is in the
+order in which the outputs need it. Meaning of the fields: `mindspore/train/mind_ir_pb2`.
 """
 
 from pathlib import Path
@@ -23,17 +23,17 @@ _CONSTANT = "Constant"
 def canonical(raw: bytes) -> bytes:
     """Rename and reorder a MindIR model so that equal networks have equal bytes.
 
-    Kept: parameter and input names, scopes, every value. Left out: what feeds no output.
-    Applying it twice changes nothing. Peak memory is about three times the model.
+    Names of parameters and inputs, scopes and all values are kept; nodes that feed no output are
+    removed. Applying it twice changes nothing. Peak memory is about three times the model.
 
     Args:
-        raw: A whole MindIR file with its parameters inside (under 1 GiB of them).
+        raw: A whole MindIR file that contains its parameters (less than 1 GiB).
 
     Returns:
-        A MindIR file that loads and computes the same.
+        A MindIR file that computes the same.
 
     Raises:
-        ExportError: not MindIR, or not one flat graph with its parameters inside.
+        ExportError: the bytes are not MindIR, or not one flat graph that contains its parameters.
     """
     model = _parse(raw, "MindIR model")
     graph = model.graph
@@ -50,13 +50,12 @@ def canonical(raw: bytes) -> bytes:
 
 
 def mind_ir_version(path: Path) -> str:
-    """Format and producer of a MindIR file for the manifest, for instance `3 (MindSpore 2.10.0)`.
+    """Read format and producer of a MindIR file, for instance `3 (MindSpore 2.10.0)`.
 
-    A MindSpore older than the producer may refuse the file: 2.7 loads what 2.10 wrote, 2.0 does
-    not. Reads the whole file.
+    A MindSpore older than the producer may reject the file: 2.7 loads files of 2.10, 2.0 does not.
 
     Raises:
-        ExportError: the file is absent or not MindIR.
+        ExportError: the file is missing or not MindIR.
     """
     try:
         model = _parse(path.read_bytes(), str(path))
@@ -98,7 +97,7 @@ def _is_known(op_type: str) -> bool:
 
 
 def _order_nodes(graph: Any) -> None:
-    """Sort nodes depth first from the outputs, first input first; drop what feeds no output."""
+    """Sort nodes depth first from the outputs, first input first; remove nodes without effect."""
     inputs = {node.output[0]: list(node.input) for node in graph.node}
     position: dict[str, int] = {}
     stack = [output.name for output in reversed(graph.output)]
@@ -113,7 +112,7 @@ def _order_nodes(graph: Any) -> None:
 
 
 def _order_parameters(graph: Any) -> None:
-    """Sort parameters by first use; drop those that no node reads."""
+    """Sort parameters by first use; remove parameters that no node reads."""
     position = _first_uses(name for node in graph.node for name in node.input)
     graph.parameter.sort(key=lambda parameter: position.get(parameter.name, len(position)))
     used = sum(parameter.name in position for parameter in graph.parameter)
@@ -121,7 +120,7 @@ def _order_parameters(graph: Any) -> None:
 
 
 def _order_primitives(model: Any) -> None:
-    """Sort operator descriptions by first use, number them, drop those that no node refers to."""
+    """Sort and number operator descriptions by first use; remove those without a node."""
     nodes = [node for node in model.graph.node if node.op_type != _CONSTANT]
     position = _first_uses(node.op_type.removeprefix(_REFERENCE) for node in nodes)
     model.primitives.sort(key=lambda primitive: position.get(primitive.name, len(position)))
@@ -135,7 +134,7 @@ def _order_primitives(model: Any) -> None:
 
 
 def _rename_values(graph: Any) -> None:
-    """Name values by what makes them and where; the loader reads `graph:name:number`."""
+    """Name values by their operator and position; the loader reads `graph:name:number`."""
     names = {}
     for value in [*graph.input, *graph.parameter]:
         names[value.name] = f"{_GRAPH}:{value.name.rpartition(':')[2]}"
@@ -153,7 +152,7 @@ def _rename_values(graph: Any) -> None:
 
 
 def _order_attributes(model: Any) -> None:
-    """Sort every set of named attributes by name; values keep their order."""
+    """Sort every set of named attributes by name; lists of values keep their order."""
     sets = [model.graph.attribute, *(primitive.attribute for primitive in model.primitives)]
     for node in model.graph.node:
         sets += [node.attribute, node.node_attr, node.primal_attr]

@@ -1,16 +1,16 @@
 """features.onnx in float32 + good images -> the same network in int8 (artifacts/FORMAT.md).
 
-Static QDQ by onnxruntime's quantizer: uint8 activations, int8 weights with one scale per output
-channel. All convolutions but the first, and all additions, run in integers once onnxruntime has
-loaded the file. Normalisation, the first convolution, the pool behind it, the final 3x3 averages
-and both outputs stay float32. Ranges are the smallest and largest values on a seeded sample of the
-images.
+onnxruntime's quantizer makes a static QDQ graph: uint8 activations, int8 weights with one scale per
+output channel. All convolutions except the first, and all additions, run in integers once
+onnxruntime has loaded the file. Normalisation, the first convolution, the pool behind it, the final
+3x3 averages and both outputs stay float32. Ranges are the smallest and largest values on a seeded
+sample of the images.
 
-Measured with resnet18 (benchmarks/results/quantization.md): percentiles and entropy came no nearer
-to float32, take up to three times as long, and clip what a defect excites; an int8 first
-convolution loses more AUROC. Weights have 7 bits: x86 without VNNI adds two products in 16 bits,
-where 2 * 255 * 127 would saturate unseen and 2 * 255 * 64 = 32640 fits. onnxruntime's own remedy,
-`session.x64quantprecision`, makes every processor twice as slow.
+Measured with resnet18 (benchmarks/results/quantization.md): ranges by percentiles or entropy are no
+more accurate, take up to three times as long, and clip the activations of defects. An int8 first
+convolution loses more AUROC. Weights have 7 bits, because x86 without VNNI adds two products in 16
+bits: 2 * 255 * 127 would saturate silently, and 2 * 255 * 64 = 32640 fits. onnxruntime's own
+remedy, `session.x64quantprecision`, makes every processor twice as slow.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ from patchcore_runtime.files.whole import write_whole
 
 OPSET = 13  # the first with one scale per channel
 CALIBRATION_IMAGES = 64
-QUANTIZED = ("Conv", "Relu", "Add")  # Relu only leaves: its 0 is the smallest uint8
+QUANTIZED = ("Conv", "Relu", "Add")  # a quantized Relu disappears: its 0 is the smallest uint8
 _BATCH = 4  # images; only minima and maxima of their activations are kept
 _METADATA = "onnx.quant.pre_process", "onnxruntime.quant"  # "prepared": it warns otherwise
 
@@ -38,20 +38,20 @@ def quantize_features(
 ) -> dict[str, Any]:
     """Write the int8 twin of a float32 network.
 
-    Same network, images and seed give the same bytes. 64 images through resnet18 at 224 take
-    about 4 s on two cores; memory is that of a forward pass of four images.
+    The same network, images and seed give the same bytes. 64 images through resnet18 at 224 px
+    take about 4 s on two cores; memory is that of a forward pass of four images.
 
     Args:
         source: A features.onnx of `export.graphs`, of convolutions, ReLU and additions.
         target: The file to write, whole or not at all.
         images: Preprocessed good images, uint8 (N, H, W, 3), N >= 1.
-        seed: Which `CALIBRATION_IMAGES` of them are looked at.
+        seed: Seed of the sample of `CALIBRATION_IMAGES` images.
 
     Returns:
-        How it was done, for the manifest's provenance.
+        The method and the images, for the manifest's provenance.
 
     Raises:
-        ExportError: the network cannot be quantized, or would not keep its signature.
+        ExportError: the network cannot be quantized, or its inputs or outputs would change.
         OutputError: `target` cannot be written.
     """
     chosen = sample_images(len(images), seed=seed)
@@ -73,38 +73,38 @@ def quantize_features(
 
 
 def sample_images(count: int, *, seed: int) -> NDArray[np.int64]:
-    """Numbers of the images that ranges are taken from, ascending; all where there are few."""
+    """Numbers of the images that determine the ranges, ascending; all images if they are few."""
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[:CALIBRATION_IMAGES]).astype(np.int64)
 
 
 class _Images:
-    """What onnxruntime's calibration reads: a few images at a time, then None."""
+    """The reader for onnxruntime's calibration: a few images at a time, then None."""
 
     def __init__(self, images: NDArray[np.uint8], chosen: NDArray[np.int64]) -> None:
         self._images = images
         self._batches = iter(np.split(chosen, range(_BATCH, len(chosen), _BATCH)))
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """The next batch by the input's name."""
+        """The next batch by the name of the input."""
         batch = next(self._batches, None)
         return None if batch is None else {"images": np.ascontiguousarray(self._images[batch])}
 
 
 def _prepare(model: Any) -> Any:
-    """A newer opset, no ReLU in front of a pool, types."""
+    """The model in a newer opset, with ReLU behind pools, and with inferred types."""
     newer = version_converter.convert_version(model, OPSET)
     _rectify_after_pools(newer.graph)
-    typed = onnx.shape_inference.infer_shapes(newer)  # the quantizer passes by what has no type
+    typed = onnx.shape_inference.infer_shapes(newer)  # the quantizer skips values without a type
     helper.set_model_props(typed, dict([_METADATA]))
     return typed
 
 
 def _rectify_after_pools(graph: Any) -> None:
-    """ReLU, then the largest of each window -> the largest, then Max with 0: the same numbers.
+    """Replace ReLU and MaxPool by MaxPool and Max with 0, which gives the same numbers.
 
-    Behind a bare pool onnxruntime would move the rounding to bytes in front of it, and pools bytes
-    sixteen times slower than float32: 11 % of wide_resnet50_2. Max with 0, unlike ReLU, stays.
+    If the pool came last, onnxruntime would quantize in front of it, and it pools bytes sixteen
+    times slower than float32: 11 % of wide_resnet50_2. Unlike ReLU, Max with 0 stays behind it.
     """
     makers = made_by(graph)
     for pool in [node for node in graph.node if node.op_type == "MaxPool"]:
@@ -142,7 +142,7 @@ def _quantize(prepared: Path, quantized: Path, images: _Images) -> None:
 
 
 def _clean(model: Any) -> None:
-    """Only what the contract needs: one opset, no notes of the tools."""
+    """Keep one opset, and remove the metadata of the tools."""
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", OPSET))
     del model.graph.value_info[:]

@@ -1,1 +1,1 @@
-"""Patch features of all training images, and what is computed from them."""
+"""Patch features of all training images, memory banks, and statistics of normal images."""

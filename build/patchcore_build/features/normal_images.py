@@ -1,7 +1,7 @@
-"""Training images and their features -> the manifest's `monitoring`: what is normal as a whole.
+"""Training images and their features -> the manifest's `monitoring`: statistics of normal images.
 
-Each image's statistics come from a comparison with all the others, as a new image's will: its
-own values would make it look too normal.
+Each image is compared with all the other images, as a new image will be. A comparison with
+statistics that include the image itself would make it look too normal.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.image.statistics import Reference, compare, measure_image
 from patchcore_runtime.manifest.monitoring import LEVELS, ChannelGroups, Monitoring, Quantiles
 
-_SMALLEST_SPREAD = 1e-6  # of images that are all equal
-_DIGITS = 6  # that are stored
+_SMALLEST_SPREAD = 1e-6  # if all images are equal
+_DIGITS = 6  # significant digits that are stored
 
 Array = NDArray[np.float64]
 
 
 def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitoring:
-    """Measure every training image, and compare it with the others.
+    """Measure every training image, and compare it with the other images.
 
     Args:
         pixels: The inputs, (N, H, W, 3), N >= 2.
@@ -58,10 +58,10 @@ def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitorin
 
 
 def _without_each(values: Array) -> tuple[Array, Array]:
-    """Mean and spread over all images but one, for each of them: twice (N, ...)."""
+    """Mean and spread over all images except one, for each image: two arrays (N, ...)."""
     count = len(values) - 1
     mean = values.mean(axis=0)
-    centred = values - mean  # they add up to 0
+    centred = values - mean  # their sum is 0
     shift = -centred / count
     squares = np.square(centred)
     variance = (squares.sum(axis=0) - squares) / count - np.square(shift)
@@ -78,5 +78,5 @@ def _groups(layers: Array) -> ChannelGroups:
 
 
 def _short(values: Array) -> tuple[float, ...]:
-    """Six significant digits: what lies beyond says nothing, and makes manifests long."""
+    """Round to six significant digits; more digits are noise and make manifests long."""
     return tuple(float(f"{value:.{_DIGITS}g}") for value in values)

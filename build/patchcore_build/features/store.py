@@ -1,8 +1,8 @@
-"""Images -> patch features in one preallocated store, and what is made of them.
+"""Images -> patch features in one preallocated store -> projections and memory banks.
 
 uint8 inputs (N, H, W, 3) -> layer2 (N, h, w, C2) and layer3 (N, h/2, w/2, C3) -> patch rows.
-The layers are kept on their own grids: bringing layer3 to layer2's grid is linear, so it can be
-done after a projection, or for picked rows only, and the store is half as large.
+Each layer is stored on its own grid, which halves the store. Upsampling layer3 to layer2's grid is
+linear, so it is done after a projection, or for picked rows only.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +20,8 @@ from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import BankPrecision, Upsampling
 from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
 
-BATCH = 8
-# How often a bank is in memory at most, while its index.mindir is written and loaded again.
+BATCH_IMAGES = 8
+# Copies of a bank in memory, at most, while its index.mindir is written and loaded again.
 _BANK_COPIES = 5
 
 
@@ -29,7 +29,7 @@ _BANK_COPIES = 5
 class FeatureStore:
     """Features of N images of T tiles; patch (n, t, y, x) has row ((n·T + t)·h + y)·w + x.
 
-    h and w are those of a tile here; an input that is not cut is one tile.
+    h and w are the patch grid of one tile; an input without tiling is one tile.
     """
 
     layer2: NDArray[np.float32]  # (N·T, h, w, C2)
@@ -40,12 +40,12 @@ class FeatureStore:
 
     @property
     def images(self) -> int:
-        """N."""
+        """Number of images, N."""
         return len(self.layer2) // self._tiles
 
     @property
     def patches_per_image(self) -> int:
-        """Of all its tiles, T·h·w."""
+        """Patches of all tiles of an image, T·h·w."""
         return self._tiles * self._patches_per_tile
 
     @property
@@ -63,7 +63,7 @@ class FeatureStore:
         return int(self.layer2.shape[1] * self.layer2.shape[2])
 
     def rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of the patches of some images that count, in the order of the images."""
+        """Rows of all patches that count, in the order of the given images."""
         patches = np.arange(self.patches_per_image)
         if self.region is not None:
             inside = self.region.patches
@@ -77,9 +77,9 @@ class FeatureStore:
         return tiles
 
     def owned_rows(self, image: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of some patches of one image, by number on the grid of the whole input.
+        """Rows of some patches of one image, numbered on the grid of the whole input.
 
-        Of several tiles that see a patch, the one that owns it is meant.
+        If several tiles contain a patch, the row comes from the tile that owns it.
         """
         start = image * self.patches_per_image
         if self.grid is None:
@@ -93,7 +93,7 @@ class FeatureStore:
         return found
 
     def as_network_output(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One image's layers as the network gives them: (T, C2, h, w), (T, C3, h/2, w/2)."""
+        """One image's layers in the network's order: (T, C2, h, w), (T, C3, h/2, w/2)."""
         tiles = slice(image * self._tiles, (image + 1) * self._tiles)
         layer2, layer3 = self.layer2[tiles], self.layer3[tiles]
         return (
@@ -108,8 +108,8 @@ class FeatureStore:
 
         Args:
             matrix: (C2 + C3, d).
-            target: Where the result goes, (rows, d), in row order.
-            progress: Told how many tiles are done.
+            target: Array for the result, (rows, d), in row order.
+            progress: Called with the number of tiles that are done.
         """
         channels2 = self.layer2.shape[3]
         patches, tiles = self._patches_per_tile, len(self.layer2)
@@ -154,11 +154,11 @@ class FeatureStore:
 
 
 def keep_images(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
-    """The features of some images only, moved up in place: the old store is spent.
+    """Keep the features of some images, moved in place: the old store is invalid afterwards.
 
     Args:
         store: Features of N images.
-        kept: Numbers of those to keep, ascending.
+        kept: Numbers of the images to keep, ascending.
     """
     tiles = store.tiles_of(kept)
     for place, tile in enumerate(tiles):
@@ -178,27 +178,29 @@ def extract_features(
 ) -> FeatureStore:
     """Run the network over all images, in batches, into preallocated arrays.
 
-    Where images are cut, or not all of them counts, the caller adds grid and region.
+    If images are tiled or have a region of interest, the caller adds `grid` and `region`.
 
     Args:
         network: uint8 (B, H, W, 3) -> layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2).
         inputs: Preprocessed images or their tiles, uint8 (N·T, H, W, 3), N >= 1.
-        upsampling: How layer3 will be brought to layer2's grid.
-        storage: Where the arrays are put.
-        bank_rows: Rows of the bank that will be made of them; its share of the budget is set aside.
-        progress: Told how many images are done.
+        upsampling: How layer3 will be upsampled to layer2's grid.
+        storage: Allocates the arrays.
+        bank_rows: Rows of the memory bank to come; its part of the budget is reserved.
+        progress: Called with the number of images that are done.
     """
     count = len(inputs)
     stores: list[NDArray[np.float32]] = []
-    for start in range(0, count, BATCH):
-        layers = [layer.transpose(0, 2, 3, 1) for layer in network(inputs[start : start + BATCH])]
+    for start in range(0, count, BATCH_IMAGES):
+        layers = [
+            layer.transpose(0, 2, 3, 1) for layer in network(inputs[start : start + BATCH_IMAGES])
+        ]
         if not stores:
             row_bytes = 4 * sum(layer.shape[3] for layer in layers)
             storage.set_aside(_BANK_COPIES * bank_rows * row_bytes)
             stores = [storage.allocate((count, *layer.shape[1:])) for layer in layers]
         for store, layer in zip(stores, layers, strict=True):
-            store[start : start + BATCH] = layer
-        progress(min(start + BATCH, count), count)
+            store[start : start + BATCH_IMAGES] = layer
+        progress(min(start + BATCH_IMAGES, count), count)
     return FeatureStore(layer2=stores[0], layer3=stores[1], upsampling=upsampling)
 
 
@@ -209,9 +211,10 @@ def make_bank(
     *,
     precision: BankPrecision = "float32",
 ) -> MemoryBank:
-    """The memory bank of some rows, with the K nearest rows of each row tabulated.
+    """Make the memory bank of some rows, with a table of the K nearest rows of each row.
 
-    K is clipped to the number of rows. What is tabulated belongs to the rows as they are stored.
+    K is clipped to the number of rows. Norms and table are computed from the stored rows, after
+    rounding to `precision`.
     """
     layer2, layer3 = (layer.astype(precision, copy=False) for layer in store.take(rows))
     whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32, copy=False)

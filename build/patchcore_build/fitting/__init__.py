@@ -1,1 +1,1 @@
-"""Good photographs to an artifact: the whole of a fit."""
+"""Fit: good images -> an artifact."""

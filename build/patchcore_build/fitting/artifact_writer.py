@@ -11,7 +11,7 @@ from typing import Any
 from patchcore_build.config import Config, describe_features, plan_tiling, scoring_rule
 from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs, digest_images
-from patchcore_build.fitting.selftest import write_selftest
+from patchcore_build.fitting.selftest_image import write_selftest
 from patchcore_runtime.artifact.folder import (
     FEATURES_MINDIR,
     MEMORY_BANK,
@@ -52,10 +52,14 @@ def provenance(
     device: str,
     quantization: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What the artifact was made of and with; nothing that changes from run to run.
+    """Describe how the artifact was made, without anything that changes from run to run.
 
-    `quantization` says how features.onnx became int8 and what that cost; without it there is a
-    features.mindir.
+    Args:
+        staging: The folder that becomes the artifact.
+        weights: Source of the network's parameters.
+        device: Where MindSpore computed the features.
+        quantization: How features.onnx became int8, and its accuracy; None for float32, which also
+            has a features.mindir.
     """
     from patchcore_build.export.mindir import mind_ir_version
 
@@ -69,9 +73,10 @@ def provenance(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArtifactFacts:
-    """How an artifact came about: what the images show, all settings, `provenance`, its index.
+    """Content of the manifest that neither images nor bank give.
 
-    `dropped` has a line for each image that was left out as suspicious.
+    `category` says what the images show. `dropped` has a line for each image that was left out as
+    suspicious.
     """
 
     category: str
@@ -88,10 +93,10 @@ def write_manifest(
     """Write roi.png, run the self-test on the staged files, write manifest.json and SHA256SUMS.
 
     Args:
-        staging: Holds graphs, bank and index already.
-        inputs: The training images; the self-test is made of the middle one.
-        calibration: Thresholds.
-        facts: Everything else that the manifest says.
+        staging: The folder; it already contains graphs, bank and index.
+        inputs: The training images; the self-test image is made from the middle one.
+        calibration: The thresholds.
+        facts: The rest of the manifest.
     """
     write_region(staging, inputs.roi)
     manifest = plan_manifest(staging, inputs, calibration, facts)
@@ -101,10 +106,10 @@ def write_manifest(
 
 
 def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
-    """Write thumbnails.bin: of every training image that gave the bank a row, for explanations.
+    """Write thumbnails.bin, for explanations: every training image with a row in the bank.
 
     Raises:
-        ImageError: an image cannot be read any more.
+        ImageError: an image has become unreadable.
     """
     shown = set(bank.origins[:, 0].tolist())
     images = (
@@ -117,7 +122,7 @@ def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
 def plan_manifest(
     staging: Path, inputs: Inputs, calibration: Calibration, facts: ArtifactFacts
 ) -> Manifest:
-    """The manifest of graphs and a bank that are written, before there is a self-test."""
+    """The manifest of a folder with graphs and a bank, before the self-test is made."""
     bank = read_memory_bank(staging / MEMORY_BANK)
     config = facts.config
     return Manifest(

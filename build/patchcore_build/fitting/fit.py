@@ -1,7 +1,7 @@
-"""A folder of good photographs -> an artifact folder: the whole of the workshop, in order.
+"""Build an artifact: a folder of good images -> an artifact folder.
 
 images -> exported network -> features -> coreset -> memory bank -> thresholds -> artifact.
-Everything is written to a folder beside the target and renamed into place at the end.
+All files are written to a folder beside the target, which is renamed at the end.
 """
 
 import dataclasses
@@ -10,39 +10,27 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import Network, mindspore_network, onnx_network
-from patchcore_build.calibration.banks import TrainingFeatures
 from patchcore_build.calibration.folds import group_images
-from patchcore_build.config import describe_features
 from patchcore_build.coreset.checkpoint import clear_checkpoints
 from patchcore_build.data.dataset import ImageFolder, list_images
 from patchcore_build.data.training_inputs import Inputs, load_inputs
-from patchcore_build.export.checked import CellMaker, export_features, export_shortlist
-from patchcore_build.features.normal_images import describe_normal
+from patchcore_build.export.checked import CellMaker, export_features
 from patchcore_build.fitting.artifact_writer import (
     ArtifactFacts,
     keep_thumbnails,
     provenance,
     write_manifest,
 )
-from patchcore_build.fitting.float32_twin import Float32Twin
 from patchcore_build.fitting.job import FitJob, FitReport
-from patchcore_build.fitting.learner import Learner, without
+from patchcore_build.fitting.learn import Learned, Site, learn
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.signing import new_signed_folder
 from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.artifact.writing import EXACT_INDEX
-from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.manifest.calibration import Calibration
-from patchcore_runtime.manifest.monitoring import Monitoring
-from patchcore_runtime.search.exact_graph import write_bank
 
 NetworkChooser = Callable[[FitJob, Inputs], tuple[CellMaker, dict[str, str]]]
 
@@ -58,14 +46,14 @@ def fit(
     """Build an artifact.
 
     Args:
-        job: What to build.
-        choose_network: Brings the feature network; by default the backbone and weights that the
-            job names.
-        after_stage: Called after every stage; the command returns freed memory there.
+        job: Images, settings and output folder.
+        choose_network: Makes the feature network; by default with the backbone and weights of the
+            job.
+        after_stage: Called after every stage; the command returns freed memory in it.
 
     Raises:
-        PatchCoreError: one of its kinds, when images, weights, device, exports or the output
-            folder are not what they should be; nothing is left behind.
+        PatchCoreError: one of its kinds, if images, weights, device, exports or the output folder
+            are invalid; no files are left behind.
     """
     clock = Stopwatch(after_stage)
     with (
@@ -73,7 +61,7 @@ def fit(
         tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
     ):
         storage = Storage(Path(scratch), budget_bytes=int(job.memory_budget_gb * _GIB))
-        site = _Site(job=job, staging=staging, scratch=Path(scratch), storage=storage, clock=clock)
+        site = Site(job=job, staging=staging, scratch=Path(scratch), storage=storage, clock=clock)
         report = _build(site, choose_network or _named_network)
     if job.checkpoints is not None:
         clear_checkpoints(job.checkpoints)
@@ -81,53 +69,19 @@ def fit(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Site:
-    """Where a fit works: its job, the folder that becomes the artifact, and room for arrays."""
-
-    job: FitJob
-    staging: Path
-    scratch: Path
-    storage: Storage
-    clock: Stopwatch
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Exported:
-    """The network as the artifact has it."""
+    """The exported network."""
 
     open: Callable[[], Network]
     weights: dict[str, str]  # for provenance
     difference: dict[str, float]  # largest relative difference of each file from MindSpore
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Lesson:
-    """The images that a bank is made of, and the rows of it."""
+def _build(site: Site, choose_network: NetworkChooser) -> FitReport:
+    """Run all steps of a fit and fill the staging folder.
 
-    inputs: Inputs
-    training: TrainingFeatures
-    rows: NDArray[np.int64]
-    dropped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Learned:
-    """What an artifact says of its images, without their features."""
-
-    inputs: Inputs
-    dropped: tuple[str, ...]
-    bank: MemoryBank
-    mindir_candidates: int  # rows that index.mindir gives for a patch
-    calibration: Calibration
-    monitoring: Monitoring
-    quantization: dict[str, Any] | None
-
-
-def _build(site: _Site, choose_network: NetworkChooser) -> FitReport:
-    """The whole story, between the empty staging folder and the full one.
-
-    Each step frees what the next does not need: MindSpore's cells before the features are
-    computed, and the features before the artifact is tested.
+    Each step frees memory that the next one does not need: MindSpore's cells before the features
+    are computed, and the features before the artifact is tested.
     """
     job = site.job
     with site.clock.stage("start MindSpore"):
@@ -135,7 +89,7 @@ def _build(site: _Site, choose_network: NetworkChooser) -> FitReport:
     folder = list_images(job.images) if isinstance(job.images, Path) else job.images
     inputs = _read(site, folder)
     exported = _export_network(site, choose_network, inputs)
-    learned = _learn(site, exported.open, inputs)
+    learned = learn(site, exported.open, inputs)
     _write_artifact(site, learned, exported)
     return FitReport(
         artifact=job.output,
@@ -153,7 +107,7 @@ def _build(site: _Site, choose_network: NetworkChooser) -> FitReport:
     )
 
 
-def _read(site: _Site, folder: ImageFolder) -> Inputs:
+def _read(site: Site, folder: ImageFolder) -> Inputs:
     """Preprocess all training images."""
     job = site.job
     with site.clock.stage("read images"), progress_bar("images", "image") as progress:
@@ -161,21 +115,21 @@ def _read(site: _Site, folder: ImageFolder) -> Inputs:
             folder, job.config, site.storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
         )
     if job.groups:
-        group_images(inputs.names, job.groups)  # refuse before the long steps
+        group_images(inputs.names, job.groups)  # raise errors before the long steps
     return inputs
 
 
-def _export_network(site: _Site, choose_network: NetworkChooser, inputs: Inputs) -> _Exported:
+def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) -> _Exported:
     """Write the network's files and compare them with MindSpore.
 
-    On a CPU the exported graph computes the features from here on: ONNX Runtime is faster there,
-    and it is what scores later. MindSpore's cells, which hold the parameters, are freed then.
+    On a CPU the exported graph computes all features from now on: ONNX Runtime is faster than
+    MindSpore, and it scores images later. MindSpore's cells, which hold the parameters, are freed.
     """
     with site.clock.stage("weights"):
         make_cell, weights = choose_network(site.job, inputs)
     with site.clock.stage("export"):
         difference = export_features(make_cell, site.staging, inputs, site.job.config)
-        gc.collect()  # exported cells are cyclic
+        gc.collect()  # exported cells contain reference cycles
     if site.job.device == "cpu":
         path = site.staging / FEATURES_ONNX
         return _Exported(open=lambda: onnx_network(path), weights=weights, difference=difference)
@@ -191,83 +145,7 @@ def _named_network(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, st
         return make_network(job.config, job.weights, inputs, progress=progress)
 
 
-def _learn(site: _Site, open_network: Callable[[], Network], inputs: Inputs) -> _Learned:
-    """Features -> memory bank with its index, thresholds, and what normal images look like."""
-    job = site.job
-    learner = Learner(
-        config=job.config,
-        device=job.device,
-        groups=job.groups,
-        checkpoints=job.checkpoints,
-        storage=site.storage,
-        clock=site.clock,
-    )
-    lesson = _choose_rows(learner, open_network, inputs, job)
-    twin = None
-    if job.config.feature_precision == "int8":
-        twin = Float32Twin(site.staging, site.scratch / "float32", lesson.inputs, job.config)
-        lesson = _quantize(twin, learner, lesson)
-    bank = learner.bank(lesson.training, lesson.rows)
-    candidates = _write_index(site, bank, lesson.training)
-    if twin is not None and job.test_set is not None:
-        with site.clock.stage("float32 against int8"):
-            twin.compare(job.category, job.test_set, force=job.force)
-    calibration = learner.calibrate(lesson.training)
-    with site.clock.stage("calibration"):
-        monitoring = describe_normal(lesson.inputs.pixels, lesson.training.store)
-    return _Learned(
-        inputs=lesson.inputs,
-        dropped=lesson.dropped,
-        bank=bank,
-        mindir_candidates=candidates,
-        calibration=calibration,
-        monitoring=monitoring,
-        quantization=None if twin is None else twin.facts,
-    )
-
-
-def _choose_rows(
-    learner: Learner, open_network: Callable[[], Network], inputs: Inputs, job: FitJob
-) -> _Lesson:
-    """Choose the bank's rows; where suspects are to go, once more without them."""
-    store = learner.features(open_network(), inputs)
-    training = learner.prepare(store, inputs)
-    rows = learner.choose(training, "bank")
-    if job.review is None and not job.drop_suspects:
-        return _Lesson(inputs=inputs, training=training, rows=rows)
-    suspects = learner.review(training, rows, inputs, drop=job.drop_suspects, page=job.review)
-    if suspects:
-        del training  # its projection is as large as the features
-        store, inputs = without(suspects, store, inputs)
-        training = learner.prepare(store, inputs)
-        rows = learner.choose(training, "bank-kept")
-    dropped = tuple(suspect.reason for suspect in suspects)
-    return _Lesson(inputs=inputs, training=training, rows=rows, dropped=dropped)
-
-
-def _quantize(twin: Float32Twin, learner: Learner, lesson: _Lesson) -> _Lesson:
-    """The same rows in int8: what differs from float32 is arithmetic, not the draw of rows."""
-    bank = learner.bank(lesson.training, lesson.rows)
-    with learner.clock.stage("quantize"):
-        network = twin.quantize(bank)
-    store = learner.features(network, lesson.inputs)
-    training = dataclasses.replace(lesson.training, store=store)
-    return dataclasses.replace(lesson, training=training)
-
-
-def _write_index(site: _Site, bank: MemoryBank, training: TrainingFeatures) -> int:
-    """Write the bank and its graphs; returns how many rows index.mindir gives for a patch."""
-    config = training.config
-    with site.clock.stage("write"):
-        features = describe_features(config, training.size, bank.channels)
-        index_path = write_bank(site.staging, bank, features)
-    if config.feature_precision == "int8":
-        return 0
-    with site.clock.stage("export"):
-        return export_shortlist(site.staging, bank, index_path, training.store)
-
-
-def _write_artifact(site: _Site, learned: _Learned, exported: _Exported) -> None:
+def _write_artifact(site: Site, learned: Learned, exported: _Exported) -> None:
     """Complete the staging folder: thumbnails, self-test, manifest, checksums."""
     job, staging = site.job, site.staging
     with site.clock.stage("write"):

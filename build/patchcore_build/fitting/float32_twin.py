@@ -1,9 +1,9 @@
-"""An int8 detector held against its float32 twin: error of the layers, difference of AUROC.
+"""Compare an int8 detector with its float32 twin: error of the layers, difference of AUROC.
 
 features.onnx in float32 -> the same file in int8, and `facts` for the manifest's provenance.
-AUROC needs a test set. Its labels only decide whether an int8 artifact is made at all: no threshold
-and no setting comes from them. Without a test set nothing is said about AUROC; the error of the
-layers on good images stands in the manifest, and nothing is refused by it.
+AUROC needs a test set. Its labels only decide whether an int8 artifact is made at all; no threshold
+and no setting depends on them. Without a test set the manifest records the error of the layers on
+good images and no AUROC, and no artifact is rejected.
 """
 
 import shutil
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from patchcore_build.backbone.network import Network, onnx_network
 from patchcore_build.config import Config, describe_features
+from patchcore_build.data.dataset import Dataset, open_dataset
 from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.errors import AccuracyError
 from patchcore_build.evaluation.evaluate import evaluate
-from patchcore_build.features.store import BATCH
+from patchcore_build.features.store import BATCH_IMAGES
 from patchcore_build.fitting.artifact_writer import ArtifactFacts, plan_manifest
 from patchcore_build.progress import progress_bar
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, Artifact
@@ -36,7 +37,7 @@ from patchcore_runtime.manifest.monitoring import (
 )
 from patchcore_runtime.search.exact_graph import write_bank
 
-LARGEST_LOSS = 0.005  # of image and of pixel AUROC, against float32
+LARGEST_LOSS = 0.005  # of image and pixel AUROC, compared with float32
 NOT_MEASURED = "not measured: no test set"
 _COMPARED_IMAGES = 16
 _ONE_SCORE = HeldOut(bias=1.0, values=(1.0,), tail=Tail(level=1.0, share=1.0, scale=1.0, shape=0.0))
@@ -67,17 +68,23 @@ _NO_MONITORING_YET = Monitoring(
 
 @dataclass(frozen=True, kw_only=True)
 class Auroc:
-    """Figures of one detector on a test set; None where it lacks a class, or usable masks."""
+    """AUROC of one detector; None if the test set lacks a class, or usable masks."""
 
     image: float | None
     pixel: float | None
 
 
 class Float32Twin:
-    """The float32 side of an int8 detector, which is measured and not kept.
+    """The float32 detector that an int8 detector is compared with; it is not kept.
 
-    `folder` is the twin's and does not exist yet, `staging` that of the artifact being made.
-    `facts` is what the manifest's provenance says.
+    Args:
+        staging: Folder of the artifact that is being made.
+        folder: Folder for the float32 detector; it must not exist.
+        inputs: The training images.
+        config: Settings of the int8 detector.
+
+    Attributes:
+        facts: Results for the manifest's provenance.
     """
 
     def __init__(self, staging: Path, folder: Path, inputs: Inputs, config: Config) -> None:
@@ -89,7 +96,7 @@ class Float32Twin:
         self._float32 = replace(config, feature_precision="float32")
 
     def quantize(self, bank: MemoryBank) -> Network:
-        """Move the staged float32 network and its bank to the twin; stage the int8 network.
+        """Move the float32 network to the twin's folder, write its bank, and stage int8.
 
         Raises:
             ExportError: the network cannot be quantized.
@@ -110,19 +117,20 @@ class Float32Twin:
         self.facts["auroc"] = NOT_MEASURED
         return network
 
-    def compare(self, category: str, test_set: Path, *, force: bool) -> None:
-        """Score the test set with both detectors, whose banks hold the same patches.
+    def compare(self, category: str, test_set: Path | Dataset, *, force: bool) -> None:
+        """Score the test set with both detectors, whose banks have the same patches.
 
         Raises:
             AccuracyError: int8 loses more than `LARGEST_LOSS`, and `force` is false.
         """
-        float32 = self._measure(self._folder, self._float32, category, test_set)
-        int8 = self._measure(self._staging, self._config, category, test_set)
+        dataset = open_dataset(test_set) if isinstance(test_set, Path) else test_set
+        float32 = self._measure(self._folder, self._float32, category, dataset)
+        int8 = self._measure(self._staging, self._config, category, dataset)
         self.facts["auroc"] = compare_auroc(float32, int8)
         if not force:
-            require_small_loss(float32, int8, where=f"{test_set}: {category}")
+            require_small_loss(float32, int8, where=f"{dataset.root}: {category}")
 
-    def _measure(self, folder: Path, config: Config, category: str, test_set: Path) -> Auroc:
+    def _measure(self, folder: Path, config: Config, category: str, dataset: Dataset) -> Auroc:
         facts = ArtifactFacts(
             category=category, config=config, monitoring=_NO_MONITORING_YET, provenance={}
         )
@@ -130,18 +138,18 @@ class Float32Twin:
         manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, facts)
         detector = Detector(Artifact(folder, manifest))
         with progress_bar(f"{config.feature_precision}: scoring", "image") as progress:
-            found = evaluate(detector, test_set, category, progress=progress)
+            found = evaluate(detector, dataset, category, progress=progress)
         return Auroc(image=found.image_auroc, pixel=found.pixel_auroc)
 
 
 def compare_auroc(float32: Auroc, int8: Auroc) -> dict[str, dict[str, float | None]]:
-    """Both, and int8 - float32 of each figure that both have."""
+    """AUROC of both detectors, and int8 - float32 of each figure that both have."""
     difference = {name: -loss for name, loss in _losses(float32, int8).items()}
     return {"float32": asdict(float32), "int8": asdict(int8), "difference": dict(difference)}
 
 
 def require_small_loss(float32: Auroc, int8: Auroc, *, where: str) -> None:
-    """Refuse an int8 detector that is clearly worse than float32; a gain is never refused.
+    """Check that an int8 detector is not clearly worse than float32; it may be better.
 
     Raises:
         AccuracyError: image or pixel AUROC falls by more than `LARGEST_LOSS`.
@@ -166,7 +174,7 @@ def _losses(float32: Auroc, int8: Auroc) -> dict[str, float]:
 
 
 def unseen_images(count: int, seen: list[int]) -> NDArray[np.int64]:
-    """Up to 16 numbers of images, spread over those not seen; over all where all were."""
+    """Up to 16 image numbers, spread over the images not in `seen`; over all if all are seen."""
     rest = np.setdiff1d(np.arange(count), seen)
     rest = rest if len(rest) else np.arange(count)
     picks = np.linspace(0, len(rest) - 1, min(_COMPARED_IMAGES, len(rest)))
@@ -174,16 +182,16 @@ def unseen_images(count: int, seen: list[int]) -> NDArray[np.int64]:
 
 
 def layer_errors(float32: Network, int8: Network, images: NDArray[np.uint8]) -> dict[str, float]:
-    """|int8 - float32| / |float32| of each layer, both as Euclidean norms over all images.
+    """Compute |int8 - float32| / |float32| of each layer, as Euclidean norms over all images.
 
     Args:
-        float32: The network as exported.
-        int8: Its twin.
-        images: uint8 (N, H, W, 3), N >= 1; best not those that the ranges come from.
+        float32: The exported network.
+        int8: The quantized network.
+        images: uint8 (N, H, W, 3), N >= 1; preferably not those that determined the ranges.
     """
     squares = np.zeros((2, 2))  # layer; error and size
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
+    for start in range(0, len(images), BATCH_IMAGES):
+        batch = images[start : start + BATCH_IMAGES]
         for layer, (true, near) in enumerate(zip(float32(batch), int8(batch), strict=True)):
             squares[layer] += np.square(near - true).sum(), np.square(true).sum()
     return {

@@ -1,4 +1,4 @@
-"""What a fit is asked for, and what it reports."""
+"""Settings of a fit, and its report."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,47 +6,47 @@ from typing import Any, Literal
 
 from patchcore_build.backbone.device import Device
 from patchcore_build.config import Config
-from patchcore_build.data.dataset import ImageFolder
+from patchcore_build.data.dataset import Dataset, ImageFolder
 from patchcore_runtime.manifest.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitJob:
-    """What to build, from which images, where to, and how carefully."""
+    """Images, settings and output of a fit."""
 
     # Folder of good images, or the listing that a data set gives.
     images: Path | ImageFolder
     # What the images show; a name for people.
     category: str
-    # Artifact folder to make; it must not exist.
+    # Artifact folder to create; it must not exist.
     output: Path
     # All settings of the method.
     config: Config
     # File, "auto" (torchvision's, downloaded once), "random" (seeded, for benchmarks), or None
     # for the scattering network.
     weights: str | None
-    # Where MindSpore computes features, and which of several devices.
+    # Device on which MindSpore computes features, and its number if there are several.
     device: Device = "cpu"
     device_id: int = 0
-    # Leave out images that cannot be read, and list them, instead of refusing them.
+    # Leave out unreadable images and list them, instead of raising an error.
     skip_bad: bool = False
-    # Arrays beyond this many GiB go to files below TMPDIR.
+    # Arrays beyond this many GiB are stored in files below TMPDIR.
     memory_budget_gb: float = 8.0
-    # Mask image or polygon of what counts; see `data.roi.plan_region`.
+    # Mask image or polygon of the region of interest; see `data.roi.plan_region`.
     roi: str | Path | None = None
-    # Folder where unfinished coresets are kept, so that an interrupted fit can continue; it is
-    # emptied at the end.
+    # Folder for unfinished coresets, so that an interrupted fit can continue; its checkpoints are
+    # removed at the end.
     checkpoints: Path | None = None
-    # Data set whose category is scored before and after quantization, for int8 only.
-    test_set: Path | None = None
+    # Data set (or its folder) whose category is scored before and after quantization, int8 only.
+    test_set: Path | Dataset | None = None
     # Accept an int8 network that loses more AUROC than `float32_twin.LARGEST_LOSS`.
     force: bool = False
     # Store small training images in the artifact, for explanations.
     keep_thumbnails: bool = False
     # Regular expression: images whose names agree in its first group show one part and are held
-    # out together. None: each image stands for itself.
+    # out together. None: each image is a group of its own.
     groups: str | None = None
-    # Folder for a page of the most suspicious training images.
+    # Folder for a page with the most suspicious training images.
     review: Path | None = None
     # How many of the most suspicious images to leave out; "auto" finds the number.
     drop_suspects: int | Literal["auto"] = 0
@@ -56,16 +56,16 @@ class FitJob:
 
 @dataclass(frozen=True, kw_only=True)
 class FitReport:
-    """What was built and how long each stage took."""
+    """Figures of a finished artifact, and the seconds of each stage."""
 
     artifact: Path
     images: int
     skipped: tuple[str, ...]
     dropped: tuple[str, ...]
     strays: int
-    input_size: tuple[int, int]
+    input_size: tuple[int, int]  # height, width in pixels
     tiles: int  # of an image
-    region_share: float  # of the input's pixels, those that count
+    region_share: float  # share of the input's pixels that count
     rows: int
     calibration: Calibration
     export_difference: dict[str, float]

@@ -1,7 +1,7 @@
-"""Training images -> their features, the rows of the bank, and thresholds; without suspects.
+"""The steps of a fit: training images -> features, rows of the bank, suspects and thresholds.
 
-network + inputs -> features -> projection -> coreset -> memory bank -> calibration. What the steps
-share (settings, storage, clock) is the learner's; each may come twice, when images are dropped.
+network + inputs -> features -> projection -> coreset -> memory bank -> calibration. The learner
+holds what the steps share: settings, storage and clock. If images are dropped, steps run twice.
 """
 
 import tempfile
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from patchcore_build.backbone.device import Device
 from patchcore_build.backbone.network import Network
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.calibration import calibrate, score_held_out
 from patchcore_build.calibration.folds import every_image_alone, group_images
+from patchcore_build.calibration.held_out import calibrate, score_held_out
 from patchcore_build.calibration.suspects import Suspect, choose_suspects, leave_one_out
 from patchcore_build.config import Config
 from patchcore_build.coreset.checkpoint import make_folder
@@ -29,18 +29,19 @@ from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.manifest.tiling import CELL_PX
 
-# A sorted copy of the patches saves a fifth of the coreset's time at 10 % and nothing at 1 %: not
-# worth more than some of the budget, and nothing for few rows.
+# A sorted copy of the patches saves a fifth of the coreset's time at 10 % and nothing at 1 %. So it
+# gets an eighth of the budget, and nothing below a coreset ratio of 5 %.
 _COPY_SHARE = 8
 _COPY_RATIO = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learner:
-    """The steps of a fit that look at all images at once.
+    """The steps of a fit that use all images at once.
 
-    `groups` is a regular expression for `group_images`; without one each image stands alone.
+    `groups` is a regular expression for `group_images`; None makes each image a group of its own.
     `checkpoints` is a folder for unfinished coresets.
     """
 
@@ -52,8 +53,8 @@ class Learner:
     clock: Stopwatch
 
     def features(self, network: Network, inputs: Inputs) -> FeatureStore:
-        """Both layers of every image."""
-        patches = inputs.pixels[..., 0].size // 64
+        """Compute both layers of every image."""
+        patches = inputs.pixels[..., 0].size // CELL_PX**2
         with self.clock.stage("features"), progress_bar("features", "image") as progress:
             store = extract_features(
                 network,
@@ -85,12 +86,12 @@ class Learner:
         )
 
     def choose(self, training: TrainingFeatures, name: str) -> NDArray[np.int64]:
-        """The rows of the memory bank; `name` is that of their checkpoint."""
+        """Choose the rows of the memory bank; `name` is the name of their checkpoint."""
         with self.clock.stage("coreset"), progress_bar("coreset", "row") as progress:
             return choose_rows(training, name=name, progress=progress)
 
     def bank(self, training: TrainingFeatures, rows: NDArray[np.int64]) -> MemoryBank:
-        """The memory bank of the rows."""
+        """Make the memory bank of some rows."""
         with self.clock.stage("memory bank"):
             return bank_of(training, rows)
 
@@ -103,17 +104,17 @@ class Learner:
         drop: int | Literal["auto"],
         page: Path | None,
     ) -> tuple[Suspect, ...]:
-        """Score every image without its own rows; say which are to go.
+        """Score every image without its own rows, and choose the images to leave out.
 
         Args:
-            training: All of them.
-            rows: Of their bank.
+            training: Features of all images.
+            rows: Rows of their bank.
             inputs: The same images.
-            drop: How many are to go, or `auto`.
-            page: Folder for a page of the strangest; none by default.
+            drop: How many images to leave out, or `auto`.
+            page: Folder for a page with the most suspicious images; None writes no page.
 
         Raises:
-            DatasetError: too few would be left.
+            DatasetError: fewer than two images would remain.
         """
         bank = self.bank(training, rows)
         with (
@@ -129,7 +130,7 @@ class Learner:
         return suspects
 
     def calibrate(self, training: TrainingFeatures) -> Calibration:
-        """Thresholds, from banks that never saw the images they score."""
+        """Estimate thresholds with banks that never saw the images they score."""
         with (
             self.clock.stage("calibration"),
             progress_bar("calibration", "image") as progress,
@@ -164,6 +165,6 @@ class Learner:
 def without(
     suspects: tuple[Suspect, ...], store: FeatureStore, inputs: Inputs
 ) -> tuple[FeatureStore, Inputs]:
-    """Features and inputs of the images that stay; the old store is spent."""
+    """Features and inputs without the suspects; the old store is invalid afterwards."""
     kept = np.setdiff1d(np.arange(store.images), [suspect.image for suspect in suspects])
     return keep_images(store, kept), keep_inputs(inputs, kept)

@@ -1,1 +1,1 @@
-"""Other search indexes for a finished artifact: build, measure, recommend."""
+"""Build, measure and recommend other search indexes for a finished artifact."""

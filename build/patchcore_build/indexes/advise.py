@@ -1,7 +1,7 @@
-"""Which index, and which size of bank, serves an artifact best on this machine.
+"""Recommend the index and the bank size that serve an artifact best on this machine.
 
-artifact + limits -> every option measured (serving_entries.py), and one recommended. Options take
-turns image by image, so that all see the same machine.
+artifact + limits -> measurements of every option (`entries`), and one recommended option. The
+options take turns image by image, so that all run under the same conditions.
 """
 
 import statistics
@@ -12,34 +12,40 @@ from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
 from patchcore_build.indexes.entries import Entry, list_entries
-from patchcore_build.indexes.quality import Contestant, images_for, run_trial, settled_median
+from patchcore_build.indexes.quality import (
+    MeasuredIndex,
+    images_for,
+    measure_indexes,
+    settled_median,
+)
 from patchcore_build.indexes.reindex import MAX_SCORE_CHANGE
 from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, Artifact
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.manifest import IndexKind
 
-_MOST_IMAGES = 32  # of the given ones, evenly spaced
-_PREPROCESSED = 7  # times that one image is preprocessed, for the median
+_MOST_IMAGES = 32  # of the given images, evenly spaced
+_PREPROCESSED = 7  # how often one image is preprocessed, for the median
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdviceJob:
-    """What to choose for; `images` are images to measure on, best held-out ones."""
+    """The artifact, and the limits that an option must meet."""
 
     artifact: Path
-    target_ms: float | None = None  # an image, end to end
-    max_mb: float | None = None  # the artifact, in 10^6 bytes
-    images: Path | None = None
+    target_ms: float | None = None  # longest time of an image, end to end
+    max_mb: float | None = None  # largest artifact, in 10^6 bytes
+    images: Path | None = None  # folder of images to measure on, preferably held-out ones
     threads: int | None = None
+    public_key: Path | None = None  # PEM of a key that must have signed the artifact
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One way to serve the artifact, measured here, beside its whole bank searched exactly."""
+    """One way to serve the artifact, compared with the exact search of its whole bank."""
 
     kind: IndexKind
     rows: int
-    coreset_ratio: float | None  # where the option takes a new fit
+    coreset_ratio: float | None  # of the new fit that the option needs; None if it needs none
     image_ms: float  # decode, resize, network, search, score and map
     search_ms: float
     artifact_mb: float
@@ -47,17 +53,17 @@ class Option:
     largest_score_change: float
 
     def meets(self, job: AdviceJob) -> bool:
-        """Whether it keeps within both limits, and on this bank's scores as `index` asks."""
+        """Whether it meets both limits, and changes scores by no more than `index` allows."""
         fast = job.target_ms is None or self.image_ms <= job.target_ms
         small = job.max_mb is None or self.artifact_mb <= job.max_mb
-        # A smaller bank raises all scores; its fit finds thresholds of its own.
+        # A smaller bank raises all scores, and its new fit estimates its own thresholds.
         same = self.coreset_ratio is not None or self.largest_score_change <= MAX_SCORE_CHANGE
         return fast and small and same
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """What was measured, what could not be, and what to do, in one sentence."""
+    """All measurements, the options that could not be measured, and a recommendation."""
 
     options: tuple[Option, ...]
     left_out: tuple[str, ...]
@@ -70,25 +76,27 @@ class Advice:
 def advise(job: AdviceJob) -> Advice:
     """Measure every option on this machine and recommend one.
 
-    Of those within the limits the one whose scores move least is taken, and of equals the fastest;
-    a smaller bank, which takes a new fit, only where no index does, and then the largest.
+    Among the options within the limits, the one that changes scores least is recommended, and the
+    fastest of equal ones. Only if no index of this bank meets the limits, a smaller bank is
+    recommended, which needs a new fit: the largest within the limits.
 
     Raises:
-        ArtifactError: the artifact is damaged.
-        DatasetError: no image in `images`.
+        ArtifactError: the artifact is corrupt; or, as its kind SignatureError, not signed by
+            `public_key`.
+        DatasetError: `images` contains no image.
     """
-    source = Artifact.open_whole(job.artifact)
+    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     listed = list_images(job.images).images if job.images else ()
     given = [str(path) for path in _spread(listed)]
     with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:
         entries, left_out = list_entries(source, Path(scratch), job.threads)
         images, measured_on = images_for(source, given)
-        contestants = [Contestant(e.bank, e.index, source) for e in entries]
-        network_ms = run_trial(source, images, contestants, threads=job.threads)
+        measured = [MeasuredIndex(e.bank, e.index, source) for e in entries]
+        network_ms = measure_indexes(source, images, measured, threads=job.threads)
     before_ms = settled_median(network_ms) + _preprocess_ms(source, given)
     options = tuple(
-        _option(entry, contestant, contestants[0], before_ms)
-        for entry, contestant in zip(entries, contestants, strict=True)
+        _option(entry, index, measured[0], before_ms)
+        for entry, index in zip(entries, measured, strict=True)
     )
     chosen, own = choose(job, options), source.manifest.index.kind
     return Advice(
@@ -102,9 +110,9 @@ def advise(job: AdviceJob) -> Advice:
 
 
 def _option(
-    entry: Entry, contestant: Contestant, reference: Contestant, before_ms: float
+    entry: Entry, index: MeasuredIndex, reference: MeasuredIndex, before_ms: float
 ) -> Option:
-    quality = contestant.quality(reference)
+    quality = index.quality(reference)
     return Option(
         kind=entry.kind,
         rows=entry.bank.rows,
@@ -118,7 +126,7 @@ def _option(
 
 
 def _preprocess_ms(source: Artifact, given: list[str]) -> float:
-    """Decode and resize: the median of the given images, or of the self-test's."""
+    """Median time to decode and resize the given images, or the self-test image."""
     paths = given or [str(source.path(SELFTEST_IMAGE))] * _PREPROCESSED
     times = []
     for path in paths:
@@ -129,7 +137,7 @@ def _preprocess_ms(source: Artifact, given: list[str]) -> float:
 
 
 def choose(job: AdviceJob, options: tuple[Option, ...]) -> Option | None:
-    """The option to recommend, as `advise` says; None where none keeps to the limits."""
+    """Choose the option that `advise` recommends; None if none is within the limits."""
     within = [option for option in options if option.meets(job)]
     of_this_bank = [option for option in within if option.coreset_ratio is None]
     if of_this_bank:
@@ -144,28 +152,28 @@ def _sentence(job: AdviceJob, options: tuple[Option, ...], chosen: Option | None
     if chosen is None:
         fastest = min(options, key=lambda option: option.image_ms)
         return (
-            f"Nothing measured here keeps to {aim}; the fastest is {fastest.kind} with "
+            f"No option measured here meets {aim}; the fastest is {fastest.kind} with "
             f"{fastest.rows} rows, {fastest.image_ms:.1f} ms and {fastest.artifact_mb:.1f} MB: "
-            "take a smaller backbone or input, or raise the limit."
+            "use a smaller backbone or input, or raise the limit."
         )
     facts = f"{chosen.image_ms:.1f} ms an image and {chosen.artifact_mb:.1f} MB"
     if chosen.coreset_ratio is not None:
         return (
-            f"Take a bank of {chosen.rows} rows ({facts}): no index of this bank keeps to {aim}; "
-            "a new fit finds its thresholds, and `evaluate` says what it costs in accuracy."
+            f"Use a bank of {chosen.rows} rows ({facts}): no index of this bank meets {aim}. A new "
+            "fit estimates its thresholds, and `evaluate` measures its accuracy."
         )
     return (
-        f"Take {chosen.kind} ({facts}): of what keeps to {aim} its scores move least "
-        f"({chosen.largest_score_change:.2g} of the exact search's at most)."
+        f"Use {chosen.kind} ({facts}): of the options that meet {aim} it changes scores least (by "
+        f"a share of {chosen.largest_score_change:.2g} of the exact search's at most)."
     )
 
 
 def _command(job: AdviceJob, chosen: Option, own: IndexKind) -> str:
-    """How to get it; nothing where the artifact has it."""
+    """The command that makes the chosen option; empty if the artifact has it already."""
     if chosen.coreset_ratio is not None:
         return (
             f"patchcore-build fit … --coreset-ratio {chosen.coreset_ratio:.6g} "
-            "(the other options as this artifact was made)"
+            "(with the other options of this artifact's fit)"
         )
     if chosen.kind == own:
         return ""
@@ -175,7 +183,7 @@ def _command(job: AdviceJob, chosen: Option, own: IndexKind) -> str:
 
 
 def _spread(paths: tuple[Path, ...]) -> list[Path]:
-    """At most `_MOST_IMAGES` of them, evenly spaced."""
+    """At most `_MOST_IMAGES` paths, evenly spaced."""
     if len(paths) <= _MOST_IMAGES:
         return list(paths)
     return [paths[i * len(paths) // _MOST_IMAGES] for i in range(_MOST_IMAGES)]

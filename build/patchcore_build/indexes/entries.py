@@ -1,7 +1,7 @@
-"""Ways to serve an artifact, made ready to be measured: kinds of index, and smaller banks.
+"""Prepare the ways to serve an artifact for a measurement: kinds of index, and smaller banks.
 
-artifact -> entries. Rows of a bank stand in the order in which the greedy coreset picked them, so
-its first rows are the coreset of a smaller ratio, to be had without a new fit.
+artifact -> entries. The rows of a bank are in the order in which the greedy coreset picked them. So
+its first rows are the coreset of a smaller ratio, and no new fit is needed to measure it.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ _SHARES = (0.5, 0.25, 0.1)  # of the bank's rows
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """A way to serve the artifact, ready to search; with a `coreset_ratio` it takes a new fit."""
+    """A way to serve the artifact, ready to search; with a `coreset_ratio` it needs a new fit."""
 
     kind: IndexKind
     bank: MemoryBank
@@ -46,15 +46,15 @@ class Entry:
 def list_entries(
     source: Artifact, scratch: Path, threads: int | None = None
 ) -> tuple[list[Entry], list[str]]:
-    """The exact search of the whole bank first, then other kinds, then smaller banks.
+    """List the exact search of the whole bank first, then other kinds, then smaller banks.
 
     Args:
         source: The artifact, which is only read.
         scratch: An empty folder for the files of the indexes.
-        threads: Of one search.
+        threads: Threads of one search.
 
     Returns:
-        The entries, and a line for each that cannot be had here.
+        The entries, and a line for each entry that is not available on this machine.
     """
     bank = source.memory_bank
     exact = ExactIndex(source.path(INDEX_ONNX), threads=threads)
@@ -65,14 +65,10 @@ def list_entries(
     for kind in INDEX_FILES:
         try:
             entries.append(_with_file(source, scratch, kind, bare_mb, threads))
-        except (
-            ProviderError,
-            SearchError,
-        ) as error:  # no library, or too few rows: the others still count
+        except (ProviderError, SearchError) as error:  # the library is missing, or rows are too few
             left_out.append(f"{kind}: {str(error).rpartition(': ')[2]}")
-    ratio = _ratio_of(source)
-    if ratio is None:
-        left_out.append("smaller banks: this bank's rows are not the coreset its settings give")
+    if _ratio_of(source) is None:
+        left_out.append("smaller banks: this bank's rows are not the coreset of its settings")
         return entries, left_out
     for share in _SHARES:
         rows = round(share * bank.rows)
@@ -84,7 +80,7 @@ def list_entries(
 def _with_file(
     source: Artifact, scratch: Path, kind: IndexKind, bare_mb: float, threads: int | None
 ) -> Entry:
-    """A kind of index over the whole bank: its settings where the artifact has it, or defaults."""
+    """A kind of index over the whole bank: the artifact's own index, or one with the defaults."""
     bank, manifest = source.memory_bank, source.manifest
     if manifest.index.kind == kind:
         path, effort = source.path(INDEX_FILES[kind]), manifest.index.effort
@@ -102,14 +98,14 @@ def _with_file(
 def _smaller(
     source: Artifact, scratch: Path, rows: int, bare_mb: float, threads: int | None
 ) -> Entry:
-    """The exact search of the first rows; only their neighbours are made anew."""
+    """The exact search of the first rows."""
     folder = scratch / str(rows)
     folder.mkdir()
     bank = first_rows(source.memory_bank, rows)
     index = ExactIndex(write_bank(folder, bank, source.manifest.features), threads=threads)
     whole = [source.path(name) for name in (MEMORY_BANK, INDEX_ONNX)]
     saved = _megabytes(whole) - _megabytes(folder.iterdir())
-    if source.manifest.index.mindir_candidates:  # its size is that of its rows
+    if source.manifest.index.mindir_candidates:  # its size is proportional to the rows
         left = rows / source.memory_bank.rows
         saved += (1 - left) * _megabytes([source.path(INDEX_MINDIR)])
     config = source.manifest.config
@@ -120,7 +116,7 @@ def _smaller(
 
 
 def first_rows(bank: MemoryBank, rows: int) -> MemoryBank:
-    """The bank that a coreset of so many rows would have given; neighbours are sought again."""
+    """The bank that a coreset of so many rows gives; only the table of neighbours is recomputed."""
     part = slice(0, rows)
     norms = bank.norms[part]
     count = min(bank.neighbours.shape[1], rows)
@@ -134,13 +130,24 @@ def first_rows(bank: MemoryBank, rows: int) -> MemoryBank:
 
 
 def _ratio_of(source: Artifact) -> float | None:
-    """The coreset ratio, where the bank has as many rows as a fit with it gives, else None."""
+    """The coreset ratio if the bank has as many rows as a fit with this ratio gives, else None."""
     manifest = source.manifest
-    ratio, grid = manifest.config.get("coreset_ratio"), manifest.features.layer2
+    ratio = manifest.config.get("coreset_ratio")
     if not isinstance(ratio, float) or not 0 < ratio <= 1:
         return None
-    patches = len(manifest.training.images) * grid.height * grid.width
+    patches = len(manifest.training.images) * _patches_of_an_image(source)
     return ratio if coreset_size(patches, ratio) == manifest.memory_bank.rows else None
+
+
+def _patches_of_an_image(source: Artifact) -> int:
+    """Number of patches of one image that a coreset is chosen from.
+
+    They are the patches of all tiles inside of the region of interest. If tiles overlap, each of
+    them has its own copy of a patch.
+    """
+    grid, region = source.manifest.grid, source.region
+    counts = np.ones(grid.cells, np.bool_) if region is None else region.patches
+    return int(np.count_nonzero(grid.pieces(counts)))
 
 
 def _megabytes(paths: Iterable[Path]) -> float:

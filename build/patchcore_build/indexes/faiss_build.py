@@ -1,7 +1,7 @@
-"""index.faiss: the memory bank as faiss keeps it, in two kinds; the same bytes every time.
+"""index.faiss: the memory bank in a file of faiss, in two kinds; the same bytes every time.
 
-bank -> file that plain faiss reads. Everything random has a fixed seed and everything runs in one
-thread: with more, k-means adds in another order.
+bank -> file that plain faiss reads. Every random choice has a fixed seed. All runs in one thread,
+because with several threads k-means adds in another order.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def write_faiss_flat(path: Path, bank: MemoryBank) -> None:
 def write_faiss_ivfpq(
     path: Path, bank: MemoryBank, *, cells: int, probes: int, code_parts: int
 ) -> None:
-    """Sort the rows into cells and compress what is left to codes, an IndexIVFPQ.
+    """Sort the rows into cells and compress their residuals to codes, an IndexIVFPQ.
 
     Both k-means are trained on all rows. A row takes `code_parts` + 8 bytes.
 
@@ -43,12 +43,12 @@ def write_faiss_ivfpq(
         path: The file to write.
         bank: The rows, 256 or more.
         cells: faiss's nlist.
-        probes: nprobe, for who opens the file with plain faiss.
-        code_parts: The parts that a row is cut into, faiss's M; a divisor of D.
+        probes: faiss's nprobe, for programs that open the file with plain faiss.
+        code_parts: Number of parts of a row, faiss's M; a divisor of D.
 
     Raises:
         ProviderError: faiss is not installed.
-        SearchError: most cells stay empty, because rows are equal.
+        SearchError: most cells are empty, because rows are equal.
     """
     faiss = import_faiss(path)
     size = sum(bank.channels)
@@ -67,7 +67,11 @@ def write_faiss_ivfpq(
 
 
 def _refuse_empty_cells(index: Any, cells: int) -> None:
-    """Where half of the lists are empty faiss writes them in another way."""
+    """Check that most cells have rows: faiss writes an index with many empty lists differently.
+
+    Raises:
+        SearchError: half of the cells or more are empty.
+    """
     used = int(np.count_nonzero([index.invlists.list_size(cell) for cell in range(cells)]))
     if 2 * used <= cells:
         raise SearchError(
@@ -79,6 +83,6 @@ def _refuse_empty_cells(index: Any, cells: int) -> None:
 def _write(path: Path, index: Any, kind: IndexKind, bank: MemoryBank) -> None:
     import_faiss(path).write_index(index, str(path))
     try:
-        check_faiss_file(path, kind, bank)  # what readers will ask for
+        check_faiss_file(path, kind, bank)  # the same check as in the runtime
     except ArtifactError as error:
         raise SearchError(f"index: this version of faiss writes another format: {error}") from None

@@ -1,7 +1,7 @@
 """index.hnsw: an HNSW graph over the memory bank, built by hnswlib; the same bytes every time.
 
-bank -> file. Rows go in one after the other, in one thread, with a fixed seed of the levels, so
-that nothing of the graph depends on the run. Malkov & Yashunin 2018 (arXiv:1603.09320).
+bank -> file. The rows are added one after the other, in one thread, with a fixed seed for the
+levels, so the graph does not depend on the run. Malkov & Yashunin 2018 (arXiv:1603.09320).
 """
 
 from pathlib import Path
@@ -27,14 +27,14 @@ def write_hnsw(
 ) -> None:
     """Build the graph over whole rows, [layer2, layer3] in float32, and write it.
 
-    Costs about 1 ms a row at D = 384 (one thread), and M·(4 D + 8 links + 16) bytes.
+    It takes about 1 ms a row at D = 384 (one thread), and M·(4 D + 8 links + 16) bytes.
 
     Args:
         path: The file to write.
         bank: The rows; row i becomes the element with label i.
         links: hnswlib's M: links of an element on each upper level, twice as many on the lowest.
-        ef_construction: Candidates kept while a row looks for its links.
-        progress: Told how many rows are in.
+        ef_construction: Number of candidates while the links of a row are searched.
+        progress: Called with the number of rows that are added.
 
     Raises:
         ProviderError: hnswlib is not installed.
@@ -48,4 +48,4 @@ def write_hnsw(
         graph.add_items(bank.whole_rows(block), np.arange(block.start, block.stop), num_threads=1)
         progress(block.stop, bank.rows)
     graph.save_index(str(path))
-    check_hnsw_file(path, bank)  # what readers will ask for
+    check_hnsw_file(path, bank)  # the same check as in the runtime

@@ -1,7 +1,7 @@
-"""Images to measure an index on: held-out-like ones, and ones with a drawn defect.
+"""Images to measure an index on: images like held-out ones, and images with a drawn defect.
 
-images or the self-test's input -> inputs uint8 (H, W, 3). Approximate searches go astray where
-patches are far from every row, which is where defects are: there they must be measured.
+images or the self-test's input -> inputs uint8 (H, W, 3). Approximate searches fail at patches that
+lie far from every row. Defects have such patches, so a measurement needs images with defects.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ def with_drawn_defects(
 
     Args:
         images: Inputs, uint8 (H, W, 3), taken one by one.
-        seed: Of everything random.
+        seed: Seed of every random choice.
     """
     random = np.random.default_rng(seed)
     for number, pixels in enumerate(images):
@@ -32,15 +32,15 @@ def with_drawn_defects(
 def made_images(
     pixels: NDArray[np.uint8], box: tuple[int, int, int, int], *, seed: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """The self-test input and 32 images made of it: held-out-like ones and drawn defects.
+    """The self-test input, and 32 images made from it: half of them with a drawn defect.
 
-    The marked defect is covered by what stands beside it; then the image is shifted, its light
-    changed and noise added. Every other one gets a defect of one of four kinds.
+    The self-test's defect is covered with the pixels beside it. Then the image is shifted, its
+    light changed, and noise added. Every other image gets a defect of one of four kinds.
 
     Args:
         pixels: The self-test's input, uint8 (H, W, 3).
         box: top, left, bottom, right of its defect.
-        seed: Of everything random.
+        seed: Seed of every random choice.
     """
     yield pixels
     random = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def _covered(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArr
 
 
 def _like_held_out(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Shifted, its border repeated; a gain of 0.9 to 1.1; noise of 1 to 6 grey levels."""
+    """Shift an image, change its gain by up to 10 %, and add noise of 1 to 6 grey levels."""
     down, right = random.integers(-_LARGEST_SHIFT_PX, _LARGEST_SHIFT_PX + 1, 2)
     height, width = pixels.shape[:2]
     rows = np.clip(np.arange(height) - down, 0, height - 1)
@@ -75,7 +75,10 @@ def _like_held_out(pixels: NDArray[np.uint8], random: np.random.Generator) -> ND
 def _with_defect(
     pixels: NDArray[np.uint8], kind: int, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A box, each side 4 px to a third of the image's, filled: grey, noise, inverse, turned."""
+    """Fill a random box by `kind`: one colour, noise, the inverse, or another part upside down.
+
+    Each side of the box has from 4 px to a third of the image's side.
+    """
     height, width = pixels.shape[:2]
     tall, wide = (int(random.integers(4, side // 3 + 1)) for side in (height, width))
     top = int(random.integers(0, height - tall + 1))

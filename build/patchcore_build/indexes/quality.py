@@ -1,7 +1,7 @@
-"""What an index costs: recall, change of scores and time, beside the exact search.
+"""Measure an index against the exact search: recall, change of scores, and time.
 
-images through several indexes of one artifact, in turns -> Quality of each. An approximate search
-that goes astray ends at a farther row, never at a nearer one: distances are only ever raised.
+images + several indexes of one artifact, in turns -> Quality of each. If an approximate search
+misses the nearest row, it returns a farther one, so distances only ever increase.
 """
 
 import statistics
@@ -21,17 +21,17 @@ from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.search.exact import NearestIndex
 
-_TIE = 1e-6  # relative; of two rows as near as that either is the nearest
-_SEED = 0  # of the images made and the defects drawn
+_TIE = 1e-6  # relative; rows whose distances differ by less are equally near
+_SEED = 0  # of the made images and the drawn defects
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """An index beside the reference, over some images."""
+    """Measurements of an index against the reference, over some images."""
 
     images: int
     patches: int
-    recall: float  # share of patches whose row is the nearest, or as near
+    recall: float  # share of patches with the nearest row, or an equally near one
     largest_score_change: float  # relative, of image scores
     mean_score_change: float
     exact_ms: float  # search alone, median of the images
@@ -39,10 +39,13 @@ class Quality:
     scoring_ms: float  # search, image score and map, median of the images
 
 
-class Contestant:
-    """An index at work, as a detector would use it; remembers what it found and how long it took.
+class MeasuredIndex:
+    """An index that scores images like a detector, and records its results and times.
 
-    `bank` is the index's own: the reference's, or its first rows.
+    Args:
+        bank: The bank of the index: the reference's bank, or its first rows.
+        index: The index.
+        artifact: Gives settings and region of interest.
     """
 
     def __init__(self, bank: MemoryBank, index: NearestIndex, artifact: Artifact) -> None:
@@ -56,7 +59,7 @@ class Contestant:
             grid=manifest.grid,
             region=artifact.region,
         )
-        self._searched_ms = 0.0  # of the image at hand
+        self._searched_ms = 0.0  # of the current image
         self.scores: list[float] = []
         self.search_ms: list[float] = []
         self.scoring_ms: list[float] = []
@@ -65,7 +68,7 @@ class Contestant:
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The index's answer, timed."""
+        """Search, and add the time to that of the current image."""
         start = time.perf_counter()
         answer = self._index.nearest(layer2, layer3)
         self._searched_ms += 1e3 * (time.perf_counter() - start)
@@ -74,7 +77,7 @@ class Contestant:
     def score(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Score one image; distances and rows of the whole input's patches."""
+        """Score one image, and return distances and rows of the whole input's patches."""
         self._searched_ms = 0.0
         start = time.perf_counter()
         result = self._scorer.score(layer2, layer3)
@@ -83,8 +86,8 @@ class Contestant:
         self.scores.append(result.score)
         return result.distances, result.rows
 
-    def quality(self, reference: "Contestant") -> Quality:
-        """What this index costs beside the one that was the reference of the same trial."""
+    def quality(self, reference: "MeasuredIndex") -> Quality:
+        """Compare this index with the reference of the same measurement."""
         changes = [
             abs(own - exact) / max(abs(exact), float(np.finfo(np.float32).tiny))
             for own, exact in zip(self.scores, reference.scores, strict=True)
@@ -101,20 +104,20 @@ class Contestant:
         )
 
 
-def run_trial(
+def measure_indexes(
     artifact: Artifact,
     images: Iterable[NDArray[np.uint8]],
-    contestants: Sequence[Contestant],
+    indexes: Sequence[MeasuredIndex],
     *,
     threads: int | None = None,
 ) -> list[float]:
-    """Score every image with every contestant, whose turn moves on from image to image.
+    """Score every image with every index; another index begins with each image.
 
     Args:
         artifact: Gives the network.
         images: Inputs, uint8 (H, W, 3) each, at least one; taken one by one.
-        contestants: The first is the reference; they keep what comes out.
-        threads: Of the network.
+        indexes: The first is the reference; all of them record their results.
+        threads: Threads of the network.
 
     Returns:
         Milliseconds of the network for each image.
@@ -130,35 +133,35 @@ def run_trial(
         ]
         layers = [np.concatenate(layer) for layer in zip(*tiles, strict=True)]
         network_ms.append(1e3 * (time.perf_counter() - start))
-        first = number % len(contestants)
-        turn = [*contestants[first:], *contestants[:first]]
-        found = {contestant: contestant.score(*layers) for contestant in turn}
-        nearest, rows = found[contestants[0]]
-        for contestant, (distances, own) in found.items():
+        first = number % len(indexes)
+        turn = [*indexes[first:], *indexes[:first]]
+        found = {index: index.score(*layers) for index in turn}
+        nearest, rows = found[indexes[0]]
+        for index, (distances, own) in found.items():
             near = ((own == rows) | (distances <= nearest * (1 + _TIE)))[counts]
-            contestant.found += int(near.sum())
-            contestant.patches += near.size
+            index.found += int(near.sum())
+            index.patches += near.size
     return network_ms
 
 
 def settled_median(times: Sequence[float]) -> float:
-    """Median without the first, which is slower, where there are others."""
+    """The median without the first time, which is slower; a single time stays."""
     return statistics.median(times[1:] or times)
 
 
 def images_for(artifact: Artifact, given: Sequence[str]) -> tuple[Iterable[NDArray[np.uint8]], str]:
-    """Inputs to measure on, and words for them.
+    """Inputs to measure on, and a description of them.
 
     Args:
-        artifact: Its self-test's input comes first; without given images others are made of it.
-        given: Paths of images, best ones the bank was not made of; each is taken as it is and
-            with a drawn defect.
+        artifact: Its self-test's input comes first; without given images, others are made from it.
+        given: Paths of images, preferably not training images; each is used as it is, and with a
+            drawn defect.
     """
     manifest = artifact.manifest
     own = np.asarray(read_image(artifact.path(SELFTEST_INPUT)))
     if not given:
         made = made_images(own, manifest.selftest.defect_box, seed=_SEED)
-        return made, "the self-test image and 32 images made of it"
+        return made, "the self-test image and 32 images made from it"
     inputs = (preprocess(path, manifest.preprocess)[0] for path in given)
     marked = with_drawn_defects(inputs, seed=_SEED)
     words = f"the self-test image and {len(given)} given ones, as they are and with a drawn defect"

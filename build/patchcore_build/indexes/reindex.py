@@ -1,7 +1,7 @@
-"""The same detector with another index: artifact folder -> new artifact folder, without a fit.
+"""Change the index of a finished detector: artifact folder -> new artifact folder, without a fit.
 
-Bank, network and thresholds stay as they are; index.hnsw or index.faiss is built and measured, or
-left out, and the self-test's map and score are made anew by the index that will serve them.
+Bank, network and thresholds stay unchanged. index.hnsw or index.faiss is built and measured, or
+left out. The new index recomputes the map and the score of the self-test.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
 from patchcore_build.errors import SearchError
-from patchcore_build.indexes.quality import Contestant, Quality, images_for, run_trial
+from patchcore_build.indexes.quality import MeasuredIndex, Quality, images_for, measure_indexes
 from patchcore_build.indexes.settings import (
     IndexSettings,
     effort_of,
@@ -36,20 +36,20 @@ from patchcore_runtime.search.open import open_index_file
 from patchcore_runtime.selftest import rescore_selftest
 
 _REMADE = (MANIFEST, SELFTEST_MAP, *INDEX_FILES.values())
-_MENDED_BY = {
+_OPTION_TO_RAISE = {
     "hnsw": "--ef or --m",
     "faiss-ivfpq": "--nprobe or --pq-m",
 }
-MAX_SCORE_CHANGE = 0.01  # of an image score, relative; beyond it an index is refused
+MAX_SCORE_CHANGE = 0.01  # relative change of an image score; a larger one is refused
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexJob:
-    """Which artifact gets which index, where to, and how much its scores may move.
+    """The artifact, its new index, the output, and how much scores may change.
 
-    `images` is a folder of images to measure on, best held-out ones. `sign` is the PEM of a
-    private key; without one the new artifact is unsigned, whatever the old one was, because its
-    sums are others.
+    `images` is a folder of images to measure on, preferably held-out ones. `sign` is the PEM file
+    of a private key; without it the new artifact is unsigned, because its checksums differ from
+    the old ones. `public_key` is the PEM file of a key that must have signed the old artifact.
     """
 
     artifact: Path
@@ -60,11 +60,12 @@ class IndexJob:
     force: bool = False
     threads: int | None = None
     sign: Path | None = None
+    public_key: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """What was made; the last four are of an index with a file of its own."""
+    """The new artifact; the last four fields describe an index with its own file."""
 
     artifact: Path
     kind: IndexKind
@@ -79,13 +80,14 @@ def change_index(job: IndexJob) -> IndexReport:
     """Write a new artifact with another index; the old one is only read.
 
     Raises:
-        ArtifactError: the artifact is damaged.
+        ArtifactError: the artifact is corrupt; or, as its kind SignatureError, not signed by
+            `public_key`.
         ProviderError: the library of the index is not installed.
-        SearchError: the bank does not fit the settings, or scores move by more than allowed and
-            `force` is off; nothing is left behind.
+        SearchError: the bank does not fit the settings, or scores change by more than allowed and
+            `force` is off; no files are left behind.
         OutputError: the output exists or cannot be written.
     """
-    source = Artifact.open_whole(job.artifact)
+    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     with new_signed_folder(job.output, sign=job.sign) as staging:
         for name in source.files:
             if name not in _REMADE:
@@ -102,9 +104,9 @@ def change_index(job: IndexJob) -> IndexReport:
 
 
 def _with_index(manifest: Manifest, index: Index, **made: object) -> Manifest:
-    """The manifest with another index; `made` says how, in its provenance."""
+    """The manifest with another index; `made` describes it in the provenance."""
     known = {key: value for key, value in manifest.provenance.items() if key != "index"}
-    candidates = manifest.index.mindir_candidates  # index.mindir serves whatever kind there is
+    candidates = manifest.index.mindir_candidates  # index.mindir is independent of the kind
     return dataclasses.replace(
         manifest,
         index=dataclasses.replace(index, mindir_candidates=candidates),
@@ -113,6 +115,7 @@ def _with_index(manifest: Manifest, index: Index, **made: object) -> Manifest:
 
 
 def _with_file(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest, IndexReport]:
+    """Build and measure an index with a file; returns the new manifest and the report."""
     bank, kind = source.memory_bank, job.settings.kind
     settings = resolve(job.settings, bank)
     path = staging / INDEX_FILES[kind]
@@ -148,28 +151,27 @@ def _with_file(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest
 
 
 def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[Quality, str]:
-    """The staged index beside the exact search, and words for the images."""
+    """Compare the staged index with the exact search; returns a description of the images, too."""
     manifest, bank, kind = source.manifest, source.memory_bank, job.settings.kind
     exact = ExactIndex(source.path(INDEX_ONNX), threads=job.threads)
     own = open_index_file(
         path, bank, manifest.features, kind=kind, effort=effort, threads=job.threads
     )
-    reference, contestant = (Contestant(bank, index, source) for index in (exact, own))
+    reference, measured = (MeasuredIndex(bank, index, source) for index in (exact, own))
     given = list_images(job.images).images if job.images else ()
     images, measured_on = images_for(source, [str(path) for path in given])
-    run_trial(source, images, [reference, contestant], threads=job.threads)
-    return contestant.quality(reference), measured_on
+    measure_indexes(source, images, [reference, measured], threads=job.threads)
+    return measured.quality(reference), measured_on
 
 
 def _refuse_moved_scores(job: IndexJob, quality: Quality) -> None:
     change, allowed = quality.largest_score_change, job.max_score_change
     if quality.recall > 0 and change <= (1.0 if job.force else allowed):
         return
-    advice = (
-        f"raise {_MENDED_BY.get(job.settings.kind, '--max-score-change')}, or take --kind exact"
-    )
+    option = _OPTION_TO_RAISE.get(job.settings.kind, "--max-score-change")
+    advice = f"raise {option}, or use --kind exact"
     storable = quality.recall > 0 and change <= 1
-    advice += "; --force takes it as it is" if storable else "; a change beyond 1 is never stored"
+    advice += "; --force accepts it" if storable else "; a change beyond 1 is never accepted"
     raise SearchError(
         f"{job.output}: expected image scores within {allowed:.3g} of the exact search's, got "
         f"{change:.3g} (recall {quality.recall:.4f}); {advice}"

@@ -1,6 +1,6 @@
-"""Which index is made beside index.onnx and how: checked settings -> file, effort, provenance.
+"""Settings of an index beside index.onnx: validated settings -> file, effort, provenance.
 
-Every kind has its defaults here; what a kind does not use stays None.
+Every kind has its defaults here. Settings that a kind does not use stay None.
 """
 
 import importlib.metadata
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchcore_build.errors import SearchError
+from patchcore_build.errors import SearchError, require
 from patchcore_build.indexes.faiss_build import RANDOM_SEED as FAISS_SEED
 from patchcore_build.indexes.faiss_build import (
     write_faiss_flat,
@@ -24,14 +24,14 @@ from patchcore_runtime.search.faiss_file import CODE_BITS
 
 _LINKS = 16
 _EF_CONSTRUCTION = 200
-_EFFORT = 128  # with 64, one of bottle's 83 test images scored twice as much (10 %)
-_LARGEST_PQ_M = 64  # bytes of a row's code where nothing else is asked for
-_CELLS_SEARCHED = 0.25  # of all: an image's defects lie far from every cell's centre
+_EFFORT = 128  # with 64, one of bottle's 83 test images had twice its score (10 % coreset)
+_LARGEST_PQ_M = 64  # bytes of a row's code, by default
+_CELLS_SEARCHED = 0.25  # share of all cells: defects lie far from the centre of every cell
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSettings:
-    """What the command line asks for; None takes the default, which may depend on the bank.
+    """The settings of the command line; None takes the default, which may depend on the bank.
 
     `links`, `ef_construction` and `effort` are M, efConstruction and ef of hnswlib; `cells`,
     `probes` and `code_parts` are nlist, nprobe and pq-m of faiss-ivfpq.
@@ -50,7 +50,7 @@ def resolve(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
     """Fill in the defaults for this bank.
 
     Raises:
-        SearchError: the bank is too small, or a number does not fit it.
+        SearchError: the bank is too small, or a setting does not fit it.
     """
     kind = settings.kind
     if kind == "hnsw":
@@ -62,23 +62,30 @@ def resolve(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
         )
     if kind != "faiss-ivfpq":
         return IndexSettings(kind=kind)
-    size, least = sum(bank.channels), 2**CODE_BITS
-    if bank.rows < least:
+    return _resolve_ivfpq(settings, bank)
+
+
+def _resolve_ivfpq(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:
+    rows, size, least = bank.rows, sum(bank.channels), 2**CODE_BITS
+    if rows < least:
         raise SearchError(
-            f"index: faiss-ivfpq: expected {least} bank rows or more to make codes of, got "
-            f"{bank.rows}; take --kind exact, which is fast there"
+            f"index: faiss-ivfpq: expected {least} bank rows or more to train the codes on, got "
+            f"{rows}; take --kind exact, which is fast for so few rows"
         )
-    cells = settings.cells or math.isqrt(bank.rows)
+    cells = settings.cells or math.isqrt(rows)
     probes = settings.probes or math.ceil(_CELLS_SEARCHED * cells)
     parts = settings.code_parts or _default_code_parts(size)
-    _expect(cells <= bank.rows, "--nlist", f"{bank.rows}, the rows of the bank, or less", cells)
-    _expect(probes <= cells, "--nprobe", f"{cells}, the number of cells (--nlist), or less", probes)
-    _expect(size % parts == 0, "--pq-m", f"a divisor of {size}, the length of a row", parts)
-    return IndexSettings(kind=kind, cells=cells, probes=probes, code_parts=parts)
+    for holds, option, expected, got in (
+        (cells <= rows, "--nlist", f"{rows}, the rows of the bank, or less", cells),
+        (probes <= cells, "--nprobe", f"{cells}, the number of cells (--nlist), or less", probes),
+        (size % parts == 0, "--pq-m", f"a divisor of {size}, the length of a row", parts),
+    ):
+        require(holds, f"index: {option}", expected, got, error=SearchError)
+    return IndexSettings(kind=settings.kind, cells=cells, probes=probes, code_parts=parts)
 
 
 def effort_of(settings: IndexSettings) -> int:
-    """The manifest's `index.effort` of resolved settings; 0 where every row is looked at."""
+    """The manifest's `index.effort` of resolved settings; 0 if every row is compared."""
     return settings.effort or settings.probes or 0
 
 
@@ -89,7 +96,7 @@ def write_index_file(
 
     Raises:
         ProviderError: the library is not installed.
-        SearchError: the rows do not make such an index.
+        SearchError: the rows are unsuitable for such an index.
     """
     if settings.kind == "faiss-flat":
         write_faiss_flat(path, bank)
@@ -106,7 +113,7 @@ def write_index_file(
 
 
 def made_with(settings: IndexSettings) -> dict[str, Any]:
-    """For provenance: the library, its version, and its own names of the resolved settings."""
+    """The library, its version, and the resolved settings by its own names, for provenance."""
     kind = settings.kind
     library, package = ("hnswlib", "hnswlib") if kind == "hnsw" else ("faiss", "faiss-cpu")
     made: dict[str, Any] = {library: importlib.metadata.version(package)}
@@ -120,10 +127,5 @@ def made_with(settings: IndexSettings) -> dict[str, Any]:
 
 
 def _default_code_parts(size: int) -> int:
-    """The largest divisor of a row's length that is not above 64."""
+    """The largest divisor of a row's length up to 64."""
     return max(parts for parts in range(1, min(size, _LARGEST_PQ_M) + 1) if size % parts == 0)
-
-
-def _expect(holds: bool, option: str, expected: str, got: int) -> None:
-    if not holds:
-        raise SearchError(f"index: {option}: expected {expected}, got {got}")

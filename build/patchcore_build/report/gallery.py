@@ -14,9 +14,10 @@ from PIL import Image, ImageFilter
 
 from patchcore_build.data.dataset import TestImage
 from patchcore_build.evaluation.evaluate import Evaluation, ScoredImage
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.explain.heatmap import overlay
 from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.result import Result
 
 PREVIEW_PX = 320  # the long side
 MAX_JPEG_BYTES = 20_000  # of one preview; three to an image

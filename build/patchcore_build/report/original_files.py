@@ -20,10 +20,11 @@ from PIL import Image
 from patchcore_build.data.dataset import Dataset, TestImage
 from patchcore_build.errors import DatasetError, OutputError
 from patchcore_build.evaluation.evaluate import Visitor
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.explain.heatmap import colorize, overlay
 from patchcore_runtime.files.whole import written_together
 from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.result import Result
 
 SAMPLE = "sample"
 _PARTS = ("", "_amap", "_amap_on_img", "_gt")

@@ -1,12 +1,15 @@
-"""Fetch torchvision's ImageNet weights once, and say what to do where there is no network.
+"""Download torchvision's ImageNet weights once; without a network, say what to do instead.
 
 backbone name -> CACHE/NAME-<first digits of its SHA-256>.pth
 
-The digits in torchvision's file names prove every copy, cached or new (torch.hub does the same).
-A download grows in `NAME.part`, which an interrupted run leaves behind for the next one to resume.
-One lock per file, held through the operating system and so freed even by a killed process, keeps
-two runs from writing the same part: the second waits and then finds the finished file.
+The digits in torchvision's file names verify every copy, cached or new (torch.hub does the same).
+A download grows in `NAME.part`. An interrupted run leaves that file behind, and the next run
+resumes it. Each file has a lock of the operating system, which even a killed process releases. So
+two runs never write the same part: the second waits, and then finds the finished file.
 """
+
+# pooch would replace most of this module, but it cannot resume a download, has no lock between
+# processes, and wants whole digests, of which torchvision publishes only the first digits.
 
 import http.client
 import os
@@ -22,7 +25,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from patchcore_build.errors import WeightsError
-from patchcore_build.weights.match import digest
+from patchcore_build.weights.read import digest
 
 BASE_URL = "https://download.pytorch.org/models/"
 # The weights torchvision calls IMAGENET1K_V1.
@@ -43,7 +46,7 @@ _BLOCK_BYTES = 1 << 18
 
 
 class _TransferError(Exception):
-    """What went wrong on the way, without the advice that every failure ends with."""
+    """The cause of a failed download, without the advice that every error message ends with."""
 
 
 def fetch_weights(
@@ -54,20 +57,21 @@ def fetch_weights(
     files: Mapping[str, str] = TORCHVISION_FILES,
     progress: Progress | None = None,
 ) -> Path:
-    """Return the cached weights of a backbone, downloading or resuming where necessary.
+    """Return the cached weights of a backbone; download or resume them if necessary.
 
     Args:
         backbone: A key of `files`.
-        cache: Folder of the downloads, made if absent; see `user_cache_dir`.
-        base_url: http or https address the file name is appended to.
+        cache: Folder of the downloads, created if absent; see `user_cache_dir`.
+        base_url: http or https address to which the file name is appended.
         files: File name by backbone; each ends in `-<8 to 64 digits of its SHA-256>.<suffix>`.
-        progress: Called with bytes so far and in all (None: unknown).
+        progress: Called with the bytes received and the bytes in all (None if unknown).
 
     Returns:
         A file whose SHA-256 begins with the digits in its name.
 
     Raises:
-        WeightsError: Unknown backbone, or no proven copy can be had; says how to get one by hand.
+        WeightsError: The backbone is unknown, or no verified copy is available; the message says
+            how to get the file by hand.
     """
     if backbone not in files:
         raise WeightsError(
@@ -98,7 +102,7 @@ def fetch_weights(
 def user_cache_dir(
     environ: Mapping[str, str] = os.environ, *, platform: str = sys.platform
 ) -> Path:
-    """Find the folder for downloaded weights that the user's system prescribes.
+    """Find the folder for downloaded weights by the conventions of the operating system.
 
     `XDG_CACHE_HOME` if it is absolute (as the XDG specification demands), else `LOCALAPPDATA` on
     Windows, `~/Library/Caches` on macOS and `~/.cache` elsewhere. Nothing is created.
@@ -130,7 +134,7 @@ def _digest_prefix(name: str) -> str:
 
 
 def _download(url: str, target: Path, prefix: str, progress: Progress | None) -> None:
-    """Complete NAME.part and move it into place; a stale part is fetched afresh once."""
+    """Complete NAME.part and rename it; if a resumed part is corrupt, download it once more."""
     part = target.with_name(f"{target.name}.part")
     for _ in range(2):
         resumed = part.exists() and part.stat().st_size > 0
@@ -146,7 +150,7 @@ def _download(url: str, target: Path, prefix: str, progress: Progress | None) ->
 
 
 def _transfer(url: str, part: Path, progress: Progress | None) -> None:
-    """Append what `part` lacks, or write it anew where the server cannot resume."""
+    """Append the missing bytes to `part`, or rewrite it if the server cannot resume."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "patchcore-build"}
     if start:
@@ -157,7 +161,7 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
             _receive(response, part, start, progress)
     except urllib.error.HTTPError as error:
         with error:
-            # "Range not satisfiable": nothing follows, so the digest decides about the part.
+            # "Range not satisfiable": the part is complete, and its digest decides about it.
             if not (start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
                 raise _TransferError(f"HTTP {error.code} {error.reason}") from error
 
@@ -166,7 +170,7 @@ def _receive(
     response: http.client.HTTPResponse, part: Path, start: int, progress: Progress | None
 ) -> None:
     content_range = response.headers.get("Content-Range", "")
-    resumes = content_range.startswith(f"bytes {start}-")  # comes with status 206 only
+    resumes = content_range.startswith(f"bytes {start}-")  # only a 206 response has this header
     done = start if resumes else 0
     length = response.headers.get("Content-Length", "")
     total = done + int(length) if length.isdecimal() else None
@@ -182,10 +186,10 @@ def _receive(
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Wait until no other process holds `path`; the empty file stays, as removing it would race."""
+    """Wait until no other process locks `path`; the empty file stays, since removing it races."""
     with path.open("ab") as file:
         _acquire(file)
-        yield  # closing the file frees the lock
+        yield  # closing the file releases the lock
 
 
 if sys.platform == "win32":
@@ -206,7 +210,7 @@ else:
 
 
 def _reason(error: Exception) -> str:
-    """Put the cause on one line; urllib wraps the system's own error in its `reason`."""
+    """The cause on one line; urllib wraps the error of the operating system in `reason`."""
     cause = getattr(error, "reason", error)
     text = getattr(cause, "strerror", None) or str(cause) or type(error).__name__
     return " ".join(str(text).split())[:200]

@@ -1,12 +1,12 @@
-"""Read a PyTorch state dict without PyTorch and without running anything in it.
+"""Read a PyTorch state dict without PyTorch, and without running any code in the file.
 
 PATH.pth -> {parameter name: array}, in file order, under PyTorch's own names.
 
 A checkpoint is a pickle that describes tensors, plus raw storages. `torch.save` has written two
 containers: a zip (`*/data.pkl`, `*/data/KEY`, `*/byteorder`; since 1.6) and a plain stream
 (magic number, protocol 1001, system facts, pickle, storage keys, storages). Source:
-torch/serialization.py of PyTorch 2.x. Nothing in the file is run, and every size it claims is
-compared with the bytes that are there before anything is allocated.
+torch/serialization.py of PyTorch 2.x. Every size that the file claims is compared with its real
+size before anything is allocated.
 """
 
 import io
@@ -35,14 +35,14 @@ ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little") + b"."
 
 _NDIM_MAX = 32  # the limit of NumPy 1.x
-_REPEAT_MAX = 4  # tensors may share storages, but not to turn a small file into a huge result
+_REPEAT_MAX = 4  # tensors may share storages, but a small file must not become a huge result
 
 
 def read_torch_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     """Read every tensor of a `torch.save`d state dict, in the zip or the legacy container.
 
-    A {"state_dict": ...} or {"model": ...} around it and a "module." before all names are
-    taken off. Dtypes stay as stored, except that bfloat16 becomes float32 (exactly).
+    A {"state_dict": ...} or {"model": ...} around it is unwrapped, and a "module." before all
+    names is removed. Dtypes stay as stored, except that bfloat16 becomes float32 (exactly).
 
     Args:
         path: The checkpoint, usually `.pth` or `.pt`.
@@ -51,7 +51,8 @@ def read_torch_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
         Read-only arrays by parameter name, in file order; tied tensors may share memory.
 
     Raises:
-        WeightsError: The file is missing, damaged, no checkpoint, or asks for anything but tensors.
+        WeightsError: The file is missing, corrupt or no checkpoint, or asks for anything but
+            tensors.
     """
     try:
         with path.open("rb") as file:
@@ -73,7 +74,7 @@ def read_torch_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
         EOFError,
         OverflowError,
     ) as error:
-        # zipfile reports encrypted, unknown and cut members by the last four.
+        # zipfile raises the last four for members that are encrypted, unknown or truncated.
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(
             f"{path}: expected a PyTorch state dict, but {reason}; download it again, or save"
@@ -86,7 +87,7 @@ def _read_zip(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
     file_bytes = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
-        # torch.save never compresses, so sizes can be trusted once they fit into the file.
+        # torch.save never compresses, so sizes are plausible once they fit into the file.
         if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
             raise ValueError("its zip members are compressed, which torch.save never does")
         if sum(max(info.file_size, info.compress_size) for info in members.values()) > file_bytes:
@@ -111,7 +112,7 @@ def _read_zip(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
 def _read_legacy(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
     """Read pickle and storages from the stream container, whose storages are little-endian."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-        run_pickle(stream)  # the magic number, compared already
+        run_pickle(stream)  # the magic number, which is compared already
         protocol, _ = run_pickle(stream)
         if protocol != 1001:
             raise ValueError(f"its protocol is {quote(protocol)} instead of 1001")
@@ -142,7 +143,7 @@ def _dtype(storage: Storage) -> np.dtype[Any]:
 
 
 def _decode(storage: Storage, raw: bytes, *, big: bool) -> NDArray[Any]:
-    """Turn the bytes of one storage into a flat array of `storage.count` elements."""
+    """Convert the bytes of one storage to a flat array of `storage.count` elements."""
     dtype = _dtype(storage)
     if len(raw) != storage.count * dtype.itemsize:
         raise ValueError(
@@ -158,7 +159,7 @@ def _decode(storage: Storage, raw: bytes, *, big: bool) -> NDArray[Any]:
 
 
 def _find_state_dict(value: object) -> dict[str, object]:
-    """Take the usual wrappers off a loaded checkpoint."""
+    """Remove the usual wrappers of a loaded checkpoint."""
     for wrapper in ("state_dict", "model"):
         if isinstance(value, dict) and isinstance(value.get(wrapper), dict):
             value = value[wrapper]
@@ -172,14 +173,14 @@ def _find_state_dict(value: object) -> dict[str, object]:
 def _view_tensors(
     entries: Mapping[str, object], storages: Mapping[str, NDArray[Any]], file_bytes: int
 ) -> dict[str, NDArray[Any]]:
-    """Lay every tensor over its storage, with the sum of their sizes bounded by the file's."""
+    """View every tensor in its storage; the sum of their sizes is bounded by the file's size."""
     arrays = {}
     total = 0
     for name, entry in entries.items():
         if isinstance(entry, TensorView):
             array = _view_tensor(name, entry, storages[entry.storage.key])
         elif isinstance(entry, int) and abs(entry) < 1 << 63:
-            array = np.asarray(entry)  # a counter kept as a plain number
+            array = np.asarray(entry)  # a counter that was stored as a plain number
         else:
             raise ValueError(f"{quote(name)} is not a tensor but {quote(entry)}")
         array.flags.writeable = False
@@ -201,9 +202,9 @@ def _view_tensor(name: str, tensor: TensorView, storage: NDArray[Any]) -> NDArra
             f"the tensor {quote(name)} (offset {quote(offset)}, shape {quote(shape)}, strides"
             f" {quote(strides)}) reaches out of its storage of {storage.size} elements"
         )
-    if count == 0:  # NumPy itself refuses sides whose product leaves int64 with ValueError
+    if count == 0:  # if the product of the sides exceeds int64, NumPy itself raises ValueError
         return np.empty(shape, storage.dtype)
-    # The stride of a side of length 1 is never used and may be anything, even beyond int64.
+    # The stride of a side of length 1 is never used and may have any value, even beyond int64.
     steps = [
         step * storage.itemsize if n > 1 else 0 for n, step in zip(shape, strides, strict=True)
     ]

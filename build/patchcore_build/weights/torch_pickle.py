@@ -1,10 +1,14 @@
-"""Obey the part of a pickle that describes tensors, and refuse the rest.
+"""Interpret the subset of pickle that torch.save uses for tensors; reject everything else.
 
 pickle bytes -> plain dicts, lists, names, numbers and `TensorView`s, and the storages they name.
 
-Unpickling runs whatever a file asks for, so nothing is unpickled: `pickletools` splits the pickle
-into opcodes, and a small stack machine obeys the few that torch.save needs. No import, call or
-attribute of a real object can be reached. Source: CPython's pickletools; torch/_utils.py.
+Unpickling runs whatever a file asks for, so nothing is unpickled. `pickletools` splits the pickle
+into opcodes, and a small stack machine interprets the few that torch.save needs. It reaches no
+import, no call and no attribute of a real object. Source: CPython's pickletools; torch/_utils.py.
+
+A `pickle.Unpickler` with an allow-list in `find_class` would be shorter and less strict: the list
+filters names, but every opcode still runs. With CPython 3.11, ten bytes (LONG_BINPUT with a large
+index) allocate gigabytes, and a set of a tuple nested 200,000 deep crashes the interpreter.
 """
 
 import pickletools
@@ -49,13 +53,13 @@ _IGNORED = {"PROTO", "FRAME", "STOP"}
 
 
 class ByteStream(Protocol):
-    """What pickletools reads from: an open file, io.BytesIO or mmap."""
+    """The stream that pickletools reads: an open file, io.BytesIO or mmap."""
 
     def read(self, size: int, /) -> bytes:
         """Read up to `size` bytes."""
 
     def readline(self) -> bytes:
-        """Read up to and with the next line feed."""
+        """Read up to and including the next line feed."""
 
     def tell(self) -> int:
         """Return the position in bytes."""
@@ -63,7 +67,7 @@ class ByteStream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A flat run of `count` elements that lies elsewhere in the file."""
+    """A flat run of `count` elements, stored elsewhere in the file."""
 
     key: str
     kind: str  # a key of STORAGE_DTYPES
@@ -72,7 +76,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class TensorView:
-    """A strided view of a storage; offset and strides count elements and are unchecked."""
+    """A strided view of a storage; offset and strides count elements and are not validated."""
 
     storage: Storage
     offset: int
@@ -82,19 +86,19 @@ class TensorView:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """A global the pickle refers to, known by its dotted name only."""
+    """A global that the pickle refers to; only its dotted name is known."""
 
     dotted: str
 
 
 def run_pickle(stream: ByteStream) -> tuple[object, dict[str, Storage]]:
-    """Obey one pickle from the stream's position on; leave the stream right behind it.
+    """Interpret one pickle from the stream's position on, and leave the stream right behind it.
 
     Returns:
-        The value described, and every storage it refers to by key.
+        The value that the pickle describes, and by key every storage it refers to.
 
     Raises:
-        ValueError: The pickle is damaged or asks for something that is no tensor.
+        ValueError: The pickle is corrupt, or asks for something that is no tensor.
     """
     machine = _Machine()
     start = stream.tell()
@@ -109,7 +113,7 @@ def run_pickle(stream: ByteStream) -> tuple[object, dict[str, Storage]]:
 
 
 class _Machine:
-    """The stack machine of pickle, with plain data, names and tensors as its only values."""
+    """The stack machine of pickle; its only values are plain data, names and tensors."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -118,7 +122,7 @@ class _Machine:
         self.storages: dict[str, Storage] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Obey one opcode, named as in pickletools."""
+        """Interpret one opcode, named as in pickletools."""
         if name in _LITERALS:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -135,7 +139,7 @@ class _Machine:
             self._build(name, argument)
 
     def pop(self) -> Any:
-        """Take the value on top of the stack; values below the last mark are out of reach."""
+        """Pop the value on top of the stack; values below the last mark are out of reach."""
         if self.marks and len(self.stack) <= self.marks[-1]:
             raise IndexError
         return self.stack.pop()
@@ -147,7 +151,7 @@ class _Machine:
         return items
 
     def _build(self, name: str, argument: Any) -> None:
-        """Obey an opcode that makes one value of others."""
+        """Interpret an opcode that combines values."""
         if name == "TUPLE":
             self.stack.append(tuple(self._pop_to_mark()))
         elif name in _TUPLES:
@@ -172,7 +176,7 @@ class _Machine:
             raise ValueError(f"its pickle uses {name}, which no state dict needs")
 
     def _storage(self, reference: object) -> Storage:
-        """Check a persistent id: ("storage", type, key, device, count[, None])."""
+        """Validate a persistent id: ("storage", type, key, device, count[, None])."""
         match reference:
             case ("storage", _Name(dotted), str(key), str(), int(count), *view) if (
                 dotted in _STORAGE_NAMES and count >= 0 and view in ([], [None])
@@ -201,7 +205,7 @@ def _extend(target: object, items: list[Any]) -> None:
 
 
 def _name(parts: list[Any]) -> _Name:
-    """Accept a global by name if state dicts need it; nothing is imported."""
+    """Accept the name of a global that state dicts need; nothing is imported."""
     dotted = ".".join(part for part in parts if type(part) is str)
     if dotted not in _ALLOWED_NAMES:
         raise ValueError(f"its pickle asks for {quote(dotted)}, which is no tensor")
@@ -209,7 +213,7 @@ def _name(parts: list[Any]) -> _Name:
 
 
 def _call(function: object, arguments: Any) -> object:
-    """Describe the outcome of a call instead of making it."""
+    """Describe the result of a call instead of making the call."""
     match function, arguments:
         case _Name("collections.OrderedDict"), ():
             return {}
@@ -226,7 +230,7 @@ def _call(function: object, arguments: Any) -> object:
 
 
 def quote(value: object) -> str:
-    """Show a value from the file on one line of bounded length, whatever it is."""
+    """Show any value from the file on one line of bounded length."""
     if isinstance(value, tuple | list | dict):  # repr of a hostile nest would recurse
         flat = all(type(item) in (int, str) for item in value)
         text = ascii(value) if flat and len(value) <= 8 else f"a {type(value).__name__}"

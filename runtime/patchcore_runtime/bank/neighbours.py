@@ -13,6 +13,7 @@ _BLOCK = 512
 _PAIRS_AT_ONCE = 2**22  # each takes about 10 bytes, or 50 if all distances are equal
 _GROUP = 64  # numbers whose minimum is an upper bound of the smallest
 SLACK = 1e-5  # share of |a|² + |b|² that exceeds the float32 rounding error of a squared distance
+_VECTORS_AT_ONCE = 512  # of `distances_to_nearest`
 
 
 def nearest_rows(
@@ -107,3 +108,27 @@ def without_rows(
     sought = np.flatnonzero((mended < 0).any(axis=1))
     mended[sought] = nearest_rows(bank, norms, mended.shape[1], wanted=sought)
     return mended
+
+
+def distances_to_nearest(
+    vectors: NDArray[np.float32], rows: NDArray[np.float32], norms: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Compute the Euclidean distance of each vector to its nearest row, by brute force.
+
+    Products pick the nearest row, and the distance comes from the difference of both, so that it
+    does not cancel.
+
+    Args:
+        vectors: (N, D).
+        rows: (M, D), at least one.
+        norms: Squared lengths of the rows, (M,).
+
+    Returns:
+        Distances, (N,).
+    """
+    distances = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), _VECTORS_AT_ONCE):
+        block = vectors[start : start + _VECTORS_AT_ONCE]
+        nearest = (norms - 2 * (block @ rows.T)).argmin(axis=1)
+        distances[start : start + len(block)] = np.linalg.norm(block - rows[nearest], axis=1)
+    return distances

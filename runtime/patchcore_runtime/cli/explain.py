@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
+from patchcore_runtime.result import Result
 
 
 def add_explain_options(command: argparse.ArgumentParser) -> None:

@@ -22,7 +22,10 @@ from patchcore_runtime.ordered_work import work_in_order
 
 def add_monitor_options(command: argparse.ArgumentParser) -> None:
     """Declare the options of `monitor`."""
-    command.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
+    command.add_argument(
+        "images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path,
+        help="image files, and folders whose images are found at any depth",
+    )  # fmt: skip
     command.add_argument(
         "--state", metavar="FILE", type=Path, required=True,
         help="state file of the monitor; created if missing, written after each image",

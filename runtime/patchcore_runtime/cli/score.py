@@ -18,18 +18,22 @@ from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.explain import add_explain_options, explain_row, sheet_path
 from patchcore_runtime.cli.freed_memory import loading
 from patchcore_runtime.cli.table import score_table
-from patchcore_runtime.detector import Detector, Result
+from patchcore_runtime.detector import Detector
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.listing import list_image_files
 from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.ordered_work import work_in_order, workers_for
+from patchcore_runtime.result import Result
 
 
 def add_score_options(command: argparse.ArgumentParser) -> None:
     """Declare the images and the options of `score`."""
-    command.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
+    command.add_argument(
+        "images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path,
+        help="image files, and folders whose images are found at any depth",
+    )  # fmt: skip
     command.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per image")
     command.add_argument(
         "--csv", metavar="FILE", type=Path, help="also write the scores as a CSV table"

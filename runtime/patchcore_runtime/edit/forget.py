@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.bank.neighbours import without_rows
+from patchcore_runtime.bank.neighbours import distances_to_nearest, without_rows
 from patchcore_runtime.edit.edit import (
     Edit,
     chained_digest,
@@ -26,7 +26,6 @@ from patchcore_runtime.edit.edit import (
 from patchcore_runtime.errors import EditError
 
 _KEPT = "kept by forget: fewer rows raise scores, so false alarms may be more"
-_BLOCK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +110,8 @@ def _largest_gap(bank: MemoryBank, gone: NDArray[np.int64], kept: NDArray[np.int
 
     By the triangle inequality, no patch's nearest distance grows by more.
     """
-    others, norms = bank.whole_rows(kept), bank.norms[kept]
-    largest = 0.0
-    for start in range(0, len(gone), _BLOCK):
-        own = bank.whole_rows(gone[start : start + _BLOCK])
-        nearest = (norms - 2 * (own @ others.T)).argmin(axis=1)
-        largest = max(largest, float(np.linalg.norm(own - others[nearest], axis=1).max()))
-    return largest
+    found = distances_to_nearest(bank.whole_rows(gone), bank.whole_rows(kept), bank.norms[kept])
+    return float(found.max())
 
 
 def _without(bank: MemoryBank, kept: NDArray[np.int64], number: int) -> MemoryBank:

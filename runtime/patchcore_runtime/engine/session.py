@@ -48,13 +48,7 @@ def open_session(
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
-    available = onnxruntime.get_available_providers()
-    for provider in providers:
-        if provider not in available:
-            raise ProviderError(
-                f"provider {provider}: not in this onnxruntime, which has {', '.join(available)}; "
-                "install an onnxruntime build that includes it"
-            )
+    _require_providers(providers, onnxruntime.get_available_providers())
     options = session_options(path, threads=threads, repack=repack)
     if CUDA in providers:
         _load_cuda()
@@ -91,6 +85,16 @@ def open_session(
     if providers[0] not in started:
         raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
     return session
+
+
+def _require_providers(providers: Sequence[str], available: Sequence[str]) -> None:
+    """Refuse a provider that this build of onnxruntime does not have."""
+    for provider in providers:
+        if provider not in available:
+            raise ProviderError(
+                f"provider {provider}: not in this onnxruntime, which has {', '.join(available)}; "
+                "install an onnxruntime build that includes it"
+            )
 
 
 def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceSession":

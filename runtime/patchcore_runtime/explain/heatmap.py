@@ -8,6 +8,7 @@ Colours have even OKLab lightness steps (Ottosson 2020, https://bottosson.github
 import functools
 import math
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -243,48 +244,14 @@ def _dilate(region: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 @functools.cache
 def _color_table() -> NDArray[np.uint8]:
-    """Compute 256 sRGB colours, (256, 3): equal steps of lightness, hues from blue to yellow."""
-    position = np.linspace(0.0, 1.0, 256)
-    lightness = 0.16 + 0.81 * position
-    hue = np.radians(270.0 + 195.0 * position)  # blue, 330 magenta, 390 red, 465 = 105 yellow
-    inside, outside = np.zeros(256), np.full(256, 0.5)
-    for _ in range(30):  # bisect the largest chroma that sRGB can show
-        chroma = (inside + outside) / 2
-        linear = _oklch_to_linear_srgb(lightness, chroma, hue)
-        shown = ((linear >= 0) & (linear <= 1)).all(axis=1)
-        inside, outside = np.where(shown, chroma, inside), np.where(shown, outside, chroma)
-    # The gamut has sharp edges; without smoothing they would appear as false contours.
-    width = 65
-    smooth = np.convolve(np.pad(inside, width // 2, mode="edge"), np.hanning(width), mode="valid")
-    chroma = np.minimum(0.9 * smooth / np.hanning(width).sum(), inside)
-    linear = np.clip(_oklch_to_linear_srgb(lightness, chroma, hue), 0.0, 1.0)
-    curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    table: NDArray[np.uint8] = np.rint(255 * curved).astype(np.uint8)
+    """256 sRGB colours, (256, 3): lightness in equal steps, hue from blue over red to yellow.
+
+    The C++ runner compiles the same file, so that both programs draw the same colours.
+    """
+    lines = files("patchcore_runtime.explain").joinpath("heatmap_colors.csv").read_text()
+    table = np.array([line.split(",")[:3] for line in lines.split()]).astype(np.uint8)
     table.setflags(write=False)
     return table
-
-
-def _oklch_to_linear_srgb(
-    lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Convert OKLCH, hue in radians, to linear sRGB (N, 3); sRGB is limited to [0, 1]."""
-    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
-    cone_roots = np.stack(
-        [
-            lightness + 0.3963377774 * a + 0.2158037573 * b,
-            lightness - 0.1055613458 * a - 0.0638541728 * b,
-            lightness - 0.0894841775 * a - 1.2914855480 * b,
-        ],
-        axis=1,
-    )
-    to_rgb = np.array(
-        [
-            [4.0767416621, -3.3077115913, 0.2309699292],
-            [-1.2684380046, 2.6097574011, -0.3413193965],
-            [-0.0041960863, -0.7034186147, 1.7076147010],
-        ]
-    )
-    return np.asarray(cone_roots**3 @ to_rgb.T, dtype=np.float64)
 
 
 def text_font(font_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -19,7 +19,7 @@ from patchcore_runtime.image.preprocess import Placement, place_input
 from patchcore_runtime.manifest.tiling import CELL_PX
 
 if TYPE_CHECKING:
-    from patchcore_runtime.detector import Result
+    from patchcore_runtime.result import Result
 
 _PAPER_RGB = (255, 255, 255)
 _INK_RGB = (24, 24, 32)

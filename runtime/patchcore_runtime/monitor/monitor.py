@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from patchcore_runtime.detector import Result
 from patchcore_runtime.errors import MonitorError
 from patchcore_runtime.image.statistics import Reference, compare
 from patchcore_runtime.manifest.manifest import Manifest
@@ -20,6 +19,7 @@ from patchcore_runtime.manifest.monitoring import LEVELS
 from patchcore_runtime.monitor.causes import Candidate, Evidence, find_causes
 from patchcore_runtime.monitor.control_chart import Chart, Normal, limits_for
 from patchcore_runtime.monitor.state import ChartState, MonitorState, read_state, write_state
+from patchcore_runtime.result import Result
 
 FEWEST_IMAGES = 30  # smallest calibration that defines a normal range
 LARGEST_RATE = 0.05

@@ -2,8 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
-from patchcore_runtime.bank.neighbours import nearest_rows, with_new_rows, without_rows
+from patchcore_runtime.bank.memory_bank import squared_lengths
+from patchcore_runtime.bank.neighbours import (
+    distances_to_nearest,
+    nearest_rows,
+    with_new_rows,
+    without_rows,
+)
 from patchcore_runtime.edit.cover import extend_cover
 
 
@@ -83,3 +90,12 @@ def test_points_within_the_radius_need_no_row():
     points = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     assert len(extend_cover(points, np.full(50, 0.9, np.float32), 1.0)) == 0
     assert len(extend_cover(points[:0], np.empty(0, np.float32), 1.0)) == 0
+
+
+@pytest.mark.parametrize("count", [1, 511, 512, 513, 1300])
+def test_the_distance_to_the_nearest_row_is_the_one_of_all_differences(count):
+    rng = np.random.default_rng(count)
+    vectors, rows = (rng.standard_normal((size, 7)).astype(np.float32) for size in (count, 40))
+    found = distances_to_nearest(vectors, rows, squared_lengths(rows))
+    np.testing.assert_allclose(found, cdist(vectors, rows).min(axis=1), rtol=1e-5)
+    assert distances_to_nearest(rows, rows, squared_lengths(rows)).max() == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from patchcore_build.calibration.thresholds import (
+from patchcore_build.calibration.estimate import (
     describe_scores,
     estimate_bias,
     find_threshold,

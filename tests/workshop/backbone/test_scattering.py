@@ -94,7 +94,7 @@ def _modulus(x):
 
 
 def _plain_layer(x, scale, pairs):
-    """The recipe of DESIGN.md in double precision, one line for each kind of channel."""
+    """The scattering in double precision, one line for each kind of channel."""
     red, green, blue = x.astype(np.float64)
     light, colour = np.mean(x, axis=0)[None], np.stack([red - green, (red + green) / 2 - blue])
     channels = [0.5 * _pooled(light, scale), 0.5 * _pooled(colour, scale)]

@@ -105,7 +105,7 @@ def test_an_unknown_category_is_refused_with_those_there_are(dataset, tmp_path):
 
 def test_the_command_prints_the_table_and_fails_for_a_failed_category(finished, capsys):
     job, _, _ = finished
-    code = cli.main(
+    code = cli(
         [
             *("benchmark", "--dataset", str(job.dataset), "--output", str(job.output)),
             *("--backbone", "resnet18", "--weights", "random", "--resize-px", "64"),

@@ -9,9 +9,9 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
 from patchcore_build.calibration.banks import TrainingFeatures
-from patchcore_build.calibration.calibration import HeldOutScores, calibrate, score_held_out
+from patchcore_build.calibration.estimate import estimate_bias, find_threshold
 from patchcore_build.calibration.folds import every_image_alone, group_images, split_folds
-from patchcore_build.calibration.thresholds import estimate_bias, find_threshold
+from patchcore_build.calibration.held_out import HeldOutScores, calibrate, score_held_out
 from patchcore_build.config import make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import select_coreset
@@ -102,8 +102,8 @@ def test_groups_follow_the_first_group_of_the_pattern():
     [
         ("(", r"--groups \(: expected a regular expression"),
         ("part", r"--groups part: expected a group in brackets"),
-        ("(bolt)", r"expected its first group in every name, not found in part1.png"),
-        ("(x)?part", r"expected its first group in every name, not found in part1.png"),
+        ("(bolt)", r"expected a match of its first group in every name, got none in part1.png"),
+        ("(x)?part", r"expected a match of its first group in every name, got none in part1.png"),
         ("(part)", r"expected at least two groups .*all 2 images in one"),
     ],
 )
@@ -226,7 +226,8 @@ def test_each_threshold_is_made_of_its_own_unbiased_scores(fpr, shrink):
 
 def test_a_rate_that_so_few_images_say_nothing_about_is_refused():
     calibrate(draw_scores(6), small_config(target_fpr=0.0015))
-    with pytest.raises(ThresholdError, match=r"expected 0\.0014 to below 1, got 0\.0014; .* 6 pic"):
+    message = r"expected 0\.0014 to below 1, got 0\.0014; .* 6 images"
+    with pytest.raises(ThresholdError, match=message):
         calibrate(draw_scores(6), small_config(target_fpr=0.0014))
 
 

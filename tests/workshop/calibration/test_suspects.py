@@ -1,5 +1,7 @@
 """Laws of suspects: an image is judged by the others, and what is dropped is said."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -11,6 +13,7 @@ from patchcore_build.config import make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import DatasetError
 from patchcore_build.features.store import FeatureStore, keep_images
+from patchcore_runtime.image.region import Region
 
 NAMES = tuple(f"{number:03}.png" for number in range(200))
 
@@ -49,6 +52,27 @@ def test_an_image_is_scored_by_rows_of_other_groups_only(groups, tmp_path):
         assert found.scores[image] == found.distances[image].max()
 
 
+def test_patches_outside_of_the_region_never_make_an_image_suspicious(tmp_path):
+    inside = np.zeros((64, 64), np.bool_)
+    inside[16:48, 8:56] = True
+    region = Region.of(inside)
+    plain = make_images(5)
+    for layer in (plain.store.layer2, plain.store.layer3):
+        layer[:, 0] = 0.0  # a row of patches outside, which is equal in all images
+        layer[2, 0] = 50.0  # but for one
+    training = dataclasses.replace(plain, store=dataclasses.replace(plain.store, region=region))
+    everywhere = bank_of(plain, choose_rows(plain, name="bank"))
+    found = leave_one_out(training, everywhere, open_scorer(training, everywhere, tmp_path))
+    assert not found.distances[:, ~region.patches].any()
+    rows = np.hstack([everywhere.layer2, everywhere.layer3])
+    patches = np.hstack(training.store.take(np.arange(5 * 64))).reshape(5, 64, 10)
+    for image in range(5):
+        others = rows[everywhere.origins[:, 0] != image]
+        expected = cdist(patches[image, region.patches.ravel()], others).min(axis=1)
+        np.testing.assert_allclose(found.distances[image][region.patches], expected, rtol=1e-4)
+        assert found.scores[image] == pytest.approx(expected.max(), rel=1e-4)
+
+
 def clean_scores(count, seed=0):
     return np.random.default_rng(seed).lognormal(0.0, 0.2, count)
 
@@ -77,7 +101,8 @@ def test_a_number_drops_so_many_the_most_suspicious_first():
     scores = np.array([1.0, 5.0, 2.0, 9.0])
     assert [s.image for s in choose_suspects(scores, NAMES[:4], 2)] == [3, 1]
     assert choose_suspects(scores, NAMES[:4], 0) == ()
-    with pytest.raises(DatasetError, match=r"--drop-suspects 3: expected at least two of the 4"):
+    message = "--drop-suspects 3: expected at least two of the 4 images to remain"
+    with pytest.raises(DatasetError, match=message):
         choose_suspects(scores, NAMES[:4], 3)
 
 

@@ -148,7 +148,7 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong(capfd, argv,
         ("--seed", ["-1", str(2**32)], "seed: expected 0 to 2^32 - 1"),
         ("--target-fpr", ["0", "1", "nan"], "target_fpr: expected in (0, 1)"),
         ("--resize-px", ["63", "4097"], "resize_px: expected 64 to 4096"),
-        ("--memory-budget-gb", ["-0.1", "nan", "inf"], "expected 0 or more"),
+        ("--memory-budget-gb", ["-0.1", "nan", "inf"], "expected a number, 0 or more"),
         ("--device-id", ["-1"], "expected 0 or more"),
         ("--folds", ["two", "2.5"], "--folds: invalid int value"),
         ("--device", ["tpu"], "--device: invalid choice"),
@@ -217,7 +217,7 @@ def test_convert_weights_writes_a_checkpoint_and_says_where(tmp_path, capfd):
 
     open_device()
     from patchcore_build.backbone.extractor import random_weights
-    from patchcore_build.weights.match import read_weights
+    from patchcore_build.weights.read import read_weights
 
     weights = random_weights("resnet18", seed=0)
     source, target = tmp_path / "in.safetensors", tmp_path / "out.ckpt"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 from threadpoolctl import ThreadpoolController
 
-from patchcore_build.coreset.cloud import HostProduct, PatchCloud
+from patchcore_build.coreset.cloud import PatchCloud
+from patchcore_build.coreset.product import HostProduct
 from patchcore_build.coreset.select import (
     coreset_size,
     projection_size,

@@ -89,7 +89,9 @@ def test_a_checkpoint_of_other_features_rows_or_seed_is_refused(tmp_path):
     changed = features.copy()
     changed[4711, 3] += 1
     for other, options in ((changed, {}), (features[:-1], {}), (features, {"rows": ROWS})):
-        with pytest.raises(OutputError, match=r"bank\.json: a checkpoint of other features") as e:
+        with pytest.raises(
+            OutputError, match=r"bank\.json: this checkpoint belongs to other features"
+        ) as e:
             resume(other, path, **options)
         assert "\n" not in str(e.value)
     with pytest.raises(OutputError, match="other features, rows or seed; remove it"):

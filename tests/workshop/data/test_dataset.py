@@ -8,12 +8,7 @@ import pytest
 from PIL import Image
 
 from patchcore_build.config import make_config
-from patchcore_build.data.dataset import (
-    list_images,
-    list_test_images,
-    read_mask,
-    training_folder,
-)
+from patchcore_build.data.dataset import list_images, list_test_images, open_dataset, read_mask
 from patchcore_build.data.training_inputs import digest_images, load_inputs
 from patchcore_build.errors import DatasetError
 from patchcore_build.storage import Storage
@@ -119,10 +114,11 @@ def test_an_unknown_category_is_refused_with_the_ones_that_exist(tmp_path):
         save(tmp_path / category / "train" / "good" / "0.png")
     (tmp_path / "readme").mkdir()
     with pytest.raises(DatasetError, match=r"categories here: bottle, screw; .*--normal"):
-        training_folder(tmp_path, "nut")
+        open_dataset(tmp_path).training_images("nut")
     with pytest.raises(DatasetError, match=r"got one category of it; .* --category screw"):
-        training_folder(tmp_path / "screw", "nut")
-    assert training_folder(tmp_path, "screw") == tmp_path / "screw" / "train" / "good"
+        open_dataset(tmp_path / "screw")
+    listed = open_dataset(tmp_path).training_images("screw")
+    assert listed.root == tmp_path / "screw" / "train" / "good"
 
 
 def test_mixed_sizes_share_one_input_geometry(tmp_path):

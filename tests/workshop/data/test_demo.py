@@ -36,7 +36,9 @@ def test_the_layout_is_that_of_mvtec_ad(category):
 
 
 def test_images_are_rgb_and_masks_are_black_and_white(category):
-    for path in category.rglob("*.png"):
+    paths = list(category.rglob("*.png"))
+    assert len(paths) == 3 + 2 + 2 * 2 * len(DEFECTS)
+    for path in paths:
         with Image.open(path) as image:
             assert image.size == (96, 96)
             assert image.mode == ("L" if path.name.endswith("_mask.png") else "RGB")
@@ -58,6 +60,7 @@ def test_larger_counts_only_add_images(category, tmp_path):
 
 def test_no_two_images_are_equal(category):
     images = [digest for name, digest in _digests(category).items() if "ground" not in name]
+    assert len(images) == 3 + 2 + 2 * len(DEFECTS)
     assert len(set(images)) == len(images)
 
 

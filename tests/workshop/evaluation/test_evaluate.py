@@ -10,8 +10,11 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from artifact_factory import PHOTO_SIZE, striped_photo
+from patchcore_build.data.dataset import open_dataset
 from patchcore_build.errors import DatasetError
+from patchcore_build.evaluation.aupro import PixelScores
 from patchcore_build.evaluation.evaluate import evaluate
+from patchcore_build.evaluation.figures import ScoredImage, summarize
 from patchcore_runtime import Detector, ImageError
 from patchcore_runtime.errors import ArtifactError
 
@@ -62,6 +65,25 @@ def test_scores_are_those_of_the_detector_in_the_order_of_names(tmp_path, detect
         assert image.is_flagged == alone.is_anomalous
         assert image.is_anomalous == image.name.startswith("dent/")
         assert image.defect == image.name.split("/")[0]
+
+
+def test_a_data_set_that_is_open_gives_the_figures_of_its_folder(tmp_path, detector):
+    root = write_test_set(tmp_path)
+    found, again = (evaluate(detector, source, "part") for source in (root, open_dataset(root)))
+    assert dataclasses.replace(found, seconds={}) == dataclasses.replace(again, seconds={})
+
+
+def test_a_map_that_only_reaches_the_pixel_threshold_flags_nothing(detector):
+    calibration = detector.manifest.calibration
+    threshold = calibration.pixel_threshold
+    pixels = PixelScores(1).measure(threshold)
+    for level, share in ((threshold, 0.0), (np.nextafter(threshold, np.inf), 1.0)):
+        image = ScoredImage(
+            name="a.png", defect="good", is_anomalous=False, score=0.0, map_maximum=level,
+            is_flagged=False,
+        )  # fmt: skip
+        found = summarize("part", [image], pixels, [], calibration)
+        assert found.pixel_share_flagged_good == share
 
 
 def test_figures_equal_scikit_learn_on_scores_and_maps(tmp_path, detector):
@@ -306,7 +328,7 @@ def test_a_defect_too_small_for_the_input_is_named_and_counts_at_original_resolu
 )
 def test_a_score_or_map_that_is_not_finite_is_refused_by_name(tmp_path, detector, overflow, got):
     class Overflown:
-        manifest = detector.manifest
+        manifest, region = detector.manifest, detector.region
 
         def predict(self, path):
             return dataclasses.replace(detector.predict(path), **overflow)
@@ -329,7 +351,7 @@ def test_a_name_in_two_formats_is_named_and_a_mask_for_two_is_for_none(tmp_path,
     assert len(result.images) == 8
     assert result.regions == before.regions - 1
     assert [re.sub(r".*(dent|good).", "", line)[:8] for line in result.problems] == [
-        "001: 2 p", "002: 2 p", "001.bmp:", "001.png:",
+        "001: 2 i", "002: 2 i", "001.bmp:", "001.png:",
     ]  # fmt: skip
     assert "001_mask.png, which 2 images share" in result.problems[2]
 

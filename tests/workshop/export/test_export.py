@@ -109,10 +109,10 @@ from patchcore_build.backbone.device import open_device
 open_device()
 tests, folder, other_work_first = sys.argv[1:]
 sys.path.insert(0, tests)
-from small_network import H, W, SmallNetwork, layers, images
+from small_network import H, W, SmallNetwork, draw_images, layers
 from patchcore_build.export.graphs import export_mindir, export_onnx
 if other_work_first == "yes":
-    layers(images(2), seed=9)
+    layers(draw_images(2), seed=9)
     kept = [SmallNetwork(seed) for seed in range(3)]
 export_onnx(SmallNetwork, Path(folder, "features.onnx"), height=H, width=W)
 export_mindir(SmallNetwork, Path(folder, "features.mindir"), height=H, width=W)
@@ -146,7 +146,9 @@ def test_other_weights_give_other_bytes(exported, tmp_path, export, name):
 
 
 def test_files_can_be_copied_over_and_removed_like_any_other(exported):
-    for path in exported.iterdir():
+    paths = sorted(exported.iterdir())
+    assert [path.name for path in paths] == ["features.mindir", "features.onnx"]
+    for path in paths:
         assert path.stat().st_mode & stat.S_IRUSR
         assert path.stat().st_mode & stat.S_IWUSR
 

@@ -114,7 +114,7 @@ def test_the_same_network_images_and_seed_give_the_same_bytes_in_another_process
     )
     assert (done.stdout, done.stderr) == (b"", b"")  # the quantizer's own talk is kept away
     assert (tmp_path / "out.onnx").read_bytes() == small_int8.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "images.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npy", "out.onnx"]
 
 
 def test_int8_stays_near_float32(small, small_int8):

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
 
 from patchcore_build.errors import OutputError
-from patchcore_build.features.store import BATCH, FeatureStore, extract_features, make_bank
+from patchcore_build.features.store import BATCH_IMAGES, FeatureStore, extract_features, make_bank
 from patchcore_build.storage import Storage
 
 N, H2, W2, C2, C3 = 3, 4, 6, 5, 7
@@ -87,16 +87,18 @@ def test_origins_name_image_row_and_column():
 
 
 def test_the_network_output_comes_back_as_it_went_in(tmp_path):
-    images = draw_images(BATCH + 3)
+    images = draw_images(BATCH_IMAGES + 3)
     store = extract(images, tmp_path)
-    for number in (0, BATCH - 1, BATCH, BATCH + 2):
+    for number in (0, BATCH_IMAGES - 1, BATCH_IMAGES, BATCH_IMAGES + 2):
         expected = small_network(images[number : number + 1])
         for got, wanted in zip(store.as_network_output(number), expected, strict=True):
             assert got.flags.c_contiguous
             np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 5])
+@pytest.mark.parametrize(
+    "count", [1, BATCH_IMAGES - 1, BATCH_IMAGES, BATCH_IMAGES + 1, 2 * BATCH_IMAGES + 5]
+)
 def test_every_image_is_extracted_once_whatever_the_last_batch_holds(tmp_path, count):
     seen, told = [], []
 
@@ -114,7 +116,7 @@ def test_every_image_is_extracted_once_whatever_the_last_batch_holds(tmp_path, c
     )
     assert store.images == count
     assert sum(seen) == count
-    assert max(seen) <= BATCH
+    assert max(seen) <= BATCH_IMAGES
     assert told[-1] == (count, count)
     np.testing.assert_array_equal(
         store.layer2, np.moveaxis(images, 3, 1)[:, :, ::8, ::8].transpose(0, 2, 3, 1)
@@ -122,7 +124,7 @@ def test_every_image_is_extracted_once_whatever_the_last_batch_holds(tmp_path, c
 
 
 def test_arrays_beyond_the_budget_go_to_files_and_hold_the_same(tmp_path):
-    images = draw_images(BATCH + 1)
+    images = draw_images(BATCH_IMAGES + 1)
     in_memory = extract(images, tmp_path)
     assert list(tmp_path.iterdir()) == []
     on_disk = extract(images, tmp_path, budget_bytes=0)
@@ -173,6 +175,16 @@ def test_the_table_of_neighbours_equals_brute_force(rows):
     )
     np.testing.assert_allclose(bank.norms, (whole**2).sum(axis=1), rtol=1e-5)
     np.testing.assert_array_equal(bank.origins, store.origins(chosen))
+
+
+def test_the_norms_of_a_bank_in_half_precision_are_those_of_its_rounded_rows():
+    store = make_store(images=8)
+    rows = np.arange(8 * H2 * W2)
+    half, single = make_bank(store, rows, 3, precision="float16"), make_bank(store, rows, 3)
+    assert half.layer2.dtype == half.layer3.dtype == np.float16
+    stored = np.concatenate([half.layer2, half.layer3], axis=1).astype(np.float64)
+    np.testing.assert_allclose(half.norms, (stored**2).sum(axis=1), rtol=1e-6)
+    assert np.abs(half.norms / single.norms - 1).max() > 1e-5  # rounding is seen
 
 
 def test_each_row_is_its_own_first_neighbour_even_among_duplicates():

@@ -152,7 +152,7 @@ def test_a_fit_that_stopped_midway_takes_its_coresets_up_again(fitted, photos, w
 def test_a_checkpoint_folder_that_is_a_file_is_refused(photos, weights, tmp_path):
     (tmp_path / "kept").write_text("", encoding="utf-8")
     request = job(photos, weights, tmp_path / "out", checkpoints=tmp_path / "kept")
-    refused(OutputError, r"kept: cannot be made .*another --checkpoint", tmp_path, request)
+    refused(OutputError, r"kept: cannot be created .*another --checkpoint", tmp_path, request)
 
 
 def test_another_seed_starts_the_bank_elsewhere_and_keeps_the_network(
@@ -228,7 +228,7 @@ def test_groups_are_counted_and_a_pattern_that_groups_nothing_is_refused(photos,
     calibration = Artifact.open(report.artifact).manifest.calibration
     assert (calibration.images, calibration.groups, calibration.folds) == (6, 4, 2)
     request = job(photos, weights, tmp_path / "out", groups="(bolt)")
-    refused(DatasetError, r"--groups \(bolt\): .*not found in 000\.png", tmp_path, request)
+    refused(DatasetError, r"--groups \(bolt\): .*got none in 000\.png", tmp_path, request)
 
 
 def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):
@@ -327,7 +327,7 @@ def test_an_artifact_is_never_overwritten(fitted, photos, weights):
 
 @pytest.mark.skipif(
     not (SHARED / "data" / "mvtec_reduced" / "hazelnut").is_dir(),
-    reason="needs ../shared/data/mvtec_reduced/hazelnut and ../shared/weights (see DESIGN.md)",
+    reason="needs ../shared/data/mvtec_reduced/hazelnut and ../shared/weights",
 )
 def test_on_real_photographs_defects_are_told_from_good_parts(tmp_path):
     dataset = SHARED / "data" / "mvtec_reduced"

@@ -77,7 +77,7 @@ def test_scores_that_move_too_far_are_refused_unless_forced(photos, tmp_path, ca
     assert index(exact, *poor, "--images", held_out) == 1
     refusal = capsys.readouterr().err
     assert "expected image scores within 0 of the exact search's, got" in refusal
-    assert "--force takes it as it is" in refusal
+    assert "--force accepts it" in refusal
     assert not (tmp_path / "poor").exists()
     assert index(exact, *poor, "--images", held_out, "--force") == 0
     stored = Artifact.open(tmp_path / "poor").manifest
@@ -89,7 +89,7 @@ def test_scores_that_move_too_far_are_refused_unless_forced(photos, tmp_path, ca
     assert runtime_main(["check", str(tmp_path / "poor")]) == 0
     useless = [*poor[:2], "--m", 2, "--ef-construction", 1, "--ef", 1, "--force"]
     assert index(exact, *useless, "--images", held_out, "--output", tmp_path / "useless") == 1
-    assert "a change beyond 1 is never stored" in capsys.readouterr().err
+    assert "a change beyond 1 is never accepted" in capsys.readouterr().err
 
 
 @needs_hnswlib
@@ -173,7 +173,7 @@ def test_codes_that_move_scores_too_far_are_refused_and_the_way_out_is_named(
     assert index(exact, *poor) == 1
     refusal = capsys.readouterr().err
     assert "expected image scores within 0 of the exact search's, got" in refusal
-    assert "raise --nprobe or --pq-m, or take --kind exact; --force takes it" in refusal
+    assert "raise --nprobe or --pq-m, or use --kind exact; --force accepts it" in refusal
     assert not (tmp_path / "poor").exists()
     assert index(exact, *poor, "--force") == 0
     assert 0 < Artifact.open(tmp_path / "poor").manifest.index.recall < 1
@@ -234,7 +234,7 @@ def test_an_output_that_exists_is_refused(tiny_artifact, tmp_path, capsys):
         (["--kind", "hnsw", "--m", "1"], "expected 2 or more, got 1"),
         (["--kind", "hnsw", "--m", "1025"], "--m: expected 1024 or less"),
         (["--kind", "hnsw", "--ef", "65537"], "--ef: expected 65536 or less"),
-        (["--kind", "hnsw", "--max-score-change", "1.5"], "expected 0 to 1, got 1.5"),
+        (["--kind", "hnsw", "--max-score-change", "1.5"], "expected 0 to 1, got '1.5'"),
         (["--kind", "faiss-flat", "--ef", "8"], "--kind faiss-flat takes none of --ef"),
         (["--kind", "hnsw", "--nlist", "8"], "--kind hnsw takes none of --nlist"),
         (["--kind", "faiss-ivfpq", "--m", "8", "--ef", "8"], "takes none of --m, --ef"),

@@ -37,9 +37,9 @@ from patchcore_build.report.cards import MAX_IMAGES, View
 from patchcore_build.report.html import render
 from patchcore_build.report.image_sheet import examples
 from patchcore_build.report.report import write_report
-from patchcore_runtime.detector import Result
 from patchcore_runtime.explain.heatmap import colorize
 from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.result import Result
 
 
 def _look_up(content, field):

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from patchcore_build.errors import WeightsError
-from patchcore_build.weights.match import read_weights
+from patchcore_build.weights.read import read_weights
 from patchcore_build.weights.torch_checkpoint import read_torch_checkpoint
 from places import WEIGHTS
 from torch_files import (

@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from patchcore_build.errors import OutputError, WeightsError
-from patchcore_build.weights.match import (
-    convert_weights,
-    digest,
-    match_weights,
-    name_backbone,
-    read_weights,
-)
+from patchcore_build.weights.match import convert_weights, match_weights, name_backbone
+from patchcore_build.weights.read import digest, read_weights
 from places import WEIGHTS
 
 Arrays = dict[str, NDArray[np.float32]]

@@ -1,0 +1,198 @@
+#include "artifact/folder.hpp"
+
+#include <openssl/evp.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <utility>
+
+#include "artifact/signature.hpp"
+#include "errors.hpp"
+#include "messages.hpp"
+
+namespace patchcore {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 26;  // of manifest.json and SHA256SUMS
+constexpr std::size_t kHashBlock = std::size_t{1} << 20;
+constexpr std::size_t kDigestLength = 64;
+
+[[noreturn]] void RefuseSystem(const fs::path& path, int code) {
+  throw ArtifactError(path.string() + ": " + std::strerror(code) + "; copy the folder again");
+}
+
+// A regular file opened for reading; a folder or a pipe of that name is refused.
+std::ifstream OpenFile(const fs::path& path) {
+  std::error_code status_error;
+  const fs::file_status status = fs::status(path, status_error);
+  if (fs::is_directory(status)) RefuseSystem(path, EISDIR);
+  if (fs::exists(status) && !fs::is_regular_file(status)) RefuseSystem(path, EINVAL);
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) RefuseSystem(path, errno != 0 ? errno : ENOENT);
+  return file;
+}
+
+std::string ReadText(const fs::path& path) {
+  std::ifstream file = OpenFile(path);
+  std::error_code error;
+  const std::uintmax_t size = fs::file_size(path, error);
+  if (error) RefuseSystem(path, error.value());
+  if (size > kMaxTextBytes) {
+    throw ArtifactError(path.string() + ": larger than " + std::to_string(kMaxTextBytes) +
+                        " bytes; copy it again");
+  }
+  std::string text(static_cast<std::size_t>(size), '\0');
+  file.read(text.data(), static_cast<std::streamsize>(size));
+  if (file.gcount() != static_cast<std::streamsize>(size)) RefuseSystem(path, EIO);
+  return text;
+}
+
+// File name -> digest, from the lines of SHA256SUMS.
+// With a key, the same bytes are parsed whose signature was checked.
+std::map<std::string, std::string, std::less<>> ReadSums(const fs::path& path,
+                                                         const fs::path& public_key) {
+  std::map<std::string, std::string, std::less<>> sums;
+  const std::string text = ReadText(path);
+  if (!public_key.empty()) CheckSignature(text, path, public_key);
+  std::istringstream lines(text);
+  std::size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.find("  ") != kDigestLength) {
+      throw ArtifactError(path.string() + ": line " + std::to_string(number) +
+                          ": expected `sha256  file name`");
+    }
+    sums[line.substr(kDigestLength + 2)] = line.substr(0, kDigestLength);
+  }
+  return sums;
+}
+
+std::string ShapeText(const std::array<std::size_t, 4>& shape, BankPrecision precision) {
+  std::string text;
+  for (const std::size_t side : shape) {
+    text += (text.empty() ? "(" : ", ") + std::to_string(side);
+  }
+  return text + (precision == BankPrecision::kFloat32 ? ", 'float32')" : ", 'float16')");
+}
+
+void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::string& where) {
+  const std::array<std::size_t, 4> expected = {
+      manifest.memory_bank.rows, manifest.features.layer2.channels,
+      manifest.features.layer3.channels, manifest.memory_bank.neighbours};
+  const std::array<std::size_t, 4> got = {bank.rows, bank.channels2, bank.channels3,
+                                          bank.neighbour_count};
+  const BankPrecision precision = manifest.memory_bank.precision;
+  if (got != expected || bank.precision != precision) {
+    throw ArtifactError(where + ": (M, C2, C3, K, precision): manifest.json says " +
+                        ShapeText(expected, precision) + ", the file has " +
+                        ShapeText(got, bank.precision) +
+                        "; the files belong to different artifacts, copy the folder again");
+  }
+}
+
+// Refuses a file that is a link to a place outside of the folder.
+void RefuseLinkOut(const fs::path& folder, std::string_view name) {
+  std::error_code error;
+  const fs::path target = fs::canonical(folder / name, error);
+  // A missing file is refused later.
+  if (error || target.parent_path() == fs::canonical(folder, error)) return;
+  throw ArtifactError((folder / name).string() + ": expected a file of the folder, got a link to " +
+                      target.string() + "; copy the folder with what it links to (cp -L)");
+}
+
+}  // namespace
+
+Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& public_key) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) {
+    throw ArtifactError(folder.string() + ": no such folder; expected a PatchCore artifact");
+  }
+  Artifact artifact;
+  artifact.folder_ = folder;
+  artifact.public_key_ = public_key;
+  // Unsigned bytes are never parsed.
+  if (!public_key.empty()) artifact.Verify({kManifestFile});
+  const fs::path manifest = artifact.Path(kManifestFile);
+  artifact.manifest_ = ParseManifest(ReadText(manifest), manifest.string());
+  std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
+  if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
+  if (artifact.manifest_.region.kind == RegionKind::kMask) used.push_back(kRoiFile);
+  for (const std::string_view name : used) RefuseLinkOut(folder, name);
+  if (verify || !public_key.empty()) artifact.Verify(used);
+  const fs::path bank = artifact.Path(kMemoryBankFile);
+  artifact.bank_ = ReadMemoryBank(bank);
+  CheckShape(artifact.bank_, artifact.manifest_, bank.string());
+  return artifact;
+}
+
+std::vector<std::string_view> Artifact::Files() const {
+  std::vector<std::string_view> files{kManifestFile,  kFeaturesOnnx,  kIndexOnnx,  kMemoryBankFile,
+                                      kSelftestImage, kSelftestInput, kSelftestMap};
+  if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
+  if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
+  if (manifest_.index.kind == IndexKind::kHnsw) {
+    files.push_back(kIndexHnsw);
+  } else if (manifest_.index.kind != IndexKind::kExact) {
+    files.push_back(kIndexFaiss);
+  }
+  if (manifest_.region.kind == RegionKind::kMask) files.push_back(kRoiFile);
+  if (manifest_.training.thumbnails == Thumbnails::kJpeg) files.push_back(kThumbnails);
+  return files;
+}
+
+void Artifact::Verify() const { Verify(Files()); }
+
+void Artifact::Verify(const std::vector<std::string_view>& names) const {
+  const fs::path path = Path(kSha256Sums);
+  const auto sums = ReadSums(path, public_key_);
+  for (const std::string_view name : names) {
+    const auto line = sums.find(name);
+    if (line == sums.end()) {
+      throw ArtifactError(path.string() + ": " + std::string(name) +
+                          " is not listed; copy it again");
+    }
+    const std::string got = FileDigest(Path(name));
+    if (got != line->second) {
+      throw ArtifactError(Path(name).string() + ": altered: SHA256SUMS says " +
+                          Printable(line->second, 12) + "…, the file has " + got.substr(0, 12) +
+                          "…; copy the folder again");
+    }
+  }
+}
+
+std::string FileDigest(const fs::path& path) {
+  std::ifstream file = OpenFile(path);
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
+                                                                        &EVP_MD_CTX_free);
+  bool computed = context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
+  std::vector<char> block(kHashBlock);
+  while (computed && file) {
+    file.read(block.data(), static_cast<std::streamsize>(block.size()));
+    const auto length = static_cast<std::size_t>(file.gcount());
+    computed = EVP_DigestUpdate(context.get(), block.data(), length) == 1;
+  }
+  if (file.bad()) RefuseSystem(path, EIO);
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int length = 0;
+  if (!computed || EVP_DigestFinal_ex(context.get(), digest.data(), &length) != 1) {
+    throw ArtifactError(path.string() + ": libcrypto has no SHA-256 here; see its configuration");
+  }
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (unsigned int i = 0; i < length; ++i) {
+    text += kDigits[digest[i] >> 4];
+    text += kDigits[digest[i] & 15];
+  }
+  return text;
+}
+
+}  // namespace patchcore

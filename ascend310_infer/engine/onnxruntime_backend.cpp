@@ -1,0 +1,170 @@
+// features.onnx and index.onnx on ONNX Runtime's CPU provider; the twin of
+// patchcore_runtime/engine/session.py and search/exact.py.
+#include <onnxruntime_cxx_api.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "engine/backend.hpp"
+#include "engine/mapped_weights.hpp"
+#include "engine/references.hpp"
+#include "errors.hpp"
+#include "messages.hpp"
+
+namespace patchcore {
+namespace {
+
+constexpr std::array<const char*, 1> kImages{"images"};
+constexpr std::array<const char*, 2> kLayers{"layer2", "layer3"};
+constexpr std::array<const char*, 2> kNearest{"distances", "rows"};
+
+// Whether the library uses the given folder of weights during all of loading; it does since 1.21.
+bool KnowsFolderOfWeights() {
+  int major = 0, minor = 0;
+  const bool known = std::sscanf(OrtGetApiBase()->GetVersionString(), "%d.%d", &major, &minor) == 2;
+  return known && (major > 1 || minor >= 21);
+}
+
+Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
+                         std::size_t threads) {
+  Ort::SessionOptions options;
+  options.SetIntraOpNumThreads(static_cast<int>(threads));
+  // A detector has two sessions. Threads that keep spinning after one run would slow the other:
+  // 20 ms instead of 11 ms an image with resnet18 on two cores (benchmarks/bench/run.py).
+  options.AddConfigEntry("session.force_spinning_stop", "1");
+  try {
+    if (!KnowsFolderOfWeights()) return Ort::Session(env, path.c_str(), options);
+    options.AddConfigEntry("session.model_external_initializers_file_folder_path",
+                           path.parent_path().c_str());
+    const std::string graph = GraphInPlace(path);
+    return Ort::Session(env, graph.data(), graph.size(), options);
+  } catch (const Ort::Exception& error) {
+    throw ArtifactError(path.string() + ": onnxruntime cannot load it (" + OneLine(error.what()) +
+                        ")");
+  }
+}
+
+// A session's own threads. Each worker is a thread, too, so a session needs that many fewer. With
+// one worker per thread nothing passes between threads; two cores then give 1.5 times the images.
+std::size_t OwnThreads(const BackendOptions& options) {
+  return options.threads - std::min(options.threads, options.workers) + 1;
+}
+
+// Checks the type and shape of an output, and gives its numbers.
+template <typename T>
+const T* Values(const Ort::Value& output, const std::string& name,
+                const std::vector<std::int64_t>& shape, ONNXTensorElementDataType type) {
+  const Ort::TensorTypeAndShapeInfo got = output.GetTensorTypeAndShapeInfo();
+  if (got.GetElementType() != type || got.GetShape() != shape) {
+    throw BackendError(name + ": expected " + ShapeText(shape) + " as manifest.json says, got " +
+                       ShapeText(got.GetShape()) +
+                       "; the files belong to different artifacts, copy the folder again");
+  }
+  return output.GetTensorData<T>();
+}
+
+class OnnxRuntimeBackend : public Backend {
+ public:
+  OnnxRuntimeBackend(const EngineFiles& files, const BackendOptions& options)
+      : tile_(files.tiling),
+        features_(files.features),
+        rows_(static_cast<std::int64_t>(files.rows)),
+        features_path_(files.features_onnx),
+        index_path_(files.index_onnx) {
+    CheckNoReferences(features_path_);
+    feature_session_ = OpenSession(env_, features_path_, OwnThreads(options));
+    if (options.search) {
+      CheckReferences(index_path_, files.memory_bank.filename().string(), files.bank_sections);
+      index_session_ = OpenSession(env_, index_path_, OwnThreads(options));
+    }
+  }
+
+  std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
+    const std::array<std::int64_t, 4> shape{static_cast<std::int64_t>(count),
+                                            static_cast<std::int64_t>(tile_.tile_height),
+                                            static_cast<std::int64_t>(tile_.tile_width), 3};
+    // ONNX Runtime takes inputs by non-const pointers, but does not write to them.
+    const Ort::Value input = Ort::Value::CreateTensor(
+        memory_, const_cast<std::uint8_t*>(images),
+        count * tile_.tile_height * tile_.tile_width * 3, shape.data(), shape.size());
+    const std::string where = features_path_.string();
+    const auto outputs =
+        Run(where, feature_session_, kImages.data(), &input, kImages.size(), kLayers);
+    return {Layer(outputs[0], where + ": layer2", BatchShape(features_.layer2, count)),
+            Layer(outputs[1], where + ": layer3", BatchShape(features_.layer3, count))};
+  }
+
+  bool RunsConcurrently() const override { return true; }
+
+  bool HasSearch() const override { return static_cast<bool>(index_session_); }
+
+  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) override {
+    const std::string where = index_path_.string();
+    const std::array<Ort::Value, 2> inputs{Borrowed(layer2), Borrowed(layer3)};
+    const auto outputs =
+        Run(where, index_session_, kLayers.data(), inputs.data(), inputs.size(), kNearest);
+    const auto height = static_cast<std::int64_t>(features_.layer2.height);
+    const auto width = static_cast<std::int64_t>(features_.layer2.width);
+    const std::vector<std::int64_t> shape{layer2.shape.at(0), height, width};
+    const float* distances = Values<float>(outputs[0], where + ": distances", shape,
+                                           ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    const std::int64_t* rows = Values<std::int64_t>(outputs[1], where + ": rows", shape,
+                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
+    const std::int64_t patches = shape[0] * height * width;
+    NearestRows nearest{{distances, distances + patches}, {rows, rows + patches}};
+    for (const std::int64_t row : nearest.rows) {
+      if (row >= 0 && row < rows_) continue;
+      throw BackendError(where + ": rows: expected rows 0 to " + std::to_string(rows_ - 1) +
+                         ", got " + std::to_string(row) + "; copy the folder again");
+    }
+    return nearest;
+  }
+
+  std::string Name() const override { return "ONNX Runtime " + Ort::GetVersionString(); }
+
+ private:
+  Ort::Value Borrowed(const Tensor& tensor) const {
+    return Ort::Value::CreateTensor(memory_, const_cast<float*>(tensor.values.data()),
+                                    tensor.values.size(), tensor.shape.data(), tensor.shape.size());
+  }
+
+  static Tensor Layer(const Ort::Value& output, const std::string& name,
+                      const std::vector<std::int64_t>& shape) {
+    const float* values = Values<float>(output, name, shape, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    const std::size_t count = output.GetTensorTypeAndShapeInfo().GetElementCount();
+    return {shape, {values, values + count}};
+  }
+
+  static std::vector<Ort::Value> Run(const std::string& where, Ort::Session& session,
+                                     const char* const* input_names, const Ort::Value* inputs,
+                                     std::size_t input_count,
+                                     const std::array<const char*, 2>& output_names) {
+    try {
+      return session.Run(Ort::RunOptions{nullptr}, input_names, inputs, input_count,
+                         output_names.data(), output_names.size());
+    } catch (const Ort::Exception& error) {
+      throw BackendError(where + ": onnxruntime cannot run the graph (" + OneLine(error.what()) +
+                         "); copy the artifact again");
+    }
+  }
+
+  Tiling tile_;
+  patchcore::Features features_;
+  std::int64_t rows_;
+  Ort::Env env_{ORT_LOGGING_LEVEL_FATAL, "patchcore"};  // failures come as exceptions
+  Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  std::filesystem::path features_path_;
+  std::filesystem::path index_path_;
+  Ort::Session feature_session_{nullptr};
+  Ort::Session index_session_{nullptr};
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const EngineFiles& files,
+                                                const BackendOptions& options) {
+  return std::make_unique<OnnxRuntimeBackend>(files, options);
+}
+
+}  // namespace patchcore

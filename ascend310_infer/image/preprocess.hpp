@@ -1,0 +1,42 @@
+// 8-bit RGB image -> the network's input: Pillow's antialiased resize, then the centre crop.
+//
+// The twin of patchcore_runtime/image/preprocess.py, equal to it in every byte.
+// artifacts/FORMAT.md defines it, sections Resize and Crop.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "image/decode.hpp"
+#include "manifest/manifest.hpp"
+
+namespace patchcore {
+
+// Where the input lies on the photograph; all lengths in pixels. The photograph (as shown) was
+// resized to resized_*, of which the input is the window with its corner at (top, left).
+struct Placement {
+  std::size_t photo_height = 0;
+  std::size_t photo_width = 0;
+  std::size_t resized_height = 0;
+  std::size_t resized_width = 0;
+  std::size_t top = 0;
+  std::size_t left = 0;
+};
+
+struct Input {
+  std::vector<std::uint8_t> pixels;  // row-major (H, W, 3) of the manifest
+  Placement placement;
+};
+
+// (height, width) of a photograph after the resize and before the crop; the longer side is rounded
+// down.
+std::pair<std::size_t, std::size_t> ResizedSize(std::size_t height, std::size_t width,
+                                                const Preprocessing& settings);
+
+// Resizes and crops a decoded image. Only the pixels inside the crop are computed.
+// Throws ImageError: the image is too elongated to resize.
+Input FitToInput(const Image& image, const Preprocessing& settings);
+
+}  // namespace patchcore

@@ -1,0 +1,343 @@
+#include "manifest/manifest.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <limits>
+#include <utility>
+
+#include "errors.hpp"
+#include "files/json_fields.hpp"
+#include "files/strict_json.hpp"
+#include "manifest/tiling.hpp"
+
+namespace patchcore {
+namespace {
+
+using nlohmann::json;
+using Fields = JsonFields;
+
+constexpr std::string_view kFormat = "patchcore-artifact";
+constexpr std::int64_t kFormatVersion = 2;
+constexpr std::int64_t kMaxSidePx = 8192;
+constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+
+Preprocessing ReadPreprocessing(const Fields& fields) {
+  Preprocessing settings;
+  settings.resize = fields.OneOf<Resize>(
+      "resize", {{"stretch", Resize::kStretch}, {"shorter_side", Resize::kShorterSide}});
+  const std::int64_t resize_height = fields.Integer("resize_height");
+  const std::int64_t resize_width = fields.Integer("resize_width");
+  settings.filter = fields.OneOf<ResampleFilter>("filter", {{"bilinear", ResampleFilter::kBilinear},
+                                                            {"bicubic", ResampleFilter::kBicubic},
+                                                            {"lanczos", ResampleFilter::kLanczos}});
+  settings.height = fields.Size("height", 32, resize_height, "32 to resize_height");
+  settings.width = fields.Size("width", 32, resize_width, "32 to resize_width");
+  settings.resize_height = fields.Size("resize_height", 32, kMaxSidePx, "up to 8192");
+  settings.resize_width = fields.Size("resize_width", 32, kMaxSidePx, "up to 8192");
+  fields.Check(settings.resize == Resize::kStretch || resize_height == resize_width, "resize_width",
+               "equal to resize_height for shorter_side");
+  return settings;
+}
+
+RegionOfInterest ReadRegionOfInterest(const Fields& fields) {
+  constexpr std::int64_t kLongest = std::int64_t{1} << 23;
+  const auto kind = fields.OneOf<RegionKind>(
+      "kind", {{"whole", RegionKind::kWhole}, {"mask", RegionKind::kMask}});
+  return {kind, fields.Size("photo_height", 8, kLongest, "8 to 2^23"),
+          fields.Size("photo_width", 8, kLongest, "8 to 2^23")};
+}
+
+Tiling ReadTiling(const Fields& fields) {
+  Tiling tiling;
+  tiling.tile_height = fields.Size("tile_height", 1, 65536, "1 to 65536");
+  tiling.tile_width = fields.Size("tile_width", 1, 65536, "1 to 65536");
+  tiling.overlap = fields.Size("overlap", 0, 65536, "0 or more");
+  const std::size_t most = std::min(tiling.tile_height, tiling.tile_width) / 2;
+  fields.Check(tiling.overlap <= most && tiling.overlap % 16 == 0, "overlap",
+               "a multiple of 16, 0 to half of the tile's shorter side");
+  tiling.rows = fields.Size("rows", 1, 65536, "1 or more");
+  tiling.columns = fields.Size("columns", 1, 65536, "1 or more");
+  return tiling;
+}
+
+LayerShape ReadLayerShape(const Fields& fields) {
+  const auto side = [&](const char* name) { return fields.Size(name, 1, 65536, "1 to 65536"); };
+  return {side("channels"), side("height"), side("width")};
+}
+
+Features ReadFeatures(const Fields& fields) {
+  Features features;
+  features.backbone = fields.Text("backbone");
+  features.precision = fields.OneOf<FeaturePrecision>(
+      "precision", {{"float32", FeaturePrecision::kFloat32}, {"int8", FeaturePrecision::kInt8}});
+  features.layer2 = ReadLayerShape(fields.Object("layer2", {"channels", "height", "width"}));
+  features.layer3 = ReadLayerShape(fields.Object("layer3", {"channels", "height", "width"}));
+  features.layer3_upsampling = fields.OneOf<Upsampling>(
+      "layer3_upsampling",
+      {{"bilinear", Upsampling::kBilinear}, {"nearest", Upsampling::kNearest}});
+  return features;
+}
+
+Bank ReadBank(const Fields& fields) {
+  Bank bank;
+  bank.rows = fields.Size("rows", 1, kMaxInt32, "1 to 2^31 - 1");
+  const auto rows = static_cast<std::int64_t>(bank.rows);
+  bank.neighbours = fields.Size("neighbours", 1, rows, "1 to rows");
+  bank.precision = fields.OneOf<BankPrecision>(
+      "precision", {{"float32", BankPrecision::kFloat32}, {"float16", BankPrecision::kFloat16}});
+  return bank;
+}
+
+Index ReadIndex(const Fields& fields) {
+  Index index;
+  index.kind = fields.OneOf<IndexKind>("kind", {{"exact", IndexKind::kExact},
+                                                {"hnsw", IndexKind::kHnsw},
+                                                {"faiss-flat", IndexKind::kFaissFlat},
+                                                {"faiss-ivfpq", IndexKind::kFaissIvfpq}});
+  const bool exact = index.kind == IndexKind::kExact;
+  const bool all_rows = exact || index.kind == IndexKind::kFaissFlat;
+  index.effort = all_rows ? fields.Size("effort", 0, 0, "0 for exact, faiss-flat")
+                          : fields.Size("effort", 1, 65536, "1 to 65536");
+  index.recall = fields.Number("recall");
+  fields.Check(exact ? index.recall == 1 : index.recall > 0 && index.recall <= 1, "recall",
+               "in (0, 1]; 1 for exact");
+  index.score_change = fields.Number("score_change");
+  fields.Check(exact ? index.score_change == 0 : index.score_change >= 0 && index.score_change <= 1,
+               "score_change", "0 to 1; 0 for exact");
+  index.mindir_candidates = fields.Size("mindir_candidates", 0, 1024, "0 to 1024");
+  return index;
+}
+
+Scoring ReadScoring(const Fields& fields) {
+  Scoring scoring;
+  scoring.image_score =
+      fields.OneOf<ImageScore>("image_score", {{"max", ImageScore::kMax},
+                                               {"paper", ImageScore::kPaper},
+                                               {"modelzoo", ImageScore::kModelzoo}});
+  scoring.sigma_px = fields.Number("sigma_px");
+  fields.Check(scoring.sigma_px > 0 && scoring.sigma_px <= 1024, "sigma_px", "in (0, 1024]");
+  return scoring;
+}
+
+HeldOut ReadHeldOut(const Fields& fields) {
+  HeldOut scores;
+  scores.bias = fields.Number("bias");
+  scores.values = fields.Numbers("values");
+  const Fields tail = fields.Object("tail", {"level", "share", "scale", "shape"});
+  scores.tail = {tail.Number("level"), tail.Number("share"), tail.Number("scale"),
+                 tail.Number("shape")};
+  tail.Check(scores.tail.share > 0 && scores.tail.share <= 1, "share", "in (0, 1]");
+  tail.Check(scores.tail.scale > 0, "scale", "above 0");
+  tail.Check(scores.tail.shape >= -0.5 && scores.tail.shape <= 0.5, "shape", "-0.5 to 0.5");
+  fields.Check(scores.bias >= 0.8 && scores.bias <= 1, "bias", "0.8 to 1");
+  fields.Check(std::is_sorted(scores.values.begin(), scores.values.end()), "values",
+               "in ascending order");
+  return scores;
+}
+
+std::array<double, 2> ReadInterval(const Fields& fields, const char* name) {
+  const std::vector<double> ends = fields.Numbers(name);
+  fields.Expect(ends.size() == 2, name, "2 entries", json(ends.size()));
+  return {ends[0], ends[1]};
+}
+
+void CheckRanks(const Fields& fields, const Calibration& result) {
+  const std::vector<std::int64_t>& ranks = result.ranks;
+  const bool rising = std::adjacent_find(ranks.begin(), ranks.end(),
+                                         std::greater_equal<std::int64_t>()) == ranks.end();
+  const bool whole = !ranks.empty() && ranks.front() >= 1 &&
+                     ranks.back() == static_cast<std::int64_t>(result.images);
+  fields.Check(rising && whole, "ranks", "from 1 on, rising, the last equal to images");
+  fields.Check(result.image_scores.values.size() == ranks.size(), "image_scores.values",
+               "as many entries as ranks");
+  fields.Check(result.map_maxima.values.size() == ranks.size(), "map_maxima.values",
+               "as many entries as ranks");
+}
+
+Calibration ReadCalibration(const Fields& fields) {
+  Calibration result;
+  result.method = fields.Text("method");
+  result.images = fields.Size("images", 1, kMaxInt32, "1 to 2^31 - 1");
+  const auto images = static_cast<std::int64_t>(result.images);
+  result.groups = fields.Size("groups", 1, images, "1 to images");
+  const auto groups = static_cast<std::int64_t>(result.groups);
+  result.folds = fields.Size("folds", 1, groups, "1 to groups");
+  result.target_fpr = fields.Number("target_fpr");
+  result.image_threshold = fields.Number("image_threshold");
+  result.image_interval = ReadInterval(fields, "image_interval");
+  result.pixel_threshold = fields.Number("pixel_threshold");
+  result.pixel_interval = ReadInterval(fields, "pixel_interval");
+  const Fields heatmap = fields.Object("heatmap", {"low", "high"});
+  result.heatmap = {heatmap.Number("low"), heatmap.Number("high")};
+  result.ranks = fields.Integers("ranks");
+  result.image_scores = ReadHeldOut(fields.Object("image_scores", {"bias", "values", "tail"}));
+  result.map_maxima = ReadHeldOut(fields.Object("map_maxima", {"bias", "values", "tail"}));
+  fields.Check(result.target_fpr > 0 && result.target_fpr < 1, "target_fpr", "in (0, 1)");
+  fields.Check(result.image_threshold > 0, "image_threshold", "above 0");
+  fields.Check(
+      result.heatmap.low < result.pixel_threshold && result.pixel_threshold < result.heatmap.high,
+      "pixel_threshold", "between heatmap.low and heatmap.high");
+  const auto around = [](const std::array<double, 2>& ends, double threshold) {
+    return ends[0] <= threshold && threshold <= ends[1];
+  };
+  fields.Check(around(result.image_interval, result.image_threshold), "image_interval",
+               "lower and upper bound of image_threshold");
+  fields.Check(around(result.pixel_interval, result.pixel_threshold), "pixel_interval",
+               "lower and upper bound of pixel_threshold");
+  CheckRanks(fields, result);
+  return result;
+}
+
+void CheckGroups(const Fields& fields) {
+  const std::vector<double> means = fields.Numbers("means");
+  const std::vector<double> spreads = fields.Numbers("spreads");
+  fields.Check(!means.empty() && means.size() == spreads.size() && means.size() <= 16, "spreads",
+               "as many entries as means, 1 to 16");
+  fields.Check(*std::min_element(spreads.begin(), spreads.end()) > 0, "spreads", "above 0");
+}
+
+// The C++ program does not monitor a line, but it refuses the same files as the Python runtime.
+void CheckMonitoring(const Fields& fields) {
+  fields.Size("images", 2, kMaxInt32, "2 to 2^31 - 1");
+  const std::size_t cells = fields.Numbers("thumbnail").size();
+  fields.Check(cells == 256, "thumbnail", "256 values");
+  CheckGroups(fields.Object("layer2", {"means", "spreads"}));
+  CheckGroups(fields.Object("layer3", {"means", "spreads"}));
+  const std::initializer_list<const char*> statistics = {"brightness", "contrast",  "warmth",
+                                                         "sharpness",  "row_shift", "column_shift",
+                                                         "likeness",   "layer2",    "layer3"};
+  const Fields quantiles = fields.Object("quantiles", statistics);
+  for (const char* name : statistics) {
+    const std::vector<double> values = quantiles.Numbers(name);
+    quantiles.Check(values.size() == 33 && std::is_sorted(values.begin(), values.end()), name,
+                    "33 values in ascending order");
+  }
+}
+
+SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
+  SelfTest selftest;
+  selftest.score = fields.Number("score");
+  const std::vector<double> magnitudes = fields.Numbers("layer_magnitudes");
+  fields.Expect(magnitudes.size() == 4, "layer_magnitudes", "4 entries", json(magnitudes.size()));
+  const std::vector<std::int64_t> box = fields.Integers("defect_box");
+  fields.Expect(box.size() == 4, "defect_box", "4 entries", json(box.size()));
+  selftest.score_tolerance = fields.Number("score_tolerance");
+  selftest.map_tolerance = fields.Number("map_tolerance");
+  fields.Check(selftest.score >= 0, "score", "0 or more");
+  const double smallest = *std::min_element(magnitudes.begin(), magnitudes.end());
+  fields.Check(smallest >= 0, "layer_magnitudes", "0 or more, each");
+  std::copy(magnitudes.begin(), magnitudes.end(), selftest.layer_magnitudes.begin());
+  // A wide tolerance would pass any machine.
+  const auto narrow = [](double tolerance) { return tolerance > 0 && tolerance <= 0.1; };
+  fields.Check(narrow(selftest.score_tolerance), "score_tolerance", "in (0, 0.1]");
+  fields.Check(narrow(selftest.map_tolerance), "map_tolerance", "in (0, 0.1]");
+  const bool inside = 0 <= box[0] && box[0] <= box[2] && 0 <= box[1] && box[1] <= box[3] &&
+                      box[2] <= static_cast<std::int64_t>(input.height) &&
+                      box[3] <= static_cast<std::int64_t>(input.width);
+  fields.Check(inside, "defect_box", "top, left, bottom, right inside the input");
+  std::transform(box.begin(), box.end(), selftest.defect_box.begin(),
+                 [](std::int64_t side) { return static_cast<std::size_t>(side); });
+  return selftest;
+}
+
+Training ReadTraining(const Fields& fields) {
+  return {fields.Text("category"),
+          fields.Texts("images"),
+          fields.Texts("skipped"),
+          fields.Texts("dropped"),
+          fields.Text("digest"),
+          fields.OneOf<Thumbnails>("thumbnails",
+                                   {{"none", Thumbnails::kNone}, {"jpeg", Thumbnails::kJpeg}})};
+}
+
+void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& input) {
+  top.Check(input.height % 16 == 0, "preprocess.height", "a multiple of 16");
+  top.Check(input.width % 16 == 0, "preprocess.width", "a multiple of 16");
+  top.Check(tiling.tile_height <= input.height, "tiling.tile_height", "up to preprocess.height");
+  top.Check(tiling.tile_width <= input.width, "tiling.tile_width", "up to preprocess.width");
+  const auto covers = [&](std::size_t count, std::size_t length, std::size_t tile) {
+    return count == TilesAlong(length, tile, tiling.overlap);
+  };
+  top.Check(covers(tiling.rows, input.height, tiling.tile_height), "tiling.rows",
+            "as many as cover the input");
+  top.Check(covers(tiling.columns, input.width, tiling.tile_width), "tiling.columns",
+            "as many as cover the input");
+}
+
+void CheckGrids(const Fields& top, const Features& features, const Tiling& tiling) {
+  const LayerShape& layer2 = features.layer2;
+  const LayerShape& layer3 = features.layer3;
+  top.Check(layer2.height * 8 == tiling.tile_height && layer2.width * 8 == tiling.tile_width,
+            "features.layer2", "an eighth of tiling.tile_height and tile_width");
+  top.Check(layer3.height * 2 == layer2.height && layer3.width * 2 == layer2.width,
+            "features.layer3", "half of features.layer2's height and width");
+}
+
+void CheckVersion(const json& document, const std::string& where) {
+  const bool ours = document.is_object() && document.contains("format") &&
+                    document["format"].is_string() && document["format"] == kFormat;
+  if (!ours) {
+    throw ArtifactError(where + ": expected \"format\": \"" + std::string(kFormat) +
+                        "\"; this folder is not a PatchCore artifact");
+  }
+  const json version = document.value("format_version", json());
+  if (!version.is_number_integer() || version != kFormatVersion) {
+    throw ArtifactError(where + ": format_version: expected " + std::to_string(kFormatVersion) +
+                        ", got " + ShownValue(version).substr(0, 40) +
+                        "; use the patchcore_infer that is as new as the artifact, or build it "
+                        "again");
+  }
+}
+
+}  // namespace
+
+Manifest ParseManifest(std::string_view text, const std::string& where) {
+  json document;
+  try {
+    document = ParseStrictJson(text);
+  } catch (const JsonError& error) {
+    throw ArtifactError(where + ": not JSON (" + error.what() + "); copy the folder again");
+  }
+  CheckVersion(document, where);
+  const Fields top(document, where, "",
+                   {"format", "format_version", "preprocess", "region", "tiling", "features",
+                    "memory_bank", "index", "scoring", "calibration", "monitoring", "selftest",
+                    "training", "config", "provenance"});
+  Manifest manifest;
+  manifest.preprocess = ReadPreprocessing(top.Object(
+      "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"}));
+  manifest.region =
+      ReadRegionOfInterest(top.Object("region", {"kind", "photo_height", "photo_width"}));
+  manifest.tiling =
+      ReadTiling(top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
+  manifest.features = ReadFeatures(
+      top.Object("features", {"backbone", "precision", "layer2", "layer3", "layer3_upsampling"}));
+  manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
+  manifest.index = ReadIndex(
+      top.Object("index", {"kind", "effort", "recall", "score_change", "mindir_candidates"}));
+  manifest.scoring = ReadScoring(top.Object("scoring", {"image_score", "sigma_px"}));
+  manifest.calibration = ReadCalibration(top.Object(
+      "calibration",
+      {"method", "images", "groups", "folds", "target_fpr", "image_threshold", "image_interval",
+       "pixel_threshold", "pixel_interval", "heatmap", "ranks", "image_scores", "map_maxima"}));
+  CheckMonitoring(
+      top.Object("monitoring", {"images", "thumbnail", "layer2", "layer3", "quantiles"}));
+  manifest.selftest = ReadSelfTest(
+      top.Object("selftest",
+                 {"score", "layer_magnitudes", "defect_box", "score_tolerance", "map_tolerance"}),
+      manifest.preprocess);
+  manifest.training = ReadTraining(
+      top.Object("training", {"category", "images", "skipped", "dropped", "digest", "thumbnails"}));
+  top.FreeObject("config");
+  top.FreeObject("provenance");
+  CheckTiling(top, manifest.tiling, manifest.preprocess);
+  CheckGrids(top, manifest.features, manifest.tiling);
+  top.Check(manifest.features.precision == FeaturePrecision::kFloat32 ||
+                manifest.index.mindir_candidates == 0,
+            "index.mindir_candidates", "0 where features.precision is int8");
+  return manifest;
+}
+
+}  // namespace patchcore

@@ -1,0 +1,166 @@
+// manifest.json -> structs with the names of artifacts/FORMAT.md; the twin of
+// patchcore_runtime/manifest/manifest.py.
+//
+// Text of manifest.json -> Manifest, or ArtifactError naming the field. All lengths in pixels.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace patchcore {
+
+inline constexpr std::size_t kCellPx = 8;  // side of a patch on the input, in pixels
+
+enum class Resize { kStretch, kShorterSide };
+enum class ResampleFilter { kBilinear, kBicubic, kLanczos };
+enum class Upsampling { kBilinear, kNearest };
+enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissIvfpq };
+enum class FeaturePrecision { kFloat32, kInt8 };
+enum class BankPrecision { kFloat32, kFloat16 };
+enum class RegionKind { kWhole, kMask };
+enum class Thumbnails { kNone, kJpeg };
+enum class ImageScore { kMax, kPaper, kModelzoo };
+
+// Image -> input: resize, then keep the central (height, width).
+struct Preprocessing {
+  Resize resize = Resize::kStretch;
+  std::size_t resize_height = 0;  // at most 8192
+  std::size_t resize_width = 0;   // equal to resize_height for kShorterSide
+  ResampleFilter filter = ResampleFilter::kBilinear;
+  std::size_t height = 0;  // H, 32 to resize_height
+  std::size_t width = 0;   // W, 32 to resize_width
+};
+
+// Which part of the input is inspected, and the size of the photographs that masks are drawn on.
+struct RegionOfInterest {
+  RegionKind kind = RegionKind::kWhole;  // kMask: roi.png says
+  std::size_t photo_height = 0;          // each side 8 to 2^23
+  std::size_t photo_width = 0;
+};
+
+// How the input is cut into tiles for the feature network; one tile is the whole input. In pixels.
+struct Tiling {
+  std::size_t tile_height = 0;  // up to preprocess.height
+  std::size_t tile_width = 0;
+  std::size_t overlap = 0;  // a multiple of 16, up to half of the shorter side
+  std::size_t rows = 0;     // as many as cover the input
+  std::size_t columns = 0;
+};
+
+// One output of the feature network for a tile: (B, channels, height, width), each side 1 to 65536.
+struct LayerShape {
+  std::size_t channels = 0;
+  std::size_t height = 0;
+  std::size_t width = 0;
+};
+
+struct Features {
+  std::string backbone;
+  FeaturePrecision precision = FeaturePrecision::kFloat32;  // of features.onnx
+  LayerShape layer2;                                        // (C2, tile_height/8, tile_width/8)
+  LayerShape layer3;                                        // (C3, tile_height/16, tile_width/16)
+  Upsampling layer3_upsampling = Upsampling::kBilinear;
+};
+
+// Shape of memory_bank.bin: M rows, K neighbours of each.
+struct Bank {
+  std::size_t rows = 0;
+  std::size_t neighbours = 0;
+  BankPrecision precision = BankPrecision::kFloat32;  // as stored
+};
+
+// Which index serves the artifact, and what it costs against the exact search, as measured.
+struct Index {
+  IndexKind kind = IndexKind::kExact;
+  std::size_t effort = 0;  // candidates or cells looked at per patch; 0: all rows
+  double recall = 1;
+  double score_change = 0;
+  std::size_t mindir_candidates = 0;  // rows that index.mindir gives per patch; 0: no such file
+};
+
+struct Scoring {
+  ImageScore image_score = ImageScore::kMax;
+  double sigma_px = 0;  // (0, 1024]
+};
+
+// The artifact's one scale for heat maps, in map units.
+struct HeatmapRange {
+  double low = 0;
+  double high = 0;
+};
+
+// Generalised Pareto tail: of good images, a share of `share` lies above `level`.
+struct Tail {
+  double level = 0;
+  double share = 0;  // (0, 1]
+  double scale = 0;  // above 0
+  double shape = 0;  // -0.5 to 0.5
+};
+
+// One value of every held-out good image: sorted, and beyond them a tail.
+struct HeldOut {
+  double bias = 1;             // factor that the values were multiplied by
+  std::vector<double> values;  // ascending, one for each of `ranks`
+  Tail tail;
+};
+
+struct Calibration {
+  std::string method;
+  std::size_t images = 0;
+  std::size_t groups = 0;
+  std::size_t folds = 0;
+  double target_fpr = 0;
+  double image_threshold = 0;  // a score strictly above is anomalous
+  std::array<double, 2> image_interval{};
+  double pixel_threshold = 0;  // a map value strictly above is anomalous
+  std::array<double, 2> pixel_interval{};
+  HeatmapRange heatmap;
+  std::vector<std::int64_t> ranks;  // which of the sorted values are stored, from 1 to `images`
+  HeldOut image_scores;
+  HeldOut map_maxima;
+};
+
+// Expected results for selftest.png; tolerances are relative.
+struct SelfTest {
+  double score = 0;
+  std::array<double, 4> layer_magnitudes{};  // mean and largest |value| of layer2, then layer3
+  std::array<std::size_t, 4> defect_box{};   // top, left, bottom, right in input pixels
+  double score_tolerance = 0;
+  double map_tolerance = 0;
+};
+
+// The images the bank was made of; a bank row names one by its number.
+struct Training {
+  std::string category;
+  std::vector<std::string> images;
+  std::vector<std::string> skipped;
+  std::vector<std::string> dropped;
+  std::string digest;
+  Thumbnails thumbnails = Thumbnails::kNone;  // in thumbnails.bin; this runner never shows them
+};
+
+// All of manifest.json except `config` and `provenance`, which no reader may use for a decision,
+// and `monitoring`, which is validated but not needed here.
+struct Manifest {
+  Preprocessing preprocess;
+  RegionOfInterest region;
+  Tiling tiling;
+  Features features;
+  Bank memory_bank;
+  Index index;
+  Scoring scoring;
+  Calibration calibration;
+  SelfTest selftest;
+  Training training;
+};
+
+// Reads manifest.json strictly: every field present, typed, in range, none unknown or repeated.
+//   where      path of the file, for messages
+// Throws ArtifactError: the text is no manifest of this version; it names the field and why.
+Manifest ParseManifest(std::string_view text, const std::string& where);
+
+}  // namespace patchcore

@@ -1,0 +1,21 @@
+// Pieces of one-line messages: text, shapes and bytes that come from files and engines.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace patchcore {
+
+// The text on one line of plain characters, cut to `limit` bytes.
+std::string Printable(std::string_view text, std::size_t limit);
+
+// The text with every run of white space as one space, cut to 200 bytes.
+std::string OneLine(const std::string& text);
+
+// "(1, 256, 40, 40)".
+std::string ShapeText(const std::vector<std::int64_t>& shape);
+
+}  // namespace patchcore

@@ -1,0 +1,29 @@
+#include "search/engine_search.hpp"
+
+namespace patchcore {
+
+EngineSearch::EngineSearch(Backend& backend, const MemoryBank& bank, const Features& features,
+                           std::size_t threads)
+    : backend_(backend) {
+  if (backend.ListedRows() == 0) return;
+  shortlist_ = std::make_unique<Shortlist>(bank, features, backend.ListedRows(), threads);
+}
+
+bool EngineSearch::Serves(const Backend& backend) {
+  return backend.HasSearch() || backend.ListedRows() > 0;
+}
+
+NearestRows EngineSearch::Nearest(const Tensor& layer2, const Tensor& layer3) {
+  if (!shortlist_) return backend_.Nearest(layer2, layer3);
+  const Queries queries = shortlist_->Ask(layer2, layer3);
+  return shortlist_->Rank(queries, backend_.List(queries.columns), layer2, layer3);
+}
+
+std::string EngineSearch::Note() const {
+  if (!shortlist_) return "";
+  return "the device's shortlist decided " +
+         std::to_string(shortlist_->patches() - shortlist_->searched()) + " patches, the host " +
+         std::to_string(shortlist_->searched());
+}
+
+}  // namespace patchcore

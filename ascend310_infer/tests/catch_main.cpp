@@ -1,3 +1,0 @@
-// main() of the test program for Catch2 2; Catch2 3 brings a library with it.
-#define CATCH_CONFIG_MAIN
-#include "catch.hpp"

@@ -1,0 +1,303 @@
+// Laws of manifest.json: every damaged field is named, as Python names it.
+#include "manifest/manifest.hpp"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "errors.hpp"
+#include "messages.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/scratch.hpp"
+
+namespace {
+
+using nlohmann::json;
+using patchcore::ArtifactError;
+using patchcore::ParseManifest;
+using Path = std::vector<std::string>;
+
+json Document() {
+  return json::parse(ReadFile(std::filesystem::path(PATCHCORE_TINY) / "manifest.json"));
+}
+
+std::string Refusal(const std::string& text) {
+  try {
+    ParseManifest(text, "box/manifest.json");
+  } catch (const ArtifactError& error) {
+    const std::string message = error.what();
+    CHECK(message.rfind("box/manifest.json: ", 0) == 0);
+    CHECK(message.find('\n') == std::string::npos);
+    CHECK(message.size() < 500);
+    return message;
+  }
+  return "(taken)";
+}
+
+bool IsFree(const Path& path) { return path.back() == "config" || path.back() == "provenance"; }
+
+std::string Dotted(const Path& path) {
+  std::string text;
+  for (const std::string& name : path) text += (text.empty() ? "" : ".") + name;
+  return text;
+}
+
+json::json_pointer Pointer(const Path& path) {
+  json::json_pointer pointer;
+  for (const std::string& name : path) pointer /= name;
+  return pointer;
+}
+
+Path PathOf(const std::string& dotted) {
+  Path path;
+  std::istringstream names(dotted);
+  for (std::string name; std::getline(names, name, '.');) path.push_back(name);
+  return path;
+}
+
+// Paths of every field below `place`, objects before what is in them.
+void ListFields(const json& place, const Path& path, std::vector<Path>& all) {
+  for (const auto& [name, value] : place.items()) {
+    Path inner = path;
+    inner.push_back(name);
+    all.push_back(inner);
+    if (value.is_object() && !IsFree(inner)) ListFields(value, inner, all);
+  }
+}
+
+std::vector<Path> AllFields() {
+  std::vector<Path> all;
+  ListFields(Document(), {}, all);
+  return all;
+}
+
+std::string With(const std::string& dotted, const json& value) {
+  json document = Document();
+  document[Pointer(PathOf(dotted))] = value;
+  return document.dump();
+}
+
+TEST_CASE("A missing field is named") {
+  for (const Path& path : AllFields()) {
+    json document = Document();
+    Path parent(path.begin(), path.end() - 1);
+    document[Pointer(parent)].erase(path.back());
+    const std::string message = Refusal(document.dump());
+    CHECK(Mentions(message, path == Path{"format"} ? "format" : Dotted(path)));
+  }
+}
+
+TEST_CASE("An unknown field is named wherever it occurs") {
+  std::vector<Path> objects = {{}};
+  for (const Path& path : AllFields()) {
+    if (Document()[Pointer(path)].is_object() && !IsFree(path)) objects.push_back(path);
+  }
+  for (Path path : objects) {
+    json document = Document();
+    document[Pointer(path)]["surprise"] = 1;
+    path.push_back("surprise");
+    CHECK(Mentions(Refusal(document.dump()), Dotted(path) + ": unknown field"));
+  }
+}
+
+TEST_CASE("A field of the wrong type or far out of range is named") {
+  const std::vector<json> wrongs = {
+      nullptr, true, json::array(), json::object(), "", "text", 1.5, -1, std::uint64_t{1} << 63};
+  for (const json& wrong : wrongs) {
+    for (const Path& path : AllFields()) {
+      const json value = Document()[Pointer(path)];
+      const bool same_kind = value.type() == wrong.type() && !value.is_number_integer();
+      if (same_kind && (!value.is_boolean())) {
+        if (!value.is_number()) continue;  // any text, list or object may stand there
+        if (wrong.is_number_float()) continue;
+      }
+      if (value.is_number_float() && wrong.is_number_unsigned()) {
+        continue;  // a number may be as large as it likes where no range is given
+      }
+      if ((path.back() == "low" || path.back() == "level") && wrong == -1)
+        continue;  // a scale may begin below zero
+      CAPTURE(Dotted(path), wrong.dump());
+      const std::string message = Refusal(With(Dotted(path), wrong));
+      CHECK((Mentions(message, path.back()) || Mentions(message, path.front())));
+      CHECK(message != "(taken)");
+    }
+  }
+}
+
+TEST_CASE("A value out of its range is refused by name") {
+  const std::vector<std::pair<std::string, json>> cases = {
+      {"preprocess.resize", "squeeze"},
+      {"preprocess.filter", "nearest"},
+      {"preprocess.height", 31},
+      {"preprocess.height", 65},
+      {"preprocess.width", 0},
+      {"preprocess.resize_width", 8193},
+      {"region.kind", "circle"},
+      {"region.photo_height", 7},
+      {"region.photo_width", (std::int64_t{1} << 23) + 1},
+      {"preprocess.resize_width", std::int64_t{1} << 40},
+      {"features.layer2.channels", 0},
+      {"features.layer2.channels", 65537},
+      {"features.layer3_upsampling", "bicubic"},
+      {"memory_bank.rows", 0},
+      {"memory_bank.rows", std::int64_t{1} << 31},
+      {"memory_bank.neighbours", 0},
+      {"memory_bank.neighbours", 39},
+      {"index.kind", "faiss"},
+      {"scoring.image_score", "mean"},
+      {"scoring.sigma_px", 0},
+      {"scoring.sigma_px", 1024.5},
+      {"calibration.images", 0},
+      {"calibration.folds", 0},
+      {"calibration.folds", 13},
+      {"calibration.target_fpr", 0},
+      {"calibration.target_fpr", 1},
+      {"calibration.groups", 0},
+      {"calibration.groups", 13},
+      {"calibration.image_threshold", 0},
+      {"calibration.image_interval", {1e-9, 1e-8}},
+      {"calibration.pixel_interval", {0.5}},
+      {"calibration.pixel_threshold", 1e9},
+      {"calibration.ranks", json::array()},
+      {"calibration.ranks", {0, 12}},
+      {"calibration.ranks", {1, 1, 12}},
+      {"calibration.ranks", {1, 13}},
+      {"calibration.ranks", {1, "high"}},
+      {"calibration.image_scores.bias", 0.79},
+      {"calibration.image_scores.values", json::array({1.0})},
+      {"calibration.map_maxima.values", {2.0, 1.0}},
+      {"calibration.map_maxima.tail.share", 0},
+      {"calibration.map_maxima.tail.scale", 0},
+      {"calibration.map_maxima.tail.shape", 0.51},
+      {"selftest.layer_magnitudes", {1, 1, 1}},
+      {"selftest.layer_magnitudes", {1, 1, 1, -1}},
+      {"selftest.layer_magnitudes", {1, 1, 1, "1"}},
+      {"monitoring.images", 1},
+      {"monitoring.thumbnail", {1.0}},
+      {"monitoring.layer2.spreads", json::array()},
+      {"monitoring.layer3.spreads", {0.0}},
+      {"monitoring.quantiles.warmth", {0.0, 1.0}},
+      {"selftest.defect_box", {28, 28, 36}},
+      {"selftest.defect_box", {28, 28, 36, 36, 60}},
+      {"selftest.defect_box", {28, 28, 65, 36}},
+      {"selftest.defect_box", {28, 28, 36, 65}},
+      {"selftest.defect_box", {-1, 28, 36, 36}},
+      {"selftest.defect_box", {36, 28, 28, 36}},
+      {"selftest.defect_box", {28, 28.5, 36, 36}},
+      {"selftest.score_tolerance", 0},
+      {"selftest.score_tolerance", 0.2},
+      {"selftest.map_tolerance", 0},
+      {"selftest.map_tolerance", 0.2},
+      {"training.images", {"000.png", 1}},
+  };
+  for (const auto& [path, value] : cases) {
+    CAPTURE(path, value.dump());
+    CHECK(Mentions(Refusal(With(path, value)), path));
+  }
+  CHECK(
+      Mentions(Refusal(With("features.layer2.height", 9)), "features.layer2: expected an eighth"));
+  CHECK(Mentions(Refusal(With("features.layer3.width", 7)), "features.layer3: expected half"));
+}
+
+TEST_CASE("A value at the edge of its range is taken") {
+  const std::vector<std::pair<std::string, json>> cases = {
+      {"preprocess.resize_height", 8192},
+      {"memory_bank.rows", 2147483647},
+      {"memory_bank.neighbours", 38},
+      {"scoring.sigma_px", 1024},
+      {"calibration.map_maxima.tail.shape", -0.5},
+      {"selftest.defect_box", {0, 0, 64, 64}},
+      {"selftest.score_tolerance", 0.1},
+      {"training.category", "Schraube Größe 4 ✓"},
+  };
+  for (const auto& [path, value] : cases) {
+    CAPTURE(path);
+    CHECK_NOTHROW(ParseManifest(With(path, value), "here"));
+  }
+}
+
+TEST_CASE("Every kind of index is known, with the effort that belongs to it") {
+  using patchcore::IndexKind;
+  const std::vector<std::pair<std::string, IndexKind>> kinds = {
+      {"exact", IndexKind::kExact},
+      {"hnsw", IndexKind::kHnsw},
+      {"faiss-flat", IndexKind::kFaissFlat},
+      {"faiss-ivfpq", IndexKind::kFaissIvfpq}};
+  for (const auto& [name, kind] : kinds) {
+    CAPTURE(name);
+    const bool all_rows = kind == IndexKind::kExact || kind == IndexKind::kFaissFlat;
+    json document = Document();
+    document["index"]["kind"] = name;
+    document["index"]["effort"] = all_rows ? 0 : 8;
+    CHECK(ParseManifest(document.dump(), "here").index.kind == kind);
+    document["index"]["effort"] = all_rows ? 8 : 0;
+    CHECK(Mentions(Refusal(document.dump()), "index.effort: expected "));
+  }
+}
+
+TEST_CASE("One resized side decides when the shorter side is meant") {
+  json document = Document();
+  document["preprocess"]["resize"] = "shorter_side";
+  CHECK_NOTHROW(ParseManifest(document.dump(), "here"));
+  document["preprocess"]["resize_width"] = 65;
+  CHECK(Mentions(Refusal(document.dump()), "preprocess.resize_width: expected equal"));
+}
+
+TEST_CASE("Another format version is refused with what to do") {
+  for (const json& version : {json(0), json(1), json(3), json("2"), json(true), json(nullptr),
+                              json(1.5), json::array({1}), json(1e30)}) {
+    const std::string message = Refusal(With("format_version", version));
+    CHECK(Mentions(message, "format_version: expected 2, got "));
+    CHECK(Mentions(message, "as new as the artifact"));
+  }
+}
+
+TEST_CASE("What is no manifest is refused") {
+  const std::string deep(100000, '[');
+  for (const std::string& text :
+       {std::string(), std::string("{"), std::string("[]"), std::string("null"), std::string("1"),
+        std::string("\"x\""), std::string("{}"), deep, "\xEF\xBB\xBF" + Document().dump(),
+        std::string("{\"format\": \"\xFF\"}")}) {
+    CHECK(Refusal(text) != "(taken)");
+  }
+}
+
+TEST_CASE("Numbers that JSON or float64 does not know are refused") {
+  std::string text = Document().dump();
+  const std::size_t place = text.find("\"sigma_px\":") + 11;
+  const std::size_t length = text.find('}', place) - place;
+  for (const char* token : {"NaN", "Infinity", "-Infinity", "1e999", "0x10", "1."}) {
+    CAPTURE(token);
+    CHECK(Mentions(Refusal(std::string(text).replace(place, length, token)), "sigma_px"));
+  }
+  const std::string huge = "1" + std::string(400, '0');
+  CHECK(Mentions(Refusal(std::string(text).replace(place, length, huge)),
+                 "scoring.sigma_px: 1000000000000000000000000000000000000000 is larger"));
+}
+
+TEST_CASE("A field given twice is refused because readers would disagree") {
+  const std::string text = Document().dump();
+  const std::size_t place = text.find("\"sigma_px\":");
+  CHECK(Mentions(Refusal(std::string(text).insert(place, "\"sigma_px\":9.0,")),
+                 "scoring.sigma_px: given twice"));
+  CHECK(Mentions(Refusal("{\"config\":{\"a\":{\"b\":1,\"b\":2}}}"), "config.a.b: given twice"));
+}
+
+TEST_CASE("A message stays on one line whatever a field is called") {
+  CHECK(Mentions(Refusal("{\"format\":\"patchcore-artifact\",\"format_version\":2,\"a\\nb\":1}"),
+                 "a?b: unknown field"));
+}
+
+}  // namespace
+
+TEST_CASE("What a message shows of a file is UTF-8 whatever the file holds") {
+  REQUIRE(patchcore::Printable("a\nb\x7F", 9) == "a?b?");
+  REQUIRE(patchcore::Printable("Gr\u00f6\u00dfe \u2713 \U0001F600", 99) ==
+          "Gr\u00f6\u00dfe \u2713 \U0001F600");
+  REQUIRE(patchcore::Printable("\u2713\u2713", 5) == "\u2713");  // never half a character
+  for (const char* bad : {"\xFF", "\x80", "\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xE2\x9C",
+                          "\xF4\x90\x80\x80", "\xC3"}) {
+    REQUIRE(patchcore::Printable(bad, 9) == std::string(std::strlen(bad), '?'));
+  }
+}
