@@ -1,4 +1,4 @@
-"""What a detector says of one image: numbers, and the map laid on the photograph.
+"""The result of one image: scores, verdict, and the anomaly map on the photograph.
 
 scores + placement -> verdict, peak, map in photograph geometry, regions.
 """

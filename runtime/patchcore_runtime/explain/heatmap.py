@@ -244,7 +244,7 @@ def _dilate(region: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 @functools.cache
 def _color_table() -> NDArray[np.uint8]:
-    """256 sRGB colours, (256, 3): lightness in equal steps, hue from blue over red to yellow.
+    """Load 256 sRGB colours, (256, 3): equal steps of lightness, hues from blue over red to yellow.
 
     The C++ runner compiles the same file, so that both programs draw the same colours.
     """
