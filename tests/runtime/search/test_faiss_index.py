@@ -289,7 +289,7 @@ def test_a_missing_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        (255, {}, "expected 256 bank rows or more to make codes of, got 255"),
+        (255, {}, "expected 256 bank rows or more to train the codes on, got 255"),
         (256, {"cells": 257}, "--nlist: expected 256, the rows of the bank, or less, got 257"),
         (256, {"cells": 8, "probes": 9}, "--nprobe: expected 8, the number of cells"),
         (256, {"code_parts": 3}, "--pq-m: expected a divisor of 16, the length of a row, got 3"),
