@@ -31,7 +31,7 @@ std::vector<std::uint8_t> White(const Image& image, const std::string& where) {
           where + ": expected a mask of black (0) and white (255) pixels alone, got (" +
           std::to_string(pixel[0]) + ", " + std::to_string(pixel[1]) + ", " +
           std::to_string(pixel[2]) + ") at x " + std::to_string(i % image.width) + ", y " +
-          std::to_string(i / image.width) + "; save it as PNG, white where to look");
+          std::to_string(i / image.width) + "; save it as PNG, white where it is inspected");
     }
     white[i] = pixel[0] == 255 ? 1 : 0;
   }
@@ -51,7 +51,7 @@ Region Reduced(std::vector<std::uint8_t> pixels, std::size_t width, const std::s
                  [](std::size_t count) { return static_cast<std::uint8_t>(count >= kLeastPx); });
   if (std::count(region.patches.begin(), region.patches.end(), 1) == 0) {
     throw ImageError(where +
-                     ": expected white where to look, got no patch of 8 x 8 input pixels "
+                     ": expected white pixels to inspect, got no patch of 8 x 8 input pixels "
                      "that is half white; draw a larger region");
   }
   for (std::size_t i = 0; i < region.pixels.size(); ++i) {

@@ -53,7 +53,9 @@ void CheckRate(double count, double rate) {
   if (smallest <= rate && rate < 1) return;
   throw ThresholdError("target false-alarm rate: expected " + Shown(smallest, 2) +
                        " to below 1, got " + Shown(rate, 4) + "; the artifact was calibrated on " +
-                       Shown(count, 10) + " images, which say nothing about rarer alarms");
+                       Shown(count, 10) +
+                       " images, which cannot support a rarer rate; choose a rate in this range, "
+                       "or fit with more images");
 }
 
 }  // namespace

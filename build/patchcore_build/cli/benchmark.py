@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise argparse.ArgumentTypeError("expected names with commas between them, got none")
+        raise argparse.ArgumentTypeError("expected names separated by commas, got none")
     return tuple(dict.fromkeys(names))
 
 
@@ -89,7 +89,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         seeds = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected whole numbers with commas between them, got {text!r}"
+            f"expected whole numbers separated by commas, got {text!r}"
         ) from None
     if min(seeds) < 0 or max(seeds) >= 2**32:
         raise argparse.ArgumentTypeError(f"expected seeds from 0 to 2^32 - 1, got {text}")

@@ -43,7 +43,7 @@ class Region:
         patches = np.repeat(np.repeat(counts >= _LEAST_PX, CELL_PX, axis=0), CELL_PX, axis=1)
         if not patches.any():
             raise ValueError(
-                "expected white where to look, got no patch of 8 x 8 input pixels that is half "
+                "expected white pixels to inspect, got no patch of 8 x 8 input pixels that is half "
                 "white; draw a larger region"
             )
         return cls(pixels & patches)
@@ -164,6 +164,6 @@ def _white(image: Image.Image, where: str) -> NDArray[np.bool_]:
         got = ", ".join(map(str, pixels[y, x]))
         raise ImageError(
             f"{where}: expected a mask of black (0) and white (255) pixels alone, got ({got}) at "
-            f"x {x}, y {y}; save it as PNG, white where to look"
+            f"x {x}, y {y}; save it as PNG, white where it is inspected"
         )
     return white
