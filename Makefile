@@ -89,9 +89,9 @@ fuzz: $(READY) $(FUZZ_VENV)/.ready ## Fuzz what both programs read (clang), FUZZ
 # WITH_CPP=no leaves out the C++ runner, which needs a compiler and Debian's packages.
 WITH_CPP ?= yes
 WITH_CPP_yes := cpp
-# Two workers keep two cores busy, a file at a time, so that its fixtures are made once.
+# Two workers keep two cores busy (--dist loadfile is no faster: its longest files end alone).
 # PYTEST_OPTIONS=-n0 runs one test after the other.
-PYTEST_OPTIONS ?= -n 2 --dist loadfile
+PYTEST_OPTIONS ?= -n 2
 test: $(READY) $(WITH_CPP_$(WITH_CPP)) ## Run all tests, the C++ ones too (WITH_CPP=no leaves those out)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
