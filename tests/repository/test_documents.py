@@ -180,7 +180,7 @@ def test_the_layers_that_are_drawn_are_those_that_are_checked():
     assert "```{layers} patchcore_build" in page
 
 
-def test_documents_are_ascii_art_free_of_machine_paths():
+def test_documents_name_no_path_of_a_machine():
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?<![\w.])/(root|home|work|Users)/", text), Path(path).name

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_build.errors import DatasetError
-from patchcore_runtime.image.decode import SUFFIXES
-from patchcore_runtime.image.listing import find_images
+from patchcore_runtime.image.listing import find_images, no_images
 
 GOOD = "good"
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless ones: JPEG blurs a mask's border
@@ -60,10 +59,7 @@ def list_images(folder: Path) -> ImageFolder:
         raise DatasetError(f"{folder}: no such folder; expected one with images")
     images, others = find_images(folder)
     if not images:
-        raise DatasetError(
-            f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}), "
-            f"got none among {others} files"
-        )
+        raise DatasetError(no_images(folder, others))
     return ImageFolder(root=folder, images=tuple(images), strays=others)
 
 

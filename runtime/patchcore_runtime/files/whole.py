@@ -13,9 +13,8 @@ from pathlib import Path
 
 from patchcore_runtime.errors import OutputError
 
-_LONGEST_NAME = (
-    64  # characters of the final name in the temporary one; a limit of 255 bytes applies
-)
+# Characters of the final name in the temporary one: file systems allow 255 bytes.
+_LONGEST_NAME = 64
 
 
 @contextlib.contextmanager

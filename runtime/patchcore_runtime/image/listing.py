@@ -44,12 +44,15 @@ def list_image_files(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             continue
         found, others = find_images(source)
         if not found:
-            raise ImageError(
-                f"{source}: expected images ({', '.join(sorted(SUFFIXES))}), "
-                f"got none among {others} files"
-            )
+            raise ImageError(no_images(source, others))
         for path in found:
             yield path, path.relative_to(source).as_posix()
+
+
+def no_images(folder: Path, others: int) -> str:
+    """Return the refusal of a folder in which `find_images` found nothing but other files."""
+    suffixes = ", ".join(sorted(SUFFIXES))
+    return f"{folder}: expected images ({suffixes}), got none among {others} files"
 
 
 def _is_hidden(path: Path, root: Path) -> bool:

@@ -29,7 +29,7 @@ BANK_FIELDS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Damage:
-    """A change of an artifact folder, and what the refusal has to name."""
+    """A change of an artifact folder, and the words that its refusal must contain."""
 
     name: str
     do: Callable[[Path], None]
