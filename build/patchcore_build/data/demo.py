@@ -5,8 +5,6 @@ With these images anybody can build, score and report without photographs. A dam
 its good twin outside of the mask.
 """
 
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from PIL import Image
 from patchcore_build.data.demo_damage import DAMAGES
 from patchcore_build.data.demo_scene import draw_scene, render_scene
 from patchcore_build.errors import DatasetError
+from patchcore_runtime.files.staging import staging_folder
 
 DEFECTS = tuple(DAMAGES)
 
@@ -96,18 +95,15 @@ def write_demo_dataset(  # noqa: PLR0913 - six numbers and names beside the fold
             f"{target}: expected no such folder, but it exists; "
             "remove it or choose another folder or category"
         )
-    unfinished = folder / f".{category}.{uuid.uuid4().hex}.part"
-    try:
+    with staging_folder(target) as staging:
         for split, index, key in _plan(seed, train, test_good, per_defect):
             defect = split.name if split.name in DEFECTS else None
             image, region = render_plate(key, size_px=size_px, defect=defect)
-            _save_png(unfinished / split / f"{index:03d}.png", image)
+            _save_png(staging / split / f"{index:03d}.png", image)
             if defect:
                 mask = region.astype(np.uint8) * 255
-                _save_png(unfinished / "ground_truth" / defect / f"{index:03d}_mask.png", mask)
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+                _save_png(staging / "ground_truth" / defect / f"{index:03d}_mask.png", mask)
+        staging.rename(target)
     return target
 
 
