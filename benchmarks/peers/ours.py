@@ -42,7 +42,7 @@ def fit(job: Job) -> Step:
 def inference(job: Job) -> Step:
     """Score one preprocessed image: network, search, score and map."""
     from patchcore_runtime import Detector
-    from patchcore_runtime.image.preprocess import Placement
+    from patchcore_runtime.image.placement import Placement
 
     detector = Detector.load(job["artifact"], threads=job["threads"], verify=False)
     pixels = np.load(job["image"])[0]

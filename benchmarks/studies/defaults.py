@@ -40,7 +40,8 @@ from patchcore_build.evaluation.metrics import auroc
 from patchcore_build.features.store import FeatureStore, extract_features, make_bank
 from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.image.preprocess import Placement, preprocess
+from patchcore_runtime.image.placement import Placement
+from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from patchcore_build.errors import require
 from patchcore_runtime.manifest.manifest import (
+    WHITE_16_BITS,
     BankPrecision,
     FeaturePrecision,
     Features,
@@ -34,6 +35,7 @@ BACKBONES = (
     "scattering",
 )
 SIDE_MULTIPLE = 32
+WHITE_LEVELS = (1023, 4095, 16383, WHITE_16_BITS)  # of cameras with 10, 12, 14 and 16 bits
 
 Frame = Literal["whole", "shorter_side_crop", "stretch_crop"]
 PoolingBorder = Literal["counted", "not_counted"]
@@ -49,6 +51,8 @@ class Config:
     the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
     the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
     stored rows. An input that is larger than `tile_px` is cut into tiles; 0 disables tiling.
+    `white_level` is the value of white in grey images of 16 bits; `auto` takes the smallest of
+    `WHITE_LEVELS` that the training images fit in.
     """
 
     recipe: str
@@ -71,6 +75,7 @@ class Config:
     bank_precision: BankPrecision = "float32"
     tile_px: int = 0
     tile_overlap_px: int = 64
+    white_level: int | Literal["auto"] = WHITE_16_BITS
 
     def __post_init__(self) -> None:
         require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
@@ -94,6 +99,9 @@ class Config:
         require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
         require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
         require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
+        if self.white_level != "auto":
+            fits = 255 <= self.white_level <= WHITE_16_BITS
+            require(fits, "white_level", "auto, or 255 to 65535", self.white_level)
         if self.feature_precision == "int8":
             require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
             # The features of an int8 scattering network are off by a third, and it is slower: see
@@ -153,12 +161,15 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     return replace(RECIPES[recipe], **given)
 
 
-def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Preprocessing:
+def plan_preprocessing(
+    config: Config, sizes: Sequence[tuple[int, int]], *, white_level: int = WHITE_16_BITS
+) -> Preprocessing:
     """Compute the input geometry of an artifact.
 
     Args:
         config: The settings.
         sizes: (height, width) of the training images, after EXIF orientation.
+        white_level: The value of white in grey images of 16 bits.
 
     Returns:
         The preprocessing of every image. For `whole`, H and W are the multiples of 32 nearest to
@@ -173,6 +184,7 @@ def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Prep
             filter=config.resample_filter,
             height=height,
             width=width,
+            white_level=white_level,
         )
     return Preprocessing(
         resize="shorter_side" if config.frame == "shorter_side_crop" else "stretch",
@@ -181,6 +193,7 @@ def plan_preprocessing(config: Config, sizes: Sequence[tuple[int, int]]) -> Prep
         filter=config.resample_filter,
         height=config.crop_px,
         width=config.crop_px,
+        white_level=white_level,
     )
 
 

@@ -5,12 +5,14 @@ preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from patchcore_runtime.artifact.folder import (
     FEATURES_ONNX,
@@ -18,9 +20,11 @@ from patchcore_runtime.artifact.folder import (
 )
 from patchcore_runtime.engine.references import check_no_references
 from patchcore_runtime.engine.session import CPU, check_shapes, open_session
+from patchcore_runtime.errors import ImageError
 from patchcore_runtime.explain.heatmap import HeatmapScale
-from patchcore_runtime.image.decode import ImageSource
-from patchcore_runtime.image.preprocess import Placement, preprocess
+from patchcore_runtime.image.decode import ChannelOrder, ImageSource
+from patchcore_runtime.image.placement import Placement
+from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.image.region import Region, narrower, read_region
 from patchcore_runtime.image.statistics import measure_image
 from patchcore_runtime.manifest.manifest import Manifest
@@ -153,26 +157,45 @@ class Detector:
             high=calibration.heatmap.high,
         )
 
-    def predict(self, image: ImageSource, *, measure: bool = False) -> Result:
+    def predict(
+        self,
+        image: ImageSource,
+        *,
+        channel_order: ChannelOrder = "rgb",
+        measure: bool = False,
+    ) -> Result:
         """Score one image.
 
         Args:
-            image: Path, PIL image or uint8 (H', W', 3) RGB.
+            image: Path, the bytes of a file, a file opened for reading bytes, a PIL image, or an
+                array: uint8 (H', W', 3), and grey as uint8 or uint16, (H', W') or (H', W', 1).
+            channel_order: Order of an array's three channels; OpenCV's is `bgr`.
             measure: Also measure the image as a whole, for a `Monitor`; takes about 1 ms.
 
         Raises:
             ImageError: the image cannot be read or has a refused size.
         """
-        pixels, placement = preprocess(image, self.manifest.preprocess)
+        settings = self.manifest.preprocess
+        pixels, placement = preprocess(image, settings, channel_order=channel_order)
         return self.predict_input(pixels, placement, measure=measure)
 
-    def predict_batch(self, images: Iterable[ImageSource]) -> list[Result]:
+    def predict_batch(
+        self, images: Iterable[ImageSource], *, channel_order: ChannelOrder = "rgb"
+    ) -> list[Result]:
         """Score images in order, each exactly as `predict` does.
 
         Images pass the network one at a time. A batch is not faster on a CPU, and this way no
         floating-point sum depends on the other images.
+
+        Raises:
+            ImageError: an image cannot be read, or `images` is one image and not several.
         """
-        return [self.predict(image) for image in images]
+        one = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
+        if one or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise ImageError(
+                f"images: expected several images, got one {type(images).__name__}; call predict"
+            )
+        return [self.predict(image, channel_order=channel_order) for image in images]
 
     def features(
         self, pixels: NDArray[np.uint8]

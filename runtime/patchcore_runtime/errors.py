@@ -31,6 +31,10 @@ class ImageError(PatchCoreError):
     """An image cannot be read or does not fit the artifact."""
 
 
+class ImageWarning(UserWarning):
+    """An image can be read, but its values suggest a mistake."""
+
+
 class ProviderError(PatchCoreError):
     """An execution provider or an optional library is not available on this machine."""
 

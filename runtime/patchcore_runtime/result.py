@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.image.placement import Placement
 from patchcore_runtime.image.statistics import Measured
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import patchcore_build
 import patchcore_runtime
 from patchcore_runtime.artifact import folder as artifact
 from patchcore_runtime.bank import memory_bank
-from patchcore_runtime.image import decode, thumbnails
+from patchcore_runtime.image import decode, limits, thumbnails
 from patchcore_runtime.manifest import manifest
 from patchcore_runtime.search import faiss_file, faiss_index, hnsw_file
 from places import ROOT
@@ -241,8 +241,8 @@ def test_external_data_lies_inside_one_section_of_the_bank(tiny_artifact):
 
 def test_limits_of_images_are_those_of_the_code():
     text = _section("Preprocess")
-    assert f"{decode.MAX_PIXELS} pixels" in text
-    assert f"no side below {decode.MIN_SIDE_PX}" in text
+    assert f"{limits.MAX_PIXELS} pixels" in text
+    assert f"no side below {limits.MIN_SIDE_PX}" in text
     *first, last = decode.FORMATS
     assert f"{', '.join(first)} and {last}" in text
     assert f"to {manifest.MAX_SIDE_PX}" in _section("Preprocessing")

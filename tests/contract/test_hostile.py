@@ -16,7 +16,8 @@ from hostile import images
 from hostile.cases import KINDS, allowed_mib, damages, outcomes, wrong
 from hostile.odd_images import bombs, odd_images
 from hostile.trial import SLACK_MIB, CppTrial, PythonTrial
-from patchcore_runtime.image.decode import has_too_many_scans, read_image
+from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.jpeg_scans import has_too_many_scans
 
 ODD = {name: (content, rgb) for name, content, rgb in odd_images()}
 

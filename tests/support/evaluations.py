@@ -17,7 +17,8 @@ from patchcore_build.evaluation.metrics import BestF1, Curve, auroc, best_f1, co
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
 from patchcore_runtime.explain.heatmap import HeatmapScale
-from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.image.placement import Placement
+from patchcore_runtime.manifest.manifest import Preprocessing
 from patchcore_runtime.result import Result
 
 THRESHOLD = 2.0
@@ -185,7 +186,11 @@ def make_result(score, *, size=(80, 60), peak=3.0):
 
 def make_gallery():
     """Make a new gallery."""
-    return Gallery(SimpleNamespace(heatmap_scale=SCALE))
+    settings = Preprocessing(
+        resize="stretch", resize_height=32, resize_width=32, filter="bilinear", height=32, width=32
+    )
+    manifest = SimpleNamespace(preprocess=settings)
+    return Gallery(SimpleNamespace(heatmap_scale=SCALE, manifest=manifest))
 
 
 def make_evaluation(scored, *, kinds=None, **changes):

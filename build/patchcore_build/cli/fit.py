@@ -18,6 +18,7 @@ from patchcore_build.cli.options import (
 )
 from patchcore_runtime.cli.freed_memory import return_freed_memory
 from patchcore_runtime.cli.option_types import number, whole_number
+from patchcore_runtime.manifest.manifest import WHITE_16_BITS
 from patchcore_runtime.scoring.thresholds import describe_calibration
 
 if TYPE_CHECKING:
@@ -148,8 +149,14 @@ def _print_report(report: "FitReport", source: str, review: Path | None) -> None
         print(f"skipped: {line}")
     for line in report.dropped:
         print(f"dropped: {line}")
-    strays = f", {report.strays} other files ignored" if report.strays else ""
-    print(f"images: {report.images}{source}{strays}; input {height} x {width} px")
+    print(f"images: {report.images}{source}; input {height} x {width} px")
+    if report.white_level != WHITE_16_BITS:
+        print(f"white level: {report.white_level} in grey images of 16 bits")
+    if report.left_out:
+        print(report.left_out)
+    if report.notes:
+        more = f" (and {len(report.notes) - 1} images more)" if len(report.notes) > 1 else ""
+        print(f"note: {report.notes[0]}{more}")
     _print_view(report)
     print(f"memory bank: {report.rows} rows")
     for name, words in describe_calibration(report.calibration).items():

@@ -13,7 +13,7 @@ from patchcore_runtime.manifest.manifest import FeaturePrecision
 LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"  # of a data set on disk
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
-    "pooling_border", "bank_precision", "tile_px", "tile_overlap_px",
+    "pooling_border", "bank_precision", "tile_px", "tile_overlap_px", "white_level",
 )  # fmt: skip
 _FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
@@ -92,6 +92,15 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
         "--bank-precision", choices=("float32", "float16"),
         help="precision of the stored rows; float16 halves the file (default float32)",
     )  # fmt: skip
+    method.add_argument(
+        "--white-level", type=_white_level, metavar="N|auto",
+        help="value of white in grey images of 16 bits: 4095 for a camera of 12 bits; `auto` finds "
+        "10, 12, 14 or 16 bits from the training images (default 65535)",
+    )  # fmt: skip
+
+
+def _white_level(text: str) -> int | str:
+    return "auto" if text == "auto" else whole_number(255)(text)
 
 
 def add_signing_option(command: argparse.ArgumentParser) -> None:

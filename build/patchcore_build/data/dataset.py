@@ -15,7 +15,7 @@ from patchcore_build.data.layouts import Dataset, open_dataset
 from patchcore_build.errors import DatasetError
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import read_image
-from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.image.placement import Placement
 
 __all__ = [
     "GOOD",

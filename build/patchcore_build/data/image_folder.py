@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_build.errors import DatasetError
-from patchcore_runtime.image.listing import find_images, no_images
+from patchcore_runtime.errors import ImageError
+from patchcore_runtime.image.listing import find_images
 
 GOOD = "good"
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless ones: JPEG blurs a mask's border
@@ -16,11 +17,11 @@ _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless ones: JPEG blurs 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """Images below a folder, and the number of other files, which are ignored."""
+    """Images below a folder, and a line about its other files, which are ignored."""
 
     root: Path
     images: tuple[Path, ...]
-    strays: int
+    left_out: str = ""  # empty if there are no other files
 
     def name(self, image: Path) -> str:
         """An image's path below the folder, with forward slashes."""
@@ -57,10 +58,12 @@ def list_images(folder: Path) -> ImageFolder:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected one with images")
-    images, others = find_images(folder)
-    if not images:
-        raise DatasetError(no_images(folder, others))
-    return ImageFolder(root=folder, images=tuple(images), strays=others)
+    found = find_images(folder)
+    try:
+        found.require_images()
+    except ImageError as error:
+        raise DatasetError(str(error)) from None
+    return ImageFolder(root=folder, images=found.images, left_out=found.left_out)
 
 
 def find_mask(folder: Path, stem: str) -> Path | None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from patchcore_runtime.artifact.folder import ROI
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.preprocess import place_input
+from patchcore_runtime.image.placement import place_input
 from patchcore_runtime.image.region import Region, read_region
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
 

@@ -7,6 +7,7 @@ the order of the folder.
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.config import Config, plan_grid, plan_preprocessing
+from patchcore_build.config import WHITE_LEVELS, Config, plan_grid, plan_preprocessing
 from patchcore_build.data.image_folder import ImageFolder
 from patchcore_build.data.roi import plan_region
 from patchcore_build.errors import DatasetError
@@ -23,7 +24,7 @@ from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.decode import image_size
+from patchcore_runtime.image.decode import image_size, largest_grey
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
@@ -35,12 +36,13 @@ MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """Preprocessed training images, and the images that could not be read."""
+    """Preprocessed training images, and what is to be said about images."""
 
     pixels: NDArray[np.uint8]  # (N·T, tile_height, tile_width, 3), an image's tiles together
     names: tuple[str, ...]  # paths of the N images below the folder
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]  # one line for each unreadable image: its name and the reason
+    notes: tuple[str, ...]  # one line for each image that is almost black
     preprocessing: Preprocessing
     grid: TileGrid
     region: RegionOfInterest
@@ -73,7 +75,8 @@ def load_inputs(
     """
     good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
     try:
-        settings = plan_preprocessing(config, sizes)
+        white_level = _choose_white_level(config, good)
+        settings = plan_preprocessing(config, sizes, white_level=white_level)
         grid = plan_grid(config, settings)
     except ValueError as error:
         raise DatasetError(f"{folder.root}: no input fits these images ({error})") from None
@@ -83,7 +86,9 @@ def load_inputs(
     storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // CELL_PX**2)
     pixels = storage.allocate(shape, np.uint8)
     paths: list[Path] = []
-    inputs = work_in_order(partial(_try_preprocess, settings), good, workers=usable_cores())
+    notes: list[str] = []
+    work = partial(_try_preprocess, settings, notes)
+    inputs = work_in_order(work, good, workers=usable_cores())
     for done, (path, read) in enumerate(zip(good, inputs, strict=True), start=1):
         if not isinstance(read, ImageError):
             pixels[len(paths) * grid.tiles : (len(paths) + 1) * grid.tiles] = list(grid.cut(read))
@@ -99,6 +104,7 @@ def load_inputs(
         names=tuple(folder.name(path) for path in paths),
         paths=tuple(paths),
         skipped=tuple(skipped),
+        notes=tuple(sorted(notes)),
         preprocessing=settings,
         grid=grid,
         region=region,
@@ -144,10 +150,31 @@ def _read_sizes(
     return good, sizes, skipped
 
 
-def _try_preprocess(settings: Preprocessing, path: Path) -> NDArray[np.uint8] | ImageError:
+def _choose_white_level(config: Config, images: Sequence[Path]) -> int:
+    """The value of white in 16-bit grey: as set, or the smallest that the images fit in."""
+    if config.white_level != "auto":
+        return config.white_level
+    largest = 0
+    for found in work_in_order(_try_largest_grey, images, workers=usable_cores()):
+        largest = max(largest, found)
+    if largest == 0:  # no image has 16 bits
+        return WHITE_LEVELS[-1]
+    return next(level for level in WHITE_LEVELS if largest <= level)
+
+
+def _try_largest_grey(path: Path) -> int:
+    try:
+        return largest_grey(path)
+    except ImageError:  # refused or skipped where the inputs are read
+        return 0
+
+
+def _try_preprocess(
+    settings: Preprocessing, notes: list[str], path: Path
+) -> NDArray[np.uint8] | ImageError:
     """An image's input, uint8 (H, W, 3), or the error that names what is wrong with it."""
     try:
-        return preprocess(path, settings)[0]
+        return preprocess(path, settings, notes=notes)[0]
     except ImageError as error:
         return error
 

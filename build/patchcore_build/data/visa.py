@@ -44,7 +44,7 @@ class VisaDataset(Dataset):
     def training_images(self, category: str) -> ImageFolder:
         """Images of the split `train`, named below ROOT/CATEGORY."""
         images = tuple(self._image(row) for row in self._rows(category, "train"))
-        return ImageFolder(root=self.root / category, images=images, strays=0)
+        return ImageFolder(root=self.root / category, images=images)
 
     def test_images(self, category: str) -> list[TestImage]:
         """Images of the split `test`, with the masks that the split file names."""

@@ -21,7 +21,7 @@ from patchcore_runtime.artifact.folder import (
 from patchcore_runtime.artifact.writing import EXACT_INDEX, seal
 from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.detector import Detector
-from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import read_photograph
 from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail, write_thumbnails
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.manifest.manifest import (
@@ -113,7 +113,9 @@ def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
     """
     shown = set(bank.origins[:, 0].tolist())
     images = (
-        make_thumbnail(read_image(path)) if number in shown else Thumbnail()
+        make_thumbnail(read_photograph(path, inputs.preprocessing, notes=[]))
+        if number in shown
+        else Thumbnail()
         for number, path in enumerate(inputs.paths)
     )
     write_thumbnails(staging / THUMBNAILS, list(images))

@@ -62,7 +62,9 @@ class FitReport:
     images: int
     skipped: tuple[str, ...]
     dropped: tuple[str, ...]
-    strays: int
+    left_out: str  # a line about files that are no images, or empty
+    notes: tuple[str, ...]  # one line for each image that is almost black
+    white_level: int  # value of white in grey images of 16 bits
     input_size: tuple[int, int]  # height, width in pixels
     tiles: int  # of an image
     region_share: float  # share of the input's pixels that count

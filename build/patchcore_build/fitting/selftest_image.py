@@ -11,8 +11,7 @@ from PIL import Image
 
 from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, SELFTEST_INPUT
 from patchcore_runtime.detector import Detector
-from patchcore_runtime.image.decode import read_image
-from patchcore_runtime.image.preprocess import fit_to_input
+from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import FeaturePrecision, Preprocessing, SelfTest
 from patchcore_runtime.result import Result
@@ -39,8 +38,8 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
         photograph: One of the training images; it is scaled down to 1,024 px or the input's size,
             whichever is larger.
     """
-    image = read_image(photograph)
     size = detector.manifest.preprocess
+    image = read_photograph(photograph, size)
     # An image smaller than the input would be blurred, and blur looks like a defect.
     largest = max(_LARGEST_SIDE_PX, size.resize_height, size.resize_width)
     image.thumbnail((largest, largest))

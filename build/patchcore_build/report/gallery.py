@@ -16,7 +16,7 @@ from patchcore_build.data.dataset import TestImage
 from patchcore_build.evaluation.evaluate import Evaluation, ScoredImage
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.explain.heatmap import overlay
-from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import read_photograph
 from patchcore_runtime.result import Result
 
 PREVIEW_PX = 320  # the long side
@@ -75,6 +75,7 @@ class Gallery:
 
     def __init__(self, detector: Detector) -> None:
         self.scale = detector.heatmap_scale
+        self._settings = detector.manifest.preprocess
         self._seen: list[tuple[str, float, float, Previews]] = []
 
     def visit(self, image: TestImage, result: Result, mask: NDArray[np.bool_] | None) -> None:
@@ -88,7 +89,7 @@ class Gallery:
         Raises:
             ImageError: the image cannot be read.
         """
-        photo = _shrink(read_image(image.path))
+        photo = _shrink(read_photograph(image.path, self._settings, notes=[]))
         pixels = np.asarray(photo)
         truth, no_truth = None, _why_no_outline(image, mask)
         if mask is not None and not no_truth:

@@ -34,8 +34,7 @@ from patchcore_runtime.edit.edit import (
     kept_thresholds,
 )
 from patchcore_runtime.errors import EditError
-from patchcore_runtime.image.decode import read_image
-from patchcore_runtime.image.preprocess import fit_to_input
+from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail
 from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.manifest.tiling import CELL_PX
@@ -161,8 +160,8 @@ def _new_names(source: Artifact, images: Sequence[Path]) -> list[str]:
 
 
 def _candidates(detector: Detector, path: Path, radius: float) -> _Candidates:
-    image = read_image(path)
     manifest = detector.manifest
+    image = read_photograph(path, manifest.preprocess)
     pixels, placement = fit_to_input(image, manifest.preprocess)
     layer2, layer3 = detector.features(pixels)
     result = detector.score_features(layer2, layer3, placement)

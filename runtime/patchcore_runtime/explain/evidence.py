@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from patchcore_runtime.artifact.folder import MEMORY_BANK, Artifact
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.explain.regions import Box, find_regions
-from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.image.placement import Placement
 from patchcore_runtime.manifest.manifest import Preprocessing
 from patchcore_runtime.manifest.tiling import CELL_PX
 

@@ -15,7 +15,7 @@ from patchcore_runtime.artifact.folder import THUMBNAILS, Artifact
 from patchcore_runtime.explain.evidence import PatchEvidence, on_photograph
 from patchcore_runtime.explain.heatmap import HeatmapScale, overlay, shorten, text_font
 from patchcore_runtime.explain.regions import Box
-from patchcore_runtime.image.preprocess import Placement, place_input
+from patchcore_runtime.image.placement import Placement, place_input
 from patchcore_runtime.manifest.tiling import CELL_PX
 
 if TYPE_CHECKING:

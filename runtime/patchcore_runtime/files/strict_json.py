@@ -17,6 +17,8 @@ __all__ = ["build", "check", "parse_json"]
 
 _T = TypeVar("_T")
 
+OPTIONAL = {"optional": True}  # metadata of a field with a default that a file may leave out
+
 
 def parse_json(text: str) -> Any:
     """Parse a JSON text; refuse numbers beyond float64, NaN and repeated names.
@@ -72,7 +74,10 @@ def _object(cls: type[_T], data: object, path: str) -> _T:
         if name not in hints:
             raise _FieldError(f"{dotted}{name}: unknown field")
     values = {}
+    optional = {field.name for field in dataclasses.fields(cls) if field.metadata == OPTIONAL}  # type: ignore[arg-type]
     for name, hint in hints.items():
+        if name not in data and name in optional:
+            continue
         if name not in data:
             raise _FieldError(f"{dotted}{name}: missing")
         values[name] = _convert(hint, data[name], dotted + name)

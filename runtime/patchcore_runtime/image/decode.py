@@ -1,33 +1,44 @@
-"""Photograph -> decoded image: 8-bit RGB, oriented as shown, of an allowed size.
+"""Any source of an image -> decoded image: 8-bit RGB, oriented as shown, of an allowed size.
 
-path, PIL image or uint8 (H', W', 3) -> PIL image in RGB. artifacts/FORMAT.md, section Preprocess,
-defines the accepted formats and what is refused.
+This is the only way in: learning, scoring, monitoring and evaluating read images here.
+artifacts/FORMAT.md, section Preprocess, defines the accepted formats and what is refused.
 """
 
-import re
+import io
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL import Image
 
 from patchcore_runtime.errors import ImageError
+from patchcore_runtime.files.names import shown_path
 from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.image.jpeg_scans import refuse_endless_jpeg
+from patchcore_runtime.image.limits import check_size, too_large
+from patchcore_runtime.image.orientation import orientation_of, shown_size, turned
+from patchcore_runtime.image.to_rgb import grey_to_rgb, stored_depth, to_rgb
+from patchcore_runtime.manifest.manifest import WHITE_16_BITS
 
-ImageSource = str | Path | Image.Image | NDArray[np.uint8]
+ImageSource = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Image.Image
+    | NDArray[np.uint8]
+    | NDArray[np.uint16]
+)
+ChannelOrder = Literal["rgb", "bgr"]
 
-MAX_PIXELS = 2**26  # 8192 x 8192; a larger image is refused before anything is decoded
-MIN_SIDE_PX = 8
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-
-_EXIF_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap the sides
 # The exceptions that Pillow's decoders raise on corrupt files.
 DECODER_ERRORS = (
     OSError,
@@ -44,149 +55,167 @@ DECODER_ERRORS = (
     Image.DecompressionBombWarning,
 )
 
-# A progressive JPEG may have any number of scans of ten bytes each, and each scan costs a pass over
-# all pixels. Scans are counted by their SOS markers up to the end of the image (ITU T.81, annex B).
-MOST_SCANS = 100  # encoders write one to about twenty
 
-# Stuffed zeros, fill bytes and restarts are no markers: they occur inside a scan's data.
-_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-_END, _SCAN = 0xD9, 0xDA
-_WITHOUT_LENGTH = (0x01, 0xD8)
-
-
-def read_image(source: ImageSource) -> Image.Image:
+def read_image(
+    source: ImageSource,
+    *,
+    channel_order: ChannelOrder = "rgb",
+    white_level: int = WHITE_16_BITS,
+    accept: Callable[[str, int, int], None] | None = None,
+    notes: list[str] | None = None,
+) -> Image.Image:
     """Decode an image to 8-bit RGB, oriented as shown.
 
-    16-bit grey is scaled by 1/257 and rounded. Transparency is flattened on black. An animation is
-    represented by its first frame.
+    Args:
+        source: Path, the bytes of a file, a file opened for reading bytes, a PIL image, or an
+            array: uint8 (H, W, 3), and grey as uint8 or uint16, (H, W) or (H, W, 1).
+        channel_order: Order of an array's three channels; OpenCV's is `bgr`.
+        white_level: Value of white in grey of 16 bits, unless a TIFF declares fewer bits.
+        accept: Called with the beginning of a message, height and width as shown, before the
+            pixels are decoded; raises ImageError for a size that the caller cannot use.
+        notes: Receives a line about an image that is almost black; None gives an `ImageWarning`.
 
     Raises:
         ImageError: the image is unreadable, of another format, truncated, or of a refused size.
     """
+    if channel_order not in get_args(ChannelOrder):
+        raise ImageError(f'channel_order: expected "rgb" or "bgr", got {channel_order!r:.40}')
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-            raise ImageError(
-                f"array: expected uint8 (H, W, 3) RGB, got {source.dtype} {source.shape}"
-            )
-        _check_size("array", source.shape[1], source.shape[0])
-        return Image.fromarray(source)
+        return _from_array(source, channel_order, white_level, accept, notes)
+    if channel_order != "rgb":
+        raise ImageError(
+            f'channel_order: "{channel_order}" applies to arrays only; a file says its own order'
+        )
     if isinstance(source, Image.Image):
-        _check_size("image", *source.size)
-        return _decode(source, "image")
-    path = Path(source)
-    with _open(path) as image:
-        return _decode(image, str(path))
+        check_size("image", *source.size)
+        return turned(*_decoded(source, "image", white_level, accept, notes))
+    with _opened(source) as (image, where):
+        rgb, orientation = _decoded(image, where, white_level, accept, notes)
+    del image  # the pixels as stored, which a turn does not need
+    return turned(rgb, orientation)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(source: ImageSource) -> tuple[int, int]:
     """Read (height, width) as shown, after EXIF orientation, from the data before the pixels.
 
     Raises:
         ImageError: see `read_image`.
     """
-    with _open(path) as image:
+    if isinstance(source, np.ndarray):
+        return source.shape[0], source.shape[1]
+    if isinstance(source, Image.Image):
+        return shown_size(source)
+    with _opened(source) as (image, where):
         try:
-            # Pillow would decode a whole PNG to find EXIF after its pixels; this case is too rare.
-            in_header = image.format != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if in_header else 1
+            return shown_size(image)
         except DECODER_ERRORS as error:
-            raise ImageError(_unreadable(path, error)) from None
-        width, height = image.size
-        if isinstance(
-            image, TiffImageFile
-        ):  # some versions of Pillow have turned this size already
-            width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
-    return (width, height) if orientation in _SIDEWAYS else (height, width)
+            raise ImageError(_unreadable(where, error)) from None
+
+
+def largest_grey(source: ImageSource) -> int:
+    """Return the largest value of a grey image of 16 bits; 0 for every other kind of image.
+
+    Raises:
+        ImageError: see `read_image`.
+    """
+    with _opened(source) as (image, where):
+        try:
+            depth = stored_depth(image, where, WHITE_16_BITS)
+            if not image.mode.startswith("I") or depth.white != WHITE_16_BITS:
+                return 0
+            image.load()
+            low, high = image.getextrema()
+            return int(depth.white - low if depth.inverted else high)  # type: ignore[operator,arg-type]
+        except DECODER_ERRORS as error:
+            raise ImageError(_unreadable(where, error)) from None
+
+
+def _from_array(
+    array: NDArray[np.generic],
+    channel_order: ChannelOrder,
+    white_level: int,
+    accept: Callable[[str, int, int], None] | None,
+    notes: list[str] | None,
+) -> Image.Image:
+    is_grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    is_color = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if not is_color and not (is_grey and array.dtype in (np.uint8, np.uint16)):
+        raise ImageError(
+            "array: expected uint8 (H, W, 3), or grey as uint8 or uint16, (H, W) or (H, W, 1), got "
+            f"{array.dtype} {array.shape}"
+        )
+    height, width = array.shape[:2]
+    check_size("array", width, height)
+    if accept is not None:
+        accept("array", height, width)
+    if is_grey:
+        grey = np.ascontiguousarray(array.reshape(height, width))
+        if grey.dtype == np.uint16:
+            return grey_to_rgb(grey, white_level, "array", notes)
+        return Image.fromarray(grey).convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(array[..., :: -1 if channel_order == "bgr" else 1]))
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
-    """Open an image, read its header and check its size; the file is closed at the end."""
-    try:
-        file = open_regular(path)
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(_unreadable(path, error)) from None
+def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
+    """Open an image, read its header and check its size; yield it with its name for messages."""
+    file, where = _file_of(source)
     # Pillow gets the file instead of its path. With a path it maps an uncompressed grey TIFF into
     # memory, and then confuses rows and columns if the orientation swaps the sides (Pillow 13.0).
     with file:
         try:
-            _refuse_endless_jpeg(file, path)
+            refuse_endless_jpeg(file, where)
             image = Image.open(file, formats=FORMATS)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise ImageError(_too_large(str(path))) from None
+            raise ImageError(too_large(where)) from None
         except DECODER_ERRORS as error:
-            raise ImageError(_unreadable(path, error)) from None
+            raise ImageError(_unreadable(where, error)) from None
         with image:
-            _check_size(str(path), *image.size)
-            yield image
+            check_size(where, *image.size)
+            yield image, where
 
 
-def _refuse_endless_jpeg(file: BinaryIO, path: Path) -> None:
-    start = file.read(2)
-    if start == b"\xff\xd8" and has_too_many_scans(start + file.read()):
+def _file_of(source: object) -> tuple[BinaryIO, str]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source), "bytes"
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        where = shown_path(path)
+        try:
+            return open_regular(path), where
+        except FileNotFoundError:
+            raise ImageError(f"{where}: no such file") from None
+        except (OSError, ValueError) as error:
+            raise ImageError(_unreadable(where, error)) from None
+    read = getattr(source, "read", None)
+    content = read() if callable(read) else None
+    if not isinstance(content, bytes):
         raise ImageError(
-            f"{path}: expected at most {MOST_SCANS} scans in a JPEG, got more; save it as baseline"
+            "image: expected a path, bytes, a file opened for reading bytes, a PIL image or an "
+            f"array, got {type(source).__name__}"
         )
-    file.seek(0)
+    return io.BytesIO(content), "file"
 
 
-def _decode(image: Image.Image, where: str) -> Image.Image:
+def _decoded(
+    image: Image.Image,
+    where: str,
+    white_level: int,
+    accept: Callable[[str, int, int], None] | None,
+    notes: list[str] | None,
+) -> tuple[Image.Image, int]:
+    """Decode the pixels of an opened image; return them as RGB, and how they are to be turned."""
     try:
+        if accept is not None:
+            accept(where, *shown_size(image))
+        depth = stored_depth(image, where, white_level)
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image), where)
+        orientation = orientation_of(image)
+        return to_rgb(image, depth, where, notes), orientation
     except DECODER_ERRORS as error:
         raise ImageError(_unreadable(where, error)) from None
 
 
-def _to_rgb(image: Image.Image, where: str) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):  # 16-bit grey, or 32-bit holding 16-bit values
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ImageError(f"{where}: grey values outside 0..65535; save it as 16-bit grey")
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ImageError(f"{where}: expected 8- or 16-bit pixels, got floating point")
-    if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
-        flat = (rgba[..., :3] * rgba[..., 3:] + 127) // 255  # 255 * 255 + 127 fits in 16 bits
-        return Image.fromarray(flat.astype(np.uint8))
-    return image.convert("RGB")
-
-
-def _check_size(where: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(_too_large(where, f", got {width} x {height}"))
-    if min(width, height) < MIN_SIDE_PX:
-        raise ImageError(
-            f"{where}: expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX} px, got {width} x {height}"
-        )
-
-
-def _too_large(where: str, got: str = "") -> str:
-    return f"{where}: expected at most {MAX_PIXELS} pixels{got}; scale it down or cut it into tiles"
-
-
-def _unreadable(where: str | Path, error: Exception) -> str:
+def _unreadable(where: str, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     return f"{where}: not a readable image ({reason[:120]}); expected {', '.join(FORMATS)}"
-
-
-def has_too_many_scans(content: bytes) -> bool:
-    """Return whether a JPEG has more than `MOST_SCANS` scans; False for any other kind of file."""
-    if content[:2] != b"\xff\xd8":
-        return False
-    place, scans = 2, 0
-    while found := _MARKER.search(content, place):
-        kind, place = found[1][0], found.end()
-        if kind == _END:
-            break
-        scans += kind == _SCAN
-        if scans > MOST_SCANS:
-            return True
-        if kind not in _WITHOUT_LENGTH:
-            place += int.from_bytes(content[place : place + 2], "big")
-    return False

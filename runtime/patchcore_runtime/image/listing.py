@@ -1,58 +1,96 @@
 """Files and folders -> the images among them, in order.
 
 Learning, scoring, monitoring and evaluating use this one listing, so they see the same images.
-Hidden files and folders are ignored: on foreign disks macOS writes one (`._NAME`) per image.
+Hidden files and folders are left out: on foreign disks macOS writes one (`._NAME`) per image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.decode import SUFFIXES
+from patchcore_runtime.files.names import shown, shown_path
+
+# The suffixes of the formats that `decode` reads; the C++ runner has the same list.
+SUFFIXES = (
+    ".bmp", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+_NAMED = 3  # files that the line about what was left out names
 
 
-def find_images(folder: Path) -> tuple[list[Path], int]:
-    """Find the images in a folder and below it, by their suffixes.
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The files below a folder, sorted by their names below it."""
 
-    Args:
-        folder: An existing folder.
+    folder: Path
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]  # files with another suffix
+    hidden: int  # files that are hidden, or in a hidden folder
 
-    Returns:
-        The images, sorted by their names below the folder, and the number of other files that are
-        not hidden.
-    """
+    @property
+    def left_out(self) -> str:
+        """Return one line about the files that are not images; empty if there are none."""
+        names = [shown(path.relative_to(self.folder).as_posix()) for path in self.others[:_NAMED]]
+        more = ", ..." if len(self.others) > _NAMED else ""
+        parts = []
+        if self.others:
+            parts.append(f"{len(self.others)} without an image's suffix ({', '.join(names)}{more})")
+        if self.hidden:
+            parts.append(f"{self.hidden} hidden")
+        return f"{shown_path(self.folder)}: left out {', '.join(parts)}" if parts else ""
+
+    def require_images(self) -> None:
+        """Refuse a folder without images.
+
+        Raises:
+            ImageError: the message says which suffixes count, and how many other files there are.
+        """
+        if not self.images:
+            others = len(self.others) + self.hidden
+            raise ImageError(
+                f"{shown_path(self.folder)}: expected images ({', '.join(SUFFIXES)}), got none "
+                f"among {others} files"
+            )
+
+
+def find_images(folder: Path) -> Listing:
+    """Find the images in an existing folder and below it, by their suffixes in any case."""
     files = sorted(
-        (path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)),
+        (path for path in folder.rglob("*") if path.is_file()),
         key=lambda path: path.relative_to(folder).as_posix(),
     )
-    images = [path for path in files if path.suffix.lower() in SUFFIXES]
-    return images, len(files) - len(images)
+    seen = [path for path in files if not _is_hidden(path, folder)]
+    return Listing(
+        folder=folder,
+        images=tuple(path for path in seen if path.suffix.lower() in SUFFIXES),
+        others=tuple(path for path in seen if path.suffix.lower() not in SUFFIXES),
+        hidden=len(files) - len(seen),
+    )
 
 
-def list_image_files(sources: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield the images named on a command line, each with the base name for its output files.
+def list_image_files(
+    sources: Sequence[Path], notes: list[str] | None = None
+) -> list[tuple[Path, str]]:
+    """List the images named on a command line, each with the base name for its output files.
 
     Args:
         sources: Files, accepted with any name, and folders, which `find_images` lists.
+        notes: Receives a line about each folder's other files.
 
     Raises:
         ImageError: a folder has no images.
     """
+    listed = []
     for source in sources:
         if not source.is_dir():
-            yield source, source.name
+            listed.append((source, source.name))
             continue
-        found, others = find_images(source)
-        if not found:
-            raise ImageError(no_images(source, others))
-        for path in found:
-            yield path, path.relative_to(source).as_posix()
-
-
-def no_images(folder: Path, others: int) -> str:
-    """Return the refusal of a folder in which `find_images` found nothing but other files."""
-    suffixes = ", ".join(sorted(SUFFIXES))
-    return f"{folder}: expected images ({suffixes}), got none among {others} files"
+        found = find_images(source)
+        found.require_images()
+        if notes is not None and found.left_out:
+            notes.append(found.left_out)
+        listed += [(path, path.relative_to(source).as_posix()) for path in found.images]
+    return listed
 
 
 def _is_hidden(path: Path, root: Path) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from patchcore_runtime.errors import ArtifactError, ImageError
 from patchcore_runtime.image.decode import read_image
-from patchcore_runtime.image.preprocess import Placement, place_input
+from patchcore_runtime.image.placement import Placement, place_input
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
 from patchcore_runtime.manifest.tiling import CELL_PX
 

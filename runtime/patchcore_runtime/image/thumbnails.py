@@ -14,7 +14,8 @@ from PIL import Image
 
 from patchcore_runtime.errors import ArtifactError, ImageError
 from patchcore_runtime.files.regular import open_regular
-from patchcore_runtime.image.decode import DECODER_ERRORS, MIN_SIDE_PX, read_image
+from patchcore_runtime.image.decode import DECODER_ERRORS, read_image
+from patchcore_runtime.image.limits import MIN_SIDE_PX
 
 MAGIC = b"PCTHUMBS"
 VERSION = 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from patchcore_runtime.errors import ArtifactError
-from patchcore_runtime.files.strict_json import build, check, parse_json
+from patchcore_runtime.files.strict_json import OPTIONAL, build, check, parse_json
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.manifest.monitoring import Monitoring
 from patchcore_runtime.manifest.tiling import STEP_PX, TileGrid, Tiling, tiles_along
@@ -29,6 +29,7 @@ RegionKind = Literal["whole", "mask"]
 Thumbnails = Literal["none", "jpeg"]
 
 MAX_SIDE_PX = 8192
+WHITE_16_BITS = 2**16 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,11 @@ class Preprocessing:
     filter: ResampleFilter
     height: int
     width: int
+    # The value of white in grey of 16 bits.
+    white_level: int = dataclasses.field(default=WHITE_16_BITS, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
+        check(255 <= self.white_level <= WHITE_16_BITS, "white_level", "255 to 65535")
         check(32 <= self.height <= self.resize_height, "height", "32 to resize_height")
         check(32 <= self.width <= self.resize_width, "width", "32 to resize_width")
         check(self.resize_height <= MAX_SIDE_PX, "resize_height", f"up to {MAX_SIDE_PX}")
@@ -234,7 +238,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of manifest.json: fixed key order, no timestamps, one final newline."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        document = dataclasses.asdict(self)
+        if self.preprocess.white_level == WHITE_16_BITS:
+            del document["preprocess"]["white_level"]
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def parse_manifest(text: str, where: str) -> Manifest:

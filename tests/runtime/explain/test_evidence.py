@@ -15,7 +15,7 @@ from patchcore_runtime.cli.main import main
 from patchcore_runtime.explain.evidence import choose_patches, on_photograph, patch_box
 from patchcore_runtime.explain.sheet import explain_sheet
 from patchcore_runtime.image.decode import read_image
-from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.image.placement import Placement
 
 
 @pytest.fixture

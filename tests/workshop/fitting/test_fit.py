@@ -90,7 +90,7 @@ def test_the_report_says_what_the_manifest_says(fitted):
     assert fitted.rows == manifest.memory_bank.rows == round(0.05 * 6 * 64)
     assert fitted.input_size == (manifest.preprocess.height, manifest.preprocess.width) == (64, 64)
     assert fitted.calibration == manifest.calibration
-    assert (fitted.skipped, fitted.strays) == ((), 0)
+    assert (fitted.skipped, fitted.left_out) == ((), "")
     assert manifest.config == json.loads(json.dumps(dataclasses.asdict(make_config(
         "full-frame", **SETTINGS
     ))))  # fmt: skip
@@ -172,7 +172,8 @@ def test_a_skipped_image_is_in_report_and_manifest_without_its_folder(spared):
     (reason,) = spared.skipped
     assert reason.startswith("003.png: not a readable image")
     assert "003.png" not in manifest.training.images
-    assert (spared.images, spared.strays) == (5, 1)
+    assert spared.images == 5
+    assert "left out 1 without" in spared.left_out
     text = (spared.artifact / "manifest.json").read_text(encoding="utf-8")
     assert str(spared.artifact.parent) not in text
 

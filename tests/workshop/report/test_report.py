@@ -38,7 +38,7 @@ from patchcore_build.report.html import render
 from patchcore_build.report.image_sheet import examples
 from patchcore_build.report.report import write_report
 from patchcore_runtime.explain.heatmap import colorize
-from patchcore_runtime.image.preprocess import Placement
+from patchcore_runtime.image.placement import Placement
 from patchcore_runtime.result import Result
 
 

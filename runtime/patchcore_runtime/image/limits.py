@@ -1,0 +1,72 @@
+"""Bounds of an image, known from its header: sizes that are refused, and the memory of the rest.
+
+(height, width) -> ImageError, or bytes. artifacts/FORMAT.md, sections Decode and Resize, defines
+the bounds; both programs check them before they decode a pixel.
+"""
+
+from patchcore_runtime.errors import ImageError
+
+MAX_PIXELS = 2**26  # 8192 x 8192
+MIN_SIDE_PX = 8
+MAX_RESIZED_SIDE_PX = 2**14
+
+# The WEBP decoder's canvases need the most, then the pixels as stored and as RGB.
+_DECODED_BYTES = 24
+# Pillow and NumPy hold 4 bytes for each pixel of a resize.
+_RESIZED_BYTES = 4
+
+
+def check_size(where: str, width: int, height: int) -> None:
+    """Refuse an image with too many pixels, or with a side that is too short.
+
+    Raises:
+        ImageError: the message begins with `where`.
+    """
+    if width * height > MAX_PIXELS:
+        raise ImageError(too_large(where, f", got {width} x {height}"))
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(
+            f"{where}: expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX} px, got {width} x {height}"
+        )
+
+
+def too_large(where: str, got: str = "") -> str:
+    """Return the refusal of an image with too many pixels."""
+    return f"{where}: expected at most {MAX_PIXELS} pixels{got}; scale it down or cut it into tiles"
+
+
+def check_resize(where: str, size: tuple[int, int], resized: tuple[int, int]) -> None:
+    """Refuse a resize whose result, or an image between its two steps, is too large.
+
+    The step along the width gives (height, resized width). The map takes the way back, and then
+    (resized height, width) lies between both steps.
+
+    Args:
+        where: The beginning of the message.
+        size: (height, width) of the image.
+        resized: (height, width) after the resize.
+
+    Raises:
+        ImageError: the image is too elongated.
+    """
+    (height, width), (resized_height, resized_width) = size, resized
+    largest = max(height * resized_width, resized_height * width, resized_height * resized_width)
+    if largest > MAX_PIXELS or max(resized) > MAX_RESIZED_SIDE_PX:
+        raise ImageError(
+            f"{where}: {width} x {height} px is too elongated to resize to {resized_width} x "
+            f"{resized_height}; cut it into parts"
+        )
+
+
+def scoring_bytes(size: tuple[int, int], resized: tuple[int, int], *, map_copies: int = 0) -> int:
+    """Return an upper bound of the memory that reading and resizing an image needs.
+
+    Args:
+        size: (height, width) of the image.
+        resized: (height, width) after the resize.
+        map_copies: How many values of 4 bytes per pixel of the image its outputs need.
+    """
+    (height, width), (resized_height, resized_width) = size, resized
+    steps = height * resized_width + resized_height * resized_width
+    outputs = map_copies * height * width + (resized_height * width if map_copies else 0)
+    return _DECODED_BYTES * height * width + _RESIZED_BYTES * (steps + outputs)
