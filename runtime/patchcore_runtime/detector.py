@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from patchcore_runtime.artifact.folder import (
     FEATURES_ONNX,
     Artifact,
 )
+from patchcore_runtime.engine.providers import full_names
 from patchcore_runtime.engine.references import check_no_references
 from patchcore_runtime.engine.session import CPU, check_shapes, open_session
 from patchcore_runtime.errors import ImageError
@@ -50,6 +51,8 @@ class Detector:
         roi: str | Path | None = None,
     ) -> None:
         self.artifact = artifact
+        self._loaded: tuple[Path, dict[str, Any]] | None = None
+        providers = full_names(providers)
         bank = artifact.memory_bank  # validated before the large files are opened
         self.region = _open_region(artifact, roi)
         self.grid = artifact.manifest.grid
@@ -87,7 +90,8 @@ class Detector:
         Args:
             folder: The artifact.
             threads: Threads of one operator; `None` uses all available cores.
-            providers: onnxruntime execution providers in order of preference.
+            providers: onnxruntime execution providers in order of preference, by onnxruntime's
+                name or as `cpu`, `cuda`, `tensorrt`, `openvino`, `coreml`.
             verify: Verify the files against SHA256SUMS first.
             search: `auto` uses the kind of index that the manifest names; `exact` uses
                 index.onnx, which every artifact has; `pca` finds the same rows along the bank's
@@ -114,7 +118,22 @@ class Detector:
         )
         asked = dataclasses.replace(manifest, calibration=calibration)
         artifact = dataclasses.replace(artifact, manifest=asked)
-        return cls(artifact, threads=threads, providers=providers, search=search, roi=roi)
+        options: dict[str, Any] = {
+            "threads": threads,
+            "providers": tuple(providers),
+            "search": search,
+            "roi": roi,
+        }
+        detector = cls(artifact, **options)
+        options |= {"verify": verify, "threshold": threshold, "target_fpr": target_fpr}
+        detector._loaded = (Path(folder).absolute(), options | {"public_key": public_key})
+        return detector
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the folder and the options of `load`: the other process loads it again."""
+        if self._loaded is None:
+            raise TypeError("Detector: expected one made by Detector.load, which knows its folder")
+        return _load_again, self._loaded
 
     def explain(self, result: Result, *, top: int = 5) -> "tuple[PatchEvidence, ...]":
         """Explain a score: find the strangest patches and their nearest normal patches.
@@ -252,7 +271,12 @@ class Detector:
             patch_distances=scores.distances,
             nearest_rows=scores.rows,
             placement=placement,
+            heatmap_scale=self.heatmap_scale,
         )
+
+
+def _load_again(folder: Path, options: dict[str, Any]) -> Detector:
+    return Detector.load(folder, **options)
 
 
 def _open_region(artifact: Artifact, roi: str | Path | None) -> Region | None:

@@ -6,15 +6,50 @@ cores busier than several threads per image, which wait for one another after ev
 they compute.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
+
+MOST_BYTES = 2**31  # of the images that are worked on at once, unless there is only one
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 MOST_WORKERS = 4  # twice as many images are in memory at once
+
+
+class MemoryBudget:
+    """Bytes that workers share: each waits until those of its image are free.
+
+    An image that alone needs more than there is waits until it is the only one.
+    """
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        self._most = most
+        self._used = 0
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def image(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that reserves bytes, once; the end of the block frees them."""
+        taken = 0
+
+        def reserve(needed: int) -> None:
+            nonlocal taken
+            with self._freed:
+                self._freed.wait_for(lambda: not self._used or self._used + needed <= self._most)
+                self._used += needed
+                taken = needed
+
+        try:
+            yield reserve
+        finally:
+            with self._freed:
+                self._used -= taken
+                self._freed.notify_all()
 
 
 def workers_for(threads: int, items: int) -> int:

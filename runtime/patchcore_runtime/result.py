@@ -1,15 +1,18 @@
 """The result of one image: scores, verdict, and the anomaly map on the photograph.
 
-scores + placement -> verdict, peak, map in photograph geometry, regions.
+scores + placement -> verdict, peak, map and mask in photograph geometry, heat map, regions.
 """
 
+import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchcore_runtime.explain.heatmap import HeatmapScale, colorize, overlay, save_png
 from patchcore_runtime.image.placement import Placement
 from patchcore_runtime.image.statistics import Measured
 
@@ -17,19 +20,42 @@ if TYPE_CHECKING:
     from patchcore_runtime.explain.regions import AnomalyRegion
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Result:
-    """The result of one image. A larger score is stranger; scores are never clamped."""
+    """The result of one image. A larger score is stranger; scores are never clamped.
+
+    Attributes:
+        score: Image score, in the unit of the artifact's rule; distances are Euclidean.
+        p_value: Share of good images that are at least as strange, from held-out scores.
+        threshold: Image threshold; a score strictly above it is anomalous.
+        pixel_threshold: Threshold of `anomaly_map`, in map units.
+        anomaly_map: float32 (H, W), in the geometry of the network's input.
+        patch_distances: float32 (h, w), distance of each patch to its nearest bank row; 0 outside
+            the region of interest.
+        nearest_rows: int64 (h, w), the rows of the memory bank.
+        placement: Position of the input on the photograph.
+        heatmap_scale: The artifact's one colour scale.
+        measured: Statistics of the whole image, only with `predict(measure=True)`.
+    """
 
     score: float
-    p_value: float  # share of good images at least as strange, from held-out scores
-    threshold: float  # threshold of `score`
-    pixel_threshold: float  # threshold of `anomaly_map`
-    anomaly_map: NDArray[np.float32]  # (H, W), input geometry
-    patch_distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside the region
-    nearest_rows: NDArray[np.int64]  # (h, w), rows of the memory bank
+    p_value: float
+    threshold: float
+    pixel_threshold: float
+    anomaly_map: NDArray[np.float32]
+    patch_distances: NDArray[np.float32]
+    nearest_rows: NDArray[np.int64]
     placement: Placement
-    measured: Measured | None = None  # statistics of the whole image, only with measure=True
+    heatmap_scale: HeatmapScale
+    measured: Measured | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.anomaly_map.shape
+        verdict = "anomalous" if self.is_anomalous else "normal"
+        return (
+            f"Result({verdict}, score={self.score:.4g}, threshold={self.threshold:.4g}, "
+            f"p_value={self.p_value:.3g}, map {height} x {width})"
+        )
 
     @property
     def is_anomalous(self) -> bool:
@@ -49,6 +75,47 @@ class Result:
         y = (place.top + row + 0.5) * place.photo_height / place.resized_height
         x = (place.left + column + 0.5) * place.photo_width / place.resized_width
         return int(y), int(x)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the pixels of the photograph above the pixel threshold, bool (H', W')."""
+        above: NDArray[np.bool_] = self._map_on_photograph() > self.pixel_threshold
+        return above
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entries of a JSON line of `score`, without the image's name."""
+        return {
+            "score": self.score,
+            "threshold": self.threshold,
+            "score_ratio": self.score_ratio,
+            "p_value": self.p_value,
+            "is_anomalous": self.is_anomalous,
+            "peak": list(self.peak),
+        }
+
+    def heatmap(self, image: Image.Image | NDArray[np.uint8] | None = None) -> Image.Image:
+        """Draw the map in the artifact's colours.
+
+        Args:
+            image: The photograph, oriented as shown, RGB; the map is drawn over it. Without it the
+                map alone is drawn, (H, W) of the input.
+
+        Raises:
+            ValueError: the image has another size than the scored one, or is not RGB.
+        """
+        if image is None:
+            return Image.fromarray(colorize(self.anomaly_map, self.heatmap_scale))
+        photograph = np.asarray(image)
+        return Image.fromarray(overlay(photograph, self.map_on(image), self.heatmap_scale))
+
+    def save(self, path: str | Path, image: Image.Image | NDArray[np.uint8] | None = None) -> None:
+        """Write `heatmap(image)` as a PNG, whole or not at all; an older file is replaced.
+
+        Raises:
+            ValueError: see `heatmap`.
+            OSError: the folder is missing or cannot be written.
+        """
+        save_png(Path(path), np.asarray(self.heatmap(image)))
 
     def map_on(self, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Resize the map to the geometry of its photograph.
@@ -86,3 +153,9 @@ class Result:
         resized = Image.fromarray(place.uncropped(self.anomaly_map))
         laid = resized.resize(size, Image.Resampling.BILINEAR)
         return np.asarray(laid)
+
+    def _repr_png_(self) -> bytes:
+        """Return the map as a PNG: notebooks show it."""
+        file = io.BytesIO()
+        self.heatmap().save(file, "PNG")
+        return file.getvalue()

@@ -181,6 +181,7 @@ def make_result(score, *, size=(80, 60), peak=3.0):
             top=0,
             left=0,
         ),
+        heatmap_scale=SCALE,
     )
 
 

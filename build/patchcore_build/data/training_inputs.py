@@ -25,11 +25,11 @@ from patchcore_runtime.artifact.folder import file_digest
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import image_size, largest_grey
-from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
 from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
-from patchcore_runtime.ordered_work import work_in_order
+from patchcore_runtime.ordered_work import MemoryBudget, work_in_order
 
 MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
 
@@ -87,7 +87,7 @@ def load_inputs(
     pixels = storage.allocate(shape, np.uint8)
     paths: list[Path] = []
     notes: list[str] = []
-    work = partial(_try_preprocess, settings, notes)
+    work = partial(_try_preprocess, settings, notes, MemoryBudget())
     inputs = work_in_order(work, good, workers=usable_cores())
     for done, (path, read) in enumerate(zip(good, inputs, strict=True), start=1):
         if not isinstance(read, ImageError):
@@ -170,11 +170,13 @@ def _try_largest_grey(path: Path) -> int:
 
 
 def _try_preprocess(
-    settings: Preprocessing, notes: list[str], path: Path
+    settings: Preprocessing, notes: list[str], memory: MemoryBudget, path: Path
 ) -> NDArray[np.uint8] | ImageError:
     """An image's input, uint8 (H, W, 3), or the error that names what is wrong with it."""
     try:
-        return preprocess(path, settings, notes=notes)[0]
+        with memory.image() as reserve:
+            photograph = read_photograph(path, settings, notes=notes, reserve=reserve)
+            return fit_to_input(photograph, settings)[0]
     except ImageError as error:
         return error
 

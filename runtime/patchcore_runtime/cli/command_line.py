@@ -4,14 +4,12 @@ parser + argv -> exit code 0 done, 1 refused (one line on stderr), 2 wrong usage
 """
 
 import argparse
-import sys
-import warnings
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from patchcore_runtime.cli.terminal import print_error, safe_terminal
 from patchcore_runtime.errors import PatchCoreError
 
 Run = Callable[[argparse.Namespace, argparse.ArgumentParser], int]
@@ -48,22 +46,21 @@ def add_command(
 
 def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse the arguments, run the command and return the exit code; print refusals as one line."""
-    # Our own message refuses an image beyond MAX_PIXELS; Pillow's warning would repeat it.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    arguments = parser.parse_args(argv)
-    try:
-        code: int = arguments.run(arguments, parser)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return 130
-    except PatchCoreError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    return code
+    with safe_terminal():
+        arguments = parser.parse_args(argv)
+        try:
+            code: int = arguments.run(arguments, parser)
+        except KeyboardInterrupt:
+            print_error(parser.prog, "interrupted")
+            return 130
+        except PatchCoreError as error:
+            print_error(parser.prog, error)
+            return 1
+        except OSError as error:
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            print_error(parser.prog, f"{where}{error.strerror or error}")
+            return 1
+        return code
 
 
 def add_roi_option(command: argparse.ArgumentParser) -> None:

@@ -4,8 +4,6 @@ argv -> JSON lines or text on stdout, refusals on stderr, exit code 0 done, 1 re
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,10 +27,13 @@ from patchcore_runtime.cli.edit import (
     run_learn,
 )
 from patchcore_runtime.cli.freed_memory import loading
-from patchcore_runtime.cli.monitor import add_monitor_options, monitor
+from patchcore_runtime.cli.monitor import add_monitor_options, run_monitor
 from patchcore_runtime.cli.option_types import names, whole_number
-from patchcore_runtime.cli.score import add_score_options, score_images
+from patchcore_runtime.cli.score import add_score_options, run_score
+from patchcore_runtime.cli.terminal import print_error, print_json
+from patchcore_runtime.engine.providers import SHORT_NAMES
 from patchcore_runtime.engine.session import CPU
+from patchcore_runtime.files.names import printable, shown_path
 from patchcore_runtime.manifest.manifest import Index, Training
 from patchcore_runtime.scoring.thresholds import describe_calibration
 from patchcore_runtime.search.open import Search
@@ -61,11 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     description = "Score images with a PatchCore artifact, on any CPU."
     parser, commands = new_parser("patchcore-runtime", description, _EXAMPLES, __version__)
-    score = _command(commands, "score", score_images, "score images, one JSON line each")
+    score = _command(commands, "score", run_score, "score images, one JSON line each")
     add_score_options(score)
     _add_session_options(score)
     watch = _command(
-        commands, "monitor", monitor, "score images in order, and report when the line has changed"
+        commands,
+        "monitor",
+        run_monitor,
+        "score images in order, and report when the line has changed",
     )
     add_monitor_options(watch)
     _add_session_options(watch)
@@ -100,7 +104,8 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         type=names("execution providers"),
         default=(CPU,),
         metavar="A,B",
-        help=f"onnxruntime execution providers in order of preference (default: {CPU})",
+        help="onnxruntime execution providers in order of preference, by their names there or as "
+        f"{', '.join(SHORT_NAMES)} (default: cpu)",
     )
     command.add_argument(
         "--search",
@@ -127,7 +132,8 @@ def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
     passed = all(step.passed for step in steps)
     if arguments.json:
         rows = [{**asdict(step), "passed": step.passed} for step in steps]
-        print(json.dumps({"artifact": str(arguments.artifact), "passed": passed, "steps": rows}))
+        artifact_name = shown_path(arguments.artifact)
+        print_json({"artifact": artifact_name, "passed": passed, "steps": rows})
         return 0 if passed else 1
     print(f"checksums: {len(artifact.files)} files as listed{f', signed by {key}' if key else ''}")
     for step in steps:
@@ -135,10 +141,10 @@ def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
         print(f"{step.name}: {verdict}, differs by {step.difference:.3g} of {step.tolerance:.3g}")
     if not passed:
         broken = next(step.name for step in steps if not step.passed)
-        print(
-            f"patchcore-runtime: {arguments.artifact}: the self-test breaks at `{broken}` on this "
-            "machine; do not trust its scores here",
-            file=sys.stderr,
+        print_error(
+            "patchcore-runtime",
+            f"{arguments.artifact}: the self-test breaks at `{broken}` on this machine; do not "
+            "trust its scores here",
         )
     return 0 if passed else 1
 
@@ -170,7 +176,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "made with": made,
     }
     for name, value in lines.items():
-        print(f"{name + ':':17}{value}")
+        print(f"{name + ':':17}{printable(str(value))}")
     return 0
 
 

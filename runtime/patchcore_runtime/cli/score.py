@@ -1,49 +1,50 @@
-"""The command `patchcore-runtime score`: images and folders -> JSON lines, maps, a table.
+"""The commands `score` and `monitor`: images and folders -> JSON lines, maps, masks, a table.
 
-argv -> one line per image on stdout, in order; refusals on stderr.
+argv -> one line per image on stdout, in order; refusals, notes and a summary on stderr.
 """
 
 import argparse
-import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from patchcore_runtime.cli.command_line import add_roi_option
-from patchcore_runtime.cli.explain import add_explain_options, explain_row, sheet_path
 from patchcore_runtime.cli.freed_memory import loading
+from patchcore_runtime.cli.outputs import Outputs, Source, add_output_options
 from patchcore_runtime.cli.table import score_table
+from patchcore_runtime.cli.terminal import print_error, print_json, print_notes
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.engine.session import usable_cores
-from patchcore_runtime.errors import ImageError
-from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.errors import ImageError, PatchCoreError
+from patchcore_runtime.files.names import printable, shown_path
 from patchcore_runtime.image.listing import list_image_files
-from patchcore_runtime.image.preprocess import fit_to_input
-from patchcore_runtime.ordered_work import work_in_order, workers_for
+from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
+from patchcore_runtime.ordered_work import MemoryBudget, work_in_order, workers_for
 from patchcore_runtime.result import Result
+
+PROGRAM = "patchcore-runtime"
+REFUSED, ANOMALOUS = 1, 3  # exit codes
+_STDIN = Path("-")
 
 
 def add_score_options(command: argparse.ArgumentParser) -> None:
-    """Declare the images and the options of `score`."""
+    """Declare the images and the options that `score` and `monitor` share."""
     command.add_argument(
         "images", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path,
-        help="image files, and folders whose images are found at any depth",
+        help="image files, and folders whose images are found at any depth; - reads paths from "
+        "stdin, one a line, or with a zero byte after each",
     )  # fmt: skip
-    command.add_argument("--maps", metavar="DIR", type=Path, help="write a heat map PNG per image")
+    add_output_options(command)
     command.add_argument(
-        "--csv", metavar="FILE", type=Path, help="also write the scores as a CSV table"
-    )
-    add_verdict_options(command)
-    add_explain_options(command)
-
-
-def add_verdict_options(command: argparse.ArgumentParser) -> None:
-    """Declare the options for a region and thresholds that replace the artifact's."""
+        "--fail-on-anomaly", action="store_true",
+        help="end with exit code 3 if an image is anomalous and none was refused",
+    )  # fmt: skip
     add_roi_option(command)
     either = command.add_mutually_exclusive_group()
     either.add_argument(
@@ -57,34 +58,123 @@ def add_verdict_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def score_images(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+def run_score(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Print a line for each image and return the exit code."""
-    sources = list(list_image_files(arguments.images))
-    if arguments.maps is not None:
-        _refuse_shared(sources, partial(_map_path, arguments.maps), "heat map")
-    if arguments.explain is not None:
-        _refuse_shared(sources, partial(sheet_path, arguments.explain), "sheet")
+    with scoring(arguments, parser) as run:
+        for scored in run.images():
+            run.report(scored.row)
+    return run.exit_code(fail_on_anomaly=arguments.fail_on_anomaly)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """The line of one image, and its result; None if it was refused."""
+
+    row: dict[str, Any]
+    result: Result | None = None
+
+
+class ScoringRun:
+    """One run of a command over images: scores them in order, and counts what it reported."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        sources: Sequence[Source],
+        outputs: Outputs,
+        *,
+        workers: int,
+        add_to_table: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.detector = detector
+        self._sources = sources
+        self._outputs = outputs
+        self._workers = workers
+        self._add_to_table = add_to_table
+        self._memory = MemoryBudget()
+        self.refused = self.anomalous = self.scored = 0
+
+    def images(self, *, measure: bool = False) -> Iterator[Scored]:
+        """Score the images in order; with `measure` also measure each as a whole."""
+        score = partial(self._score, measure=measure)
+        return work_in_order(score, self._sources, workers=self._workers)
+
+    def report(self, row: dict[str, Any]) -> None:
+        """Print the line of one image and add it to the table."""
+        if "error" in row:
+            self.refused += 1
+            print_error(PROGRAM, row["error"])
+        else:
+            self.scored += 1
+            self.anomalous += row["is_anomalous"]
+            if "note" in row:
+                print_error(PROGRAM, row["note"])
+        print_json(row)
+        self._add_to_table(row)
+
+    def exit_code(self, *, fail_on_anomaly: bool) -> int:
+        """Return 1 if an image was refused, 3 if one is anomalous and that counts, else 0."""
+        if self.refused:
+            return REFUSED
+        return ANOMALOUS if fail_on_anomaly and self.anomalous else 0
+
+    def _score(self, source: Source, *, measure: bool) -> Scored:
+        """Score one image; any failure is the error of this image alone."""
+        path, name = source
+        where = shown_path(path)
+        try:
+            with self._memory.image() as reserve:
+                return self._score_readable(path, name, measure=measure, reserve=reserve)
+        except PatchCoreError as error:
+            reason = printable(str(error))
+        except OSError as error:
+            reason = printable(f"{os.fsdecode(error.filename or path)}: {error.strerror or error}")
+        except Exception as error:
+            text = printable(" ".join(str(error).split()))[:200]
+            reason = f"{where}: {type(error).__name__}{f': {text}' if text else ''}"
+        reason = reason if reason.startswith(where) else f"{where}: {reason}"
+        return Scored(row={"image": where, "error": reason})
+
+    def _score_readable(
+        self, path: Path, name: str, *, measure: bool, reserve: Callable[[int], None]
+    ) -> Scored:
+        notes: list[str] = []
+        settings = self.detector.manifest.preprocess
+        image = read_photograph(
+            path, settings, notes=notes, reserve=reserve, drawn=self._outputs.drawn
+        )
+        pixels, placement = fit_to_input(image, settings)
+        result = self.detector.predict_input(pixels, placement, measure=measure)
+        row = {"image": shown_path(path), **result.to_dict()}
+        if notes:
+            row["note"] = notes[0]
+        row |= self._outputs.write(self.detector, image, result, name)
+        return Scored(row=row, result=result)
+
+
+@contextmanager
+def scoring(
+    arguments: argparse.Namespace, parser: argparse.ArgumentParser
+) -> Iterator["ScoringRun"]:
+    """Check the options, load the detector, and yield a run over the images; sum up at its end."""
+    outputs = Outputs.of(arguments, parser)
+    notes: list[str] = []
+    sources = list_image_files(_with_stdin(arguments.images), notes)
+    print_notes(PROGRAM, notes)
+    outputs.prepare(sources)
+    began = time.monotonic()
     with score_table(arguments.csv) as add_to_table:  # an unusable path fails before any scoring
-        detector, workers = open_detector(arguments, len(sources))
-        score = partial(_score_and_explain, detector, arguments)
-        refused = False
-        for row in work_in_order(score, sources, workers=workers):
-            refused |= "error" in row
-            print_row(row)
-            add_to_table(row)
-    return 1 if refused else 0
+        detector, workers = _open_detector(arguments, len(sources))
+        run = ScoringRun(detector, sources, outputs, workers=workers, add_to_table=add_to_table)
+        yield run
+    seconds = time.monotonic() - began
+    refused = f", {run.refused} refused" if run.refused else ""
+    print_error(
+        PROGRAM, f"{run.scored} images scored, {run.anomalous} anomalous{refused}, {seconds:.1f} s"
+    )
 
 
-def _score_and_explain(
-    detector: Detector, arguments: argparse.Namespace, source: tuple[Path, str]
-) -> dict[str, Any]:
-    scored = score_one(detector, arguments.maps, source)
-    if scored.image is None or scored.result is None:
-        return scored.row
-    return scored.row | explain_row(arguments, detector, scored.image, scored.result, source[1])
-
-
-def open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector, int]:
+def _open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector, int]:
     """Load the detector; return it and the number of images to work on at once."""
     threads = arguments.threads or usable_cores()
     workers = workers_for(threads, sources)
@@ -102,81 +192,17 @@ def open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector
     return detector, workers
 
 
-def print_row(row: dict[str, Any]) -> None:
-    """Print one JSON line; a refusal is also printed on stderr."""
-    if "error" in row:
-        print(f"patchcore-runtime: {row['error']}", file=sys.stderr)
-    print(json.dumps(row), flush=True)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
-    """The line of one image, with image and result; both are None if it cannot be read."""
-
-    row: dict[str, Any]
-    image: Image.Image | None = None
-    result: Result | None = None
-
-
-def score_one(
-    detector: Detector, maps: Path | None, source: tuple[Path, str], *, measure: bool = False
-) -> Scored:
-    """Score one image, and write its heat map if a folder is given.
-
-    Args:
-        detector: The detector that scores the image.
-        maps: Folder for heat maps, or None.
-        source: The image's path, and its name below `maps`.
-        measure: Also measure the image as a whole, for a monitor.
-    """
-    path, name = source
-    try:
-        image = read_image(path)
-        pixels, placement = fit_to_input(image, detector.manifest.preprocess)
-        result = detector.predict_input(pixels, placement, measure=measure)
-    except ImageError as error:
-        reason = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-        return Scored(row={"image": str(path), "error": reason})
-    row = {
-        "image": str(path),
-        "score": result.score,
-        "threshold": result.threshold,
-        "score_ratio": result.score_ratio,
-        "p_value": result.p_value,
-        "is_anomalous": result.is_anomalous,
-        "peak": list(result.peak),
-    }
-    if maps is not None:
-        target = _map_path(maps, name)
-        _write_heatmap(detector, image, result, target)
-        row["map"] = str(target)
-    return Scored(row=row, image=image, result=result)
-
-
-def _write_heatmap(detector: Detector, image: Image.Image, result: Result, target: Path) -> None:
-    import numpy as np
-
-    from patchcore_runtime.explain.heatmap import save_heatmap
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    verdict = "anomalous" if result.is_anomalous else "normal"
-    title = f"{verdict}: score {result.score:.3g}, threshold {result.threshold:.3g}"
-    photograph = np.asarray(image)
-    save_heatmap(target, photograph, result.map_on(image), detector.heatmap_scale, title=title)
-
-
-def _refuse_shared(
-    sources: Sequence[tuple[Path, str]], target: Callable[[str], Path], what: str
-) -> None:
-    seen: set[str] = set()
-    for _, name in sources:
-        if name in seen:
-            raise ImageError(
-                f"{target(name)}: two images would get this {what}; "
-                "score their common folder, or one after the other with two folders"
-            )
-        seen.add(name)
-
-
-def _map_path(maps: Path, name: str) -> Path:
-    return maps / f"{name}.heatmap.png"
+def _with_stdin(sources: Sequence[Path]) -> list[Path]:
+    """Replace `-` by the paths on stdin."""
+    listed: list[Path] = []
+    for source in sources:
+        if source != _STDIN:
+            listed.append(source)
+            continue
+        content = sys.stdin.buffer.read()
+        lines = content.split(b"\0") if b"\0" in content else content.splitlines()
+        found = [Path(os.fsdecode(line)) for line in lines if line]
+        if not found:
+            raise ImageError("-: expected paths of images on stdin, got none")
+        listed += found
+    return listed

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from patchcore_runtime.errors import OutputError
+from patchcore_runtime.files.names import cell
 from patchcore_runtime.files.whole import written_whole
 
 COLUMNS = (
     "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "peak_y", "peak_x",
     "error",
 )  # fmt: skip
+_TEXTS = ("image", "error")  # columns that may begin like a formula
 
 
 @contextmanager
@@ -40,13 +42,14 @@ def score_table(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]
         )
     with (
         written_whole(path) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as file,
+        unfinished.open("x", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
         writer.writeheader()
 
         def add(row: dict[str, Any]) -> None:
             y, x = row.get("peak", ("", ""))
-            writer.writerow({**row, "peak_y": y, "peak_x": x})
+            texts = {name: cell(row[name]) for name in _TEXTS if name in row}
+            writer.writerow(row | texts | {"peak_y": y, "peak_x": x})
 
         yield add

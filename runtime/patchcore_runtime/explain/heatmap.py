@@ -33,6 +33,7 @@ _HEAT_OPACITY = 0.85  # at `high`; the photograph remains visible even at this v
 _CONTOUR_RGB = (255, 255, 255)
 _PAPER_RGB = (255, 255, 255)
 _INK_RGB = (24, 24, 32)
+_BAND_PX = 2**20
 _SMALLEST_FONT_PX = 12  # Pillow's built-in font is illegible at smaller sizes
 
 
@@ -109,14 +110,25 @@ def overlay(
             f"anomaly map: expected the photograph's shape {image.shape[:2]}, got "
             f"{anomaly_map.shape}; use Result.map_on(image)"
         )
-    grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32) * _PHOTO_DIM
-    opacity = (_heat(anomaly_map, scale) * np.float32(_HEAT_OPACITY))[..., None]
-    blended = grey[..., None] * (1 - opacity) + colorize(anomaly_map, scale) * opacity
-    drawn: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    drawn = np.empty_like(image)
+    rows = max(1, _BAND_PX // image.shape[1])
+    for top in range(0, len(image), rows):  # in bands, because floats need several times the memory
+        band = slice(top, top + rows)
+        drawn[band] = _blend(image[band], anomaly_map[band], scale)
     if contour:
         above = anomaly_map > scale.threshold
         thickness_px = max(1, round(min(above.shape) / 200))
         drawn[_dilate(above, thickness_px) & ~above] = _CONTOUR_RGB
+    return drawn
+
+
+def _blend(
+    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: HeatmapScale
+) -> NDArray[np.uint8]:
+    grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32) * _PHOTO_DIM
+    opacity = (_heat(anomaly_map, scale) * np.float32(_HEAT_OPACITY))[..., None]
+    blended = grey[..., None] * (1 - opacity) + colorize(anomaly_map, scale) * opacity
+    drawn: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
     return drawn
 
 

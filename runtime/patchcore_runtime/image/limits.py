@@ -12,6 +12,8 @@ MAX_RESIZED_SIDE_PX = 2**14
 
 # The WEBP decoder's canvases need the most, then the pixels as stored and as RGB.
 _DECODED_BYTES = 24
+# Photograph, map, overlay and the two side by side, as arrays and as Pillow's images.
+_DRAWN_BYTES = 64
 # Pillow and NumPy hold 4 bytes for each pixel of a resize.
 _RESIZED_BYTES = 4
 
@@ -58,15 +60,17 @@ def check_resize(where: str, size: tuple[int, int], resized: tuple[int, int]) ->
         )
 
 
-def scoring_bytes(size: tuple[int, int], resized: tuple[int, int], *, map_copies: int = 0) -> int:
-    """Return an upper bound of the memory that reading and resizing an image needs.
+def scoring_bytes(size: tuple[int, int], resized: tuple[int, int], *, drawn: bool) -> int:
+    """Return an upper bound of the memory that an image needs, besides the network's.
 
     Args:
         size: (height, width) of the image.
         resized: (height, width) after the resize.
-        map_copies: How many values of 4 bytes per pixel of the image its outputs need.
+        drawn: Whether its map is also brought back to the size of the image, and drawn.
     """
     (height, width), (resized_height, resized_width) = size, resized
-    steps = height * resized_width + resized_height * resized_width
-    outputs = map_copies * height * width + (resized_height * width if map_copies else 0)
-    return _DECODED_BYTES * height * width + _RESIZED_BYTES * (steps + outputs)
+    needed = _DECODED_BYTES * height * width
+    needed += _RESIZED_BYTES * (height + resized_height) * resized_width
+    if drawn:
+        needed += _DRAWN_BYTES * height * width + _RESIZED_BYTES * resized_height * width
+    return needed

@@ -5,12 +5,14 @@ scoring share this code; artifacts/FORMAT.md, section Preprocess, defines it to 
 is Pillow's antialiased one.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from patchcore_runtime.image.decode import ChannelOrder, ImageSource, read_image
-from patchcore_runtime.image.limits import check_resize
+from patchcore_runtime.image.limits import check_resize, scoring_bytes
 from patchcore_runtime.image.placement import Placement, place_input, resized_size
 from patchcore_runtime.manifest.manifest import Preprocessing
 
@@ -52,8 +54,19 @@ def read_photograph(
     *,
     channel_order: ChannelOrder = "rgb",
     notes: list[str] | None = None,
+    reserve: Callable[[int], None] | None = None,
+    drawn: bool = False,
 ) -> Image.Image:
     """Decode a photograph for an artifact: with its white level, and of a size that it can resize.
+
+    Args:
+        source: See `read_image`.
+        settings: The artifact's geometry and white level.
+        channel_order: See `read_image`.
+        notes: See `read_image`.
+        reserve: Called with the bytes that the photograph needs, before its pixels are decoded;
+            returns when they are free.
+        drawn: Whether `reserve` counts the outputs that have the photograph's size, too.
 
     Raises:
         ImageError: see `read_image`; or the photograph is too elongated, which is found before its
@@ -61,7 +74,10 @@ def read_photograph(
     """
 
     def accept(where: str, height: int, width: int) -> None:
-        check_resize(where, (height, width), resized_size(height, width, settings))
+        resized = resized_size(height, width, settings)
+        check_resize(where, (height, width), resized)
+        if reserve is not None:
+            reserve(scoring_bytes((height, width), resized, drawn=drawn))
 
     return read_image(
         source,

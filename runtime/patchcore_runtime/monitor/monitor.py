@@ -93,14 +93,33 @@ class Monitor:
             self._take_up(kept)
 
     def update(self, result: Result) -> Verdict:
-        """Add the next image.
+        """Add the next image, and write the state file: `judge` and `save` in one.
+
+        Raises:
+            MonitorError: the result was not measured; or the state cannot be written, in which
+                case the image still counts.
+        """
+        verdict = self.judge(result)
+        self.save()
+        return verdict
+
+    def save(self) -> None:
+        """Write the state file, if there is one.
+
+        Raises:
+            MonitorError: the file cannot be written; an older one is unchanged.
+        """
+        if self._path is not None:
+            write_state(self._path, self._state())
+
+    def judge(self, result: Result) -> Verdict:
+        """Add the next image, and leave the state file as it is.
 
         Args:
             result: Result of `Detector.predict(..., measure=True)`.
 
         Raises:
-            MonitorError: the result was not measured; or the state cannot be written, in which
-                case the image still counts.
+            MonitorError: the result was not measured.
         """
         if result.measured is None:
             raise MonitorError(
@@ -113,8 +132,6 @@ class Monitor:
         candidates = find_causes(self._evidence())
         began = bool(candidates) and not self._alarm
         self._alarm = bool(candidates)
-        if self._path is not None:
-            write_state(self._path, self._state())
         return Verdict(images=self._images, candidates=candidates, began=began)
 
     def _evidence(self) -> list[Evidence]:

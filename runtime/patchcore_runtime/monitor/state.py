@@ -4,13 +4,16 @@ The file is written under another name, flushed to the disk and renamed, so a co
 exists. An embedded checksum detects corruption.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_runtime.errors import ArtifactError, MonitorError, OutputError
+from patchcore_runtime.files.locks import exclusive
 from patchcore_runtime.files.strict_json import build, check, parse_json
 from patchcore_runtime.files.whole import write_whole
 
@@ -42,6 +45,28 @@ class MonitorState:
     artifact: str  # SHA-256 of its training digest and held-out scores
     images: int
     charts: tuple[ChartState, ...]
+
+
+@contextlib.contextmanager
+def locked_state(path: Path) -> Iterator[None]:
+    """Keep other processes from using a state file in the block.
+
+    Two processes would each write what they know, and the line would lose images.
+
+    Raises:
+        MonitorError: another process uses the file, or its folder cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(exclusive(path))
+        except BlockingIOError:
+            raise MonitorError(
+                f"{path}: another process monitors with this file; wait for its end, or choose "
+                "another --state"
+            ) from None
+        except OSError as error:
+            raise MonitorError(f"{path}: cannot be locked ({error.strerror})") from None
+        yield
 
 
 def write_state(path: Path, state: MonitorState) -> None:
