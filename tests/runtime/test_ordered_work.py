@@ -5,7 +5,12 @@ import time
 
 import pytest
 
-from patchcore_runtime.ordered_work import MOST_WORKERS, work_in_order, workers_for
+from patchcore_runtime.ordered_work import (
+    MOST_WORKERS,
+    MemoryBudget,
+    work_in_order,
+    workers_for,
+)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
@@ -84,3 +89,39 @@ def test_workers_are_bounded_by_threads_items_and_memory():
     assert workers_for(2, 100) == 2
     assert workers_for(64, 100) == MOST_WORKERS
     assert workers_for(4, 0) == 1
+
+
+@pytest.mark.parametrize("needed", [30, 60, 500])
+def test_images_in_work_never_need_more_than_the_budget(needed):
+    """One image that needs more than there is runs alone."""
+    budget, inside, most, lock = MemoryBudget(100), [0], [0], threading.Lock()
+
+    def work(_):
+        with budget.image() as reserve:
+            reserve(needed)
+            with lock:
+                inside[0] += needed
+                most[0] = max(most[0], inside[0])
+            time.sleep(0.001)
+            with lock:
+                inside[0] -= needed
+
+    list(work_in_order(work, range(20), workers=4))
+    assert most[0] == max(needed, 100 // needed * needed)
+
+
+def test_an_image_that_fails_gives_its_bytes_back():
+    budget = MemoryBudget(100)
+
+    def fail():
+        with budget.image() as reserve:
+            reserve(100)
+            raise MemoryError
+
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            fail()
+    with budget.image():  # refused before it reserved anything
+        pass
+    with budget.image() as reserve:
+        reserve(100)

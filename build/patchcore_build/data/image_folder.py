@@ -9,6 +9,7 @@ from pathlib import Path
 
 from patchcore_build.errors import DatasetError
 from patchcore_runtime.errors import ImageError
+from patchcore_runtime.files.names import shown_path
 from patchcore_runtime.image.listing import find_images
 
 GOOD = "good"
@@ -24,8 +25,8 @@ class ImageFolder:
     left_out: str = ""  # empty if there are no other files
 
     def name(self, image: Path) -> str:
-        """An image's path below the folder, with forward slashes."""
-        return image.relative_to(self.root).as_posix()
+        """An image's name: its path below the folder, as `files.names.shown` shows it."""
+        return shown_path(image.relative_to(self.root))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ class TestImage:
 
     @property
     def name(self) -> str:
-        """The path below `root`, with forward slashes; unique in its test set."""
-        return self.path.relative_to(self.root).as_posix() if self.root else self.path.name
+        """The shown path below `root`; unique in its test set."""
+        return shown_path(self.path.relative_to(self.root) if self.root else self.path.name)
 
     @property
     def is_anomalous(self) -> bool:

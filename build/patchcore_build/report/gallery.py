@@ -16,6 +16,7 @@ from patchcore_build.data.dataset import TestImage
 from patchcore_build.evaluation.evaluate import Evaluation, ScoredImage
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.explain.heatmap import overlay
+from patchcore_runtime.files.names import shown_path
 from patchcore_runtime.image.preprocess import read_photograph
 from patchcore_runtime.result import Result
 
@@ -105,7 +106,7 @@ class Gallery:
             no_truth=no_truth,
             heat=_to_jpeg(heat),
         )
-        self._seen.append((image.path.as_posix(), result.score, result.p_value, previews))
+        self._seen.append((shown_path(image.path), result.score, result.p_value, previews))
 
     def images(self, evaluation: Evaluation) -> tuple[GalleryImage, ...]:
         """Join previews and scores, from the most confusing image to the clearest.

@@ -10,7 +10,9 @@ from PIL import Image
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_photos
 from patchcore_runtime import Detector, Monitor, MonitorError
 from patchcore_runtime.cli.main import main
+from patchcore_runtime.monitor import monitor
 from patchcore_runtime.monitor.causes import Evidence, find_causes
+from patchcore_runtime.monitor.state import locked_state
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +213,56 @@ def test_the_command_refuses_a_damaged_state_before_it_scores(line, photos, tmp_
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.endswith("remove it to begin again\n")
+
+
+def _monitor(capsys, *argv):
+    code = main([str(part) for part in ("monitor", *argv)])
+    captured = capsys.readouterr()
+    return code, [json.loads(row) for row in captured.out.splitlines()], captured.err
+
+
+@pytest.fixture
+def two_images(tmp_path):
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for number in range(2):
+        Image.fromarray(striped_photo(300 + number)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_one_process_at_a_time_uses_a_state_file(capsys, line, two_images, tmp_path):
+    state = tmp_path / "line.monitor"
+    with locked_state(state):
+        code, rows, err = _monitor(capsys, line, two_images, "--state", state)
+    assert (code, rows) == (1, [])
+    assert "another process monitors with this file" in err
+    assert _monitor(capsys, line, two_images, "--state", state)[0] == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_lock_does_not_follow_a_planted_link(capsys, line, two_images, tmp_path):
+    victim = tmp_path / "victim"
+    (tmp_path / ".line.monitor.lock").symlink_to(victim)
+    code, _, err = _monitor(capsys, line, two_images, "--state", tmp_path / "line.monitor")
+    assert (code, victim.exists()) == (1, False)
+    assert "line.monitor: cannot be locked" in err
+
+
+def test_a_full_disk_hides_no_verdict(capsys, monkeypatch, line, two_images, tmp_path):
+    def full(*_):
+        raise MonitorError("line.monitor: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(monitor, "write_state", full)
+    code, rows, err = _monitor(capsys, line, two_images, "--state", tmp_path / "line.monitor")
+    assert (code, [row["monitor"]["images"] for row in rows]) == (1, [1, 2])
+    assert err.count("No space left") == 1
+
+
+def test_monitor_writes_what_score_writes(capsys, line, two_images, tmp_path):
+    asked = ("--maps", tmp_path / "maps", "--csv", tmp_path / "scores.csv", "--regions")
+    state = ("--state", tmp_path / "line.monitor")
+    code, rows, _ = _monitor(capsys, line, two_images, *state, *asked)
+    assert code == 0
+    assert all({"monitor", "regions", "map"} <= row.keys() for row in rows)
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+    assert (tmp_path / "scores.csv").read_text().count("\n") == 3
