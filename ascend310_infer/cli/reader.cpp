@@ -97,7 +97,7 @@ LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool 
   LoadedImage read;
   read.image = image;
   try {
-    Image photograph = ReadImage(path);
+    Image photograph = ReadPhotograph(path, settings);
     read.input = FitToInput(photograph, settings);
     if (keep_photograph) read.photograph = std::move(photograph);
   } catch (const ImageError& error) {

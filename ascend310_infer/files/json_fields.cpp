@@ -11,14 +11,18 @@ namespace patchcore {
 using nlohmann::json;
 
 JsonFields::JsonFields(const json& object, std::string where, std::string path,
-                       std::initializer_list<const char*> names)
+                       std::initializer_list<const char*> names,
+                       std::initializer_list<const char*> optional)
     : object_(object), where_(std::move(where)), path_(std::move(path)) {
   if (!object.is_object()) {
     throw ArtifactError(where_ + ": " + (path_.empty() ? "top" : path_) +
                         ": expected an object, got " + ShownValue(object));
   }
   for (const auto& [name, value] : object.items()) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) {
+    const auto listed = [&](const auto& list) {
+      return std::find(list.begin(), list.end(), name) != list.end();
+    };
+    if (!listed(names) && !listed(optional)) {
       Refuse(name, "unknown field; copy the folder again");
     }
   }
@@ -27,9 +31,12 @@ JsonFields::JsonFields(const json& object, std::string where, std::string path,
   }
 }
 
-JsonFields JsonFields::Object(const char* name, std::initializer_list<const char*> names) const {
-  return JsonFields(object_.at(name), where_, Dotted(name), names);
+JsonFields JsonFields::Object(const char* name, std::initializer_list<const char*> names,
+                              std::initializer_list<const char*> optional) const {
+  return JsonFields(object_.at(name), where_, Dotted(name), names, optional);
 }
+
+bool JsonFields::Has(const char* name) const { return object_.contains(name); }
 
 void JsonFields::FreeObject(const char* name) const {
   const json& value = object_.at(name);

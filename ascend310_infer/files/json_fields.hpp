@@ -14,13 +14,16 @@ namespace patchcore {
 // Checks of one object; all throw ArtifactError. The object must outlive it.
 class JsonFields {
  public:
-  // The object must have these fields and no others.
+  // The object must have these fields, may have the optional ones, and no others.
   //   where      path of the file, for messages
   //   path       dotted name of the object in the file, "" for the whole
   JsonFields(const nlohmann::json& object, std::string where, std::string path,
-             std::initializer_list<const char*> names);
+             std::initializer_list<const char*> names,
+             std::initializer_list<const char*> optional = {});
 
-  JsonFields Object(const char* name, std::initializer_list<const char*> names) const;
+  JsonFields Object(const char* name, std::initializer_list<const char*> names,
+                    std::initializer_list<const char*> optional = {}) const;
+  bool Has(const char* name) const;  // whether an optional field is there
   // Only that it is an object: no reader decides by what stands in it.
   void FreeObject(const char* name) const;
 

@@ -38,9 +38,10 @@ bool StartsWith(const std::vector<std::uint8_t>& bytes, Signature signature) {
          std::memcmp(bytes.data(), signature.data(), signature.size()) == 0;
 }
 
-StoredImage DecodeStored(const std::vector<std::uint8_t>& bytes, const std::string& where) {
-  if (StartsWith(bytes, kPng)) return DecodePng(bytes, where);
-  if (StartsWith(bytes, kJpeg)) return DecodeJpeg(bytes, where);
+StoredImage DecodeStored(const std::vector<std::uint8_t>& bytes, const std::string& where,
+                         const ReadOptions& options) {
+  if (StartsWith(bytes, kPng)) return DecodePng(bytes, where, options);
+  if (StartsWith(bytes, kJpeg)) return DecodeJpeg(bytes, where, options);
   for (const auto& [signature, name] : kOthers) {
     if (StartsWith(bytes, signature)) {
       throw ImageError(where + ": " + name +
@@ -77,7 +78,7 @@ Image Oriented(Image stored, int orientation) {
 
 }  // namespace
 
-Image ReadImage(const fs::path& path) {
+Image ReadImage(const fs::path& path, const ReadOptions& options) {
   const std::string where = path.string();
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
@@ -91,11 +92,12 @@ Image ReadImage(const fs::path& path) {
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size));
   file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
   if (!file) RefuseUnreadable(where, std::strerror(errno != 0 ? errno : EIO));
-  return DecodeImage(bytes, where);
+  return DecodeImage(bytes, where, options);
 }
 
-Image DecodeImage(const std::vector<std::uint8_t>& bytes, const std::string& where) {
-  StoredImage stored = DecodeStored(bytes, where);
+Image DecodeImage(const std::vector<std::uint8_t>& bytes, const std::string& where,
+                  const ReadOptions& options) {
+  StoredImage stored = DecodeStored(bytes, where, options);
   return Oriented(std::move(stored.image), stored.orientation);
 }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,12 +24,22 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 };
 
+// What reading depends on, besides the file.
+struct ReadOptions {
+  std::uint32_t white_level = 65535;  // value of white in grey of 16 bits
+  // Called with the beginning of a message and the size as shown, before the pixels are decoded;
+  // throws ImageError for a size that the caller cannot use.
+  std::function<void(const std::string& where, std::size_t height, std::size_t width)> accept;
+  std::string* note = nullptr;  // receives a line about an image that is almost black
+};
+
 // Reads a PNG or JPEG file; the content decides which of them it is, never the suffix.
 // Throws ImageError: unreadable, of another format, truncated, or of a refused size.
-Image ReadImage(const std::filesystem::path& path);
+Image ReadImage(const std::filesystem::path& path, const ReadOptions& options = {});
 
 // The same from the bytes of a file.
 //   where      path of the file, for messages
-Image DecodeImage(const std::vector<std::uint8_t>& bytes, const std::string& where);
+Image DecodeImage(const std::vector<std::uint8_t>& bytes, const std::string& where,
+                  const ReadOptions& options = {});
 
 }  // namespace patchcore

@@ -47,7 +47,9 @@ boolean FailTruncated(j_decompress_ptr jpeg) {
 // One decompression; libjpeg's memory is freed at the end of its scope.
 class Decoder {
  public:
-  Decoder(const std::vector<std::uint8_t>& bytes, const std::string& where) : where_(where) {
+  Decoder(const std::vector<std::uint8_t>& bytes, const std::string& where,
+          const ReadOptions& options)
+      : where_(where), options_(options) {
     jpeg_.err = jpeg_std_error(&handler_.base);
     handler_.base.error_exit = FailDecoding;
     handler_.base.emit_message = IgnoreMessage;
@@ -72,6 +74,11 @@ class Decoder {
     jpeg_.out_color_space = channels == 1 ? JCS_GRAYSCALE : (channels == 3 ? JCS_RGB : JCS_CMYK);
     StoredImage stored;
     stored.orientation = Orientation();
+    if (options_.accept) {
+      const bool sideways = IsSideways(stored.orientation);
+      options_.accept(where_, sideways ? jpeg_.image_width : jpeg_.image_height,
+                      sideways ? jpeg_.image_height : jpeg_.image_width);
+    }
     stored.image.height = jpeg_.image_height;
     stored.image.width = jpeg_.image_width;
     stored.image.pixels.resize(stored.image.height * stored.image.width * 3);
@@ -138,13 +145,14 @@ class Decoder {
     try {
       orientation = ExifOrientation(exif);
     } catch (const ExifError&) {
-      // Cameras write such blocks; Pillow shows the image as it is stored.
+      return 1;  // cameras write such blocks
     }
     if (!orientation && xmp) orientation = XmpOrientation(*xmp);
     return orientation.value_or(1);
   }
 
   const std::string& where_;
+  const ReadOptions& options_;
   jpeg_decompress_struct jpeg_{};
   ErrorHandler handler_{};
   std::vector<std::uint8_t> row_;
@@ -173,12 +181,13 @@ bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
 
 }  // namespace
 
-StoredImage DecodeJpeg(const std::vector<std::uint8_t>& bytes, const std::string& where) {
+StoredImage DecodeJpeg(const std::vector<std::uint8_t>& bytes, const std::string& where,
+                       const ReadOptions& options) {
   if (HasTooManyScans(bytes)) {
     throw ImageError(where + ": expected at most " + std::to_string(kMostScans) +
                      " scans in a JPEG, got more; save it as baseline");
   }
-  return Decoder(bytes, where).Decode();
+  return Decoder(bytes, where, options).Decode();
 }
 
 }  // namespace patchcore

@@ -91,8 +91,9 @@ std::string BytesOfProfile(std::string_view profile) {
 // One decompression; libpng's memory is freed at the end of its scope.
 class Decoder {
  public:
-  Decoder(const std::vector<std::uint8_t>& bytes, const std::string& where)
-      : where_(where), source_{bytes.data(), bytes.size()} {
+  Decoder(const std::vector<std::uint8_t>& bytes, const std::string& where,
+          const ReadOptions& options)
+      : where_(where), options_(options), source_{bytes.data(), bytes.size()} {
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &handler_, FailDecoding, IgnoreWarning);
     info_ = png_ != nullptr ? png_create_info_struct(png_) : nullptr;
     if (info_ == nullptr) {
@@ -107,6 +108,7 @@ class Decoder {
   StoredImage Decode() {
     const std::size_t file_bytes = source_.left;
     ReadHeader();
+    AcceptSize();
     if (packed_row_bytes_ > file_bytes * kMaxExpansion / height_) {
       RefuseUnreadable(where_, "image file is truncated");
     }
@@ -117,7 +119,8 @@ class Decoder {
     Guarded([&] { png_read_image(png_, rows_.data()); });
     ReadEnd();
     ReadColours();
-    return {{height_, width_, ToRgb(std::move(samples_))}, Orientation()};
+    const int orientation = Orientation();
+    return {{height_, width_, ToRgb(std::move(samples_), where_, options_)}, orientation};
   }
 
  private:
@@ -162,6 +165,14 @@ class Decoder {
     CheckSize(where_, width, height);
   }
 
+  // Asks the caller about the size as shown. Text chunks do not count here, as in Python: they
+  // may follow the pixels.
+  void AcceptSize() const {
+    if (!options_.accept) return;
+    const bool sideways = ExifChunk().has_value() && IsSideways(Orientation());
+    options_.accept(where_, sideways ? width_ : height_, sideways ? height_ : width_);
+  }
+
   // Metadata may follow the pixels. What is missing or damaged behind them costs no pixel.
   void ReadEnd() {
     if (setjmp(handler_.jump) == 0) png_read_end(png_, info_);
@@ -172,6 +183,7 @@ class Decoder {
     png_colorp colours = nullptr;
     int count = 0;
     png_get_PLTE(png_, info_, &colours, &count);
+    samples_.palette.fill({0, 0, 0, 255});  // what PLTE lacks is black
     for (int i = 0; i < count; ++i) {
       const png_color& entry = colours[i];
       samples_.palette.at(static_cast<std::size_t>(i)) = {entry.red, entry.green, entry.blue, 255};
@@ -223,8 +235,8 @@ class Decoder {
       } else if (const auto profile = Text("Raw profile type exif")) {
         orientation = ExifOrientation(BytesOfProfile(*profile));
       }
-    } catch (const ExifError& error) {
-      RefuseUnreadable(where_, error.what());
+    } catch (const ExifError&) {
+      return 1;  // cameras write such blocks
     }
     if (!orientation) {
       if (const auto packet = Text("XML:com.adobe.xmp")) orientation = XmpOrientation(*packet);
@@ -233,6 +245,7 @@ class Decoder {
   }
 
   const std::string& where_;
+  const ReadOptions& options_;
   Source source_;
   ErrorHandler handler_{};
   png_structp png_ = nullptr;
@@ -246,8 +259,9 @@ class Decoder {
 
 }  // namespace
 
-StoredImage DecodePng(const std::vector<std::uint8_t>& bytes, const std::string& where) {
-  return Decoder(bytes, where).Decode();
+StoredImage DecodePng(const std::vector<std::uint8_t>& bytes, const std::string& where,
+                      const ReadOptions& options) {
+  return Decoder(bytes, where, options).Decode();
 }
 
 }  // namespace patchcore

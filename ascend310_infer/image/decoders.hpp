@@ -17,8 +17,13 @@ struct StoredImage {
 };
 
 // Bytes of a whole file -> image; `where` is its path, for messages. Throw ImageError.
-StoredImage DecodeJpeg(const std::vector<std::uint8_t>& bytes, const std::string& where);
-StoredImage DecodePng(const std::vector<std::uint8_t>& bytes, const std::string& where);
+StoredImage DecodeJpeg(const std::vector<std::uint8_t>& bytes, const std::string& where,
+                       const ReadOptions& options);
+StoredImage DecodePng(const std::vector<std::uint8_t>& bytes, const std::string& where,
+                      const ReadOptions& options);
+
+// Whether an orientation swaps the sides.
+inline bool IsSideways(int orientation) { return orientation >= 5 && orientation <= 8; }
 
 // Throws ImageError for a size that is refused; call it before anything is decoded.
 void CheckSize(const std::string& where, std::size_t width, std::size_t height);

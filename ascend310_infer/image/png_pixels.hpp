@@ -5,7 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
+
+#include "image/decode.hpp"
 
 namespace patchcore {
 
@@ -17,11 +20,14 @@ struct PngSamples {
   int depth = 8;                     // bits as stored: 1, 2, 4, 8 or 16
   std::vector<std::uint8_t> values;  // row-major (H, W, channels); 1 to 8 bits one byte each,
                                      // unscaled; 16 bits two bytes, the high one first
-  std::array<std::array<std::uint8_t, 4>, 256> palette{};   // RGBA; what PLTE lacks is black
+  std::array<std::array<std::uint8_t, 4>, 256> palette{};   // RGBA
   std::optional<std::array<std::uint16_t, 3>> transparent;  // tRNS of kGrey (thrice) and kRgb
 };
 
-// (H, W, 3), transparency flattened on black.
-std::vector<std::uint8_t> ToRgb(PngSamples samples);
+// (H, W, 3), transparency flattened on black; an image that is transparent everywhere counts as
+// opaque. Throws ImageError: values beyond the white level, or colours of 16 bits where there is
+// one.
+std::vector<std::uint8_t> ToRgb(PngSamples samples, const std::string& where,
+                                const ReadOptions& options);
 
 }  // namespace patchcore

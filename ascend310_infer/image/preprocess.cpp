@@ -174,12 +174,32 @@ std::pair<std::size_t, std::size_t> ResizedSize(std::size_t height, std::size_t 
   return {side * height / width, side};
 }
 
-Input FitToInput(const Image& image, const Preprocessing& settings) {
-  const auto [resized_height, resized_width] = ResizedSize(image.height, image.width, settings);
-  if (std::max(resized_height, resized_width) > kMaxResizedSide) {
-    throw ImageError("image: " + std::to_string(image.width) + " x " +
-                     std::to_string(image.height) + " px is too elongated to resize");
+void CheckResize(const std::string& where, std::size_t height, std::size_t width,
+                 const Preprocessing& settings) {
+  const auto [resized_height, resized_width] = ResizedSize(height, width, settings);
+  const std::size_t largest =
+      std::max({height * resized_width, resized_height * width, resized_height * resized_width});
+  if (largest > kMaxPixels || std::max(resized_height, resized_width) > kMaxResizedSide) {
+    throw ImageError(where + ": " + std::to_string(width) + " x " + std::to_string(height) +
+                     " px is too elongated to resize to " + std::to_string(resized_width) + " x " +
+                     std::to_string(resized_height) + "; cut it into parts");
   }
+}
+
+Image ReadPhotograph(const std::filesystem::path& path, const Preprocessing& settings,
+                     std::string* note) {
+  ReadOptions options;
+  options.white_level = settings.white_level;
+  options.note = note;
+  options.accept = [&](const std::string& where, std::size_t height, std::size_t width) {
+    CheckResize(where, height, width, settings);
+  };
+  return ReadImage(path, options);
+}
+
+Input FitToInput(const Image& image, const Preprocessing& settings) {
+  CheckResize("image", image.height, image.width, settings);
+  const auto [resized_height, resized_width] = ResizedSize(image.height, image.width, settings);
   Input input;
   input.placement = {image.height,
                      image.width,

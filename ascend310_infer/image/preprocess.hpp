@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,17 @@ struct Input {
 // down.
 std::pair<std::size_t, std::size_t> ResizedSize(std::size_t height, std::size_t width,
                                                 const Preprocessing& settings);
+
+// Throws ImageError, whose message begins with `where`: the resize of a photograph of that size, or
+// an image between its two steps, would be too large (FORMAT.md, section Memory).
+void CheckResize(const std::string& where, std::size_t height, std::size_t width,
+                 const Preprocessing& settings);
+
+// Reads a photograph with the artifact's white level; sizes that it cannot resize are refused
+// before a pixel is decoded.
+//   note       receives a line about an image that is almost black; may be null
+Image ReadPhotograph(const std::filesystem::path& path, const Preprocessing& settings,
+                     std::string* note = nullptr);
 
 // Resizes and crops a decoded image. Only the pixels inside the crop are computed.
 // Throws ImageError: the image is too elongated to resize.

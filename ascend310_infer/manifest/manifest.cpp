@@ -38,6 +38,10 @@ Preprocessing ReadPreprocessing(const Fields& fields) {
   settings.resize_width = fields.Size("resize_width", 32, kMaxSidePx, "up to 8192");
   fields.Check(settings.resize == Resize::kStretch || resize_height == resize_width, "resize_width",
                "equal to resize_height for shorter_side");
+  if (fields.Has("white_level")) {
+    settings.white_level =
+        static_cast<std::uint32_t>(fields.Size("white_level", 255, kWhite16Bits, "255 to 65535"));
+  }
   return settings;
 }
 
@@ -307,7 +311,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
                     "training", "config", "provenance"});
   Manifest manifest;
   manifest.preprocess = ReadPreprocessing(top.Object(
-      "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"}));
+      "preprocess", {"resize", "resize_height", "resize_width", "filter", "height", "width"},
+      {"white_level"}));
   manifest.region =
       ReadRegionOfInterest(top.Object("region", {"kind", "photo_height", "photo_width"}));
   manifest.tiling =

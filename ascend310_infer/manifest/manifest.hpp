@@ -25,14 +25,17 @@ enum class RegionKind { kWhole, kMask };
 enum class Thumbnails { kNone, kJpeg };
 enum class ImageScore { kMax, kPaper, kModelzoo };
 
+inline constexpr std::uint32_t kWhite16Bits = 65535;
+
 // Image -> input: resize, then keep the central (height, width).
 struct Preprocessing {
   Resize resize = Resize::kStretch;
   std::size_t resize_height = 0;  // at most 8192
   std::size_t resize_width = 0;   // equal to resize_height for kShorterSide
   ResampleFilter filter = ResampleFilter::kBilinear;
-  std::size_t height = 0;  // H, 32 to resize_height
-  std::size_t width = 0;   // W, 32 to resize_width
+  std::size_t height = 0;                    // H, 32 to resize_height
+  std::size_t width = 0;                     // W, 32 to resize_width
+  std::uint32_t white_level = kWhite16Bits;  // value of white in grey of 16 bits; 255 or more
 };
 
 // Which part of the input is inspected, and the size of the photographs that masks are drawn on.

@@ -11,6 +11,8 @@ from PIL import Image, PngImagePlugin
 from cpp_dump import attempt, dump, needs_dump, random_pixels
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import read_image
+from patchcore_runtime.image.preprocess import preprocess
+from patchcore_runtime.manifest.manifest import Preprocessing
 
 TURNED = range(10)  # EXIF orientations, and two that do not exist
 
@@ -246,3 +248,76 @@ def test_sizes_are_refused_in_the_same_words(tmp_path, size):
     with pytest.raises(ImageError) as caught:
         read_image(path)
     assert dump([(path, None)]) == [str(caught.value)]
+
+
+def _rgba(grey, alpha):
+    return np.dstack([grey, grey, grey, np.full_like(grey, alpha)])
+
+
+def test_images_that_are_transparent_everywhere_are_opaque_in_both(tmp_path):
+    grey = np.arange(40 * 56, dtype=np.uint32).reshape(40, 56).astype(np.uint8)
+    paths = []
+    for name, image in {
+        "rgba": Image.fromarray(_rgba(grey, 0)),
+        "visible": Image.fromarray(_rgba(grey, 1)),
+        "grey_alpha": Image.fromarray(_rgba(grey, 0)).convert("LA"),
+    }.items():
+        paths.append(tmp_path / f"{name}.png")
+        image.save(paths[-1])
+    flat = np.full((40, 56), 7, np.uint8)
+    paths.append(tmp_path / "key.png")
+    Image.fromarray(flat).save(paths[-1], transparency=7)
+    indexed = Image.fromarray(grey % 4).convert("P")
+    paths.append(tmp_path / "palette.png")
+    indexed.save(paths[-1], transparency=bytes(4))
+    _assert_same_images(paths)
+    for path in (paths[0], paths[2]):
+        assert np.array_equal(np.asarray(read_image(path))[..., 0], grey)
+
+
+@pytest.mark.parametrize("white", [255, 1023, 4095, 16383, 65535])
+def test_white_levels_and_refusals_are_the_same(tmp_path, white):
+    settings = Preprocessing(
+        resize="stretch",
+        resize_height=40,
+        resize_width=56,
+        filter="bilinear",
+        height=40,
+        width=56,
+        white_level=white,
+    )
+    rng = np.random.default_rng(white)
+    requests = []
+    for number, top in enumerate([white, white // 17, min(white + 1, 65535), 65535]):
+        grey = rng.integers(0, top + 1, (40, 56)).astype(np.uint16)
+        grey[0, 0] = top
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(grey).save(path)
+        requests.append((path, settings))
+    deep = rng.integers(0, 65536, (40, 56, 3)).astype(">u2")
+    lines = b"".join(b"\0" + row.tobytes() for row in deep)
+    requests.append((_write(tmp_path, "deep.png", _png((56, 40, 16, 2, 0), lines)), settings))
+    for (path, _), ours in zip(requests, dump(requests), strict=True):
+        theirs = attempt(lambda path=path: preprocess(path, settings, notes=[])[0])
+        if isinstance(theirs, str):
+            assert ours == theirs
+        else:
+            assert np.array_equal(ours[0], theirs), path
+
+
+@pytest.mark.parametrize("size", [(8, 2**23), (2**23, 8), (8, 2**20), (2**20, 8), (64, 2**19)])
+def test_elongated_images_are_refused_alike_before_a_pixel_is_decoded(tmp_path, size):
+    settings = Preprocessing(
+        resize="stretch",
+        resize_height=64,
+        resize_width=96,
+        filter="bilinear",
+        height=64,
+        width=96,
+    )
+    width, height = size
+    path = _write(tmp_path, "long.png", _png((width, height, 1, 0, 0), b"\0"))  # one line of pixels
+    (ours,) = dump([(path, settings)])
+    theirs = attempt(lambda: preprocess(path, settings))
+    assert ("too elongated" in ours) == ("too elongated" in theirs)
+    assert "too elongated" in ours or "truncated" in ours

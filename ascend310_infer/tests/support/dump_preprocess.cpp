@@ -1,9 +1,9 @@
 // Images -> their network inputs, for comparing with Python byte by byte.
 //
-// Reads lines `PATH resize resize_height resize_width filter height width`, separated by tabs,
-// from standard input; `PATH` alone stands for decoding without a resize. For each it writes one
-// line `ok H W photo_height photo_width resized_height resized_width top left` and then the
-// (H, W, 3) bytes, or one line `refused MESSAGE`.
+// Reads lines `PATH resize resize_height resize_width filter height width white_level`, separated
+// by tabs, from standard input; `PATH` alone stands for decoding without a resize. For each it
+// writes one line `ok H W photo_height photo_width resized_height resized_width top left` and then
+// the (H, W, 3) bytes, or one line `refused MESSAGE`.
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -38,6 +38,7 @@ Preprocessing Settings(const std::vector<std::string>& fields) {
                                                 : ResampleFilter::kLanczos;
   settings.height = std::stoul(fields.at(5));
   settings.width = std::stoul(fields.at(6));
+  settings.white_level = static_cast<std::uint32_t>(std::stoul(fields.at(7)));
   return settings;
 }
 
@@ -51,14 +52,15 @@ void Write(std::size_t height, std::size_t width, const Input& input) {
 }
 
 void Dump(const std::vector<std::string>& fields) {
-  Image image = patchcore::ReadImage(fields.at(0));
   if (fields.size() == 1) {
+    Image image = patchcore::ReadImage(fields.at(0));
     const std::size_t height = image.height;
     const std::size_t width = image.width;
     Write(height, width, {std::move(image.pixels), {height, width, height, width, 0, 0}});
     return;
   }
   const Preprocessing settings = Settings(fields);
+  const Image image = patchcore::ReadPhotograph(fields.at(0), settings);
   Write(settings.height, settings.width, patchcore::FitToInput(image, settings));
 }
 
