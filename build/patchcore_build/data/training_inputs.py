@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from patchcore_build.config import Config, plan_grid, plan_preprocessing
 from patchcore_build.data.image_folder import ImageFolder
 from patchcore_build.data.roi import plan_region
-from patchcore_build.errors import DatasetError
+from patchcore_build.errors import DatasetError, SettingError
 from patchcore_build.progress import Progress, silent
 from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
@@ -69,12 +69,15 @@ def load_inputs(
     Raises:
         ImageError: an image is unreadable and `skip_bad` is off, or `roi` is unreadable; the
             message names it.
+        SettingError: a tile is larger than the input of these images.
         DatasetError: fewer than two readable images.
     """
     good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
     try:
         settings = plan_preprocessing(config, sizes)
         grid = plan_grid(config, settings)
+    except SettingError as error:
+        raise SettingError(f"{folder.root}: {error}") from None
     except ValueError as error:
         raise DatasetError(f"{folder.root}: no input fits these images ({error})") from None
     region, found = plan_region(roi, settings, sizes)
