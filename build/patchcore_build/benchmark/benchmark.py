@@ -16,10 +16,10 @@ from typing import Any
 from patchcore_build.backbone.device import Device
 from patchcore_build.config import Config
 from patchcore_build.data.layouts import Dataset, open_dataset
-from patchcore_build.errors import DatasetError, OutputError
+from patchcore_build.errors import DatasetError, OutputError, require
 from patchcore_build.evaluation.evaluate import Evaluation, evaluate
 from patchcore_build.fitting.fit import fit
-from patchcore_build.fitting.job import FitJob, FitReport
+from patchcore_build.fitting.job import FitJob, FitReport, check_network
 from patchcore_build.progress import progress_bar
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
@@ -38,6 +38,9 @@ class BenchmarkJob:
 
     Empty `categories` mean all categories of the data set. Each of `seeds` replaces `config.seed`.
     Artifacts are removed after the evaluation unless `keep_artifacts` is set.
+
+    Raises:
+        SettingError: a value is out of its range, or would do nothing beside the others.
     """
 
     dataset: Path
@@ -49,6 +52,11 @@ class BenchmarkJob:
     device: Device = "cpu"
     device_id: int = 0
     keep_artifacts: bool = False
+
+    def __post_init__(self) -> None:
+        check_network(self.config, self.weights, self.device, self.device_id)
+        whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in self.seeds)
+        require(bool(self.seeds) and whole, "--seeds", "one or more of 0 to 2^32 - 1", self.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from patchcore_build.cli.options import (
     add_network_options,
     add_signing_option,
     config_from,
+    wrong_usage,
 )
 from patchcore_runtime.cli.freed_memory import return_freed_memory
 from patchcore_runtime.cli.option_types import number, whole_number
@@ -111,8 +112,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     config = config_from(arguments, parser, seed=arguments.seed)
     dataset = None if arguments.dataset is None else open_dataset(arguments.dataset)
     images, category = _training_images(arguments, dataset)
-    report = fit(
-        FitJob(
+    with wrong_usage(parser):
+        job = FitJob(
             images=images,
             category=category,
             output=arguments.output,
@@ -131,9 +132,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             review=arguments.review,
             drop_suspects=arguments.drop_suspects,
             sign=arguments.sign,
-        ),
-        after_stage=return_freed_memory,
-    )
+        )
+    report = fit(job, after_stage=return_freed_memory)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0

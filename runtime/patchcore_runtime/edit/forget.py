@@ -23,6 +23,7 @@ from patchcore_runtime.edit.edit import (
     edited,
     kept_thresholds,
 )
+from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import EditError
 
 _KEPT = "kept by forget: fewer rows raise scores, so false alarms may be more"
@@ -61,7 +62,9 @@ def forget(
         ArtifactError: the artifact is damaged, or not signed by that key.
         EditError: the image is unknown or has no row, or no row would remain.
         OutputError: the output exists or cannot be written; nothing remains on the disk.
+        SettingError: `threads` is not a number of 1 or more.
     """
+    thread_count(threads)
     source = Artifact.open_whole(artifact, public_key=public_key)
     number = find_image(source, image)
     name = source.manifest.training.images[number]
