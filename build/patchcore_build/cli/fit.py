@@ -154,6 +154,8 @@ def _print_report(report: "FitReport", source: str, review: Path | None) -> None
     print(f"memory bank: {report.rows} rows")
     for name, words in describe_calibration(report.calibration).items():
         print(f"{name}: {words}")
+    for line in report.warnings:
+        print(f"warning: {line}")
     if report.quantization is not None:
         _print_quantization(report.quantization)
     if review:

@@ -120,6 +120,20 @@ def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
     )
 
 
+def equal_images(inputs: Inputs) -> NDArray[np.int64]:
+    """Number of the first image with the same input as each image, (N,); its own if none is."""
+    tiles = inputs.grid.tiles
+    firsts: dict[bytes, int] = {}
+    numbers = [
+        firsts.setdefault(
+            hashlib.sha256(inputs.pixels[image * tiles : (image + 1) * tiles].tobytes()).digest(),
+            image,
+        )
+        for image in range(len(inputs.names))
+    ]
+    return np.array(numbers, np.int64)
+
+
 def digest_images(inputs: Inputs) -> str:
     """SHA-256 of the names and contents of the images, in order."""
     digest = hashlib.sha256()

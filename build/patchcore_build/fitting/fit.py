@@ -7,16 +7,15 @@ All files are written to a folder beside the target, which is renamed at the end
 import dataclasses
 import gc
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import Network, mindspore_network, onnx_network
-from patchcore_build.calibration.folds import group_images
 from patchcore_build.coreset.checkpoint import clear_checkpoints
 from patchcore_build.data.dataset import ImageFolder, list_images
-from patchcore_build.data.training_inputs import Inputs, load_inputs
+from patchcore_build.data.training_inputs import Inputs, equal_images, load_inputs
 from patchcore_build.export.checked import CellMaker, export_features
 from patchcore_build.fitting.artifact_writer import (
     ArtifactFacts,
@@ -26,11 +25,13 @@ from patchcore_build.fitting.artifact_writer import (
 )
 from patchcore_build.fitting.job import FitJob, FitReport
 from patchcore_build.fitting.learn import Learned, Site, learn
+from patchcore_build.fitting.learner import image_groups
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.signing import new_signed_folder
 from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.artifact.writing import EXACT_INDEX
+from patchcore_runtime.scoring.thresholds import few_images
 
 NetworkChooser = Callable[[FitJob, Inputs], tuple[CellMaker, dict[str, str]]]
 
@@ -104,7 +105,20 @@ def _build(site: Site, choose_network: NetworkChooser) -> FitReport:
         calibration=learned.calibration,
         export_difference=exported.difference,
         quantization=learned.quantization,
+        warnings=tuple(_warnings(learned)),
     )
+
+
+def _warnings(learned: Learned) -> Iterator[str]:
+    """What a person should know about the thresholds before relying on them."""
+    images, calibration = len(learned.inputs.names), learned.calibration
+    if calibration.images < images:
+        yield (
+            f"{images - calibration.images} of {images} images equal another one; equal images "
+            f"are held out together and count once, so the thresholds come from "
+            f"{calibration.images} images"
+        )
+    yield from few_images(calibration)
 
 
 def _read(site: Site, folder: ImageFolder) -> Inputs:
@@ -114,8 +128,7 @@ def _read(site: Site, folder: ImageFolder) -> Inputs:
         inputs = load_inputs(
             folder, job.config, site.storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
         )
-    if job.groups:
-        group_images(inputs.names, job.groups)  # raise errors before the long steps
+    image_groups(inputs, job.groups, equal_images(inputs))  # raise errors before the long steps
     return inputs
 
 

@@ -100,4 +100,5 @@ class FitReport:
     calibration: Calibration
     export_difference: dict[str, float]
     quantization: dict[str, Any] | None = None  # as in the manifest's provenance
+    warnings: tuple[str, ...] = ()  # about copies among the images, and thresholds of few images
     seconds: dict[str, float] = field(default_factory=dict)

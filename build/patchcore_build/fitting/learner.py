@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from patchcore_build.backbone.device import Device
 from patchcore_build.backbone.network import Network
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.folds import every_image_alone, group_images
+from patchcore_build.calibration.folds import every_image_alone, group_images, join_equal
 from patchcore_build.calibration.held_out import calibrate, score_held_out
 from patchcore_build.calibration.suspects import Suspect, choose_suspects, leave_one_out
 from patchcore_build.config import Config
 from patchcore_build.coreset.checkpoint import make_folder
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import coreset_size, projection_size, random_projection
-from patchcore_build.data.training_inputs import Inputs, keep_inputs
+from patchcore_build.data.training_inputs import Inputs, equal_images, keep_inputs
 from patchcore_build.features.store import FeatureStore, extract_features, keep_images
 from patchcore_build.fitting.review import write_review
 from patchcore_build.progress import Stopwatch, progress_bar
@@ -68,7 +68,8 @@ class Learner:
 
     def prepare(self, store: FeatureStore, inputs: Inputs) -> TrainingFeatures:
         """Project the patches, and sort them once for the bank and for every fold."""
-        names = inputs.names
+        first = equal_images(inputs)
+        groups = image_groups(inputs, self.groups, first)
         projected = self._project(store)
         with self.clock.stage("coreset"):
             cloud = self._sort(projected)
@@ -77,9 +78,8 @@ class Learner:
         return TrainingFeatures(
             store=store,
             cloud=cloud,
-            groups=group_images(names, self.groups)
-            if self.groups
-            else every_image_alone(len(names)),
+            groups=groups,
+            counted=np.unique(first),
             size=inputs.preprocessing,
             config=self.config,
             checkpoints=self.checkpoints,
@@ -160,6 +160,19 @@ class Learner:
         if cloud.loaded:
             self.storage.set_aside(projected.nbytes)
         return cloud
+
+
+def image_groups(
+    inputs: Inputs, pattern: str | None, first: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Group number of each image, (N,): by its name if there is a pattern, and with its copies.
+
+    Raises:
+        DatasetError: the pattern does not fit the names, or there are fewer than two groups.
+    """
+    names = inputs.names
+    groups = group_images(names, pattern) if pattern else every_image_alone(len(names))
+    return join_equal(groups, first)
 
 
 def without(

@@ -34,7 +34,7 @@ from patchcore_runtime.cli.option_types import names, whole_number
 from patchcore_runtime.cli.score import add_score_options, score_images
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.manifest.manifest import Index, Training
-from patchcore_runtime.scoring.thresholds import describe_calibration
+from patchcore_runtime.scoring.thresholds import describe_calibration, few_images
 from patchcore_runtime.search.open import Search
 
 _EXAMPLES = """examples:
@@ -171,6 +171,8 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     }
     for name, value in lines.items():
         print(f"{name + ':':17}{value}")
+    for line in few_images(calibration):
+        print(f"{'warning:':17}{line}")
     return 0
 
 
