@@ -27,6 +27,7 @@ from patchcore_build.weights.read import digest
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import PatchCoreError
 from patchcore_runtime.files.whole import write_whole
+from patchcore_runtime.stopping import is_stopping
 
 SETTINGS = "settings.json"
 LogLine = Callable[[str], None]
@@ -160,6 +161,8 @@ def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: Lo
     try:
         run = _measure(job, dataset, category, seed, artifact)
     except (PatchCoreError, OSError) as error:
+        if is_stopping():  # a library turned the interrupt into this error
+            raise KeyboardInterrupt from error
         tell(f"{category}, seed {seed}: FAILED: {error}")
         return Run(
             category=category,

@@ -6,7 +6,6 @@ All files are written to a folder beside the target, which is renamed at the end
 
 import dataclasses
 import gc
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,9 @@ from patchcore_build.signing import new_signed_folder
 from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.artifact.writing import EXACT_INDEX
+from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.scoring.thresholds import few_images
+from patchcore_runtime.stopping import held
 
 NetworkChooser = Callable[[FitJob, Inputs], tuple[CellMaker, dict[str, str]]]
 
@@ -59,10 +60,10 @@ def fit(
     clock = Stopwatch(after_stage)
     with (
         new_signed_folder(job.output, sign=job.sign) as staging,
-        tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
+        scratch_folder() as scratch,
     ):
-        storage = Storage(Path(scratch), budget_bytes=int(job.memory_budget_gb * _GIB))
-        site = Site(job=job, staging=staging, scratch=Path(scratch), storage=storage, clock=clock)
+        storage = Storage(scratch, budget_bytes=int(job.memory_budget_gb * _GIB))
+        site = Site(job=job, staging=staging, scratch=scratch, storage=storage, clock=clock)
         report = _build(site, choose_network or _named_network)
     if job.checkpoints is not None:
         clear_checkpoints(job.checkpoints)
@@ -140,7 +141,7 @@ def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) 
     """
     with site.clock.stage("weights"):
         make_cell, weights = choose_network(site.job, inputs)
-    with site.clock.stage("export"):
+    with site.clock.stage("export"), held():
         difference = export_features(make_cell, site.staging, inputs, site.job.config)
         gc.collect()  # exported cells contain reference cycles
     if site.job.device == "cpu":

@@ -4,7 +4,6 @@ network + inputs -> features -> projection -> coreset -> memory bank -> calibrat
 holds what the steps share: settings, storage and clock. If images are dropped, steps run twice.
 """
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -28,6 +27,7 @@ from patchcore_build.fitting.review import write_review
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.manifest.tiling import CELL_PX
 
@@ -120,9 +120,9 @@ class Learner:
         with (
             self.clock.stage("suspects"),
             progress_bar("suspects", "image") as progress,
-            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+            scratch_folder() as folder,
         ):
-            scorer = open_scorer(training, bank, Path(folder))
+            scorer = open_scorer(training, bank, folder)
             found = leave_one_out(training, bank, scorer, progress)
             suspects = choose_suspects(found.scores, inputs.names, drop)
             if page is not None:
@@ -134,9 +134,9 @@ class Learner:
         with (
             self.clock.stage("calibration"),
             progress_bar("calibration", "image") as progress,
-            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+            scratch_folder() as folder,
         ):
-            scores = score_held_out(training, folder=Path(folder), progress=progress)
+            scores = score_held_out(training, folder=folder, progress=progress)
             return calibrate(scores, self.config)
 
     def _project(self, store: FeatureStore) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ options take turns image by image, so that all run under the same conditions.
 
 import math
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from patchcore_build.indexes.quality import (
 from patchcore_build.indexes.reindex import MAX_SCORE_CHANGE
 from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, Artifact
 from patchcore_runtime.engine.session import thread_count
+from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.manifest import IndexKind
 
@@ -97,8 +97,8 @@ def advise(job: AdviceJob) -> Advice:
     source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     listed = list_images(job.images).images if job.images else ()
     given = [str(path) for path in _spread(listed)]
-    with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:
-        entries, left_out = list_entries(source, Path(scratch), job.threads)
+    with scratch_folder() as scratch:
+        entries, left_out = list_entries(source, scratch, job.threads)
         images, measured_on = images_for(source, given)
         measured = [MeasuredIndex(e.bank, e.index, source) for e in entries]
         network_ms = measure_indexes(source, images, measured, threads=job.threads)

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from patchcore_runtime.errors import PatchCoreError
+from patchcore_runtime.stopping import is_stopping
 
 Run = Callable[[argparse.Namespace, argparse.ArgumentParser], int]
 
@@ -54,16 +55,25 @@ def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None
     try:
         code: int = arguments.run(arguments, parser)
     except KeyboardInterrupt:
+        if is_stopping():
+            raise  # `stoppable` prints the line
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
-    except PatchCoreError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+    except (PatchCoreError, OSError) as error:
+        if is_stopping():
+            return 1
+        return _refuse(parser.prog, error)
     return code
+
+
+def _refuse(program: str, error: PatchCoreError | OSError) -> int:
+    """Print why a command is refused, in one line, and return the exit code."""
+    words = str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        words = f"{where}{error.strerror or error}"
+    print(f"{program}: {words}", file=sys.stderr)
+    return 1
 
 
 def add_roi_option(command: argparse.ArgumentParser) -> None:

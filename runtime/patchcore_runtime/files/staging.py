@@ -8,10 +8,13 @@ that writes the same target removes it.
 import glob
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from patchcore_runtime.stopping import held
 
 try:
     import fcntl
@@ -28,13 +31,31 @@ def staging_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be created.
     """
-    _remove_abandoned(target)
-    staging, lock = _new_folder(target)
+    with held():
+        _remove_abandoned(target)
+        staging, lock = _new_folder(target)
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(lock)
+        with held():
+            shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a new folder below TMPDIR; it is removed at the end.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    with held():
+        folder = Path(tempfile.mkdtemp(prefix="patchcore-"))
+    try:
+        yield folder
+    finally:
+        with held():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_folder(target: Path) -> tuple[Path, int]:
