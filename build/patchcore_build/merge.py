@@ -20,6 +20,7 @@ from patchcore_runtime.artifact.folder import (
     Artifact,
     file_digest,
 )
+from patchcore_runtime.artifact.writing import check_new_folder
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.edit.edit import (
@@ -76,6 +77,7 @@ def merge(
         SettingError: `threads` is not a number of 1 or more.
     """
     thread_count(threads)
+    check_new_folder(output)
     one, other = (Artifact.open_whole(path, public_key=public_key) for path in (first, second))
     _refuse_different(one, other)
     calibration = _larger(one.manifest.calibration, other.manifest.calibration)

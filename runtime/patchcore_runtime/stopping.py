@@ -33,7 +33,7 @@ def is_stopping() -> bool:
     return bool(_received)
 
 
-def stoppable(program: str, run: Callable[[], int]) -> int:
+def stoppable(program: str, run: Callable[[], int], *, last: bool = False) -> int:
     """Run a command; if it is told to stop, print one line after it has cleaned up.
 
     Every exception after the stop counts as its consequence: a library may turn an interrupt into
@@ -42,13 +42,15 @@ def stoppable(program: str, run: Callable[[], int]) -> int:
     Args:
         program: Name of the program, for the line.
         run: The command; returns its exit code.
+        last: Whether the process ends with the command. Then signals stay blocked afterwards, and
+            libraries are unloaded undisturbed.
 
     Returns:
         Its exit code, or 128 + the number of the signal.
     """
     _received.clear()
     try:
-        with _watched():
+        with _watched(last=last):
             code = run()
         if code == 0 or not is_stopping():
             return code
@@ -63,7 +65,7 @@ def stoppable(program: str, run: Callable[[], int]) -> int:
 
 
 @contextmanager
-def _watched() -> Iterator[None]:
+def _watched(*, last: bool) -> Iterator[None]:
     here = threading.current_thread() is threading.main_thread()
     if not hasattr(signal, "pthread_sigmask") or not here:  # Windows, or a caller's own thread
         yield
@@ -82,7 +84,17 @@ def _watched() -> Iterator[None]:
         watcher.join()
         signal.signal(signal.SIGUSR1, before)
         sys.unraisablehook = hook
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if not last:
+            _restore_handlers(signals)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _restore_handlers(signals: set[signal.Signals]) -> None:
+    """Install Python's handlers again: a library may have replaced them behind its back."""
+    for number in signals:
+        handler = signal.getsignal(number)
+        if handler is not None:  # None: it was not installed from Python
+            signal.signal(number, handler)
 
 
 def _wait(signals: set[signal.Signals]) -> None:

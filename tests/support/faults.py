@@ -190,7 +190,7 @@ def _run_stopped(place, arguments, stop, moment_s):
 
 def _last_words(said):
     """Return the lines of stderr that are not those of the progress."""
-    return [line for line in said.splitlines() if line and ": …" not in line and "… " not in line]
+    return [line for line in said.splitlines() if line and "…" not in line]
 
 
 def state_of(folder):

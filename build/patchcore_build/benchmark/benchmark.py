@@ -5,6 +5,7 @@ finished run (OUTPUT/runs/CATEGORY/seed-N.json). A run with such a file is not r
 that fails is listed, and does not stop the others.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -27,7 +28,7 @@ from patchcore_build.weights.read import digest
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import PatchCoreError
 from patchcore_runtime.files.whole import write_whole
-from patchcore_runtime.stopping import is_stopping
+from patchcore_runtime.stopping import held, is_stopping
 
 SETTINGS = "settings.json"
 LogLine = Callable[[str], None]
@@ -158,6 +159,7 @@ def _finished(job: BenchmarkJob, category: str, seed: int) -> Run | None:
 def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: LogLine) -> Run:
     tell(f"{category}, seed {seed} …")
     artifact = job.output / "artifacts" / f"{category}-seed-{seed}"
+    kept = False
     try:
         run = _measure(job, dataset, category, seed, artifact)
     except (PatchCoreError, OSError) as error:
@@ -172,12 +174,25 @@ def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: Lo
             ms_per_image=None,
             error=str(error),
         )
-    path = _path(job, category, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(dataclasses.asdict(run), indent=2).encode() + b"\n")
-    if not job.keep_artifacts:
+    else:
+        path = _path(job, category, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(dataclasses.asdict(run), indent=2).encode() + b"\n")
+        kept = job.keep_artifacts
+        return run
+    finally:
+        if not kept:
+            _remove(artifact)
+
+
+def _remove(artifact: Path) -> None:
+    """Remove an artifact that nobody keeps; after a stop also its folder, if that is empty."""
+    with held():
         shutil.rmtree(artifact, ignore_errors=True)
-    return run
+        if not is_stopping():
+            return
+        with contextlib.suppress(OSError):  # others are in it, or it does not exist
+            artifact.parent.rmdir()
 
 
 def _measure(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, artifact: Path) -> Run:

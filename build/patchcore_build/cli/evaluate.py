@@ -54,8 +54,11 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     """Evaluate an artifact and print the figures."""
     from patchcore_build.data.dataset import open_dataset
+    from patchcore_build.report.report import check_report
     from patchcore_runtime.detector import Detector
 
+    if arguments.output is not None:
+        check_report(arguments.output)
     detector = Detector.load(
         arguments.artifact,
         threads=arguments.threads,

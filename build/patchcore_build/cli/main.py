@@ -5,6 +5,7 @@ usage, 130 and 143 if it was interrupted or terminated. Everything else is impor
 command runs, so that an interrupt is cleaned up from the first moment on.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
-    return stoppable("patchcore-build", lambda: _run(argv))
+    """Run the command line and return the exit code; by default with the process's arguments."""
+    last = argv is None or list(argv) == sys.argv[1:]
+    return stoppable("patchcore-build", lambda: _run(argv), last=last)
 
 
 def _run(argv: Sequence[str] | None) -> int:

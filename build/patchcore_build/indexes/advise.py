@@ -94,8 +94,8 @@ def advise(job: AdviceJob) -> Advice:
             `public_key`.
         DatasetError: `images` contains no image.
     """
-    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     listed = list_images(job.images).images if job.images else ()
+    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     given = [str(path) for path in _spread(listed)]
     with scratch_folder() as scratch:
         entries, left_out = list_entries(source, scratch, job.threads)

@@ -28,7 +28,7 @@ from patchcore_runtime.artifact.folder import (
     SELFTEST_MAP,
     Artifact,
 )
-from patchcore_runtime.artifact.writing import EXACT_INDEX, seal
+from patchcore_runtime.artifact.writing import EXACT_INDEX, check_new_folder, seal
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.manifest.manifest import Index, IndexKind, Manifest
@@ -95,7 +95,11 @@ def change_index(job: IndexJob) -> IndexReport:
         SearchError: the bank does not fit the settings, or scores change by more than allowed and
             `force` is off; no files are left behind.
         OutputError: the output exists or cannot be written.
+        DatasetError: `images` contains no image.
     """
+    check_new_folder(job.output)
+    if job.images is not None:
+        list_images(job.images)  # refuse a folder without images before the index is built
     source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     with new_signed_folder(job.output, sign=job.sign) as staging:
         for name in source.files:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact
+from patchcore_runtime.artifact.writing import check_new_folder
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.bank.neighbours import distances_to_nearest, without_rows
 from patchcore_runtime.edit.edit import (
@@ -65,6 +66,7 @@ def forget(
         SettingError: `threads` is not a number of 1 or more.
     """
     thread_count(threads)
+    check_new_folder(output)
     source = Artifact.open_whole(artifact, public_key=public_key)
     number = find_image(source, image)
     name = source.manifest.training.images[number]

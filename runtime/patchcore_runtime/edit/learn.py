@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact, file_digest
+from patchcore_runtime.artifact.writing import check_new_folder
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import with_new_rows
 from patchcore_runtime.bank.patches import layer3_upsampling, whole_patches
@@ -106,6 +107,7 @@ def learn(
         SettingError: no image is given, or `threads` is not a number of 1 or more.
     """
     thread_count(threads)
+    check_new_folder(output)
     source = Artifact.open_whole(artifact, public_key=public_key)
     names = _new_names(source, images)
     radius = learning_radius(source.manifest)
