@@ -6,11 +6,11 @@ Source: PatchCore (Roth et al. 2021, arXiv:2106.08265) and the measurements in R
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from patchcore_build.errors import require
+from patchcore_build.errors import SettingError, require
 from patchcore_runtime.manifest.manifest import (
     WHITE_16_BITS,
     BankPrecision,
@@ -36,6 +36,7 @@ BACKBONES = (
 )
 SIDE_MULTIPLE = 32
 WHITE_LEVELS = (1023, 4095, 16383, WHITE_16_BITS)  # of cameras with 10, 12, 14 and 16 bits
+_OVERLAP_PX = 64  # of neighbouring tiles, by default
 
 Frame = Literal["whole", "shorter_side_crop", "stretch_crop"]
 PoolingBorder = Literal["counted", "not_counted"]
@@ -50,9 +51,10 @@ class Config:
     resize to `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of
     the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
     the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
-    stored rows. An input that is larger than `tile_px` is cut into tiles; 0 disables tiling.
-    `white_level` is the value of white in grey images of 16 bits; `auto` takes the smallest of
-    `WHITE_LEVELS` that the training images fit in.
+    stored rows. An input is cut into tiles of `tile_px`, which is at most its longer side; 0
+    disables tiling. `white_level` is the value of white in grey images of 16 bits; `auto` takes
+    the smallest of `WHITE_LEVELS` that the training images fit in. A value that would do nothing
+    beside the others is refused.
     """
 
     recipe: str
@@ -74,28 +76,18 @@ class Config:
     feature_precision: FeaturePrecision = "float32"
     bank_precision: BankPrecision = "float32"
     tile_px: int = 0
-    tile_overlap_px: int = 64
+    tile_overlap_px: int = _OVERLAP_PX
     white_level: int | Literal["auto"] = WHITE_16_BITS
 
     def __post_init__(self) -> None:
-        require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
-        if self.frame != "whole":
-            fits = self.crop_px % SIDE_MULTIPLE == 0 and 0 < self.crop_px <= self.resize_px
-            want = f"a multiple of {SIDE_MULTIPLE} up to resize_px ({self.resize_px})"
-            require(fits, "crop_px", want, self.crop_px)
+        self._check_kinds()
+        self._check_frame()
+        self._check_tiles()
         require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
         require(
             0 < self.sigma_px_at_224 <= 64, "sigma_px_at_224", "in (0, 64]", self.sigma_px_at_224
         )
-        if self.tile_px:
-            fits = self.tile_px % SIDE_MULTIPLE == 0 and 64 <= self.tile_px <= 4096
-            want = f"0, or a multiple of {SIDE_MULTIPLE} from 64 to 4096"
-            require(fits, "tile_px", want, self.tile_px)
-        overlap, most = self.tile_overlap_px, (self.tile_px or 4096) // 2
-        fits = 0 <= overlap <= most and overlap % STEP_PX == 0
-        want = f"a multiple of {STEP_PX} up to half of tile_px ({most})"
-        require(fits, "tile_overlap_px", want, overlap)
         require(0 <= self.seed < 2**32, "seed", "0 to 2^32 - 1", self.seed)
         require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
         require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
@@ -108,6 +100,40 @@ class Config:
             # the results of benchmarks/studies/quantization.py.
             resnet = self.backbone != "scattering"
             require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
+
+    def _check_kinds(self) -> None:
+        """Refuse a name that is no choice, and a number that is not of the field's type."""
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            kind, value = hints[field.name], getattr(self, field.name)
+            if get_origin(kind) is Literal:
+                choices = get_args(kind)
+                require(value in choices, field.name, f"one of {', '.join(choices)}", repr(value))
+            elif kind is int:
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                require(whole, field.name, "a whole number", repr(value))
+
+    def _check_frame(self) -> None:
+        require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
+        if self.frame != "whole":
+            fits = self.crop_px % SIDE_MULTIPLE == 0 and 0 < self.crop_px <= self.resize_px
+            want = f"a multiple of {SIDE_MULTIPLE} up to resize_px ({self.resize_px})"
+            require(fits, "crop_px", want, self.crop_px)
+
+    def _check_tiles(self) -> None:
+        if self.tile_px:
+            fits = self.tile_px % SIDE_MULTIPLE == 0 and 64 <= self.tile_px <= 4096
+            want = f"0, or a multiple of {SIDE_MULTIPLE} from 64 to 4096"
+            require(fits, "tile_px", want, self.tile_px)
+            if self.frame != "whole":
+                _require_tile_inside(self.tile_px, self.crop_px, self.crop_px)
+        else:
+            plain = self.tile_overlap_px == _OVERLAP_PX
+            require(plain, "tile_overlap_px", "a tile size beside it", self.tile_overlap_px)
+        overlap, most = self.tile_overlap_px, (self.tile_px or 4096) // 2
+        fits = 0 <= overlap <= most and overlap % STEP_PX == 0
+        want = f"a multiple of {STEP_PX} up to half of tile_px ({most})"
+        require(fits, "tile_overlap_px", want, overlap)
 
 
 RECIPES: Mapping[str, Config] = MappingProxyType(
@@ -150,14 +176,16 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     """The named recipe with some fields replaced; `None` keeps the recipe's value.
 
     Raises:
-        ValueError: unknown recipe, or a value out of its range; the message names the field.
+        SettingError: unknown recipe, a value out of its range, or one that would do nothing; the
+            message names the field.
     """
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe: expected one of {tuple(RECIPES)}, got {recipe}")
+    require(recipe in RECIPES, "recipe", f"one of {tuple(RECIPES)}", recipe)
     backbone = overrides.get("backbone")
     if backbone is not None:  # not in Config: `fit` also takes other networks by other names
         require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
     given = {name: value for name, value in overrides.items() if value is not None}
+    if "tile_overlap_px" in given and not given.get("tile_px"):
+        raise SettingError("--overlap: expected --tile N beside it, got no tile size")
     return replace(RECIPES[recipe], **given)
 
 
@@ -198,10 +226,26 @@ def plan_preprocessing(
 
 
 def plan_tiling(config: Config, size: Preprocessing) -> Tiling:
-    """The tiling of an input of that size; without tiling, one tile."""
+    """The tiling of an input of that size; without tiling, one tile.
+
+    Raises:
+        SettingError: the tile is larger than the input.
+    """
     height, width = size.height, size.width
+    if config.tile_px:
+        _require_tile_inside(config.tile_px, height, width)
     side = config.tile_px or max(height, width)
     return tiling_of(height, width, side, side, config.tile_overlap_px if config.tile_px else 0)
+
+
+def _require_tile_inside(tile_px: int, height: int, width: int) -> None:
+    require(
+        tile_px <= max(height, width),
+        "--tile",
+        f"at most the longer side of the input, which is {height} x {width} px, or a larger "
+        "--resize-px",
+        tile_px,
+    )
 
 
 def plan_grid(config: Config, size: Preprocessing) -> TileGrid:

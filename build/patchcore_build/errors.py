@@ -8,11 +8,11 @@
     ├── SearchError      an index cannot be built, or moves scores by more than is allowed
     └── AccuracyError    a setting costs more accuracy than is allowed
 
-`OutputError` belongs to the runtime, which writes artifacts, too. A message is one line: where,
-what was expected, what came, what to do.
+`OutputError` and `SettingError` belong to the runtime, which writes artifacts and takes settings,
+too. A message is one line: where, what was expected, what came, what to do.
 """
 
-from patchcore_runtime.errors import OutputError, PatchCoreError
+from patchcore_runtime.errors import OutputError, PatchCoreError, SettingError
 
 __all__ = [
     "AccuracyError",
@@ -21,6 +21,7 @@ __all__ = [
     "ExportError",
     "OutputError",
     "SearchError",
+    "SettingError",
     "WeightsError",
     "require",
 ]
@@ -51,7 +52,7 @@ class AccuracyError(PatchCoreError):
 
 
 def require(
-    holds: bool, where: str, expected: str, got: object, *, error: type[Exception] = ValueError
+    holds: bool, where: str, expected: str, got: object, *, error: type[Exception] = SettingError
 ) -> None:
     """Raise `error` with the message "WHERE: expected EXPECTED, got GOT" unless `holds`."""
     if not holds:

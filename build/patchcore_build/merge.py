@@ -20,6 +20,7 @@ from patchcore_runtime.artifact.folder import (
     Artifact,
     file_digest,
 )
+from patchcore_runtime.artifact.writing import check_new_folder
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.edit.edit import (
@@ -29,6 +30,7 @@ from patchcore_runtime.edit.edit import (
     dropped_files,
     edited,
 )
+from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import EditError
 from patchcore_runtime.image.thumbnails import Thumbnail
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, HeldOut
@@ -69,9 +71,13 @@ def merge(
     Raises:
         ArtifactError: one of them is corrupt; or, as its kind SignatureError, not signed by
             `public_key`.
-        EditError: they compute or compare features differently, or share names of images.
+        EditError: they are the same, compute or compare features differently, or share names of
+            images.
         OutputError: the output exists or cannot be written; no files are left behind.
+        SettingError: `threads` is not a number of 1 or more.
     """
+    thread_count(threads)
+    check_new_folder(output)
     one, other = (Artifact.open_whole(path, public_key=public_key) for path in (first, second))
     _refuse_different(one, other)
     calibration = _larger(one.manifest.calibration, other.manifest.calibration)
@@ -96,6 +102,11 @@ def merge(
 
 
 def _refuse_different(first: Artifact, second: Artifact) -> None:
+    if artifact_digest(first) == artifact_digest(second):
+        raise EditError(
+            f"{second.folder}: expected another artifact than {first.folder}, got the same; a "
+            "merge would only double its rows"
+        )
     for name in _SAME:
         ours, theirs = (getattr(one.manifest, name) for one in (first, second))
         if ours != theirs:

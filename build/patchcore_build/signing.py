@@ -4,6 +4,7 @@ private key (PEM) + artifact folder -> SHA256SUMS.sig in the folder. The same ke
 the same bytes (RFC 8032). artifacts/FORMAT.md, section Signature, says what it proves.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,11 +72,11 @@ def sign_artifact(folder: Path, key: Path) -> Path:
         OutputError: the artifact is signed already, or cannot be written.
     """
     signer = Signer(key)
-    Artifact.open_whole(folder)
     path = folder / SIGNATURE
-    if path.exists():
+    if os.path.lexists(path):
         raise OutputError(f"{path}: exists already; remove it first to sign with another key")
-    write_whole(path, signer.signature_of(folder))
+    Artifact.open_whole(folder)
+    write_whole(path, signer.signature_of(folder), sync=True)
     return path
 
 

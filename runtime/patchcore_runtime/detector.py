@@ -20,7 +20,7 @@ from patchcore_runtime.artifact.folder import (
 )
 from patchcore_runtime.engine.providers import full_names
 from patchcore_runtime.engine.references import check_no_references
-from patchcore_runtime.engine.session import CPU, check_shapes, open_session
+from patchcore_runtime.engine.session import CPU, check_shapes, open_session, thread_count
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.explain.heatmap import HeatmapScale
 from patchcore_runtime.image.decode import ChannelOrder, ImageSource
@@ -32,7 +32,7 @@ from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.result import Result
 from patchcore_runtime.scoring.patch_scorer import Layers, PatchScorer, PatchScores
 from patchcore_runtime.scoring.thresholds import p_value, with_thresholds
-from patchcore_runtime.search.open import Search, open_index
+from patchcore_runtime.search.open import Search, open_index, require_search
 
 if TYPE_CHECKING:
     from patchcore_runtime.explain.evidence import PatchEvidence
@@ -110,7 +110,10 @@ class Detector:
             ProviderError: a provider or an optional library is not available.
             ImageError: `roi` is not a mask that matches the artifact.
             ThresholdError: both threshold and rate are given, or one is out of range.
+            SettingError: `threads`, `providers` or `search` has no such value.
         """
+        thread_count(threads)
+        require_search(search)
         artifact = Artifact.open(folder, verify=verify, public_key=public_key)
         manifest = artifact.manifest
         calibration = with_thresholds(

@@ -8,6 +8,7 @@
     ├── ThresholdError   the artifact cannot support a threshold or false-alarm rate
     ├── MonitorError     a monitor's settings, state file or calibration cannot be used
     ├── EditError        an edit of a memory bank would change nothing, or breaks its guarantee
+    ├── SettingError     a setting has no such value, or would do nothing; also a ValueError
     └── OutputError      the result cannot be written to the requested place
 
 Each message is one line: where, what was expected, what was found, what to do.
@@ -49,6 +50,10 @@ class MonitorError(PatchCoreError):
 
 class EditError(PatchCoreError):
     """An edit of a memory bank would change nothing, or breaks its guarantee."""
+
+
+class SettingError(PatchCoreError, ValueError):
+    """A setting has no such value, or would do nothing beside the other settings."""
 
 
 class OutputError(PatchCoreError):

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,12 +93,12 @@ def fit_arguments(photos, output):
     return ["fit", "--normal", photos, *settings, "--output", output]
 
 
-def build_process(*arguments, **options):
+def build_process(*arguments, environ=None, **options):
     """Start `patchcore-build` as a separate process."""
     program = "import sys; from patchcore_build.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment(), **streams, **options)
+    return subprocess.Popen(command, env=environment(**(environ or {})), **streams, **options)
 
 
 def kill_fits(folder, photos, *, count, seed):
@@ -126,6 +127,70 @@ def kill_fits(folder, photos, *, count, seed):
     left = sorted(path.name for path in folder.iterdir())
     results["staging folders left"] += sum(".partial-" in name for name in left)
     return dict(results), takes_s
+
+
+START_S = 0.1  # the interpreter's own start, in which no program can handle a signal
+
+
+def stop_commands(folder, arguments, *, stop, count, seed):
+    """Send a signal to a command at seeded moments; return each round's moment and faults.
+
+    Every command has its own folders for outputs and for temporary files. It must end with the
+    signal's exit code and one line, and leave no file but what `benchmark` keeps to continue.
+
+    Args:
+        folder: An empty folder.
+        arguments: A function: output folder -> arguments of `patchcore-build`.
+        stop: The signal, SIGINT or SIGTERM.
+        count: Number of rounds; a round that ends before its moment is repeated, three times at
+            most in all.
+        seed: Seed of the moments.
+    """
+    rng = random.Random(seed)  # noqa: S311 moments, no secrets
+    whole = [_run_stopped(folder / f"whole{i}", arguments, None, None) for i in range(2)]
+    takes_s = min(run[0] for run in whole)
+    libraries = {name for name in whole[0][3] if name.startswith("tmp")}  # onnxruntime leaves one
+    rounds, ended = [], 0
+    while len(rounds) < count and ended < 3 * count:
+        moment_s = rng.uniform(START_S, takes_s)
+        place = folder / f"round{len(rounds)}-{ended}"
+        _, code, said, left = _run_stopped(place, arguments, stop, moment_s)
+        if code == 0:
+            ended += 1
+            continue
+        words = "interrupted" if stop == signal.SIGINT else "terminated"
+        faults = [] if code == 128 + stop else [f"exit code {code}"]
+        faults += [] if _last_words(said) == [f"patchcore-build: {words}"] else [f"said {said!r}"]
+        rounds.append(
+            (moment_s, [*faults, *(f"left {name}" for name in left if name not in libraries)])
+        )
+        shutil.rmtree(place)
+    return takes_s, rounds
+
+
+def _run_stopped(place, arguments, stop, moment_s):
+    """Return seconds, exit code, stderr and the files left of one command."""
+    output, scratch = place / "out", place / "tmp"
+    for made in (output, scratch):
+        made.mkdir(parents=True)
+    start = time.perf_counter()
+    process = build_process(*arguments(output), environ={"TMPDIR": str(scratch)})
+    if stop is not None:
+        time.sleep(moment_s)
+        process.send_signal(stop)
+    said = process.communicate()[1]
+    kept = ("settings.json", "runs", "reports")  # what a benchmark continues from
+    left = [
+        str(path.relative_to(place))
+        for path in (*output.rglob("*"), *scratch.rglob("*"))
+        if not any(part in kept for part in path.relative_to(place).parts)
+    ]
+    return time.perf_counter() - start, process.returncode, said, left
+
+
+def _last_words(said):
+    """Return the lines of stderr that are not those of the progress."""
+    return [line for line in said.splitlines() if line and "…" not in line]
 
 
 def state_of(folder):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.stopping import held
 
 Images = NDArray[np.uint8]
 Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -21,8 +22,9 @@ def mindspore_network(cell: Any) -> Network:
     import mindspore
 
     def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        layer2, layer3 = cell(mindspore.Tensor(images))
-        return layer2.asnumpy(), layer3.asnumpy()
+        with held():  # MindSpore compiles at the first call, and reports an interrupt as its own
+            layer2, layer3 = cell(mindspore.Tensor(images))
+            return layer2.asnumpy(), layer3.asnumpy()
 
     return run
 

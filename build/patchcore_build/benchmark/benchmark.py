@@ -5,6 +5,7 @@ finished run (OUTPUT/runs/CATEGORY/seed-N.json). A run with such a file is not r
 that fails is listed, and does not stop the others.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -16,10 +17,10 @@ from typing import Any
 from patchcore_build.backbone.device import Device
 from patchcore_build.config import Config
 from patchcore_build.data.layouts import Dataset, open_dataset
-from patchcore_build.errors import DatasetError, OutputError
+from patchcore_build.errors import DatasetError, OutputError, require
 from patchcore_build.evaluation.evaluate import Evaluation, evaluate
 from patchcore_build.fitting.fit import fit
-from patchcore_build.fitting.job import FitJob, FitReport
+from patchcore_build.fitting.job import FitJob, FitReport, check_network
 from patchcore_build.progress import progress_bar
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
@@ -27,6 +28,7 @@ from patchcore_build.weights.read import digest
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import PatchCoreError
 from patchcore_runtime.files.whole import write_whole
+from patchcore_runtime.stopping import held, is_stopping
 
 SETTINGS = "settings.json"
 LogLine = Callable[[str], None]
@@ -38,6 +40,9 @@ class BenchmarkJob:
 
     Empty `categories` mean all categories of the data set. Each of `seeds` replaces `config.seed`.
     Artifacts are removed after the evaluation unless `keep_artifacts` is set.
+
+    Raises:
+        SettingError: a value is out of its range, or would do nothing beside the others.
     """
 
     dataset: Path
@@ -49,6 +54,11 @@ class BenchmarkJob:
     device: Device = "cpu"
     device_id: int = 0
     keep_artifacts: bool = False
+
+    def __post_init__(self) -> None:
+        check_network(self.config, self.weights, self.device, self.device_id)
+        whole = all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in self.seeds)
+        require(bool(self.seeds) and whole, "--seeds", "one or more of 0 to 2^32 - 1", self.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +159,12 @@ def _finished(job: BenchmarkJob, category: str, seed: int) -> Run | None:
 def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: LogLine) -> Run:
     tell(f"{category}, seed {seed} …")
     artifact = job.output / "artifacts" / f"{category}-seed-{seed}"
+    kept = False
     try:
         run = _measure(job, dataset, category, seed, artifact)
     except (PatchCoreError, OSError) as error:
+        if is_stopping():  # a library turned the interrupt into this error
+            raise KeyboardInterrupt from error
         tell(f"{category}, seed {seed}: FAILED: {error}")
         return Run(
             category=category,
@@ -161,12 +174,25 @@ def _run(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, tell: Lo
             ms_per_image=None,
             error=str(error),
         )
-    path = _path(job, category, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(dataclasses.asdict(run), indent=2).encode() + b"\n")
-    if not job.keep_artifacts:
+    else:
+        path = _path(job, category, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(dataclasses.asdict(run), indent=2).encode() + b"\n")
+        kept = job.keep_artifacts
+        return run
+    finally:
+        if not kept:
+            _remove(artifact)
+
+
+def _remove(artifact: Path) -> None:
+    """Remove an artifact that nobody keeps; after a stop also its folder, if that is empty."""
+    with held():
         shutil.rmtree(artifact, ignore_errors=True)
-    return run
+        if not is_stopping():
+            return
+        with contextlib.suppress(OSError):  # others are in it, or it does not exist
+            artifact.parent.rmdir()
 
 
 def _measure(job: BenchmarkJob, dataset: Dataset, category: str, seed: int, artifact: Path) -> Run:

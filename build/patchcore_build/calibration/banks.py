@@ -32,6 +32,8 @@ class TrainingFeatures:
     size: Preprocessing
     config: Config
     checkpoints: Path | None = None  # folder for unfinished coresets
+    # Images whose scores count, ascending: one of each set of equal images; None: all.
+    counted: NDArray[np.int64] | None = None
 
 
 def choose_rows(

@@ -8,23 +8,32 @@ The rules are those of `patchcore_runtime.scoring.thresholds`, which the runtime
   is fitted by probability-weighted moments (Hosking & Wallis 1987), which beat maximum likelihood
   below 500 values. The shape is shrunk towards 0, the exponential, as if by 20 more values, and
   clipped to ±0.5. The interval is a seeded parametric bootstrap.
+- Below 30 images the interval is at least that of a log-normal distribution (`_widened`).
 
 benchmarks/studies/thresholds.py measures where one rule should end and the other begin.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.manifest.calibration import HeldOut, Tail
-from patchcore_runtime.scoring.thresholds import conformal_rank, tail_quantile, uses_tail
+from patchcore_runtime.scoring.thresholds import (
+    FEW_IMAGES,
+    conformal_rank,
+    tail_quantile,
+    uses_tail,
+)
 
 CONFIDENCE = 0.9  # of every interval
 _FEWEST, _MOST = 10, 50  # values of a tail, if there are enough scores
 _SHRINKING_VALUES = 20  # the shape is shrunk to 0 as if by so many more values
 _LARGEST_SHAPE = 0.5
 _RESAMPLES = 400
+_SMALLEST_SPREAD = 0.03  # of log scores; bottle has 0.063, hazelnut 0.045, transistor 0.037
+_LARGEST_LOG = 80.0  # of an interval's end: float32 holds e^80
 _ALL_RANKS = 500  # up to this number every score is stored
 _SMALLEST_FACTOR = 0.8
 _CORRECTED = 0.5  # share of the estimated bias; correcting all of it gave too many false alarms
@@ -43,15 +52,23 @@ class Threshold:
     method: str
 
 
-def find_threshold(scores: Array, rate: float, *, seed: int) -> Threshold:
+def find_threshold(
+    scores: Array, rate: float, *, seed: int, independent: int | None = None
+) -> Threshold:
     """Estimate the value that a share of about `rate` of new good images exceeds.
 
     Args:
         scores: Scores of n held-out good images, n >= 2.
         rate: False-alarm rate, in (0, 1).
         seed: Seed of the bootstrap.
+        independent: How many of the scores are independent: the number of groups; default n.
     """
     ordered = np.sort(scores)
+    return _widened(_estimate(ordered, rate, seed=seed), ordered, rate, independent or len(scores))
+
+
+def _estimate(ordered: Array, rate: float, *, seed: int) -> Threshold:
+    """The threshold; its interval takes all scores as independent and the tail as true."""
     if uses_tail(len(ordered), rate):
         return _from_tail(ordered, rate, seed=seed)
     low, high = _interval_ranks(len(ordered), rate)
@@ -60,6 +77,30 @@ def find_threshold(scores: Array, rate: float, *, seed: int) -> Threshold:
         low=float(ordered[low - 1]),
         high=float(ordered[high - 1]),
         method="order statistic",
+    )
+
+
+def _widened(found: Threshold, ordered: Array, rate: float, independent: int) -> Threshold:
+    """The threshold with an interval that contains the one of a log-normal distribution, too.
+
+    A bootstrap draws from the few given scores, so it cannot show how little they say. Below
+    FEW_IMAGES independent scores the interval is therefore at least the exact one for a quantile
+    of a normal distribution whose mean and spread are unknown (noncentral t; Owen 1968).
+    """
+    if independent >= FEW_IMAGES or independent < 2 or ordered[-1] <= 0:
+        return found
+    from scipy.stats import nct, norm
+
+    logs = np.log(np.maximum(ordered, ordered[-1] * 1e-3))
+    spread = max(float(logs.std(ddof=1)), _SMALLEST_SPREAD)
+    root, ends = math.sqrt(independent), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+    shift = float(norm.isf(rate)) * root
+    low, high = (float(nct.ppf(end, independent - 1, shift)) / root for end in ends)
+    centre = float(logs.mean())
+    return replace(
+        found,
+        low=min(found.low, math.exp(centre + spread * low)),
+        high=max(found.high, math.exp(min(centre + spread * high, _LARGEST_LOG))),
     )
 
 

@@ -66,6 +66,33 @@ def _key(pattern: re.Pattern[str], name: str, shown: str) -> str:
     return found[1]
 
 
+def join_equal(groups: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join the groups of equal images, so that no bank has seen a copy of an image that it scores.
+
+    Args:
+        groups: Group number of each image, (N,).
+        first: Number of the first image that equals each image, (N,); see `equal_images`.
+
+    Returns:
+        Group numbers (N,), from 0 in the order of first appearance.
+
+    Raises:
+        DatasetError: there are fewer than two groups.
+    """
+    joined = groups.copy()
+    for image in np.flatnonzero(first != np.arange(len(first))):
+        ours, theirs = joined[first[image]], joined[image]
+        joined[joined == theirs] = ours
+    _, places, numbers = np.unique(joined, return_index=True, return_inverse=True)
+    if len(places) < 2:
+        raise DatasetError(
+            f"expected at least two different images (one to learn from, one to hold out), got "
+            f"{len(np.unique(first))} among {len(first)}, all in one group with equal images"
+        )
+    ranks: NDArray[np.int64] = places.argsort().argsort()
+    return ranks[numbers.ravel()]
+
+
 def split_folds(groups: NDArray[np.int64], folds: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
     """Assign whole groups to folds, the largest group first, each to the smallest fold so far.
 

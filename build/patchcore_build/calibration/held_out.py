@@ -34,17 +34,17 @@ _QUIET_SHARE = 0.9  # share of a good image's pixels below the dark end of the h
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutScores:
-    """Scores of each training image, from banks without this image and its group.
+    """Scores of each counted training image, from banks without this image and its group.
 
     The `lean` scores come from banks of about half as many images. They show how scores shrink
     with the number of images.
     """
 
-    image_scores: NDArray[np.float64]  # (N,)
-    map_maxima: NDArray[np.float64]  # (N,)
-    quiet_levels: NDArray[np.float64]  # (N,), the map's 90 % quantile
-    lean_image_scores: NDArray[np.float64]  # (N,)
-    lean_map_maxima: NDArray[np.float64]  # (N,)
+    image_scores: NDArray[np.float64]  # (n,)
+    map_maxima: NDArray[np.float64]  # (n,)
+    quiet_levels: NDArray[np.float64]  # (n,), the map's 90 % quantile
+    lean_image_scores: NDArray[np.float64]  # (n,)
+    lean_map_maxima: NDArray[np.float64]  # (n,)
     folds: int
     groups: int
     share: float  # of all images, in a bank of one fold
@@ -59,9 +59,10 @@ def score_held_out(
     Args:
         training: The N training images in at least two groups.
         folder: Temporary folder for the folds' banks.
-        progress: Called with the number of images done, of twice their number.
+        progress: Called with the number of images done, of twice the number that counts.
     """
     config, count = training.config, training.store.images
+    counted = np.arange(count) if training.counted is None else training.counted
     folds = list(split_folds(training.groups, config.folds, seed=config.seed))
     others = [np.setdiff1d(np.arange(count), held_out) for held_out in folds]
     # Lean banks have half the images; with two or three folds, where the other banks are not
@@ -78,13 +79,14 @@ def score_held_out(
     ]:
         rows = choose_rows(training, learned, name=name)
         scorer = open_scorer(training, bank_of(training, rows), folder)
-        for image in held_out:
+        for image in np.intersect1d(held_out, counted):
             result = scorer.score(*training.store.as_network_output(int(image)))
             quiet = float(np.quantile(result.anomaly_map[inside], _QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
-            progress(done, 2 * count)
+            progress(done, 2 * len(counted))
         del rows, scorer  # free memory before the next bank
+    full_scores, lean_scores = full_scores[counted], lean_scores[counted]
     return HeldOutScores(
         image_scores=full_scores[:, 0],
         map_maxima=full_scores[:, 1],
@@ -123,8 +125,9 @@ def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
     check_rate(count, config.target_fpr)
     image_values, image_bias = _unbiased(scores, scores.image_scores, scores.lean_image_scores)
     pixel_values, pixel_bias = _unbiased(scores, scores.map_maxima, scores.lean_map_maxima)
-    image = find_threshold(image_values, config.target_fpr, seed=config.seed)
-    pixel = find_threshold(pixel_values, config.target_fpr, seed=config.seed)
+    rate, seed, groups = config.target_fpr, config.seed, scores.groups
+    image = find_threshold(image_values, rate, seed=seed, independent=groups)
+    pixel = find_threshold(pixel_values, rate, seed=seed, independent=groups)
     low = pixel_bias * float(np.median(scores.quiet_levels))
     pixel_threshold = above_dark_end(pixel.value, low)
     image_threshold = max(image.value, _SMALLEST_THRESHOLD)

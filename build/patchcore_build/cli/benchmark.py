@@ -14,6 +14,7 @@ from patchcore_build.cli.options import (
     add_method_options,
     add_network_options,
     config_from,
+    wrong_usage,
 )
 
 
@@ -52,17 +53,19 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         write_results,
     )
 
-    job = BenchmarkJob(
-        dataset=arguments.dataset,
-        output=arguments.output,
-        config=config_from(arguments, parser, seed=None),
-        weights=arguments.weights,
-        categories=arguments.categories,
-        seeds=arguments.seeds,
-        device=arguments.device,
-        device_id=arguments.device_id,
-        keep_artifacts=arguments.keep_artifacts,
-    )
+    config = config_from(arguments, parser, seed=None)
+    with wrong_usage(parser):
+        job = BenchmarkJob(
+            dataset=arguments.dataset,
+            output=arguments.output,
+            config=config,
+            weights=arguments.weights,
+            categories=arguments.categories,
+            seeds=arguments.seeds,
+            device=arguments.device,
+            device_id=arguments.device_id,
+            keep_artifacts=arguments.keep_artifacts,
+        )
     result = run_benchmark(job, tell=lambda line: print(line, file=sys.stderr, flush=True))
     path = write_results(job, result)
     table = results_dict(job, result)

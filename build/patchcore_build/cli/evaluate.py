@@ -5,6 +5,7 @@ the data set as the MindSpore Models PatchCore writes them.
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,10 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
         "--category", metavar="NAME", help="category to evaluate (default: the artifact's own)"
     )
     command.add_argument(
+        "--other-category", action="store_true",
+        help="evaluate although the artifact was trained on another category of the data set",
+    )  # fmt: skip
+    command.add_argument(
         "--resolution", choices=("input", "original"), default="input",
         help="count the pixels of the network's input, or of the whole photograph, where the map "
         "is 0 outside of a crop (default input)",
@@ -49,8 +54,11 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     """Evaluate an artifact and print the figures."""
     from patchcore_build.data.dataset import open_dataset
+    from patchcore_build.report.report import check_report
     from patchcore_runtime.detector import Detector
 
+    if arguments.output is not None:
+        check_report(arguments.output)
     detector = Detector.load(
         arguments.artifact,
         threads=arguments.threads,
@@ -76,7 +84,15 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
 def _category(arguments: argparse.Namespace, detector: "Detector") -> str:
     """The category that is evaluated: the artifact's own by default."""
     named: str | None = arguments.category
-    return named or detector.manifest.training.category
+    return detector.manifest.training.category if named is None else named
+
+
+def _with_trained_category(result: "Evaluation", trained: str) -> "Evaluation":
+    """The evaluation; its first problem says so if the artifact learned another category."""
+    if result.category == trained:
+        return result
+    note = f"the artifact was trained on {trained!a}, evaluated is {result.category!a}"
+    return dataclasses.replace(result, problems=(note, *result.problems))
 
 
 def _score(
@@ -89,14 +105,16 @@ def _score(
     from patchcore_build.progress import progress_bar
 
     with progress_bar("scoring", "image") as progress:
-        return evaluate(
+        result = evaluate(
             detector,
             dataset,
             _category(arguments, detector),
             resolution=arguments.resolution,
+            other_category=arguments.other_category,
             progress=progress,
             visit=visit,
         )
+    return _with_trained_category(result, detector.manifest.training.category)
 
 
 def _score_and_report(

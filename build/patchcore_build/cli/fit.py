@@ -15,6 +15,7 @@ from patchcore_build.cli.options import (
     add_network_options,
     add_signing_option,
     config_from,
+    wrong_usage,
 )
 from patchcore_runtime.cli.freed_memory import return_freed_memory
 from patchcore_runtime.cli.option_types import number, whole_number
@@ -112,8 +113,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     config = config_from(arguments, parser, seed=arguments.seed)
     dataset = None if arguments.dataset is None else open_dataset(arguments.dataset)
     images, category = _training_images(arguments, dataset)
-    report = fit(
-        FitJob(
+    with wrong_usage(parser):
+        job = FitJob(
             images=images,
             category=category,
             output=arguments.output,
@@ -132,9 +133,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             review=arguments.review,
             drop_suspects=arguments.drop_suspects,
             sign=arguments.sign,
-        ),
-        after_stage=return_freed_memory,
-    )
+        )
+    report = fit(job, after_stage=return_freed_memory)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
         return 0
@@ -161,6 +161,8 @@ def _print_report(report: "FitReport", source: str, review: Path | None) -> None
     print(f"memory bank: {report.rows} rows")
     for name, words in describe_calibration(report.calibration).items():
         print(f"{name}: {words}")
+    for line in report.warnings:
+        print(f"warning: {line}")
     if report.quantization is not None:
         _print_quantization(report.quantization)
     if review:

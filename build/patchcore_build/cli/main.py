@@ -1,81 +1,33 @@
 """The command `patchcore-build`: build, evaluate, sign, convert weights, make demo images.
 
 argv -> progress on stderr, results on stdout; exit code 0 for success, 1 for an error, 2 for wrong
-usage. Options of the MindSpore Models PatchCore are also accepted in their old spelling.
-Only the commands that need MindSpore import it, so `--help` is fast.
+usage, 130 and 143 if it was interrupted or terminated. Everything else is imported when the
+command runs, so that an interrupt is cleaned up from the first moment on.
 """
 
-import argparse
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from patchcore_build._version import __version__
-from patchcore_build.cli.advise import add_advise_options
-from patchcore_build.cli.advise import run as run_advise
-from patchcore_build.cli.benchmark import add_benchmark_options
-from patchcore_build.cli.benchmark import run as run_benchmark_command
-from patchcore_build.cli.demo import add_demo_options
-from patchcore_build.cli.demo import run as run_demo
-from patchcore_build.cli.evaluate import add_evaluate_options
-from patchcore_build.cli.evaluate import run as run_evaluate
-from patchcore_build.cli.fit import add_fit_options
-from patchcore_build.cli.fit import run as run_fit
-from patchcore_build.cli.index import add_index_options
-from patchcore_build.cli.index import run as run_index
-from patchcore_build.cli.merge import MERGE_SUMMARY, add_merge_options
-from patchcore_build.cli.merge import run as run_merge
-from patchcore_build.cli.sign import add_sign_options
-from patchcore_build.cli.sign import run as run_sign
-from patchcore_build.cli.weights import add_convert_options
-from patchcore_build.cli.weights import run as run_convert
-from patchcore_runtime.cli.command_line import Run, add_command, new_parser, run_command_line
+from patchcore_runtime.stopping import stoppable
 
-_EXAMPLES = r"""examples:
-  patchcore-build fit --dataset mvtec --category bottle --weights resnet18.pth \
-      --backbone resnet18 --output artifacts/bottle
-  patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part
-  patchcore-build fit --dataset mvtec --category bottle --weights auto --quantize int8 \
-      --output artifacts/bottle-int8
-  patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part \
-      --groups '(part\d+)_' --target-fpr 0.005 --review out/part --drop-suspects auto
-  patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
-  patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
-  patchcore-build advise artifacts/bottle --target-ms 50 --images held_out/
-  patchcore-build sign artifacts/bottle --key vendor_private.pem
-  patchcore-build benchmark --dataset mvtec --weights auto --seeds 0,1,2 --output out/mvtec
-  patchcore-build merge artifacts/line1 artifacts/line2 --output artifacts/both
-  patchcore-build convert-weights resnet18.pth resnet18.ckpt --backbone resnet18
-  patchcore-build demo-data out/demo
-"""
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
+    """Run the command line and return the exit code; by default with the process's arguments."""
+    last = argv is None or list(argv) == sys.argv[1:]
+    return stoppable("patchcore-build", lambda: _run(argv), last=last)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from patchcore_runtime.cli.command_line import run_command_line
+
     return run_command_line(_parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    description = "Build PatchCore anomaly detectors from good photographs."
-    parser, commands = new_parser("patchcore-build", description, _EXAMPLES, __version__)
-    add_fit_options(_command(commands, "fit", run_fit, "build an artifact from good images"))
-    summary = "evaluate an artifact on a test set"
-    add_evaluate_options(_command(commands, "evaluate", run_evaluate, summary))
-    summary = "fit and evaluate every category of a data set, and write one table"
-    add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
-    summary = "copy an artifact with another kind of index, and measure the index"
-    add_index_options(_command(commands, "index", run_index, summary))
-    add_merge_options(_command(commands, "merge", run_merge, MERGE_SUMMARY))
-    summary = "recommend the best index and bank size for an artifact on this machine"
-    add_advise_options(_command(commands, "advise", run_advise, summary))
-    add_sign_options(_command(commands, "sign", run_sign, "sign a finished artifact"))
-    summary = "convert torchvision or safetensors weights to a MindSpore checkpoint"
-    add_convert_options(_command(commands, "convert-weights", run_convert, summary))
-    summary = "draw a data set in MVTec AD's layout"
-    add_demo_options(_command(commands, "demo-data", run_demo, summary))
-    return parser
+def _parser() -> "argparse.ArgumentParser":
+    from patchcore_build.cli.commands import build_parser
 
-
-def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    command = add_command(commands, name, run, summary=summary, examples=_EXAMPLES)
-    command.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    return command
+    return build_parser()

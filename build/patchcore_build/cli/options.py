@@ -4,9 +4,12 @@ parser -> the same parser with groups of options; parsed arguments -> Config.
 """
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
+from patchcore_build.errors import SettingError
 from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.manifest.manifest import FeaturePrecision
 
@@ -123,10 +126,17 @@ def add_public_key_option(command: argparse.ArgumentParser) -> None:
 def config_from(
     arguments: argparse.Namespace, parser: argparse.ArgumentParser, *, seed: int | None
 ) -> Config:
-    """Make the config from the options of both groups; a value out of range is a usage error."""
+    """Make the config from the options of both groups."""
     given = {name: getattr(arguments, name) for name in _OVERRIDES}
     given["feature_precision"] = _FEATURE_PRECISIONS[arguments.quantize]
-    try:
+    with wrong_usage(parser):
         return make_config(arguments.recipe, **given, seed=seed)
-    except ValueError as error:
+
+
+@contextmanager
+def wrong_usage(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Turn a setting that is refused into a usage error, exit code 2."""
+    try:
+        yield
+    except SettingError as error:
         parser.error(str(error))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from patchcore_build.config import WHITE_LEVELS, Config, plan_grid, plan_preprocessing
 from patchcore_build.data.image_folder import ImageFolder
 from patchcore_build.data.roi import plan_region
-from patchcore_build.errors import DatasetError
+from patchcore_build.errors import DatasetError, SettingError
 from patchcore_build.progress import Progress, silent
 from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
@@ -71,6 +71,7 @@ def load_inputs(
     Raises:
         ImageError: an image is unreadable and `skip_bad` is off, or `roi` is unreadable; the
             message names it.
+        SettingError: a tile is larger than the input of these images.
         DatasetError: fewer than two readable images.
     """
     good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
@@ -78,6 +79,8 @@ def load_inputs(
         white_level = _choose_white_level(config, good)
         settings = plan_preprocessing(config, sizes, white_level=white_level)
         grid = plan_grid(config, settings)
+    except SettingError as error:
+        raise SettingError(f"{folder.root}: {error}") from None
     except ValueError as error:
         raise DatasetError(f"{folder.root}: no input fits these images ({error})") from None
     region, found = plan_region(roi, settings, sizes)
@@ -121,6 +124,20 @@ def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
         names=tuple(inputs.names[image] for image in kept),
         paths=tuple(inputs.paths[image] for image in kept),
     )
+
+
+def equal_images(inputs: Inputs) -> NDArray[np.int64]:
+    """Number of the first image with the same input as each image, (N,); its own if none is."""
+    tiles = inputs.grid.tiles
+    firsts: dict[bytes, int] = {}
+    numbers = [
+        firsts.setdefault(
+            hashlib.sha256(inputs.pixels[image * tiles : (image + 1) * tiles].tobytes()).digest(),
+            image,
+        )
+        for image in range(len(inputs.names))
+    ]
+    return np.array(numbers, np.int64)
 
 
 def digest_images(inputs: Inputs) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.data.dataset import Dataset, TestImage, open_dataset, read_mask
-from patchcore_build.errors import DatasetError
+from patchcore_build.errors import DatasetError, SettingError
 from patchcore_build.evaluation.aupro import PixelScores
 from patchcore_build.evaluation.figures import Evaluation, Resolution, ScoredImage, summarize
 from patchcore_build.progress import Progress, silent
@@ -31,12 +31,13 @@ __all__ = ["Evaluation", "Resolution", "ScoredImage", "Visitor", "evaluate"]
 Visitor = Callable[[TestImage, Result, NDArray[np.bool_] | None], None]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - independent keywords
     detector: Detector,
     dataset: Path | Dataset,
     category: str,
     *,
     resolution: Resolution = "input",
+    other_category: bool = False,
     progress: Progress = silent,
     visit: Visitor | None = None,
 ) -> Evaluation:
@@ -52,16 +53,20 @@ def evaluate(
         category: Name of the category.
         resolution: `original` counts the photograph's pixels; those outside of a crop have the
             map value 0, so that a hidden defect counts as missed.
+        other_category: Evaluate an artifact of another category of the data set, too.
         progress: Called with the number of images that are done.
         visit: Called with each image, its result and its mask in input geometry (None if it is
             not usable).
 
     Raises:
         DatasetError: the data set has no such category, or no test images of it.
+        SettingError: the artifact was trained on another category of this data set, and
+            `other_category` is off.
         ImageError: a test image is unreadable.
         ArtifactError: a score is not finite.
     """
     opened = open_dataset(dataset) if isinstance(dataset, Path) else dataset
+    _require_own_category(detector, opened, category, other_category=other_category)
     listed = opened.test_images(category)
     pixels = _Pixels(
         scores=PixelScores(_pixel_count(detector, listed, resolution)),
@@ -114,6 +119,18 @@ class _Pixels:
         if image.is_anomalous and not _seen(mask, self.region).any():
             self.problems.extend(_hidden(image, result, mask, self.resolution))
         return mask
+
+
+def _require_own_category(
+    detector: Detector, dataset: Dataset, category: str, *, other_category: bool
+) -> None:
+    trained = detector.manifest.training.category
+    if category == trained or other_category or trained not in dataset.categories():
+        return
+    raise SettingError(
+        f"--category {category}: expected {trained}, on which the artifact was trained; "
+        "--other-category evaluates it on another one"
+    )
 
 
 def _twins(listed: Sequence[TestImage]) -> Iterator[str]:

@@ -13,7 +13,6 @@ bits: 2 * 255 * 127 would saturate silently, and 2 * 255 * 64 = 32640 fits. onnx
 remedy, `session.x64quantprecision`, makes every processor twice as slow.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from onnx import helper, numpy_helper, version_converter
 
 from patchcore_build.errors import ExportError
 from patchcore_build.export.graph_edits import drop_unused, made_by
+from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.files.whole import write_whole
 
 OPSET = 13  # the first with one scale per channel
@@ -55,8 +55,8 @@ def quantize_features(
         OutputError: `target` cannot be written.
     """
     chosen = sample_images(len(images), seed=seed)
-    with tempfile.TemporaryDirectory(prefix="patchcore-") as folder:
-        prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+    with scratch_folder() as folder:
+        prepared, quantized = folder / "prepared.onnx", folder / "int8.onnx"
         original = onnx.load(source)
         onnx.save(_prepare(original), prepared)
         _quantize(prepared, quantized, _Images(images, chosen))

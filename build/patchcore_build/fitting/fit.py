@@ -6,17 +6,15 @@ All files are written to a folder beside the target, which is renamed at the end
 
 import dataclasses
 import gc
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import Network, mindspore_network, onnx_network
-from patchcore_build.calibration.folds import group_images
 from patchcore_build.coreset.checkpoint import clear_checkpoints
 from patchcore_build.data.dataset import ImageFolder, list_images
-from patchcore_build.data.training_inputs import Inputs, load_inputs
+from patchcore_build.data.training_inputs import Inputs, equal_images, load_inputs
 from patchcore_build.export.checked import CellMaker, export_features
 from patchcore_build.fitting.artifact_writer import (
     ArtifactFacts,
@@ -26,11 +24,15 @@ from patchcore_build.fitting.artifact_writer import (
 )
 from patchcore_build.fitting.job import FitJob, FitReport
 from patchcore_build.fitting.learn import Learned, Site, learn
+from patchcore_build.fitting.learner import image_groups
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.signing import new_signed_folder
 from patchcore_build.storage import Storage
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.artifact.writing import EXACT_INDEX
+from patchcore_runtime.files.staging import scratch_folder
+from patchcore_runtime.scoring.thresholds import few_images
+from patchcore_runtime.stopping import held
 
 NetworkChooser = Callable[[FitJob, Inputs], tuple[CellMaker, dict[str, str]]]
 
@@ -58,10 +60,10 @@ def fit(
     clock = Stopwatch(after_stage)
     with (
         new_signed_folder(job.output, sign=job.sign) as staging,
-        tempfile.TemporaryDirectory(prefix="patchcore-") as scratch,
+        scratch_folder() as scratch,
     ):
-        storage = Storage(Path(scratch), budget_bytes=int(job.memory_budget_gb * _GIB))
-        site = Site(job=job, staging=staging, scratch=Path(scratch), storage=storage, clock=clock)
+        storage = Storage(scratch, budget_bytes=int(job.memory_budget_gb * _GIB))
+        site = Site(job=job, staging=staging, scratch=scratch, storage=storage, clock=clock)
         report = _build(site, choose_network or _named_network)
     if job.checkpoints is not None:
         clear_checkpoints(job.checkpoints)
@@ -106,7 +108,20 @@ def _build(site: Site, choose_network: NetworkChooser) -> FitReport:
         calibration=learned.calibration,
         export_difference=exported.difference,
         quantization=learned.quantization,
+        warnings=tuple(_warnings(learned)),
     )
+
+
+def _warnings(learned: Learned) -> Iterator[str]:
+    """What a person should know about the thresholds before relying on them."""
+    images, calibration = len(learned.inputs.names), learned.calibration
+    if calibration.images < images:
+        yield (
+            f"{images - calibration.images} of {images} images equal another one; equal images "
+            f"are held out together and count once, so the thresholds come from "
+            f"{calibration.images} images"
+        )
+    yield from few_images(calibration)
 
 
 def _read(site: Site, folder: ImageFolder) -> Inputs:
@@ -116,8 +131,7 @@ def _read(site: Site, folder: ImageFolder) -> Inputs:
         inputs = load_inputs(
             folder, job.config, site.storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
         )
-    if job.groups:
-        group_images(inputs.names, job.groups)  # raise errors before the long steps
+    image_groups(inputs, job.groups, equal_images(inputs))  # raise errors before the long steps
     return inputs
 
 
@@ -129,7 +143,7 @@ def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) 
     """
     with site.clock.stage("weights"):
         make_cell, weights = choose_network(site.job, inputs)
-    with site.clock.stage("export"):
+    with site.clock.stage("export"), held():
         difference = export_features(make_cell, site.staging, inputs, site.job.config)
         gc.collect()  # exported cells contain reference cycles
     if site.job.device == "cpu":

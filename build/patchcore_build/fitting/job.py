@@ -1,18 +1,24 @@
-"""Settings of a fit, and its report."""
+"""Settings of a fit, validated when they are made, and its report."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from patchcore_build.backbone.device import Device
 from patchcore_build.config import Config
 from patchcore_build.data.dataset import Dataset, ImageFolder
+from patchcore_build.errors import require
 from patchcore_runtime.manifest.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitJob:
-    """Images, settings and output of a fit."""
+    """Images, settings and output of a fit.
+
+    Raises:
+        SettingError: a value is out of its range, or would do nothing beside the others.
+    """
 
     # Folder of good images, or the listing that a data set gives.
     images: Path | ImageFolder
@@ -53,6 +59,30 @@ class FitJob:
     # PEM file of the ed25519 private key that signs the artifact.
     sign: Path | None = None
 
+    def __post_init__(self) -> None:
+        check_network(self.config, self.weights, self.device, self.device_id)
+        budget, drop = self.memory_budget_gb, self.drop_suspects
+        require(0 <= budget < math.inf, "--memory-budget-gb", "a number, 0 or more", budget)
+        counted = isinstance(drop, int) and not isinstance(drop, bool) and drop >= 0
+        require(drop == "auto" or counted, "--drop-suspects", "auto, or 0 or more", repr(drop))
+        quantized = self.config.feature_precision == "int8"
+        require(quantized or not self.force, "--force", "--quantize int8 beside it", "float32")
+
+
+def check_network(config: Config, weights: str | None, device: str, device_id: int) -> None:
+    """Refuse weights and devices that the network of a config does not use.
+
+    Raises:
+        SettingError: the message names the option.
+    """
+    devices = get_args(Device)
+    require(device in devices, "--device", f"one of {', '.join(devices)}", repr(device))
+    require(device_id >= 0, "--device-id", "0 or more", device_id)
+    numbered = device != "cpu" or device_id == 0
+    require(numbered, "--device-id", "0 on a CPU, or --device ascend or gpu", device_id)
+    plain = config.backbone != "scattering" or weights is None
+    require(plain, "--weights", "none for --backbone scattering, which has none", weights)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitReport:
@@ -72,4 +102,5 @@ class FitReport:
     calibration: Calibration
     export_difference: dict[str, float]
     quantization: dict[str, Any] | None = None  # as in the manifest's provenance
+    warnings: tuple[str, ...] = ()  # about copies among the images, and thresholds of few images
     seconds: dict[str, float] = field(default_factory=dict)

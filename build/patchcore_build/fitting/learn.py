@@ -27,6 +27,7 @@ from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.manifest.monitoring import Monitoring
 from patchcore_runtime.search.exact_graph import write_bank
+from patchcore_runtime.stopping import held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,5 +136,5 @@ def _write_index(site: Site, bank: MemoryBank, training: TrainingFeatures) -> in
         index_path = write_bank(site.staging, bank, features)
     if config.feature_precision == "int8":
         return 0
-    with site.clock.stage("export"):
+    with site.clock.stage("export"), held():
         return export_shortlist(site.staging, bank, index_path, training.store)

@@ -4,7 +4,6 @@ network + inputs -> features -> projection -> coreset -> memory bank -> calibrat
 holds what the steps share: settings, storage and clock. If images are dropped, steps run twice.
 """
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,19 +14,20 @@ from numpy.typing import NDArray
 from patchcore_build.backbone.device import Device
 from patchcore_build.backbone.network import Network
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
-from patchcore_build.calibration.folds import every_image_alone, group_images
+from patchcore_build.calibration.folds import every_image_alone, group_images, join_equal
 from patchcore_build.calibration.held_out import calibrate, score_held_out
 from patchcore_build.calibration.suspects import Suspect, choose_suspects, leave_one_out
 from patchcore_build.config import Config
 from patchcore_build.coreset.checkpoint import make_folder
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import coreset_size, projection_size, random_projection
-from patchcore_build.data.training_inputs import Inputs, keep_inputs
+from patchcore_build.data.training_inputs import Inputs, equal_images, keep_inputs
 from patchcore_build.features.store import FeatureStore, extract_features, keep_images
 from patchcore_build.fitting.review import write_review
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.manifest.tiling import CELL_PX
 
@@ -68,7 +68,8 @@ class Learner:
 
     def prepare(self, store: FeatureStore, inputs: Inputs) -> TrainingFeatures:
         """Project the patches, and sort them once for the bank and for every fold."""
-        names = inputs.names
+        first = equal_images(inputs)
+        groups = image_groups(inputs, self.groups, first)
         projected = self._project(store)
         with self.clock.stage("coreset"):
             cloud = self._sort(projected)
@@ -77,9 +78,8 @@ class Learner:
         return TrainingFeatures(
             store=store,
             cloud=cloud,
-            groups=group_images(names, self.groups)
-            if self.groups
-            else every_image_alone(len(names)),
+            groups=groups,
+            counted=np.unique(first),
             size=inputs.preprocessing,
             config=self.config,
             checkpoints=self.checkpoints,
@@ -120,9 +120,9 @@ class Learner:
         with (
             self.clock.stage("suspects"),
             progress_bar("suspects", "image") as progress,
-            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+            scratch_folder() as folder,
         ):
-            scorer = open_scorer(training, bank, Path(folder))
+            scorer = open_scorer(training, bank, folder)
             found = leave_one_out(training, bank, scorer, progress)
             suspects = choose_suspects(found.scores, inputs.names, drop)
             if page is not None:
@@ -134,9 +134,9 @@ class Learner:
         with (
             self.clock.stage("calibration"),
             progress_bar("calibration", "image") as progress,
-            tempfile.TemporaryDirectory(prefix="patchcore-") as folder,
+            scratch_folder() as folder,
         ):
-            scores = score_held_out(training, folder=Path(folder), progress=progress)
+            scores = score_held_out(training, folder=folder, progress=progress)
             return calibrate(scores, self.config)
 
     def _project(self, store: FeatureStore) -> NDArray[np.float32]:
@@ -160,6 +160,19 @@ class Learner:
         if cloud.loaded:
             self.storage.set_aside(projected.nbytes)
         return cloud
+
+
+def image_groups(
+    inputs: Inputs, pattern: str | None, first: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Group number of each image, (N,): by its name if there is a pattern, and with its copies.
+
+    Raises:
+        DatasetError: the pattern does not fit the names, or there are fewer than two groups.
+    """
+    names = inputs.names
+    groups = group_images(names, pattern) if pattern else every_image_alone(len(names))
+    return join_equal(groups, first)
 
 
 def without(

@@ -4,13 +4,14 @@ artifact + limits -> measurements of every option (`entries`), and one recommend
 options take turns image by image, so that all run under the same conditions.
 """
 
+import math
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
+from patchcore_build.errors import require
 from patchcore_build.indexes.entries import Entry, list_entries
 from patchcore_build.indexes.quality import (
     MeasuredIndex,
@@ -20,6 +21,8 @@ from patchcore_build.indexes.quality import (
 )
 from patchcore_build.indexes.reindex import MAX_SCORE_CHANGE
 from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, Artifact
+from patchcore_runtime.engine.session import thread_count
+from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.manifest import IndexKind
 
@@ -37,6 +40,12 @@ class AdviceJob:
     images: Path | None = None  # folder of images to measure on, preferably held-out ones
     threads: int | None = None
     public_key: Path | None = None  # PEM of a key that must have signed the artifact
+
+    def __post_init__(self) -> None:
+        thread_count(self.threads)
+        for option, limit in (("--target-ms", self.target_ms), ("--max-mb", self.max_mb)):
+            fits = limit is None or 0 < limit < math.inf
+            require(fits, option, "a number above 0", limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +94,11 @@ def advise(job: AdviceJob) -> Advice:
             `public_key`.
         DatasetError: `images` contains no image.
     """
-    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     listed = list_images(job.images).images if job.images else ()
+    source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     given = [str(path) for path in _spread(listed)]
-    with tempfile.TemporaryDirectory(prefix="patchcore-") as scratch:
-        entries, left_out = list_entries(source, Path(scratch), job.threads)
+    with scratch_folder() as scratch:
+        entries, left_out = list_entries(source, scratch, job.threads)
         images, measured_on = images_for(source, given)
         measured = [MeasuredIndex(e.bank, e.index, source) for e in entries]
         network_ms = measure_indexes(source, images, measured, threads=job.threads)

@@ -72,8 +72,11 @@ def list_entries(
         return entries, left_out
     for share in _SHARES:
         rows = round(share * bank.rows)
-        if rows >= max(2, bank.neighbours.shape[1]):
+        fewest = max(2, bank.neighbours.shape[1])
+        if rows >= fewest:
             entries.append(_smaller(source, scratch, rows, bare_mb, threads))
+        else:
+            left_out.append(f"a bank of {rows} rows: expected {fewest} or more")
     return entries, left_out
 
 
@@ -133,7 +136,7 @@ def _ratio_of(source: Artifact) -> float | None:
     """The coreset ratio if the bank has as many rows as a fit with this ratio gives, else None."""
     manifest = source.manifest
     ratio = manifest.config.get("coreset_ratio")
-    if not isinstance(ratio, float) or not 0 < ratio <= 1:
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
         return None
     patches = len(manifest.training.images) * _patches_of_an_image(source)
     return ratio if coreset_size(patches, ratio) == manifest.memory_bank.rows else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchcore_build.data.image_folder import list_images
-from patchcore_build.errors import SearchError
+from patchcore_build.errors import SearchError, require
 from patchcore_build.indexes.quality import MeasuredIndex, Quality, images_for, measure_indexes
 from patchcore_build.indexes.settings import (
     IndexSettings,
@@ -28,8 +28,9 @@ from patchcore_runtime.artifact.folder import (
     SELFTEST_MAP,
     Artifact,
 )
-from patchcore_runtime.artifact.writing import EXACT_INDEX, seal
+from patchcore_runtime.artifact.writing import EXACT_INDEX, check_new_folder, seal
 from patchcore_runtime.detector import Detector
+from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.manifest.manifest import Index, IndexKind, Manifest
 from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.open import open_index_file
@@ -62,6 +63,14 @@ class IndexJob:
     sign: Path | None = None
     public_key: Path | None = None
 
+    def __post_init__(self) -> None:
+        thread_count(self.threads)
+        limit = self.max_score_change
+        require(0 <= limit <= 1, "--max-score-change", "0 to 1", limit)
+        measured = self.settings.kind != "exact"
+        for option, given in (("--images", self.images is not None), ("--force", self.force)):
+            require(measured or not given, option, "another kind than exact", "exact")
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
@@ -86,7 +95,11 @@ def change_index(job: IndexJob) -> IndexReport:
         SearchError: the bank does not fit the settings, or scores change by more than allowed and
             `force` is off; no files are left behind.
         OutputError: the output exists or cannot be written.
+        DatasetError: `images` contains no image.
     """
+    check_new_folder(job.output)
+    if job.images is not None:
+        list_images(job.images)  # refuse a folder without images before the index is built
     source = Artifact.open_whole(job.artifact, public_key=job.public_key)
     with new_signed_folder(job.output, sign=job.sign) as staging:
         for name in source.files:

@@ -5,9 +5,9 @@ Every kind has its defaults here. Settings that a kind does not use stay None.
 
 import importlib.metadata
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from patchcore_build.errors import SearchError, require
 from patchcore_build.indexes.faiss_build import RANDOM_SEED as FAISS_SEED
@@ -27,6 +27,10 @@ _EF_CONSTRUCTION = 200
 _EFFORT = 128  # with 64, one of bottle's 83 test images had twice its score (10 % coreset)
 _LARGEST_PQ_M = 64  # bytes of a row's code, by default
 _CELLS_SEARCHED = 0.25  # share of all cells: defects lie far from the centre of every cell
+_TAKEN: dict[IndexKind, tuple[str, ...]] = {
+    "hnsw": ("links", "ef_construction", "effort"),
+    "faiss-ivfpq": ("cells", "probes", "code_parts"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,9 @@ class IndexSettings:
 
     `links`, `ef_construction` and `effort` are M, efConstruction and ef of hnswlib; `cells`,
     `probes` and `code_parts` are nlist, nprobe and pq-m of faiss-ivfpq.
+
+    Raises:
+        SettingError: the kind does not exist or does not take a setting, or one is below 1.
     """
 
     kind: IndexKind
@@ -44,6 +51,17 @@ class IndexSettings:
     cells: int | None = None
     probes: int | None = None
     code_parts: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.kind in get_args(IndexKind), "kind", f"one of {get_args(IndexKind)}", self.kind
+        )
+        taken = _TAKEN.get(self.kind, ())
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            fits = value is None or field.name in taken
+            require(fits, field.name, f"none for the kind {self.kind}", value)
+            require(value is None or value >= 1, field.name, "1 or more", value)
 
 
 def resolve(settings: IndexSettings, bank: MemoryBank) -> IndexSettings:

@@ -9,6 +9,7 @@ on the artifact's one scale.
 """
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,6 +57,8 @@ def original_files(
     """
     train, test = _listings(dataset, category)
     _refuse_dataset(folder, {dataset.root / category, *(image.path.parent for image in test)})
+    names = [f"{category}_{kind}.json" for kind in ("train", "test")]
+    _refuse_places(folder, names)
     with contextlib.ExitStack() as stack:
         with _reported(folder):
             aside = stack.enter_context(written_together(folder))
@@ -122,6 +125,16 @@ def _refuse_dataset(folder: Path, inside: set[Path]) -> None:
                 f"{folder}: expected a folder outside of the data set, got one in {images}; "
                 "choose another --output"
             )
+
+
+def _refuse_places(folder: Path, names: Sequence[str]) -> None:
+    """Refuse, before the evaluation, a folder with the name of a file, and the reverse."""
+    with _reported(folder):
+        for path in (folder / name for name in names):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+        if (folder / SAMPLE).is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder / SAMPLE))
 
 
 def _write_index(path: Path, entries: Sequence[dict[str, str]]) -> None:

@@ -18,7 +18,7 @@ from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.html import four_digits
 from patchcore_build.report.image_sheet import image_sheet
 from patchcore_build.report.page import render_page
-from patchcore_runtime.files.whole import written_together
+from patchcore_runtime.files.whole import check_writable, refuse_folders, written_together
 from patchcore_runtime.manifest.manifest import Manifest
 
 REPORT_JSON, REPORT_HTML, SHEET_PNG = "report.json", "report.html", "sheet.png"
@@ -65,6 +65,16 @@ def write_report(
             f"{folder}: expected a folder that can be written, got: {reason}; no report was kept, "
             "choose another folder"
         ) from error
+
+
+def check_report(folder: Path) -> None:
+    """Check before an evaluation that `write_report` can write into a folder.
+
+    Raises:
+        OutputError: the folder cannot be written, or has a folder with the name of a file.
+    """
+    check_writable(folder)
+    refuse_folders(folder / name for name in (REPORT_JSON, SHEET_PNG, REPORT_HTML))
 
 
 def _to_json(evaluation: Evaluation, manifest: Manifest) -> str:

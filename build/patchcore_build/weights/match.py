@@ -103,7 +103,7 @@ def convert_weights(
     if target.suffix != ".ckpt":
         raise OutputError(f"{target}: expected a name that ends in .ckpt; rename the output")
     if target.exists() and not overwrite:
-        raise OutputError(f"{target}: exists already; choose another name or allow overwriting")
+        raise OutputError(f"{target}: exists already; choose another name, or remove it first")
     weights = match_weights(read_weights(source), expected, source=str(source))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

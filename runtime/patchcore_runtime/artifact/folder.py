@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from patchcore_runtime.artifact.signature import check_signature
 from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
-from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.errors import ArtifactError, SettingError
 from patchcore_runtime.files.regular import open_regular
 from patchcore_runtime.image.region import Region, stored_region
 from patchcore_runtime.manifest.manifest import IndexKind, Manifest, parse_manifest
@@ -77,10 +77,10 @@ class Artifact:
             ArtifactError: a file is missing, altered, or of an unknown version; the subclass
                 SignatureError if the key has not signed it.
             ProviderError: a key is given, but the extra `sign` is not installed.
-            ValueError: a key is given, but `verify` is off.
+            SettingError: a key is given, but `verify` is off.
         """
         if public_key is not None and not verify:
-            raise ValueError("verify: expected True with a public_key, which signs the checksums")
+            raise SettingError("verify: expected True with a public_key, which signs the checksums")
         artifact = cls._open(folder, public_key)
         if verify:
             artifact.verify(artifact.scoring_files)

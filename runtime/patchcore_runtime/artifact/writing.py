@@ -4,6 +4,7 @@ A staging folder beside the target is filled, sealed and renamed. artifacts/FORM
 Folder.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 from patchcore_runtime.artifact.folder import MANIFEST, SHA256SUMS, file_digest, files_of
 from patchcore_runtime.errors import OutputError
 from patchcore_runtime.files.staging import staging_folder
+from patchcore_runtime.files.whole import check_writable, flush
 from patchcore_runtime.manifest.manifest import Index, Manifest
+from patchcore_runtime.stopping import held
 
 EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir_candidates=0)
 
@@ -20,20 +23,23 @@ EXACT_INDEX = Index(kind="exact", effort=0, recall=1.0, score_change=0.0, mindir
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a staging folder beside `target`; rename it to `target` when the block succeeds.
 
+    Files and folders are flushed to the disk before and after the rename, so that a power cut
+    leaves the whole folder or none.
+
     Raises:
         OutputError: the target exists, cannot be written, or the disk is full. If the block fails,
             the staging folder and the parents created for it are removed.
     """
     missing: list[Path] = []
     try:
-        if target.exists():
-            raise OutputError(
-                f"{target}: exists already; choose another --output, or remove this folder first"
-            )
+        _refuse_existing(target)
         missing = [folder for folder in target.parents if not folder.exists()]
         with staging_folder(target) as staging:
             yield staging
-            staging.rename(target)
+            flush_tree(staging)
+            with held():
+                staging.rename(target)
+                flush(target.parent)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
@@ -43,6 +49,34 @@ def new_folder(target: Path) -> Iterator[Path]:
         for folder in missing:
             with suppress(OSError):  # not empty: the target is in it
                 folder.rmdir()
+
+
+def check_new_folder(target: Path) -> None:
+    """Check before long work that `new_folder` will accept a target.
+
+    Raises:
+        OutputError: the target exists, or its parent cannot be written.
+    """
+    _refuse_existing(target)
+    check_writable(target.parent)
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush every file and folder below a folder, and itself, to the disk.
+
+    Raises:
+        OSError: the disk reports an error.
+    """
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            flush(path)
+
+
+def _refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):  # a link to nothing cannot be replaced by a folder either
+        raise OutputError(
+            f"{target}: exists already; choose another --output, or remove this folder first"
+        )
 
 
 def seal(staging: Path, manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from patchcore_runtime.cli.terminal import print_error, safe_terminal
 from patchcore_runtime.errors import PatchCoreError
+from patchcore_runtime.stopping import is_stopping
 
 Run = Callable[[argparse.Namespace, argparse.ArgumentParser], int]
 
@@ -51,16 +52,25 @@ def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None
         try:
             code: int = arguments.run(arguments, parser)
         except KeyboardInterrupt:
+            if is_stopping():
+                raise  # `stoppable` prints the line
             print_error(parser.prog, "interrupted")
             return 130
-        except PatchCoreError as error:
-            print_error(parser.prog, error)
-            return 1
-        except OSError as error:
-            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            print_error(parser.prog, f"{where}{error.strerror or error}")
-            return 1
+        except (PatchCoreError, OSError) as error:
+            if is_stopping():
+                return 1
+            return _refuse(parser.prog, error)
         return code
+
+
+def _refuse(program: str, error: PatchCoreError | OSError) -> int:
+    """Print why a command is refused, in one line, and return the exit code."""
+    words = str(error)
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        words = f"{where}{error.strerror or error}"
+    print_error(program, words)
+    return 1
 
 
 def add_roi_option(command: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ from patchcore_runtime.engine.providers import SHORT_NAMES
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.files.names import printable, shown_path
 from patchcore_runtime.manifest.manifest import Index, Training
-from patchcore_runtime.scoring.thresholds import describe_calibration
+from patchcore_runtime.scoring.thresholds import describe_calibration, few_images
 from patchcore_runtime.search.open import Search
 
 _EXAMPLES = """examples:
@@ -177,6 +177,8 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     }
     for name, value in lines.items():
         print(f"{name + ':':17}{printable(str(value))}")
+    for line in few_images(calibration):
+        print(f"{'warning:':17}{line}")
     return 0
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact
+from patchcore_runtime.artifact.writing import check_new_folder
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.bank.neighbours import distances_to_nearest, without_rows
 from patchcore_runtime.edit.edit import (
@@ -23,6 +24,7 @@ from patchcore_runtime.edit.edit import (
     edited,
     kept_thresholds,
 )
+from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import EditError
 
 _KEPT = "kept by forget: fewer rows raise scores, so false alarms may be more"
@@ -61,7 +63,10 @@ def forget(
         ArtifactError: the artifact is damaged, or not signed by that key.
         EditError: the image is unknown or has no row, or no row would remain.
         OutputError: the output exists or cannot be written; nothing remains on the disk.
+        SettingError: `threads` is not a number of 1 or more.
     """
+    thread_count(threads)
+    check_new_folder(output)
     source = Artifact.open_whole(artifact, public_key=public_key)
     number = find_image(source, image)
     name = source.manifest.training.images[number]

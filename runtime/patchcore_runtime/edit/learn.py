@@ -12,6 +12,7 @@ threshold itself as radius, the next images of their kind would still be refused
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from patchcore_runtime._version import __version__
 from patchcore_runtime.artifact.folder import Artifact, file_digest
+from patchcore_runtime.artifact.writing import check_new_folder
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import with_new_rows
 from patchcore_runtime.bank.patches import layer3_upsampling, whole_patches
@@ -33,7 +35,9 @@ from patchcore_runtime.edit.edit import (
     edited,
     kept_thresholds,
 )
-from patchcore_runtime.errors import EditError
+from patchcore_runtime.engine.session import thread_count
+from patchcore_runtime.errors import EditError, SettingError
+from patchcore_runtime.files.names import shown_path
 from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail
 from patchcore_runtime.manifest.manifest import Manifest
@@ -100,7 +104,10 @@ def learn(
         ImageError: an image cannot be read.
         EditError: a name is taken, no patch is beyond the radius, or an image is still refused.
         OutputError: the output exists or cannot be written; nothing remains on the disk.
+        SettingError: no image is given, or `threads` is not a number of 1 or more.
     """
+    thread_count(threads)
+    check_new_folder(output)
     source = Artifact.open_whole(artifact, public_key=public_key)
     names = _new_names(source, images)
     radius = learning_radius(source.manifest)
@@ -146,14 +153,33 @@ def learning_radius(manifest: Manifest) -> float:
 
 
 def _new_names(source: Artifact, images: Sequence[Path]) -> list[str]:
-    """Return names for `training.images`; `forget` needs them to be unique."""
-    names = [f"{_PREFIX}{path.name}" for path in images]
-    taken = set(source.manifest.training.images)
+    """Return names for `training.images`; `forget` needs them to be unique.
+
+    An image has its file's name, or, beside others of the same name, its path below the deepest
+    folder that has all of them in it.
+    """
+    if not images:
+        raise SettingError("images: expected one or more, got none")
+    places = [Path(os.path.abspath(path)) for path in images]  # noqa: PTH100 - keeps links
+    same: dict[str, list[str]] = {}
+    for place in places:
+        same.setdefault(place.name, []).append(str(place.parent))
+    names = [
+        f"{_PREFIX}{shown_path(place.relative_to(os.path.commonpath(same[place.name])))}"
+        for place in places
+    ]
+    learned = set(source.manifest.training.images)
+    taken: set[str] = set()
     for name, path in zip(names, images, strict=True):
-        if name in taken:
+        if name in learned:
             raise EditError(
                 f"{path}: the artifact has a training image {name} already; "
                 "rename the new image, or forget the old one first"
+            )
+        if name in taken:
+            raise EditError(
+                f"{path}: the artifact has a training image {name} already when this image comes "
+                "again; name each image once"
             )
         taken.add(name)
     return names

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_runtime.engine.mapped_weights import graph_in_place
-from patchcore_runtime.errors import ArtifactError, ProviderError
+from patchcore_runtime.errors import ArtifactError, ProviderError, SettingError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions
@@ -43,6 +43,7 @@ def open_session(
 
     Raises:
         ProviderError: a provider is not in this build of onnxruntime, or did not start.
+        SettingError: no thread or no list of providers is given.
         ArtifactError: onnxruntime cannot load the graph.
     """
     import onnxruntime
@@ -89,6 +90,11 @@ def open_session(
 
 def _require_providers(providers: Sequence[str], available: Sequence[str]) -> None:
     """Refuse a provider that this build of onnxruntime does not have."""
+    if isinstance(providers, str) or not providers:
+        raise SettingError(
+            f"providers: expected a list of execution providers, for instance [{CPU!r}], got "
+            f"{providers!r}"
+        )
     for provider in providers:
         if provider not in available:
             raise ProviderError(
@@ -115,7 +121,7 @@ def session_options(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
+    options.intra_op_num_threads = thread_count(threads)
     # A detector has two sessions. Threads that keep spinning after a run of one would slow the
     # other: 20 ms instead of 11 ms per image with resnet18 on two cores (`make bench`).
     options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -158,6 +164,21 @@ def check_shapes(
                 f"says, got {got.get(name, 'none')!s:.80}; the files belong to different "
                 "artifacts, copy the folder again"
             )
+
+
+def thread_count(threads: int | None) -> int:
+    """Return the number of threads to use: the given one, or all available cores.
+
+    Raises:
+        SettingError: the number is not a whole number of 1 or more.
+    """
+    if threads is None:
+        return usable_cores()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise SettingError(
+            f"threads: expected a whole number of 1 or more, or None for all cores, got {threads!r}"
+        )
+    return threads
 
 
 def usable_cores() -> int:

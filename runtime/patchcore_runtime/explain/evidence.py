@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.artifact.folder import MEMORY_BANK, Artifact
-from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.errors import ArtifactError, SettingError
 from patchcore_runtime.explain.regions import Box, find_regions
 from patchcore_runtime.image.placement import Placement
 from patchcore_runtime.manifest.manifest import Preprocessing
@@ -65,10 +65,10 @@ def explain_patches(  # noqa: PLR0913 - the parts of a result, and the request
 
     Raises:
         ArtifactError: the origin of a row is not an image of the manifest.
-        ValueError: `top` is below 1.
+        SettingError: `top` is below 1.
     """
     if top < 1:
-        raise ValueError(f"top: expected 1 or more, got {top}")
+        raise SettingError(f"top: expected 1 or more, got {top}")
     size, names = artifact.manifest.preprocess, artifact.manifest.training.images
     evidence = []
     for y, x in choose_patches(distances, threshold, top, counts=counts):

@@ -8,15 +8,20 @@ that writes the same target removes it.
 import glob
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from patchcore_runtime.stopping import held
+
 try:
     import fcntl
 except ImportError:  # Windows: folders are neither locked nor removed
     fcntl = None  # type: ignore[assignment]
+
+_LONGEST_NAME = 32  # characters of the target's name, four bytes each at most
 
 
 @contextmanager
@@ -28,18 +33,36 @@ def staging_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be created.
     """
-    _remove_abandoned(target)
-    staging, lock = _new_folder(target)
+    with held():
+        _remove_abandoned(target)
+        staging, lock = _new_folder(target)
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(lock)
+        with held():
+            shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a new folder below TMPDIR; it is removed at the end.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    with held():
+        folder = Path(tempfile.mkdtemp(prefix="patchcore-"))
+    try:
+        yield folder
+    finally:
+        with held():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_folder(target: Path) -> tuple[Path, int]:
     while True:
-        staging = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
+        staging = target.parent / f"{_prefix(target)}{uuid.uuid4().hex}"
         staging.mkdir(parents=True)
         lock = os.open(staging, os.O_RDONLY) if fcntl is not None else os.open(os.devnull, 0)
         # Between the two lines above another process may have removed the unlocked folder.
@@ -48,10 +71,15 @@ def _new_folder(target: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
+def _prefix(target: Path) -> str:
+    """The begin of the names of a target's staging folders; file systems allow 255 bytes."""
+    return f".{target.name[:_LONGEST_NAME]}.partial-"
+
+
 def _remove_abandoned(target: Path) -> None:
     if fcntl is None:
         return
-    for folder in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
+    for folder in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
         except OSError:  # removed in the meantime, or not a folder

@@ -8,18 +8,22 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from patchcore_runtime.errors import OutputError
+from patchcore_runtime.stopping import held
 
-# Characters of the final name in the temporary one: file systems allow 255 bytes.
-_LONGEST_NAME = 64
+# Characters of the final name in the temporary one: file systems allow 255 bytes, and a character
+# takes up to four of them.
+_LONGEST_NAME = 32
 
 
 @contextlib.contextmanager
 def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+    """Yield an empty temporary file beside `path`; rename it to `path` when the block succeeds.
+
+    Its name cannot be guessed, and it is created here: a link of that name is never followed.
 
     Args:
         path: The file to write or replace, in an existing folder.
@@ -30,13 +34,16 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
             unchanged, and the temporary file is removed.
     """
     unfinished = path.with_name(f".{path.name[:_LONGEST_NAME]}.{uuid.uuid4().hex}.part")
+    with held():
+        _create(unfinished)
     try:
         yield unfinished
-        if sync:
-            _flush(unfinished)
-        unfinished.replace(path)
-        if sync and os.name != "nt":  # Windows cannot open folders and does not need this
-            _flush(path.parent)
+        with held():
+            if sync:
+                flush(unfinished)
+            unfinished.replace(path)
+            if sync:
+                flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -56,6 +63,44 @@ def write_whole(path: Path, content: bytes, *, sync: bool = False) -> None:
         ) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Check before long work that files can be written into a folder, by writing one.
+
+    Args:
+        folder: A new or existing folder. Missing ones are created for the check, and removed.
+
+    Raises:
+        OutputError: the folder is a file, cannot be created, or cannot be written.
+    """
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    probe = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        with held():
+            folder.mkdir(parents=True, exist_ok=True)
+            _create(probe)
+            probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: expected a folder that can be written, got: "
+            f"{error.strerror or type(error).__name__}; choose another one"
+        ) from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it could not be created
+                path.rmdir()
+
+
+def refuse_folders(paths: Iterable[Path]) -> None:
+    """Check before long work that no folder has the name of a file that will be written.
+
+    Raises:
+        OutputError: one of them is a folder.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise OutputError(f"{path}: expected a file or nothing, got a folder; remove it first")
+
+
 @contextlib.contextmanager
 def written_together(folder: Path) -> Iterator[Path]:
     """Yield an empty folder inside `folder`; move its files to `folder` when the block succeeds.
@@ -70,16 +115,19 @@ def written_together(folder: Path) -> Iterator[Path]:
         OSError: the folder cannot be written, or a folder has the name of a file.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    aside = folder / f".partial-{uuid.uuid4().hex[:8]}"
+    aside = folder / f".partial-{uuid.uuid4().hex}"
     try:
-        aside.mkdir(parents=True)
+        with held():
+            aside.mkdir(parents=True)
         yield aside
-        _move_in(aside, folder)
+        with held():
+            _move_in(aside, folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        for path in made:
-            with contextlib.suppress(OSError):  # the folder is in use
-                path.rmdir()
+        with held():
+            shutil.rmtree(aside, ignore_errors=True)
+            for path in made:
+                with contextlib.suppress(OSError):  # the folder is in use
+                    path.rmdir()
 
 
 def _move_in(aside: Path, folder: Path) -> None:
@@ -94,7 +142,20 @@ def _move_in(aside: Path, folder: Path) -> None:
         path.replace(target)
 
 
-def _flush(path: Path) -> None:
+def _create(path: Path) -> None:
+    """Create an empty file of a name that nothing has, not even a link."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(path, flags, 0o666))
+
+
+def flush(path: Path) -> None:
+    """Flush a file's content, or a folder's list of names, to the disk.
+
+    Raises:
+        OSError: it cannot be opened, or the disk reports an error.
+    """
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders and does not need this
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

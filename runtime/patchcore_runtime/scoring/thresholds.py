@@ -16,6 +16,7 @@ from patchcore_runtime.manifest.calibration import Calibration, HeldOut, Tail
 
 # With fewer, no order statistic lies above the quantile with 95 % confidence: 0.95 = 1 - exp(-3).
 MIN_BEYOND = 3
+FEW_IMAGES = 30  # with fewer, a threshold says little about images to come
 MAX_EXTRAPOLATION = 100  # a rate may be this much smaller than 1/(n + 1), the smallest one observed
 
 
@@ -171,7 +172,9 @@ def describe_calibration(calibration: Calibration) -> dict[str, str]:
     return {
         "image threshold": _between(calibration.image_threshold, calibration.image_interval),
         "pixel threshold": _between(calibration.pixel_threshold, calibration.pixel_interval),
-        "false alarms": f"target {rate:.3g} of good images, about 1 in {1 / rate:.3g}",
+        "false alarms": (
+            f"target {rate:.3g} of good images, about 1 in {1 / rate:.3g}{_supported(count, rate)}"
+        ),
         "calibration": (
             f"{count} good images{groups}, each scored by a bank without it "
             f"({calibration.folds} folds), scores multiplied by "
@@ -179,6 +182,35 @@ def describe_calibration(calibration: Calibration) -> dict[str, str]:
         ),
         "method": f"{far}{calibration.method}{hint}",
     }
+
+
+def supported_rate(count: int) -> float:
+    """Return the smallest false-alarm rate that `count` held-out scores show, without a tail."""
+    return min(1.0, MIN_BEYOND / (count + 1))
+
+
+def few_images(calibration: Calibration) -> tuple[str, ...]:
+    """Return a warning if the thresholds come from fewer than `FEW_IMAGES` images or groups."""
+    count = calibration.groups
+    if count >= FEW_IMAGES:
+        return ()
+    what = "images" if count == calibration.images else "groups of images"
+    words = (
+        f"thresholds from {count} {what}, expected {FEW_IMAGES} or more; a false-alarm rate of "
+        f"{calibration.target_fpr:.3g} is a guess, see the interval; add good images"
+    )
+    return (words,)
+
+
+def _supported(count: int, rate: float) -> str:
+    """The rate that so many images support, if the target is smaller."""
+    if not uses_tail(count, rate):
+        return ""
+    shown = supported_rate(count)
+    return (
+        f"; {count} images support {shown:.2g}, about 1 in {1 / shown:.2g}, and the target is "
+        "extrapolated from them"
+    )
 
 
 def _between(value: float, interval: tuple[float, float]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.engine.session import usable_cores
+from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.manifest.manifest import Features, IndexKind
 from patchcore_runtime.search.faiss_file import check_faiss_file
@@ -46,7 +46,7 @@ class FaissIndex(RankedIndex):
         if kind == "faiss-ivfpq":
             self._index.nprobe = effort
         self._ranked = min(RANKED[kind], bank.rows)
-        self._threads = threads or usable_cores()
+        self._threads = thread_count(threads)
 
     def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the rows that faiss ranks highest, (P, S), padded with -1."""

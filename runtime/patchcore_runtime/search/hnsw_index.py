@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.engine.session import usable_cores
+from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.manifest.manifest import Features
 from patchcore_runtime.search.hnsw_file import check_hnsw_file
@@ -39,7 +39,7 @@ class HnswIndex(RankedIndex):
         except RuntimeError as error:
             raise ArtifactError(f"{path}: hnswlib cannot load it ({error})") from None
         self._graph.set_ef(effort)
-        self._threads = threads or usable_cores()
+        self._threads = thread_count(threads)
 
     def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the row at which each walk ends, (P, 1)."""

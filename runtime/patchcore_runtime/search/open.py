@@ -5,16 +5,27 @@ Each kind of index has one module that uses its library; this module maps kinds 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from patchcore_runtime.artifact.folder import INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank, bank_sections
 from patchcore_runtime.engine.references import check_references
 from patchcore_runtime.engine.session import CPU
+from patchcore_runtime.errors import SettingError
 from patchcore_runtime.manifest.manifest import Features, IndexKind
 from patchcore_runtime.search.exact import ExactIndex, NearestIndex
 
 Search = Literal["auto", "exact", "pca"]
+
+
+def require_search(search: str) -> None:
+    """Refuse a kind of search that does not exist.
+
+    Raises:
+        SettingError: it is not one of `Search`.
+    """
+    if search not in get_args(Search):
+        raise SettingError(f"search: expected {', '.join(get_args(Search))}, got {search!r}")
 
 
 def open_index(
@@ -24,7 +35,12 @@ def open_index(
     threads: int | None = None,
     providers: Sequence[str] = (CPU,),
 ) -> NearestIndex:
-    """Load the search over an artifact's bank; `Detector.load` explains `search`."""
+    """Load the search over an artifact's bank; `Detector.load` explains `search`.
+
+    Raises:
+        SettingError: `search` is no kind of search.
+    """
+    require_search(search)
     kind = artifact.manifest.index
     bank, features = artifact.memory_bank, artifact.manifest.features
     if kind.kind == "exact" or search != "auto":

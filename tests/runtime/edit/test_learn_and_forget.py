@@ -22,8 +22,10 @@ from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import INDEX_ONNX, SHA256SUMS
 from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.cli.main import main
+from patchcore_runtime.edit import forget as edit_forget
+from patchcore_runtime.edit import learn as edit_learn
 from patchcore_runtime.edit.learn import _refuse_refused, learning_radius
-from patchcore_runtime.errors import EditError
+from patchcore_runtime.errors import EditError, SettingError
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.thresholds import threshold_at
 from places import TINY
@@ -361,3 +363,23 @@ def test_with_a_key_an_unsigned_artifact_is_not_edited(
     assert not output.exists()
     sign_artifact(own_artifact, keys / "private.pem")
     assert main([command, str(own_artifact), *what, *key, "--output", str(output)]) == 0
+
+
+def test_images_of_one_name_in_two_folders_are_learned_under_their_folders(
+    tiny_artifact, drifted, tmp_path
+):
+    sources = [tmp_path / "in" / folder / "000.png" for folder in ("a", "b")]
+    for number, path in enumerate(sources):
+        path.parent.mkdir(parents=True)
+        shutil.copy(drifted / f"lamp{number}.png", path)
+    command = ["learn", str(tiny_artifact), *map(str, sources), "--output", str(tmp_path / "new")]
+    assert main(command) == 0
+    names = Artifact.open(tmp_path / "new").manifest.training.images
+    assert names[-2:] == ("learned/a/000.png", "learned/b/000.png")
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5])
+def test_no_number_of_threads_is_refused_before_the_artifact_is_read(threads, tmp_path):
+    for call, of in ((edit_learn.learn, [tmp_path / "a.png"]), (edit_forget.forget, "0")):
+        with pytest.raises(SettingError, match="threads: expected a whole number of 1 or more"):
+            call(tmp_path / "none", of, tmp_path / "out", threads=threads)

@@ -20,8 +20,10 @@ from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange
 from patchcore_runtime.scoring.thresholds import (
     conformal_rank,
     describe_calibration,
+    few_images,
     p_value,
     smallest_rate,
+    supported_rate,
     tail_quantile,
     tail_share,
     threshold_at,
@@ -226,3 +228,18 @@ def test_the_description_says_whether_the_scores_or_a_tail_gave_the_threshold():
     assert trusted["method"].startswith("extrapolated beyond the scores: generalised Pareto tail")
     assert "299 or more images" in trusted["method"]
     assert "1 in 100" in trusted["false alarms"]
+
+
+def test_few_images_are_said_with_the_rate_that_they_support():
+    for count in (2, 10, 29):
+        calibration = make_calibration(draw(count), 0.01)
+        said = describe_calibration(calibration)["false alarms"]
+        shown = supported_rate(count)
+        assert shown == min(1, 3 / (count + 1))
+        assert f"{count} images support {shown:.2g}" in said
+        (warning,) = few_images(calibration)
+        assert f"thresholds from {count} images, expected 30 or more" in warning
+    assert few_images(make_calibration(draw(30), 0.01)) == ()
+    assert "support" not in describe_calibration(make_calibration(draw(30), 0.1))["false alarms"]
+    parts = dataclasses.replace(make_calibration(draw(60), 0.01), groups=29)
+    assert "thresholds from 29 groups of images" in few_images(parts)[0]

@@ -10,7 +10,12 @@ from scipy.spatial.distance import cdist
 
 from patchcore_build.calibration.banks import TrainingFeatures
 from patchcore_build.calibration.estimate import estimate_bias, find_threshold
-from patchcore_build.calibration.folds import every_image_alone, group_images, split_folds
+from patchcore_build.calibration.folds import (
+    every_image_alone,
+    group_images,
+    join_equal,
+    split_folds,
+)
 from patchcore_build.calibration.held_out import HeldOutScores, calibrate, score_held_out
 from patchcore_build.config import make_config, plan_preprocessing
 from patchcore_build.coreset.cloud import PatchCloud
@@ -36,7 +41,7 @@ def make_store(images, *, seed=0, spread=1.0):
     )
 
 
-def held_out(store, config, folder, *, groups=None, **options):
+def held_out(store, config, folder, *, groups=None, counted=None, **options):
     projected = np.empty((store.images * 64, C2 + C3), np.float32)
     store.project(np.eye(C2 + C3, dtype=np.float32), projected)
     training = TrainingFeatures(
@@ -45,6 +50,7 @@ def held_out(store, config, folder, *, groups=None, **options):
         groups=every_image_alone(store.images) if groups is None else groups,
         size=plan_preprocessing(config, [(64, 64)]),
         config=config,
+        counted=counted,
     )
     return score_held_out(training, folder=folder, **options)
 
@@ -239,3 +245,52 @@ def test_a_map_without_any_peak_keeps_the_threshold_above_the_dark_end(scale):
     )
     calibration = calibrate(scores, small_config())
     assert calibration.heatmap.low < calibration.pixel_threshold < calibration.heatmap.high
+
+
+def test_equal_images_belong_to_one_group_whatever_their_names_say():
+    parts = np.array([0, 0, 1, 1, 2])
+    first = np.array([0, 1, 2, 1, 4])  # image 3 equals image 1, so both of their parts are joined
+    assert join_equal(parts, first).tolist() == [0, 0, 0, 0, 1]
+    assert join_equal(np.arange(4), np.arange(4)).tolist() == [0, 1, 2, 3]
+    with pytest.raises(DatasetError, match=r"two different images .* got 1 among 10"):
+        join_equal(np.arange(10), np.zeros(10, np.int64))
+
+
+def test_copies_count_once_and_no_bank_has_seen_the_image_that_it_scores(tmp_path):
+    store, config = make_store(4), small_config(folds=2)
+    once = calibrate(held_out(store, config, tmp_path), config)
+    copies = np.array([0, 1, 2, 3, 0, 1, 0])
+    more = dataclasses.replace(store, layer2=store.layer2[copies], layer3=store.layer3[copies])
+    groups = join_equal(np.arange(7), copies)
+    options = {"groups": groups, "counted": np.unique(copies)}
+    scores = held_out(more, config, tmp_path, **options)
+    assert (scores.image_scores > 1).all()  # a bank with a copy would give 0
+    found = calibrate(scores, config)
+    assert (found.images, found.groups) == (once.images, once.groups) == (4, 4)
+    assert found.image_interval[0] < found.image_threshold < found.image_interval[1]
+
+
+def test_few_images_have_a_wide_interval_that_narrows_with_more_of_them():
+    rng, narrower = np.random.default_rng(4), np.inf
+    for count in (2, 5, 10, 29):
+        hits, widths = [], []
+        for seed in range(60):
+            found = find_threshold(np.exp(0.1 * rng.standard_normal(count)), 0.01, seed=seed)
+            hits.append(found.low <= np.exp(0.1 * 2.3263) <= found.high)
+            widths.append(found.high - found.low)
+        assert np.mean(hits) >= 0.75, count
+        assert np.median(widths) < narrower
+        narrower = np.median(widths)
+
+
+def test_equal_scores_have_no_interval_of_width_zero():
+    found = find_threshold(np.full(10, 2.0), 0.01, seed=0)
+    assert found.low <= found.value == pytest.approx(2.0)
+    assert found.high - found.low > 0.1
+
+
+def test_the_interval_of_parts_is_that_of_the_number_of_parts():
+    scores = np.exp(0.1 * np.random.default_rng(0).standard_normal(60))
+    alone, of_parts = (find_threshold(scores, 0.01, seed=0, independent=n) for n in (60, 6))
+    assert alone.value == of_parts.value
+    assert of_parts.high > 1.2 * alone.high
