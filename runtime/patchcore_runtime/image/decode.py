@@ -23,6 +23,7 @@ ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 2**26  # 8192 x 8192; a larger image is refused before anything is decoded
 MIN_SIDE_PX = 8
+MOST_FILE_BYTES = 2**30  # far above any file of 2^26 pixels
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -103,7 +104,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def _open(path: Path) -> Iterator[Image.Image]:
     """Open an image, read its header and check its size; the file is closed at the end."""
     try:
-        file = open_regular(path)
+        file = open_regular(path, limit=MOST_FILE_BYTES)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
