@@ -3,14 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <limits>
 
 #include "errors.hpp"
+#include "files/regular.hpp"
 #include "messages.hpp"
 
 namespace patchcore {
 namespace {
+
+constexpr std::string_view kStart("\x93NUMPY\x01\x00", 8);
+constexpr std::size_t kStartBytes = 10;  // and the length of the header
+constexpr std::size_t kMostHeaderBytes = kStartBytes + 65535;
 
 // Text of a NumPy header for float32 (height, width), as NumPy 1 and 2 write it.
 std::string NpyHeader(std::size_t height, std::size_t width) {
@@ -26,26 +30,24 @@ std::vector<float> ReadMap(const std::filesystem::path& path, std::size_t height
     throw ArtifactError(path.string() + ": expected a NumPy file 1.0 with " + expected + ", got " +
                         got + "; copy the folder again");
   };
-  std::error_code missing;
-  const std::uintmax_t size = std::filesystem::file_size(path, missing);
-  if (missing) throw ArtifactError(path.string() + ": " + missing.message() + "; copy it again");
-  std::ifstream file(path, std::ios::binary);
-  std::array<char, 10> start{};
-  file.read(start.data(), start.size());
-  if (!file || std::memcmp(start.data(), "\x93NUMPY\x01\x00", 8) != 0) refuse("another file");
-  const std::size_t length = static_cast<unsigned char>(start[8]) +
-                             std::size_t{256} * static_cast<unsigned char>(start[9]);
-  std::string header(length, '\0');
-  file.read(header.data(), static_cast<std::streamsize>(length));
-  header.erase(header.find_last_not_of(" \n") + 1);
-  if (!file || header != expected) refuse(OneLine(header));
-  if (size != start.size() + length + height * width * sizeof(float)) {
-    refuse(std::to_string(size) + " bytes");
-  }
   std::vector<float> map(height * width);
-  file.read(reinterpret_cast<char*>(map.data()),
-            static_cast<std::streamsize>(map.size() * sizeof(float)));
-  if (!file) refuse("an unreadable file");
+  const std::size_t map_bytes = map.size() * sizeof(float);
+  std::string content;
+  try {
+    content = ReadRegular(path, map_bytes + kMostHeaderBytes, Links::kOwnFolder);
+  } catch (const FileError& error) {
+    throw ArtifactError(path.string() + ": " + error.what() + "; copy it again");
+  }
+  if (content.size() < kStartBytes || content.substr(0, 8) != kStart) refuse("another file");
+  const std::size_t length = static_cast<unsigned char>(content[8]) +
+                             std::size_t{256} * static_cast<unsigned char>(content[9]);
+  std::string header = content.substr(kStartBytes, length);
+  header.erase(header.find_last_not_of(" \n") + 1);
+  if (header != expected) refuse(OneLine(header));
+  if (content.size() != kStartBytes + length + map_bytes) {
+    refuse(std::to_string(content.size()) + " bytes");
+  }
+  std::memcpy(map.data(), content.data() + kStartBytes + length, map_bytes);
   return map;
 }
 

@@ -3,9 +3,6 @@
 #include <openssl/evp.h>
 
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -13,6 +10,7 @@
 
 #include "artifact/signature.hpp"
 #include "errors.hpp"
+#include "files/regular.hpp"
 #include "messages.hpp"
 
 namespace patchcore {
@@ -24,35 +22,16 @@ constexpr std::size_t kMaxTextBytes = std::size_t{1} << 26;  // of manifest.json
 constexpr std::size_t kHashBlock = std::size_t{1} << 20;
 constexpr std::size_t kDigestLength = 64;
 
-[[noreturn]] void RefuseSystem(const fs::path& path, int code) {
-  throw ArtifactError(path.string() + ": " + std::strerror(code) + "; copy the folder again");
-}
-
-// A regular file opened for reading; a folder or a pipe of that name is refused.
-std::ifstream OpenFile(const fs::path& path) {
-  std::error_code status_error;
-  const fs::file_status status = fs::status(path, status_error);
-  if (fs::is_directory(status)) RefuseSystem(path, EISDIR);
-  if (fs::exists(status) && !fs::is_regular_file(status)) RefuseSystem(path, EINVAL);
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) RefuseSystem(path, errno != 0 ? errno : ENOENT);
-  return file;
+[[noreturn]] void RefuseFile(const fs::path& path, const FileError& error) {
+  throw ArtifactError(path.string() + ": " + error.what() + "; copy the folder again");
 }
 
 std::string ReadText(const fs::path& path) {
-  std::ifstream file = OpenFile(path);
-  std::error_code error;
-  const std::uintmax_t size = fs::file_size(path, error);
-  if (error) RefuseSystem(path, error.value());
-  if (size > kMaxTextBytes) {
-    throw ArtifactError(path.string() + ": larger than " + std::to_string(kMaxTextBytes) +
-                        " bytes; copy it again");
+  try {
+    return ReadRegular(path, kMaxTextBytes, Links::kOwnFolder);
+  } catch (const FileError& error) {
+    RefuseFile(path, error);
   }
-  std::string text(static_cast<std::size_t>(size), '\0');
-  file.read(text.data(), static_cast<std::streamsize>(size));
-  if (file.gcount() != static_cast<std::streamsize>(size)) RefuseSystem(path, EIO);
-  return text;
 }
 
 // File name -> digest, from the lines of SHA256SUMS.
@@ -99,16 +78,6 @@ void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::str
   }
 }
 
-// Refuses a file that is a link to a place outside of the folder.
-void RefuseLinkOut(const fs::path& folder, std::string_view name) {
-  std::error_code error;
-  const fs::path target = fs::canonical(folder / name, error);
-  // A missing file is refused later.
-  if (error || target.parent_path() == fs::canonical(folder, error)) return;
-  throw ArtifactError((folder / name).string() + ": expected a file of the folder, got a link to " +
-                      target.string() + "; copy the folder with what it links to (cp -L)");
-}
-
 }  // namespace
 
 Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& public_key) {
@@ -126,7 +95,6 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
   std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
   if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
   if (artifact.manifest_.region.kind == RegionKind::kMask) used.push_back(kRoiFile);
-  for (const std::string_view name : used) RefuseLinkOut(folder, name);
   if (verify || !public_key.empty()) artifact.Verify(used);
   const fs::path bank = artifact.Path(kMemoryBankFile);
   artifact.bank_ = ReadMemoryBank(bank);
@@ -170,17 +138,19 @@ void Artifact::Verify(const std::vector<std::string_view>& names) const {
 }
 
 std::string FileDigest(const fs::path& path) {
-  std::ifstream file = OpenFile(path);
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
                                                                         &EVP_MD_CTX_free);
   bool computed = context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
-  std::vector<char> block(kHashBlock);
-  while (computed && file) {
-    file.read(block.data(), static_cast<std::streamsize>(block.size()));
-    const auto length = static_cast<std::size_t>(file.gcount());
-    computed = EVP_DigestUpdate(context.get(), block.data(), length) == 1;
+  try {
+    RegularFile file(path, kAnySize, Links::kOwnFolder);
+    std::vector<char> block(kHashBlock);
+    for (std::size_t length = block.size(); computed && length == block.size();) {
+      length = file.Read(block.data(), block.size());
+      computed = EVP_DigestUpdate(context.get(), block.data(), length) == 1;
+    }
+  } catch (const FileError& error) {
+    RefuseFile(path, error);
   }
-  if (file.bad()) RefuseSystem(path, EIO);
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int length = 0;
   if (!computed || EVP_DigestFinal_ex(context.get(), digest.data(), &length) != 1) {

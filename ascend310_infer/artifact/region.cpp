@@ -4,6 +4,7 @@
 #include <string>
 
 #include "errors.hpp"
+#include "files/regular.hpp"
 
 namespace patchcore {
 
@@ -11,6 +12,12 @@ std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem
   const Manifest& manifest = artifact.manifest();
   std::optional<Region> learned;
   if (manifest.region.kind == RegionKind::kMask) {
+    try {
+      RefuseLinkOut(artifact.Path(kRoiFile));
+    } catch (const FileError& error) {
+      throw ArtifactError(artifact.Path(kRoiFile).string() + ": " + error.what() +
+                          "; copy the folder again");
+    }
     learned = StoredRegion(artifact.Path(kRoiFile), manifest.preprocess);
   }
   if (roi.empty()) return learned;

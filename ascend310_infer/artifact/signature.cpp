@@ -4,12 +4,10 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <memory>
 
 #include "errors.hpp"
+#include "files/regular.hpp"
 
 namespace patchcore {
 namespace {
@@ -22,30 +20,17 @@ using Digest = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
 constexpr std::size_t kSignatureBytes = 64;
 constexpr std::size_t kMaxKeyBytes = std::size_t{1} << 16;  // a PEM of such a key has about 120
 
-// At most one byte more than `most`, so that a larger file shows.
-std::string ReadStart(const fs::path& path, std::size_t most, const std::string& advice) {
-  const auto refuse = [&](const std::string& reason) {
-    throw SignatureError(path.string() + ": " + reason + "; " + advice);
-  };
-  std::error_code unknown;
-  const fs::file_status status = fs::status(path, unknown);
-  if (fs::is_directory(status)) refuse(std::strerror(EISDIR));
-  if (fs::exists(status) && !fs::is_regular_file(status)) refuse("Not a regular file");
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) refuse(std::strerror(errno != 0 ? errno : ENOENT));
-  std::string content(most + 1, '\0');
-  file.read(content.data(), static_cast<std::streamsize>(content.size()));
-  content.resize(static_cast<std::size_t>(file.gcount()));
-  return content;
+std::string ReadFile(const fs::path& path, std::size_t limit, Links links,
+                     const std::string& advice) {
+  try {
+    return ReadRegular(path, limit, links);
+  } catch (const FileError& error) {
+    throw SignatureError(path.string() + ": " + error.what() + "; " + advice);
+  }
 }
 
 Key ReadPublicKey(const fs::path& path) {
-  const std::string text = ReadStart(path, kMaxKeyBytes, "pass a key in PEM");
-  if (text.size() > kMaxKeyBytes) {
-    throw SignatureError(path.string() + ": expected a key in PEM of at most " +
-                         std::to_string(kMaxKeyBytes) + " bytes");
-  }
+  const std::string text = ReadFile(path, kMaxKeyBytes, Links::kAll, "pass a key in PEM");
   const Memory memory(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), &BIO_free);
   Key key(memory ? PEM_read_bio_PUBKEY(memory.get(), nullptr, nullptr, nullptr) : nullptr,
           &EVP_PKEY_free);
@@ -74,13 +59,11 @@ void CheckSignature(const std::string& sums, const fs::path& sums_path,
                     const fs::path& public_key) {
   const Key key = ReadPublicKey(public_key);
   const fs::path path = sums_path.string() + ".sig";
-  const std::string signature =
-      ReadStart(path, kSignatureBytes, "the artifact is not signed, or was copied in part");
+  const std::string signature = ReadFile(path, kSignatureBytes, Links::kOwnFolder,
+                                         "the artifact is not signed, or was copied in part");
   if (signature.size() != kSignatureBytes) {
-    const bool more = signature.size() > kSignatureBytes;
     throw SignatureError(path.string() + ": expected 64 bytes of an ed25519 signature, got " +
-                         (more ? "more" : std::to_string(signature.size())) +
-                         "; copy the folder again");
+                         std::to_string(signature.size()) + "; copy the folder again");
   }
   if (!IsSignedBy(key.get(), signature, sums)) {
     throw SignatureError(

@@ -1,13 +1,7 @@
 #include "bank/memory_bank.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -15,6 +9,7 @@
 #include <vector>
 
 #include "errors.hpp"
+#include "files/regular.hpp"
 #include "half.hpp"
 #include "messages.hpp"
 
@@ -28,22 +23,6 @@ constexpr std::uint64_t kAlignment = 64;
 constexpr std::size_t kHeaderBytes = 40;
 constexpr std::size_t kMagicBytes = 8;
 constexpr char kMagic[] = "PCMEMBNK";
-
-// An open file, closed at the end of its scope.
-class File {
- public:
-  explicit File(const std::filesystem::path& path)
-      : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
-  ~File() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int descriptor() const { return descriptor_; }
-
- private:
-  int descriptor_;
-};
 
 struct Header {
   std::uint32_t version;
@@ -85,10 +64,6 @@ std::optional<Sections> Place(const Header& header, std::uint64_t size) {
   return sections;
 }
 
-[[noreturn]] void RefuseSystem(const std::string& where, int code) {
-  throw ArtifactError(where + ": " + std::strerror(code) + "; copy the folder again");
-}
-
 Header ParseHeader(const unsigned char* bytes, std::size_t length, const std::string& where) {
   if (length < kHeaderBytes || std::memcmp(bytes, kMagic, kMagicBytes) != 0) {
     const std::string_view got(reinterpret_cast<const char*>(bytes), std::min(length, kMagicBytes));
@@ -112,10 +87,12 @@ Header ParseHeader(const unsigned char* bytes, std::size_t length, const std::st
   return header;
 }
 
-std::shared_ptr<const void> Map(const File& file, std::size_t size, const std::string& where) {
-  void* pages = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
-  if (pages == MAP_FAILED) RefuseSystem(where, errno);
-  return {pages, [size](const void* mapped) { munmap(const_cast<void*>(mapped), size); }};
+MappedFile Map(const std::filesystem::path& path) {
+  try {
+    return MappedFile(RegularFile(path, kAnySize, Links::kOwnFolder));
+  } catch (const FileError& error) {
+    throw ArtifactError(path.string() + ": " + error.what() + "; copy the folder again");
+  }
 }
 
 // Layers stored as float16, as float; one buffer for both.
@@ -146,15 +123,10 @@ void RefuseNotFinite(const float* values, std::size_t rows, std::size_t columns,
 
 MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
   const std::string where = path.string();
-  const File file(path);
-  struct stat status {};
-  if (file.descriptor() < 0 || fstat(file.descriptor(), &status) != 0) RefuseSystem(where, errno);
-  if (!S_ISREG(status.st_mode)) RefuseSystem(where, EISDIR);
-  std::array<unsigned char, kHeaderBytes> bytes{};
-  const ssize_t length = pread(file.descriptor(), bytes.data(), bytes.size(), 0);
-  if (length < 0) RefuseSystem(where, errno);
-  const Header header = ParseHeader(bytes.data(), static_cast<std::size_t>(length), where);
-  const auto size = static_cast<std::uint64_t>(status.st_size);
+  const MappedFile file = Map(path);
+  const auto* start = reinterpret_cast<const unsigned char*>(file.bytes().data());
+  const std::uint64_t size = file.bytes().size();
+  const Header header = ParseHeader(start, std::min(file.bytes().size(), kHeaderBytes), where);
   const bool filled = header.rows > 0 && header.channels2 > 0 && header.channels3 > 0 &&
                       header.neighbours > 0 && header.neighbours <= header.rows;
   const std::optional<Sections> sections = filled ? Place(header, size) : std::nullopt;
@@ -167,8 +139,7 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
                         std::to_string(size) + " bytes; copy the folder again");
   }
   MemoryBank bank;
-  bank.mapping = Map(file, static_cast<std::size_t>(size), where);
-  const auto* start = static_cast<const unsigned char*>(bank.mapping.get());
+  bank.mapping = file.pages();
   const auto at = [&](std::size_t section) -> const void* {
     return start + (*sections)[section].offset;
   };

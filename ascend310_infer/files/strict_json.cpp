@@ -11,6 +11,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::size_t kMostValues = std::size_t{1} << 20;  // in strings, too
 constexpr std::size_t kMaxDepth = 200;
 constexpr int kNumberOverflow = 406;  // nlohmann-json's id of this error
 constexpr std::size_t kMaxReason = 160;
@@ -101,6 +102,11 @@ class Builder : public nlohmann::json_sax<json> {
 json ParseStrictJson(std::string_view text) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF") {
     throw JsonError("begins with a byte-order mark");
+  }
+  const auto separates = [](char mark) { return mark == '[' || mark == '{' || mark == ','; };
+  const auto values = std::count_if(text.begin(), text.end(), separates);
+  if (static_cast<std::size_t>(values) > kMostValues) {
+    throw JsonError("more than " + std::to_string(kMostValues) + " values");
   }
   Builder builder;
   if (!json::sax_parse(text.begin(), text.end(), &builder)) {

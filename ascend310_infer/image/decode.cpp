@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <string_view>
 #include <utility>
 
 #include "errors.hpp"
+#include "files/regular.hpp"
 #include "image/decoders.hpp"
 #include "messages.hpp"
 
@@ -80,18 +79,16 @@ Image Oriented(Image stored, int orientation) {
 
 Image ReadImage(const fs::path& path, const ReadOptions& options) {
   const std::string where = path.string();
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status)) throw ImageError(where + ": no such file");
-  if (!fs::is_regular_file(status)) RefuseUnreadable(where, "not a regular file");
-  const std::uintmax_t size = fs::file_size(path, error);
-  if (error) RefuseUnreadable(where, error.message());
-  if (size > kMaxFileBytes) RefuseUnreadable(where, "larger than 1 GiB");
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size));
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
-  if (!file) RefuseUnreadable(where, std::strerror(errno != 0 ? errno : EIO));
+  std::vector<std::uint8_t> bytes;
+  try {
+    RegularFile file(path, kMaxFileBytes);
+    bytes.resize(static_cast<std::size_t>(file.size()));
+    bytes.resize(file.Read(bytes.data(), bytes.size()));
+  } catch (const MissingFileError&) {
+    throw ImageError(where + ": no such file");
+  } catch (const FileError& error) {
+    RefuseUnreadable(where, error.what());
+  }
   return DecodeImage(bytes, where, options);
 }
 

@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "errors.hpp"
+#include "files/regular.hpp"
 
 namespace patchcore {
 namespace {
@@ -36,20 +35,17 @@ static_assert(sizeof(Header) == kHeaderBytes, "read as it lies in the file");
 // The file, its name for messages, and the number of bytes that are left.
 class Source {
  public:
-  explicit Source(const fs::path& path) : name_(path.string()) {
-    std::error_code error;
-    left_ = fs::file_size(path, error);
-    if (error) throw ArtifactError(name_ + ": " + error.message() + "; copy the folder again");
-    file_.open(path, std::ios::binary);
-    if (!file_) throw ArtifactError(name_ + ": cannot be read; copy the folder again");
+  explicit Source(const fs::path& path) try
+      : name_(path.string()), file_(path, kAnySize, Links::kOwnFolder), left_(file_.size()) {
+  } catch (const FileError& error) {
+    throw ArtifactError(path.string() + ": " + error.what() + "; copy the folder again");
   }
 
   std::uint64_t left() const { return left_; }
 
   // Reads `size` bytes, which the caller has compared with left().
   void Read(void* target, std::size_t size) {
-    file_.read(static_cast<char*>(target), static_cast<std::streamsize>(size));
-    if (file_.gcount() != static_cast<std::streamsize>(size)) Refuse("size", "more bytes", "less");
+    if (file_.Read(target, size) != size) Refuse("size", "more bytes", "less");
     left_ -= size;
   }
 
@@ -66,7 +62,7 @@ class Source {
 
  private:
   std::string name_;
-  std::ifstream file_;
+  RegularFile file_;
   std::uint64_t left_ = 0;
 };
 

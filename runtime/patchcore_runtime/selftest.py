@@ -124,7 +124,7 @@ def write_selftest_map(folder: Path, result: Result) -> None:
 
 def _read_map(path: Path) -> NDArray[np.float32]:
     try:
-        with open_regular(path) as file:  # np.load would also accept a zip archive
+        with open_regular(path, own=True) as file:  # np.load would also accept a zip archive
             stored: NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         reason = " ".join(str(error).split())[:120]

@@ -284,6 +284,20 @@ TEST_CASE("A field given twice is refused because readers would disagree") {
   CHECK(Mentions(Refusal("{\"config\":{\"a\":{\"b\":1,\"b\":2}}}"), "config.a.b: given twice"));
 }
 
+TEST_CASE("Values and depth are limited before anything is built") {
+  std::string many = "[";
+  for (int i = 0; i < (1 << 20); ++i) many += "0,";
+  CHECK(Mentions(Refusal(many + "this is not JSON"), "more than 1048576 values"));
+  many = many.substr(0, many.size() - 1) + "]";  // one comma less
+  CHECK(Mentions(Refusal(many), "is not a PatchCore artifact"));
+  const auto nested = [](std::size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
+  CHECK(Mentions(Refusal(nested(200)), "is not a PatchCore artifact"));
+  CHECK(Mentions(Refusal(nested(201)), "nested too deeply"));
+  CHECK(Mentions(Refusal(nested(100000)), "nested too deeply"));
+}
+
 TEST_CASE("A message stays on one line whatever a field is called") {
   CHECK(Mentions(Refusal("{\"format\":\"patchcore-artifact\",\"format_version\":2,\"a\\nb\":1}"),
                  "a?b: unknown field"));

@@ -5,7 +5,6 @@ defines it.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from patchcore_runtime.artifact.signature import check_signature
 from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.errors import ArtifactError, SettingError
-from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.files.regular import open_regular, read_regular, refuse_link_out
 from patchcore_runtime.image.region import Region, stored_region
 from patchcore_runtime.manifest.manifest import IndexKind, Manifest, parse_manifest
 
@@ -113,9 +112,7 @@ class Artifact:
         key = None if public_key is None else Path(public_key)
         if key is not None:
             _verify(folder, (MANIFEST,), key)  # unsigned content is never parsed
-        artifact = cls(folder, parse_manifest(_read_text(path), str(path)), key)
-        refuse_links_out(folder, artifact.scoring_files)
-        return artifact
+        return cls(folder, parse_manifest(_read_text(path), str(path)), key)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -168,7 +165,12 @@ class Artifact:
         """
         if self.manifest.region.kind == "whole":
             return None
-        return stored_region(self.path(ROI), self.manifest.preprocess)
+        path = self.path(ROI)
+        try:
+            refuse_link_out(path)
+        except OSError as error:
+            raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+        return stored_region(path, self.manifest.preprocess)
 
     @cached_property
     def thumbnails(self) -> "tuple[Thumbnail, ...]":
@@ -199,7 +201,7 @@ def _verify(folder: Path, names: Sequence[str], public_key: Path | None) -> None
     for name in names:
         if name not in sums:
             raise ArtifactError(f"{folder / SHA256SUMS}: {name} is not listed; copy it again")
-        got = file_digest(folder / name)
+        got = file_digest(folder / name, own=True)
         if got != sums[name]:
             raise ArtifactError(
                 f"{folder / name}: altered: SHA256SUMS says {sums[name][:12]}…, "
@@ -221,22 +223,6 @@ def _sums(path: Path, public_key: Path | None) -> dict[str, str]:
     return sums
 
 
-def refuse_links_out(folder: Path, names: Sequence[str]) -> None:
-    """Refuse files that are links to a place outside the folder.
-
-    Raises:
-        ArtifactError: a file is such a link.
-    """
-    real = os.path.realpath(folder)
-    for name in names:
-        target = os.path.realpath(folder / name)
-        if os.path.dirname(target) != real:  # noqa: PTH120 Path.resolve() fails on circles of links
-            raise ArtifactError(
-                f"{folder / name}: expected a file of the folder, got a link to {target}; "
-                "copy the folder with what it links to (cp -L)"
-            )
-
-
 def files_of(manifest: Manifest) -> tuple[str, ...]:
     """Return the files of an artifact with that manifest, except SHA256SUMS."""
     optional = {
@@ -251,22 +237,22 @@ def files_of(manifest: Manifest) -> tuple[str, ...]:
     return (*RUNTIME_FILES, *SELFTEST_FILES, *there)
 
 
-def file_digest(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hex.
+def file_digest(path: Path, *, own: bool = False) -> str:
+    """Compute the SHA-256 of a file, in hex; with `own` a link out of its folder is refused.
 
     Raises:
         ArtifactError: the file cannot be read.
     """
     try:
-        return hash_file(path)
+        return hash_file(path, own=own)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path, *, own: bool = False) -> str:
     """Compute the SHA-256 of a file, in hex as sha256sum prints it; every failure is an OSError."""
     digest = hashlib.sha256()
-    with open_regular(path) as file:
+    with open_regular(path, own=own) as file:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -278,13 +264,9 @@ def _read_text(path: Path) -> str:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        with open_regular(path) as file:
-            content = file.read(_MAX_TEXT_BYTES + 1)
+        return read_regular(path, limit=_MAX_TEXT_BYTES, own=True)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
-    if len(content) > _MAX_TEXT_BYTES:
-        raise ArtifactError(f"{path}: larger than {_MAX_TEXT_BYTES} bytes; copy it again")
-    return content
 
 
 def _decode(path: Path, content: bytes) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchcore_runtime.errors import ProviderError, SignatureError
-from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.files.regular import read_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -32,12 +32,12 @@ def check_signature(sums: bytes, sums_path: Path, public_key: Path) -> None:
     """
     key = read_public_key(public_key)
     path = sums_path.with_name(f"{sums_path.name}.sig")
-    signature = _read(path, SIGNATURE_BYTES, "the artifact is not signed, or was copied in part")
+    advice = "the artifact is not signed, or was copied in part"
+    signature = _read(path, SIGNATURE_BYTES, advice, own=True)
     if len(signature) != SIGNATURE_BYTES:
-        shown = "more" if len(signature) > SIGNATURE_BYTES else str(len(signature))
         raise SignatureError(
-            f"{path}: expected {SIGNATURE_BYTES} bytes of an ed25519 signature, got {shown}; "
-            "copy the folder again"
+            f"{path}: expected {SIGNATURE_BYTES} bytes of an ed25519 signature, got "
+            f"{len(signature)}; copy the folder again"
         )
     from cryptography.exceptions import InvalidSignature
 
@@ -90,15 +90,11 @@ def import_cryptography(needed_for: Path) -> Any:
 
 def read_key_file(path: Path) -> bytes:
     """Read a key file; raises SignatureError if it is missing or far too large."""
-    content = _read(path, MAX_KEY_BYTES, "pass a key in PEM")
-    if len(content) > MAX_KEY_BYTES:
-        raise SignatureError(f"{path}: expected a key in PEM of at most {MAX_KEY_BYTES} bytes")
-    return content
+    return _read(path, MAX_KEY_BYTES, "pass a key in PEM", own=False)
 
 
-def _read(path: Path, most: int, advice: str) -> bytes:
+def _read(path: Path, limit: int, advice: str, *, own: bool) -> bytes:
     try:
-        with open_regular(path) as file:
-            return file.read(most + 1)
+        return read_regular(path, limit=limit, own=own)
     except OSError as error:
         raise SignatureError(f"{path}: {error.strerror}; {advice}") from None

@@ -7,6 +7,7 @@ layer. Each section can be mapped into memory and used directly.
 
 import math
 import mmap
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,12 +153,12 @@ def read_memory_bank(path: Path) -> MemoryBank:
             size, a number is not finite, or a neighbour is not a row.
     """
     try:
-        size = path.stat().st_size
-        with open_regular(path) as file:
-            header = file.read(_HEADER.size)
+        with open_regular(path, own=True) as file:
+            header, size = file.read(_HEADER.size), os.fstat(file.fileno()).st_size
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
-    if len(header) < _HEADER.size or header[:8] != MAGIC:
+    if mapped is None or len(header) < _HEADER.size or header[:8] != MAGIC:
         raise ArtifactError(f"{path}: expected a memory bank ({MAGIC!r}), got {header[:8]!r}")
     _, version, start, rows, channels2, channels3, neighbours, bits = _HEADER.unpack(header)
     if version != VERSION:
@@ -174,8 +175,6 @@ def read_memory_bank(path: Path) -> MemoryBank:
             f"and {neighbours} neighbours, {expected} bytes, but the file has {size}; "
             "copy the folder again"
         )
-    with open_regular(path) as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     whole = np.frombuffer(mapped, np.uint8)
     arrays = {
         s.name: whole[s.offset : s.offset + s.size].view(s.dtype).reshape(s.shape) for s in placed

@@ -154,7 +154,7 @@ def _write_heatmap(target: Path, detector: Detector, image: Image.Image, result:
 
 
 def _write_npy(target: Path, _detector: Detector, _image: Image.Image, result: Result) -> None:
-    with written_whole(target) as unfinished, unfinished.open("xb") as file:
+    with written_whole(target) as unfinished, unfinished.open("wb") as file:
         np.save(file, result.anomaly_map)
 
 

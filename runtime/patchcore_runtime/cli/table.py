@@ -42,7 +42,7 @@ def score_table(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]
         )
     with (
         written_whole(path) as unfinished,
-        unfinished.open("x", newline="", encoding="utf-8") as file,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
         writer.writeheader()

@@ -24,7 +24,7 @@ class FileCursor:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with open_regular(path) as file:
+            with open_regular(path, own=True) as file:
                 size = os.fstat(file.fileno()).st_size
                 # An empty file cannot be mapped.
                 self.whole = np.memmap(file, np.uint8, "r") if size else np.zeros(0, np.uint8)

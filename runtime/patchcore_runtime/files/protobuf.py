@@ -96,7 +96,7 @@ def onnx_message(path: Path) -> Iterator[Message]:
         ArtifactError: the file cannot be read, or its content is not protobuf.
     """
     try:
-        with open_regular(path) as file:
+        with open_regular(path, own=True) as file:
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None

@@ -1,7 +1,8 @@
 """JSON text -> frozen dataclasses; missing, unknown, repeated and out-of-range fields are refused.
 
 Two programs must not interpret one file differently. Everything that JSON readers treat differently
-is therefore refused (RFC 8259, sections 4 and 6).
+is therefore refused (RFC 8259, sections 4 and 6). The number of values and their depth are limited
+before anything is built, so that a text costs time and memory in proportion to its length.
 """
 
 import dataclasses
@@ -9,11 +10,15 @@ import json
 import math
 import types
 import typing
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 from patchcore_runtime.errors import ArtifactError
 
 __all__ = ["build", "check", "parse_json"]
+
+MOST_VALUES = 2**20  # brackets, braces and commas of a text, counted in strings, too
+MOST_DEPTH = 200
 
 _T = TypeVar("_T")
 
@@ -21,18 +26,26 @@ OPTIONAL = {"optional": True}  # metadata of a field with a default that a file 
 
 
 def parse_json(text: str) -> Any:
-    """Parse a JSON text; refuse numbers beyond float64, NaN and repeated names.
+    """Parse a JSON text; refuse numbers beyond float64, NaN, repeated names and too many values.
 
     Raises:
         ValueError: the text is not such JSON.
-        RecursionError: the text is nested too deeply.
     """
-    return json.loads(
-        text,
-        parse_constant=_refuse_constant,
-        parse_float=_parse_float,
-        object_pairs_hook=_without_repeats,
-    )
+    if sum(text.count(mark) for mark in "[{,") > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values")
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_float,
+            object_pairs_hook=without_repeats,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    _check_depth(value)
+    if "\\u" in text:
+        _check_texts(value)
+    return value
 
 
 def build(
@@ -99,6 +112,9 @@ def _convert(hint: Any, value: object, path: str) -> Any:
         return _convert_tuple(hint, value, path)
     if origin is dict:
         _expect(isinstance(value, dict), path, "an object", value)
+        for item in _all_items(value):
+            is_number = isinstance(item, int)
+            _expect(not is_number or math.isfinite(_finite(item)), path, "finite numbers", item)
         return value
     if hint is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -158,15 +174,51 @@ def _refuse_constant(token: str) -> object:
 def _parse_float(token: str) -> float:
     value = float(token)
     if not math.isfinite(value):
-        raise ValueError(f"{token} is larger than float64 can be")
+        raise ValueError(f"{token[:40]} is larger than float64 can be")
     return value
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse repeated names: some JSON readers take the first value, others the last."""
-    whole = dict(pairs)
-    if len(whole) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{repeated} is given twice")
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse repeated names: some JSON readers take the first value, others the last.
+
+    Raises:
+        ValueError: a name is given twice.
+    """
+    whole: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in whole:
+            raise ValueError(f"{json.dumps(name)[:80]} is given twice")
+        whole[name] = value
     return whole
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        items = [item for container in level for item in _items(container)]
+        level = [item for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
+
+
+def _check_texts(value: object) -> None:
+    """Refuse halves of UTF-16 pairs, which no text in UTF-8 can contain."""
+    for item in _all_items(value):
+        for text in [item] if isinstance(item, str) else item if isinstance(item, dict) else ():
+            text.encode()
+
+
+def _all_items(value: object) -> Iterator[Any]:
+    """Yield the value and all values inside it, containers too."""
+    left = [value]
+    while left:
+        item = left.pop()
+        yield item
+        left.extend(_items(item))
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

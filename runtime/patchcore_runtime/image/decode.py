@@ -38,6 +38,7 @@ ImageSource = (
 )
 ChannelOrder = Literal["rgb", "bgr"]
 
+MOST_FILE_BYTES = 2**30  # far above any file of 2^26 pixels
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # The exceptions that Pillow's decoders raise on corrupt files.
 DECODER_ERRORS = (
@@ -182,7 +183,7 @@ def _file_of(source: object) -> tuple[BinaryIO, str]:
         path = Path(source)
         where = shown_path(path)
         try:
-            return open_regular(path), where
+            return open_regular(path, limit=MOST_FILE_BYTES), where
         except FileNotFoundError:
             raise ImageError(f"{where}: no such file") from None
         except (OSError, ValueError) as error:

@@ -13,13 +13,14 @@ from pathlib import Path
 from PIL import Image
 
 from patchcore_runtime.errors import ArtifactError, ImageError
-from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.image.decode import DECODER_ERRORS, read_image
 from patchcore_runtime.image.limits import MIN_SIDE_PX
 
 MAGIC = b"PCTHUMBS"
 VERSION = 1
 MAX_SIDE_PX = 512
+MOST_BYTES = 2**31  # of the file
 _HEADER = struct.Struct("<8sII")  # magic, version, number of images
 _ENTRY = struct.Struct("<III")  # bytes of the JPEG, height and width of the photograph
 _QUALITY = 85
@@ -80,8 +81,7 @@ def read_thumbnails(path: Path, count: int) -> tuple[Thumbnail, ...]:
             up to its length.
     """
     try:
-        with open_regular(path) as file:
-            content = file.read()
+        content = read_regular(path, limit=MOST_BYTES, own=True)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
     header = content[: _HEADER.size]

@@ -252,7 +252,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     """
     try:
         data = parse_json(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ArtifactError(f"{where}: not JSON ({error}); copy the folder again") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ArtifactError(

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from patchcore_runtime.errors import ArtifactError, MonitorError, OutputError
 from patchcore_runtime.files.locks import exclusive
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.files.strict_json import build, check, parse_json
 from patchcore_runtime.files.whole import write_whole
 
 FORMAT = "patchcore-monitor"
 VERSION = 2
+MOST_STATE_BYTES = 2**24  # of a file; a state has a few thousand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +95,16 @@ def read_state(path: Path, artifact: str) -> MonitorState | None:
         MonitorError: the file is damaged, of another artifact, or of another version.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path, limit=MOST_STATE_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise MonitorError(f"{path}: cannot be read ({error.strerror})") from error
+        raise MonitorError(f"{path}: cannot be read ({error.strerror}); choose another") from error
     try:
         document = parse_json(content.decode("utf-8"))
         digest = document.pop("sha256")
         whole = digest == _digest(document)
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         whole = False
     if not whole:
         raise MonitorError(

@@ -261,8 +261,8 @@ def test_a_full_disk_hides_no_verdict(capsys, monkeypatch, line, two_images, tmp
 def test_monitor_writes_what_score_writes(capsys, line, two_images, tmp_path):
     asked = ("--maps", tmp_path / "maps", "--csv", tmp_path / "scores.csv", "--regions")
     state = ("--state", tmp_path / "line.monitor")
-    code, rows, _ = _monitor(capsys, line, two_images, *state, *asked)
-    assert code == 0
+    code, rows, err = _monitor(capsys, line, two_images, *state, *asked)
+    assert code == 0, err
     assert all({"monitor", "regions", "map"} <= row.keys() for row in rows)
     assert len(list((tmp_path / "maps").iterdir())) == 2
     assert (tmp_path / "scores.csv").read_text().count("\n") == 3
