@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <chrono>
 #include <exception>
 #include <filesystem>
-#include <new>
 #include <string_view>
 #include <utility>
 
+#include "cli/failure.hpp"
+#include "detector.hpp"
 #include "errors.hpp"
 
 namespace patchcore {
@@ -92,22 +92,13 @@ std::vector<ImageFile> ListImages(const std::vector<std::string>& sources) {
 }
 
 LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool keep_photograph) {
-  const auto start = std::chrono::steady_clock::now();
-  const std::string& path = image.path;
+  Stopwatch watch;
   LoadedImage read;
   read.image = image;
-  try {
-    Image photograph = ReadImage(path);
-    read.input = FitToInput(photograph, settings);
-    if (keep_photograph) read.photograph = std::move(photograph);
-  } catch (const ImageError& error) {
-    const std::string reason = error.what();
-    read.error = reason.rfind(path, 0) == 0 ? reason : path + ": " + reason;
-  } catch (const std::bad_alloc&) {
-    read.error = path + ": not enough memory to read it; scale it down";
-  }
-  read.read_ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  Image photograph = ReadImage(image.path);
+  read.input = FitToInput(photograph, settings);
+  if (keep_photograph) read.photograph = std::move(photograph);
+  read.read_ms = watch.Lap();
   return read;
 }
 
@@ -141,10 +132,21 @@ ImageBatch ImageReader::Next() {
   return batch;
 }
 
+LoadedImage ImageReader::ReadOrRefuse(const ImageFile& image) const {
+  try {
+    return read_(image);
+  } catch (...) {  // whatever it is, it is the result of this image
+    LoadedImage refused;
+    refused.image = image;
+    refused.error = FailureOf(image.path);
+    return refused;
+  }
+}
+
 void ImageReader::ReadAll() {
   try {
     for (const ImageFile& image : images_) {
-      LoadedImage read = read_(image);
+      LoadedImage read = ReadOrRefuse(image);
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait(lock, [this] { return stopped_ || ready_.size() < batch_ + 2; });
       if (stopped_) return;
@@ -152,7 +154,7 @@ void ImageReader::ReadAll() {
       lock.unlock();
       changed_.notify_all();
     }
-  } catch (...) {  // whatever it is, Next() throws it again
+  } catch (...) {  // not even a refusal found memory: Next() throws it again
     const std::lock_guard<std::mutex> lock(mutex_);
     failure_ = std::current_exception();
     changed_.notify_all();

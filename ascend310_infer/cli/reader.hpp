@@ -34,8 +34,9 @@ struct LoadedImage {
   double read_ms = 0;  // decoding and preprocessing
 };
 
-// Decodes and preprocesses one image; a refusal of the image goes into `error`.
+// Decodes and preprocesses one image.
 //   keep_photograph   keep the photograph as well as the input
+// Throws ImageError: the image is refused.
 LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool keep_photograph);
 
 // Some images that are scored together.
@@ -51,7 +52,8 @@ class ImageReader {
 
   // The images must outlive the reader.
   //   batch      images of one batch, 1 or more
-  //   read       called for one image after the other by a thread of the reader
+  //   read       called for one image after the other by a thread of the reader; what it throws
+  //              becomes the `error` of that image
   ImageReader(const std::vector<ImageFile>& images, std::size_t batch, Read read);
   ~ImageReader();
   ImageReader(const ImageReader&) = delete;
@@ -59,10 +61,11 @@ class ImageReader {
 
   // The next batch. Only the last is smaller, and empty ones follow it. Several threads may take
   // batches.
-  // Throws the exception that `read` threw, after the images before it were taken.
+  // Throws std::bad_alloc: no memory for the list of images read ahead.
   ImageBatch Next();
 
  private:
+  LoadedImage ReadOrRefuse(const ImageFile& image) const;
   void ReadAll();
 
   const std::vector<ImageFile>& images_;
