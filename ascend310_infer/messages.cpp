@@ -4,9 +4,7 @@
 #include <sstream>
 
 namespace patchcore {
-namespace {
 
-// Bytes of the UTF-8 character that a text begins with (RFC 3629); 0 when it begins with none.
 std::size_t Utf8Length(std::string_view text) {
   const auto byte = [&](std::size_t at) {
     return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
@@ -24,8 +22,6 @@ std::size_t Utf8Length(std::string_view text) {
   }
   return length;
 }
-
-}  // namespace
 
 std::string Printable(std::string_view text, std::size_t limit) {
   std::string shown;

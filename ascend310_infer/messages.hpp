@@ -9,6 +9,9 @@
 
 namespace patchcore {
 
+// Bytes of the UTF-8 character that a text begins with (RFC 3629); 0 when it begins with none.
+std::size_t Utf8Length(std::string_view text);
+
 // The text on one line of plain characters, cut to `limit` bytes.
 std::string Printable(std::string_view text, std::size_t limit);
 

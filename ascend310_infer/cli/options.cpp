@@ -158,6 +158,14 @@ class Parser {
             "input geometry: value = grey * 4 *\n"
             "calibration.heatmap.high / 65535).",
             options_.maps);
+    AddText("--csv", "FILE", group,
+            "Also write the scores as a CSV table, whole or not at all,\n"
+            "at the end.",
+            options_.csv);
+    app_.add_flag("--regions", options_.regions,
+                  "Add the areas above the pixel threshold to the JSON line:\n"
+                  "box, area, peak, contour.")
+        ->group(group);
     app_.add_flag("--timings", options_.timings, "Print on stderr how long each stage took.")
         ->group(group);
     app_.add_flag("--selftest", options_.selftest,
@@ -232,6 +240,10 @@ Options ParseOptions(const std::vector<std::string>& arguments) {
   }
   if (!options.roi.empty() && options.selftest) {
     throw UsageError("--roi: not allowed with --selftest, which takes the artifact's own region");
+  }
+  const bool output = !options.maps.empty() || !options.csv.empty() || options.regions;
+  if (output && options.selftest) {
+    throw UsageError("--selftest: writes neither --maps nor --csv nor --regions");
   }
   return options;
 }

@@ -24,11 +24,13 @@ struct Options {
   std::vector<std::string> sources;  // images and folders
   std::string public_key;            // PEM; empty: signatures are not looked at
   std::string maps;                  // folder for maps; empty: none are written
+  std::string csv;                   // file for the table; empty: none is written
   std::string roi;                   // a mask of what counts; empty: as the artifact says
   BackendOptions backend;
   Wanted wanted;  // thresholds in place of the artifact's
   Search search = Search::kAuto;
   std::size_t batch = 1;  // images that go through the network together
+  bool regions = false;   // describe the areas above the pixel threshold
   bool selftest = false;
   bool timings = false;
 };

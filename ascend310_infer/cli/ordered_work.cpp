@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <iostream>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -17,14 +16,14 @@ constexpr std::size_t kMaxWorkers = 4;
 // Reports, which come in any order, written in the order of their batches.
 class OrderedReports {
  public:
+  explicit OrderedReports(const Write& write) : write_(write) {}
+
   void Add(std::size_t number, Report report) {
     const std::lock_guard<std::mutex> lock(mutex_);
     waiting_.emplace(number, std::move(report));
     for (auto next = waiting_.begin(); next != waiting_.end() && next->first == written_;
          next = waiting_.erase(next), ++written_) {
-      std::cerr << next->second.complaints;
-      std::cout << next->second.lines << std::flush;
-      refused_ = refused_ || next->second.refused;
+      write_(next->second);
     }
   }
 
@@ -42,16 +41,15 @@ class OrderedReports {
   }
 
   // Once all workers have ended.
-  bool Finish() const {
+  void Finish() const {
     if (failure_) std::rethrow_exception(failure_);
-    return refused_;
   }
 
  private:
+  const Write& write_;
   std::mutex mutex_;
   std::map<std::size_t, Report> waiting_;
   std::size_t written_ = 0;
-  bool refused_ = false;
   std::size_t failed_ = std::numeric_limits<std::size_t>::max();
   std::exception_ptr failure_;
 };
@@ -62,8 +60,8 @@ std::size_t WorkersFor(std::size_t threads, std::size_t batches) {
   return std::max<std::size_t>(1, std::min({threads, batches, kMaxWorkers}));
 }
 
-bool WorkInOrder(ImageReader& reader, std::size_t workers, const Work& work) {
-  OrderedReports reports;
+void WorkInOrder(ImageReader& reader, std::size_t workers, const Work& work, const Write& write) {
+  OrderedReports reports(write);
   const auto run = [&] {
     while (!reports.Failed()) {
       const ImageBatch batch = reader.Next();
@@ -76,7 +74,7 @@ bool WorkInOrder(ImageReader& reader, std::size_t workers, const Work& work) {
     }
   };
   RunTogether(workers, [&](std::size_t) { run(); });
-  return reports.Finish();
+  reports.Finish();
 }
 
 }  // namespace patchcore

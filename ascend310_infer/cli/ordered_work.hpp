@@ -1,4 +1,4 @@
-// Batches of images -> lines of text in the images' order, several batches in work at once.
+// Batches of images -> their rows in the images' order, several batches in work at once.
 //
 // Each worker takes the next batch and does all work on it: network, search and scores run side by
 // side, and nothing passes from thread to thread. An NPU does one batch at a time; one worker's
@@ -7,28 +7,31 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "cli/reader.hpp"
+#include "cli/row.hpp"
 
 namespace patchcore {
 
 // The output for one batch.
 struct Report {
-  std::string lines;       // for stdout
-  std::string complaints;  // for stderr, written first
-  bool refused = false;    // whether an image of the batch was refused
+  std::vector<Row> rows;
+  std::string notes;  // lines for stderr
 };
 
 using Work = std::function<Report(const ImageBatch&)>;
+using Write = std::function<void(const Report&)>;
 
 // Images in work at once: one per thread, up to a limit, because each needs memory of its own.
 //   batches    of all images
 std::size_t WorkersFor(std::size_t threads, std::size_t batches);
 
-// Works on all batches of a reader; writes each report when those before it are written.
+// Works on all batches of a reader.
 //   work       called from `workers` threads at once
-//   returns    whether an image was refused
-// Throws the exception of the first batch whose work fails; the reports before it are written.
-bool WorkInOrder(ImageReader& reader, std::size_t workers, const Work& work);
+//   write      called for one report at a time, in the order of the batches
+// Throws the exception of the first batch whose work or writing fails; the reports before it are
+// written.
+void WorkInOrder(ImageReader& reader, std::size_t workers, const Work& work, const Write& write);
 
 }  // namespace patchcore

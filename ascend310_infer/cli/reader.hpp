@@ -12,18 +12,22 @@
 
 #include "image/decode.hpp"
 #include "image/preprocess.hpp"
+#include "memory_budget.hpp"
 
 namespace patchcore {
 
 // One image of the command line.
 struct ImageFile {
-  std::string path;  // as it is printed
-  std::string name;  // of its heat map below --maps
+  std::string path;
+  std::string name;   // of its heat map below --maps
+  std::string shown;  // the path as it is printed
 };
 
 // The images of the sources: a file itself, or all images below a folder, by suffix, sorted.
+//   notes      receives a line about the other files of each folder
 // Throws ImageError: a folder without images.
-std::vector<ImageFile> ListImages(const std::vector<std::string>& sources);
+std::vector<ImageFile> ListImages(const std::vector<std::string>& sources,
+                                  std::vector<std::string>& notes);
 
 // An image that was read, or the reason why it could not be read.
 struct LoadedImage {
@@ -31,12 +35,16 @@ struct LoadedImage {
   Image photograph;  // kept on request only
   Input input;
   std::string error;   // empty when it was read; else one line that begins with the path
+  std::string note;    // about an image that is almost black; empty for others
   double read_ms = 0;  // decoding and preprocessing
 };
 
-// Decodes and preprocesses one image; a refusal of the image goes into `error`.
+// Decodes and preprocesses one image.
 //   keep_photograph   keep the photograph as well as the input
-LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool keep_photograph);
+//   memory            shared with the threads that draw
+// Throws ImageError: the image is refused.
+LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool keep_photograph,
+                    MemoryBudget& memory);
 
 // Some images that are scored together.
 struct ImageBatch {
@@ -44,14 +52,16 @@ struct ImageBatch {
   std::vector<LoadedImage> images;
 };
 
-// Reads images in order, up to a batch and two images ahead.
+// Reads images in order, up to a batch and two images ahead; only up to a batch where the kept
+// photographs are large.
 class ImageReader {
  public:
   using Read = std::function<LoadedImage(const ImageFile&)>;
 
   // The images must outlive the reader.
   //   batch      images of one batch, 1 or more
-  //   read       called for one image after the other by a thread of the reader
+  //   read       called for one image after the other by a thread of the reader; what it throws
+  //              becomes the `error` of that image
   ImageReader(const std::vector<ImageFile>& images, std::size_t batch, Read read);
   ~ImageReader();
   ImageReader(const ImageReader&) = delete;
@@ -59,10 +69,11 @@ class ImageReader {
 
   // The next batch. Only the last is smaller, and empty ones follow it. Several threads may take
   // batches.
-  // Throws the exception that `read` threw, after the images before it were taken.
+  // Throws std::bad_alloc: no memory for the list of images read ahead.
   ImageBatch Next();
 
  private:
+  LoadedImage ReadOrRefuse(const ImageFile& image) const;
   void ReadAll();
 
   const std::vector<ImageFile>& images_;
@@ -71,6 +82,7 @@ class ImageReader {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<LoadedImage> ready_;
+  std::size_t kept_ = 0;     // bytes of photographs in ready_
   std::size_t taken_ = 0;    // images
   std::size_t batches_ = 0;  // that were taken
   bool stopped_ = false;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "errors.hpp"
+#include "files/names.hpp"
 #include "files/regular.hpp"
 #include "image/decoders.hpp"
 #include "messages.hpp"
@@ -78,7 +79,7 @@ Image Oriented(Image stored, int orientation) {
 }  // namespace
 
 Image ReadImage(const fs::path& path, const ReadOptions& options) {
-  const std::string where = path.string();
+  const std::string where = Shown(path.string());
   std::vector<std::uint8_t> bytes;
   try {
     RegularFile file(path, kMaxFileBytes);

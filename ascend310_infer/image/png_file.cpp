@@ -1,14 +1,11 @@
 #include "image/png_file.hpp"
 
 #include <png.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <string>
 
 #include "errors.hpp"
+#include "files/whole.hpp"
 
 namespace patchcore {
 namespace {
@@ -30,22 +27,11 @@ std::vector<char> Encoded(png_image& image, const void* pixels, const fs::path& 
   return bytes;
 }
 
-void WriteWhole(const fs::path& path, const std::vector<char>& bytes) {
+void WriteInFolder(const fs::path& path, const std::vector<char>& bytes) {
   std::error_code failure;
   fs::create_directories(path.parent_path(), failure);
   if (failure) Refuse(path.parent_path(), failure.message());
-  const fs::path unfinished = path.parent_path() / ("." + path.filename().string().substr(0, 64) +
-                                                    "." + std::to_string(getpid()) + ".part");
-  std::ofstream file(unfinished, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  const int reason = errno;
-  if (file) fs::rename(unfinished, path, failure);
-  if (!file || failure) {
-    std::error_code ignored;
-    fs::remove(unfinished, ignored);
-    Refuse(path, failure ? failure.message() : std::strerror(reason));
-  }
+  WriteWhole(path, {bytes.data(), bytes.size()});
 }
 
 png_image Described(std::size_t height, std::size_t width, png_uint_32 format) {
@@ -61,13 +47,13 @@ png_image Described(std::size_t height, std::size_t width, png_uint_32 format) {
 
 void WritePng(const fs::path& path, const Image& image) {
   png_image described = Described(image.height, image.width, PNG_FORMAT_RGB);
-  WriteWhole(path, Encoded(described, image.pixels.data(), path));
+  WriteInFolder(path, Encoded(described, image.pixels.data(), path));
 }
 
 void WritePng16(const fs::path& path, const std::vector<std::uint16_t>& grey, std::size_t height,
                 std::size_t width) {
   png_image described = Described(height, width, PNG_FORMAT_LINEAR_Y);
-  WriteWhole(path, Encoded(described, grey.data(), path));
+  WriteInFolder(path, Encoded(described, grey.data(), path));
 }
 
 }  // namespace patchcore

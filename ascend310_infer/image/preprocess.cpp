@@ -187,14 +187,24 @@ void CheckResize(const std::string& where, std::size_t height, std::size_t width
 }
 
 Image ReadPhotograph(const std::filesystem::path& path, const Preprocessing& settings,
-                     std::string* note) {
+                     std::string* note, const std::function<void(std::size_t)>& reserve) {
   ReadOptions options;
   options.white_level = settings.white_level;
   options.note = note;
   options.accept = [&](const std::string& where, std::size_t height, std::size_t width) {
     CheckResize(where, height, width, settings);
+    if (reserve) reserve(ReadingBytes(height, width, settings));
   };
   return ReadImage(path, options);
+}
+
+std::size_t ReadingBytes(std::size_t height, std::size_t width, const Preprocessing& settings) {
+  const auto [resized_height, resized_width] = ResizedSize(height, width, settings);
+  return 24 * height * width + 4 * (height + resized_height) * resized_width;
+}
+
+std::size_t DrawingBytes(const Placement& place) {
+  return (64 * place.photo_height + 4 * place.resized_height) * place.photo_width;
 }
 
 Input FitToInput(const Image& image, const Preprocessing& settings) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,8 +46,15 @@ void CheckResize(const std::string& where, std::size_t height, std::size_t width
 // Reads a photograph with the artifact's white level; sizes that it cannot resize are refused
 // before a pixel is decoded.
 //   note       receives a line about an image that is almost black; may be null
+//   reserve    called with the bytes that reading and resizing need, before a pixel is decoded
 Image ReadPhotograph(const std::filesystem::path& path, const Preprocessing& settings,
-                     std::string* note = nullptr);
+                     std::string* note = nullptr,
+                     const std::function<void(std::size_t)>& reserve = {});
+
+// Upper bounds of the memory of a photograph (FORMAT.md, section Memory): until its input exists,
+// and for its map, heat map or mask.
+std::size_t ReadingBytes(std::size_t height, std::size_t width, const Preprocessing& settings);
+std::size_t DrawingBytes(const Placement& place);
 
 // Resizes and crops a decoded image. Only the pixels inside the crop are computed.
 // Throws ImageError: the image is too elongated to resize.

@@ -123,7 +123,7 @@ class Detector:
         artifact = dataclasses.replace(artifact, manifest=asked)
         options: dict[str, Any] = {
             "threads": threads,
-            "providers": tuple(providers),
+            "providers": full_names(providers),
             "search": search,
             "roi": roi,
         }

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,6 +11,7 @@ from artifact_factory import striped_photo
 from cpp_binary import BINARY, needs_binary
 from patchcore_runtime import Artifact, ArtifactError, Detector, ImageError
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, RUNTIME_FILES, SELFTEST_FILES
+from patchcore_runtime.files.names import shown_path
 
 pytestmark = needs_binary
 
@@ -60,15 +60,15 @@ def test_every_image_that_python_refuses_gets_an_error_line_in_its_place(
     code, stdout, stderr = _cpp(cropped_artifact, tmp_path, "--batch", batch)
     assert code == 1
     rows = [json.loads(line) for line in stdout.splitlines()]
-    assert [row["image"] for row in rows] == sorted(str(tmp_path / name) for name in files)
+    assert [row["image"] for row in rows] == [shown_path(tmp_path / name) for name in sorted(files)]
     detector = Detector.load(cropped_artifact, threads=1)
-    for row in rows:
-        if Path(row["image"]).name.startswith("good"):
-            expected = detector.predict(row["image"]).score
+    for name, row in zip(sorted(files), rows, strict=True):
+        if name.startswith("good"):
+            expected = detector.predict(tmp_path / name).score
             assert row["score"] == pytest.approx(expected, rel=1e-4)
             continue
         with pytest.raises(ImageError):
-            detector.predict(row["image"])
+            detector.predict(tmp_path / name)
         assert row["error"].startswith(row["image"]), row
     assert sum("error" in row for row in rows) == len(files) - 3
     assert stderr.count("patchcore_infer: ") == len(files) - 3

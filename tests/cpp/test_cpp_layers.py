@@ -19,7 +19,16 @@ LAYERS = (
     {"engine", "bank", "image"},
     {"manifest"},
     {"files"},
-    {"errors", "tensor", "half", "messages", "cores", "threads", "function_clones"},
+    {
+        "errors",
+        "tensor",
+        "half",
+        "messages",
+        "cores",
+        "threads",
+        "function_clones",
+        "memory_budget",
+    },
 )
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 NOT_THE_PROGRAM = {"tests", "fuzz"}  # they may include any of it

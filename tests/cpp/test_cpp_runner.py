@@ -214,7 +214,7 @@ def test_a_folder_without_images_is_refused_alike(tmp_path, capsys):
     assert main(["score", str(TINY), str(tmp_path)]) == code == 1
     assert stdout == ""
     assert stderr.partition(": ")[2] == capsys.readouterr().err.partition(": ")[2]
-    assert "got none among 2 files" in stderr
+    assert "got none among 3 files" in stderr
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_refusals_before_anything_is_scored(tmp_path):
     same = [TINY / "selftest.png"] * 2
     code, stdout, stderr = run(TINY, *same, "--maps", tmp_path / "maps")
     assert (code, stdout) == (1, "")
-    assert "two images would get this heat map" in stderr
+    assert "two images would get this file" in stderr
 
 
 def test_threads_change_speed_and_never_verdicts(tiny_artifact, photos):
@@ -365,17 +365,27 @@ def test_the_number_of_threads_changes_no_bit(tiny_artifact, tmp_path):
     assert others == [one] * 3
 
 
-def test_a_failure_of_the_engine_ends_the_lines_before_its_image(own_artifact, photos, tmp_path):
+@pytest.mark.parametrize("options", [("--threads", 1), ("--threads", 3), ("--batch", 2)])
+def test_a_failure_of_the_engine_is_the_error_of_each_image(options, own_artifact, photos):
     write_network(own_artifact / "features.onnx", height=32, width=32)  # of another artifact
     write_sums(own_artifact)
-    folder = shutil.copytree(photos, tmp_path / "photos")
-    (folder / "!.png").write_bytes(b"junk")
-    for threads in (1, 3):
-        code, stdout, stderr = run(own_artifact, folder, "--threads", threads)
-        assert code == 1
-        assert [list(row) for row in rows_of(stdout)] == [["image", "error"]]
-        assert len(stderr.splitlines()) == 2
-        assert "features.onnx: onnxruntime cannot run the graph" in stderr.splitlines()[1]
+    code, stdout, stderr = run(own_artifact, photos, *options)
+    rows = rows_of(stdout)
+    assert code == 1
+    assert [row["image"] for row in rows] == sorted(map(str, photos.iterdir()))
+    for row, line in zip(rows, stderr.splitlines(), strict=True):
+        assert line == f"patchcore_infer: {row['error']}"
+        assert row["error"].startswith(row["image"])
+        assert "features.onnx: onnxruntime cannot run the graph" in row["error"]
+
+
+def test_a_map_that_cannot_be_written_is_the_error_of_its_image(tiny_artifact, photos, tmp_path):
+    (tmp_path / "maps" / "002.png.heatmap.png").mkdir(parents=True)
+    code, stdout, _ = run(tiny_artifact, photos, "--maps", tmp_path / "maps")
+    rows = rows_of(stdout)
+    assert (code, len(rows)) == (1, 6)
+    (refused,) = (row for row in rows if "error" in row)
+    assert refused["image"] == str(photos / "002.png")
 
 
 def test_timings_go_to_stderr_and_leave_the_json_alone(photos, tiny_artifact):

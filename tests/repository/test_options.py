@@ -62,7 +62,12 @@ def modules():
 def test_a_message_names_options_that_exist(path):
     known = BUILD | RUNTIME | CPP  # the workshop's messages may advise the line's options
     if "patchcore_runtime" in path.parts:
-        known = RUNTIME | {"--keep-thumbnails", "--output", "--roi", "--white-level"}  # of fit, in help texts
+        known = RUNTIME | {
+            "--keep-thumbnails",
+            "--output",
+            "--roi",
+            "--white-level",
+        }  # of fit, in help texts
     for line, text in strings(path):
         unknown = set(OPTION.findall(text)) - known
         assert not unknown, f"{path.relative_to(ROOT)}:{line}: {unknown}"

@@ -17,6 +17,7 @@ from patchcore_build.evaluation.metrics import BestF1, Curve, auroc, best_f1, co
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
 from patchcore_runtime.explain.heatmap import HeatmapScale
+from patchcore_runtime.files.names import shown
 from patchcore_runtime.image.placement import Placement
 from patchcore_runtime.manifest.manifest import Preprocessing
 from patchcore_runtime.result import Result
@@ -205,7 +206,7 @@ def make_evaluation(scored, *, kinds=None, **changes):
         "category": "nuts & bolts",
         "images": tuple(
             ScoredImage(
-                name=name,
+                name=shown(name),
                 defect=kinds[name],
                 is_anomalous=kinds[name] != "good",
                 score=score,
@@ -241,8 +242,8 @@ def run(root, scored=USUAL, *, masks=True, size=(80, 60), kinds=None, **changes)
     """Return (evaluation, gallery) of drawn images with the given scores."""
     evaluation = make_evaluation(scored, kinds=kinds, **changes)
     gallery = make_gallery()
-    for seed, image in enumerate(evaluation.images):
-        path = root / "test" / image.name
+    for seed, (image, (name, _)) in enumerate(zip(evaluation.images, scored, strict=True)):
+        path = root / "test" / name
         save_noise(path, size, seed)
         mask = np.zeros((SIDE, SIDE), np.bool_)
         mask[20:44, 20:44] = image.is_anomalous

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from artifact_factory import striped_photo
+from artifact_factory import make_artifact, striped_photo, tiny_config, write_photos
 from patchcore_build.cli.main import main
 from patchcore_build.signing import sign_artifact
 
@@ -62,8 +62,9 @@ def test_an_artifact_that_the_key_signed_is_taken(name, commands, signed, keys):
     assert main([*commands(str(signed))[name], "--public-key", str(keys / "public.pem")]) == 0
 
 
-def test_two_artifacts_that_the_key_signed_are_merged(signed, tiny_artifact, keys, tmp_path):
-    second = shutil.copytree(tiny_artifact, tmp_path / "line2")
+def test_two_artifacts_that_the_key_signed_are_merged(signed, keys, tmp_path):
+    photos = write_photos(tmp_path / "photos", 8)
+    second = make_artifact(tmp_path / "line2", photos, tiny_config())
     sign_artifact(second, keys / "private.pem")
     command = ["merge", str(signed), str(second), "--output", str(tmp_path / "both")]
     assert main([*command, "--public-key", str(keys / "public.pem")]) == 0

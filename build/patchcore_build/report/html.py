@@ -13,13 +13,10 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
+from patchcore_runtime.files.names import printable
+
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = "report.css"
-
-
-def printable(text: str) -> str:
-    """Replace what cannot be shown in one line (control characters, broken encodings) by `?`."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def four_digits(value: float) -> str:

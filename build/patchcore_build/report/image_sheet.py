@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from patchcore_build.report.facts import sort_kinds
 from patchcore_build.report.gallery import PREVIEW_PX, GalleryImage, Previews
-from patchcore_build.report.html import four_digits, printable
+from patchcore_build.report.html import four_digits
 from patchcore_runtime.explain.heatmap import HeatmapScale, with_legend
+from patchcore_runtime.files.names import printable
 
 _PAPER_RGB = (255, 255, 255)
 _INK_RGB = (24, 24, 32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from patchcore_build.report.html import printable
+from patchcore_runtime.files.names import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

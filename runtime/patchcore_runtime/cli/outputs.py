@@ -108,8 +108,6 @@ class Outputs:
             OSError: a file cannot be written; an older one is unchanged.
         """
         row: dict[str, Any] = {}
-        if self.regions:
-            row["regions"] = [dataclasses.asdict(region) for region in result.regions()]
         if self.maps is not None:
             target = _target(self.maps, name, _SUFFIXES[self.map_format])
             _MAP_WRITERS[self.map_format](target, detector, image, result)
@@ -118,6 +116,8 @@ class Outputs:
             target = _target(self.masks, name, MASK_SUFFIX)
             _save(target, Image.fromarray(result.mask))
             row["mask"] = shown_path(target)
+        if self.regions:
+            row["regions"] = [dataclasses.asdict(region) for region in result.regions()]
         if self.explain is not None:
             target = _target(self.explain, name, SHEET_SUFFIX)
             row["sheet"] = shown_path(target)

@@ -3,7 +3,9 @@
 cuda -> CUDAExecutionProvider; a name that is not in the table is unchanged.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+from patchcore_runtime.errors import SettingError
 
 SHORT_NAMES = {
     "cpu": "CPUExecutionProvider",
@@ -14,6 +16,15 @@ SHORT_NAMES = {
 }
 
 
-def full_names(providers: Iterable[str]) -> tuple[str, ...]:
-    """Return onnxruntime's names, each once, in the same order."""
+def full_names(providers: Sequence[str]) -> tuple[str, ...]:
+    """Return onnxruntime's names, each once, in the same order.
+
+    Raises:
+        SettingError: the providers are one text, or none.
+    """
+    if isinstance(providers, str) or not providers:
+        raise SettingError(
+            f"providers: expected a list of execution providers, for instance ['cpu'], got "
+            f"{providers!r}"
+        )
     return tuple(dict.fromkeys(SHORT_NAMES.get(name.lower(), name) for name in providers))

@@ -90,11 +90,6 @@ def open_session(
 
 def _require_providers(providers: Sequence[str], available: Sequence[str]) -> None:
     """Refuse a provider that this build of onnxruntime does not have."""
-    if isinstance(providers, str) or not providers:
-        raise SettingError(
-            f"providers: expected a list of execution providers, for instance [{CPU!r}], got "
-            f"{providers!r}"
-        )
     for provider in providers:
         if provider not in available:
             raise ProviderError(

@@ -4,6 +4,7 @@ Learning, scoring, monitoring and evaluating use this one listing, so they see t
 Hidden files and folders are left out: on foreign disks macOS writes one (`._NAME`) per image.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def find_images(folder: Path) -> Listing:
     """Find the images in an existing folder and below it, by their suffixes in any case."""
     files = sorted(
         (path for path in folder.rglob("*") if path.is_file()),
-        key=lambda path: path.relative_to(folder).as_posix(),
+        key=lambda path: os.fsencode(path.relative_to(folder).as_posix()),
     )
     seen = [path for path in files if not _is_hidden(path, folder)]
     return Listing(

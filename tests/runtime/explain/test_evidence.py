@@ -177,7 +177,7 @@ def test_two_images_of_one_name_are_refused_before_anything_is_scored(
     (other / spoilt_photo.name).write_bytes(spoilt_photo.read_bytes())
     images = [str(spoilt_photo), str(other / spoilt_photo.name)]
     assert main(["score", str(tiny_artifact), *images, "--explain", str(tmp_path / "w")]) == 1
-    assert "spoilt.png.explain.png: two images would get this sheet" in capsys.readouterr().err
+    assert "spoilt.png.explain.png: two images would get this file" in capsys.readouterr().err
 
 
 def test_patches_outside_of_the_region_explain_nothing(photos, spoilt_photo, tmp_path):
