@@ -40,6 +40,15 @@ std::string Printable(std::string_view text, std::size_t limit) {
   return shown;
 }
 
+bool IsUtf8(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t length = Utf8Length(text.substr(at));
+    if (length == 0) return false;
+    at += length;
+  }
+  return true;
+}
+
 std::string OneLine(const std::string& text) {
   std::istringstream words(text);
   std::string line;

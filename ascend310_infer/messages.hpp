@@ -15,6 +15,9 @@ std::size_t Utf8Length(std::string_view text);
 // The text on one line of plain characters, cut to `limit` bytes.
 std::string Printable(std::string_view text, std::size_t limit);
 
+// Whether the bytes are text in UTF-8.
+bool IsUtf8(std::string_view text);
+
 // The text with every run of white space as one space, cut to 200 bytes.
 std::string OneLine(const std::string& text);
 

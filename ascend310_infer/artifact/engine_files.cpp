@@ -12,11 +12,12 @@ EngineFiles EngineFilesOf(const Artifact& artifact) {
   files.index_mindir = artifact.Path(kIndexMindir);
   files.tiling = artifact.manifest().tiling;
   files.features = artifact.manifest().features;
-  files.rows = artifact.bank().rows;
   files.mindir_candidates = artifact.manifest().index.mindir_candidates;
-  for (const MemoryBank::Section& section : artifact.bank().sections) {
-    files.bank_sections.push_back({section.offset, section.size});
-  }
+  const MemoryBank& bank = artifact.bank();
+  const auto place = [&](std::size_t section) {
+    return ByteRange{bank.sections[section].offset, bank.sections[section].size};
+  };
+  files.bank = {static_cast<std::int64_t>(bank.rows), bank.precision, place(0), place(1), place(2)};
   files.verify = [artifact](const std::filesystem::path& path) {
     const std::string name = path.filename().string();
     artifact.Verify({name});

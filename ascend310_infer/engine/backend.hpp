@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/references.hpp"
+#include "engine/exact_graph.hpp"
 #include "manifest/manifest.hpp"
 #include "tensor.hpp"
 
@@ -37,9 +37,8 @@ struct EngineFiles {
   std::filesystem::path features_onnx, features_mindir, index_onnx, index_mindir;
   Tiling tiling;
   Features features;
-  std::size_t rows = 0;                  // M
-  std::size_t mindir_candidates = 0;     // rows that index.mindir lists per patch; 0: no such file
-  std::vector<ByteRange> bank_sections;  // which bytes of the bank's file a graph may refer to
+  BankPlaces bank;
+  std::size_t mindir_candidates = 0;  // rows that index.mindir lists per patch; 0: no such file
   // Compares a file with SHA256SUMS; throws ArtifactError.
   std::function<void(const std::filesystem::path&)> verify;
 };

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <limits>
 
 #include "engine/backend.hpp"
-#include "engine/mapped_weights.hpp"
-#include "engine/references.hpp"
+#include "engine/exact_graph.hpp"
+#include "engine/network.hpp"
+#include "engine/onnx_model.hpp"
 #include "errors.hpp"
 #include "messages.hpp"
 
@@ -26,18 +28,19 @@ bool KnowsFolderOfWeights() {
   return known && (major > 1 || minor >= 21);
 }
 
+// Loads a graph that this program wrote or checked; `path` is its file, beside its external data.
 Ort::Session OpenSession(const Ort::Env& env, const std::filesystem::path& path,
-                         std::size_t threads) {
+                         const std::string& graph, bool external, std::size_t threads) {
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(static_cast<int>(threads));
   // A detector has two sessions. Threads that keep spinning after one run would slow the other:
   // 20 ms instead of 11 ms an image with resnet18 on two cores (benchmarks/bench/run.py).
   options.AddConfigEntry("session.force_spinning_stop", "1");
   try {
-    if (!KnowsFolderOfWeights()) return Ort::Session(env, path.c_str(), options);
+    // An older library looks for external data beside the file that it is given.
+    if (!KnowsFolderOfWeights() && external) return Ort::Session(env, path.c_str(), options);
     options.AddConfigEntry("session.model_external_initializers_file_folder_path",
                            path.parent_path().c_str());
-    const std::string graph = GraphInPlace(path);
     return Ort::Session(env, graph.data(), graph.size(), options);
   } catch (const Ort::Exception& error) {
     throw ArtifactError(path.string() + ": onnxruntime cannot load it (" + OneLine(error.what()) +
@@ -69,14 +72,15 @@ class OnnxRuntimeBackend : public Backend {
   OnnxRuntimeBackend(const EngineFiles& files, const BackendOptions& options)
       : tile_(files.tiling),
         features_(files.features),
-        rows_(static_cast<std::int64_t>(files.rows)),
+        rows_(files.bank.rows),
         features_path_(files.features_onnx),
         index_path_(files.index_onnx) {
-    CheckNoReferences(features_path_);
-    feature_session_ = OpenSession(env_, features_path_, OwnThreads(options));
+    feature_session_ =
+        OpenSession(env_, features_path_, FeatureGraph(), false, OwnThreads(options));
     if (options.search) {
-      CheckReferences(index_path_, files.memory_bank.filename().string(), files.bank_sections);
-      index_session_ = OpenSession(env_, index_path_, OwnThreads(options));
+      const std::string graph = ExactGraph(features_, files.bank);
+      ExpectContent(index_path_, graph);
+      index_session_ = OpenSession(env_, index_path_, graph, true, OwnThreads(options));
     }
   }
 
@@ -124,6 +128,35 @@ class OnnxRuntimeBackend : public Backend {
   std::string Name() const override { return "ONNX Runtime " + Ort::GetVersionString(); }
 
  private:
+  // The network, checked, with its large weights left in its file.
+  std::string FeatureGraph() const {
+    const OnnxModel model = ReadModel(features_path_);
+    const auto got = CheckNetwork(features_path_, model);
+    const auto expect = [&](const std::string& name, const Shape& shape) {
+      if (got.at(name) == shape) return;
+      throw ArtifactError(features_path_.string() + ": " + name + ": expected (B" + Sides(shape) +
+                          ") as manifest.json says, got (" + Sides(got.at(name)).substr(2) +
+                          "); the files belong to different artifacts, copy the folder again");
+    };
+    const auto side = [](std::size_t value) { return static_cast<std::int64_t>(value); };
+    expect("images", {side(tile_.tile_height), side(tile_.tile_width), 3});
+    for (const auto& [name, layer] :
+         {std::pair("layer2", features_.layer2), std::pair("layer3", features_.layer3)}) {
+      expect(name, {side(layer.channels), side(layer.height), side(layer.width)});
+    }
+    // Weights that stay in the file are mapped, where the library can.
+    const std::size_t least =
+        KnowsFolderOfWeights() ? kLargeTensor : std::numeric_limits<std::size_t>::max();
+    return ModelBytes(model, features_path_.filename().string(), least);
+  }
+
+  // ", 64, 96, 3".
+  static std::string Sides(const Shape& shape) {
+    std::string text;
+    for (const std::int64_t one : shape) text += ", " + std::to_string(one);
+    return text.empty() ? ", " : text;
+  }
+
   Ort::Value Borrowed(const Tensor& tensor) const {
     return Ort::Value::CreateTensor(memory_, const_cast<float*>(tensor.values.data()),
                                     tensor.values.size(), tensor.shape.data(), tensor.shape.size());

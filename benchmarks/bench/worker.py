@@ -17,7 +17,7 @@ from benchmarks.arena.worker import Job, Step, nothing, serve
 from benchmarks.harness.resident import AnonymousPeak
 from patchcore_runtime import Detector
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK, Artifact
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.preprocess import fit_to_input
 from patchcore_runtime.ordered_work import work_in_order, workers_for
@@ -85,8 +85,8 @@ def stages(job: Job) -> Step:
     folder, threads, source = Path(job["artifact"]), job["threads"], job["image"]
     detector = Detector.load(folder, threads=threads, verify=False)
     manifest, bank = detector.manifest, detector.artifact.memory_bank
-    network = open_session(folder / FEATURES_ONNX, threads=threads)
-    index = ExactIndex(folder / INDEX_ONNX, threads=threads)
+    network = open_network(folder / FEATURES_ONNX, threads=threads)
+    index = ExactIndex(folder / INDEX_ONNX, bank, manifest.features, threads=threads)
     image = read_image(source)
     pixels, placement = fit_to_input(image, manifest.preprocess)
     layers = network.run(["layer2", "layer3"], {"images": pixels[None]})
@@ -154,12 +154,12 @@ def features(job: Job) -> Step:
     folder, threads = Path(job["artifact"]), job["threads"]
     settings = Detector.load(folder, threads=1, verify=False).manifest.preprocess
     pixels, _ = fit_to_input(read_image(job["image"]), settings)
-    network = open_session(folder / FEATURES_ONNX, threads=threads)
+    network = open_network(folder / FEATURES_ONNX, threads=threads)
     return lambda: {"layers": len(network.run(["layer2", "layer3"], {"images": pixels[None]}))}
 
 
 def _layers(folder: Path, pixels: NDArray[np.uint8], threads: int) -> list[NDArray[np.float32]]:
-    network = open_session(folder / FEATURES_ONNX, threads=threads)
+    network = open_network(folder / FEATURES_ONNX, threads=threads)
     layers: list[NDArray[np.float32]] = network.run(["layer2", "layer3"], {"images": pixels[None]})
     return layers
 

@@ -121,9 +121,9 @@ def share_features(job: Job) -> Step:
 def _network(artifact: str) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
     """Return an artifact's features.onnx as a function of images (B, H, W, 3)."""
     from patchcore_runtime.artifact.folder import FEATURES_ONNX
-    from patchcore_runtime.engine.session import open_session
+    from patchcore_runtime.engine.session import open_network
 
-    session = open_session(Path(artifact) / FEATURES_ONNX)
+    session = open_network(Path(artifact) / FEATURES_ONNX)
     return lambda images: session.run(["layer2", "layer3"], {"images": images})
 
 

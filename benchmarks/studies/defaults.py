@@ -149,7 +149,7 @@ def _aurocs(
 ) -> dict[str, float]:
     config, inputs, folder = made
     features = describe_features(config, inputs.preprocessing, bank.channels)
-    index = ExactIndex(write_bank(folder, bank, features))
+    index = ExactIndex(write_bank(folder, bank, features), bank, features)
     rule = scoring_rule(config, inputs.preprocessing)
     anomalous = np.array([image.is_anomalous for image in tests])
     results = {}

@@ -154,7 +154,7 @@ def _measure(case: Case, scratch: Path, training: int) -> Iterator[dict[str, Any
 def _runners(artifact: Artifact, bank: MemoryBank, folder: Path) -> list[Runner]:
     manifest = artifact.manifest
     start = time.perf_counter()
-    exact = ExactIndex(write_bank(folder, bank, manifest.features))
+    exact = ExactIndex(write_bank(folder, bank, manifest.features), bank, manifest.features)
     built_s = time.perf_counter() - start
     runners = [
         Runner(

@@ -21,7 +21,7 @@ from benchmarks.places import RESULTS_FOLDER
 from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.preprocess import fit_to_input
 
@@ -108,7 +108,7 @@ def _predict(detector: Detector, image: Any) -> Callable[[], Any]:
 def _features(detector: Detector, image: Any, threads: int) -> Callable[[], Any]:
     pixels, _ = fit_to_input(image, detector.manifest.preprocess)
     batch = np.ascontiguousarray(pixels[None])
-    session = open_session(detector.artifact.path(FEATURES_ONNX), threads=threads)
+    session = open_network(detector.artifact.path(FEATURES_ONNX), threads=threads)
     return lambda: session.run(None, {"images": batch})
 
 

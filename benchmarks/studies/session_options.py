@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.session_options ARTIFACT [ARTIFACT ...] [--rounds N]
 
-Each variant changes one setting of `patchcore_runtime.engine.session.open_session`. Times are those
+Each variant changes one setting of `patchcore_runtime.engine.session.open_network`. Times are those
 of both graphs of the artifact, one after the other as in `Detector.predict`. All variants take
 turns in one run, some images at a time. Load time and memory are medians of three new processes
 per variant.
@@ -26,7 +26,7 @@ from patchcore_build.benchmark.machine import describe_machine
 from patchcore_runtime import Artifact
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX
 from patchcore_runtime.cli.freed_memory import freed_memory_returned
-from patchcore_runtime.engine.mapped_weights import graph_in_place
+from patchcore_runtime.engine.onnx_model import model_bytes, read_model
 from patchcore_runtime.engine.session import session_options
 
 TARGET = RESULTS_FOLDER / "session_options.md"
@@ -81,7 +81,8 @@ def _open(path: Path, variant: dict[str, Any], threads: int) -> Any:
         setattr(options, name, variant.get(name, getattr(options, name)))
     if "save_to" in variant:
         options.optimized_model_filepath = str(variant["save_to"])
-    model = path if variant.get("whole") else graph_in_place(path)
+    whole = variant.get("whole") or path.name == INDEX_ONNX
+    model = path if whole else model_bytes(read_model(path), path.name)
     with freed_memory_returned():
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -19,8 +19,7 @@ from patchcore_runtime.artifact.folder import (
     Artifact,
 )
 from patchcore_runtime.engine.providers import full_names
-from patchcore_runtime.engine.references import check_no_references
-from patchcore_runtime.engine.session import CPU, check_shapes, open_session, thread_count
+from patchcore_runtime.engine.session import CPU, open_network, thread_count
 from patchcore_runtime.errors import ImageError
 from patchcore_runtime.explain.heatmap import HeatmapScale
 from patchcore_runtime.image.decode import ChannelOrder, ImageSource
@@ -56,12 +55,12 @@ class Detector:
         bank = artifact.memory_bank  # validated before the large files are opened
         self.region = _open_region(artifact, roi)
         self.grid = artifact.manifest.grid
-        network = artifact.path(FEATURES_ONNX)
-        check_no_references(network)
-        self._features = open_session(network, threads=threads, providers=providers)
-        images = {"images": (*self.grid.tile_px, 3)}
-        check_shapes(network, self._features.get_inputs(), images)
-        check_shapes(network, self._features.get_outputs(), artifact.manifest.features.shapes)
+        self._features = open_network(
+            artifact.path(FEATURES_ONNX),
+            shapes={"images": (*self.grid.tile_px, 3), **artifact.manifest.features.shapes},
+            threads=threads,
+            providers=providers,
+        )
         self._scorer = PatchScorer(
             bank,
             open_index(artifact, search, threads=threads, providers=providers),

@@ -330,9 +330,9 @@ def test_a_bank_whose_shape_differs_from_the_manifest_is_refused(own_artifact):
 
 @pytest.mark.parametrize("name", ["features.onnx", "index.onnx"])
 @pytest.mark.parametrize("content", [b"", b"not a graph"])
-def test_a_graph_that_onnxruntime_cannot_load_is_refused(own_artifact, name, content):
+def test_another_file_in_place_of_a_graph_is_refused(own_artifact, name, content):
     (own_artifact / name).write_bytes(content)
-    with pytest.raises(ArtifactError, match="onnxruntime cannot load it"):
+    with pytest.raises(ArtifactError, match=rf"{name}: expected (an ONNX graph|the search)"):
         Detector.load(own_artifact, verify=False)
 
 

@@ -33,7 +33,7 @@ from patchcore_runtime.artifact.folder import (
     file_digest,
 )
 from patchcore_runtime.artifact.writing import new_folder
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.search.exact_graph import write_bank
 
 CHANNELS = (6, 10)  # C2, C3
@@ -104,7 +104,7 @@ def make_artifact(
         height, width = inputs.grid.tile_px
         write_network(staging / FEATURES_ONNX, height=height, width=width)
         (staging / FEATURES_MINDIR).write_bytes(b"stand-in: no MindSpore was here")
-        session = open_session(staging / FEATURES_ONNX, threads=1)
+        session = open_network(staging / FEATURES_ONNX, threads=1)
         store = extract_features(
             lambda images: session.run(["layer2", "layer3"], {"images": images}),
             inputs.pixels,

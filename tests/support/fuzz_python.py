@@ -26,8 +26,8 @@ except ImportError:
 # The coverage of these imports guides the fuzzer.
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
     from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
-    from patchcore_runtime.engine.mapped_weights import graph_in_place
-    from patchcore_runtime.engine.references import external_data
+    from patchcore_runtime.engine.network import check_network
+    from patchcore_runtime.engine.onnx_model import model_bytes, read_model
     from patchcore_runtime.errors import PatchCoreError
     from patchcore_runtime.image.decode import read_image
     from patchcore_runtime.manifest.manifest import parse_manifest
@@ -70,7 +70,7 @@ def _reader(kind: str) -> Callable[[Path], object]:
         "manifest": _parsed,
         "memory_bank": lambda path: _touched(read_memory_bank(path)),
         "hnsw": lambda path: check_hnsw_file(path, bank),
-        "onnx": lambda path: (graph_in_place(path, least_bytes=16), external_data(path)),
+        "onnx": _network,
         "image": lambda path: read_image(path).load(),
     }[kind]
 
@@ -79,6 +79,13 @@ def _parsed(path: Path) -> None:
     manifest = parse_manifest(path.read_bytes().decode("utf-8", "replace"), "fuzz")
     if parse_manifest(manifest.to_json(), "again") != manifest:
         raise AssertionError("a manifest that was taken does not survive writing")
+
+
+def _network(path: Path) -> None:
+    model = read_model(path, least_bytes=2**30)
+    if model_bytes(model, path.name) != path.read_bytes():
+        raise AssertionError("a model that was taken has other bytes when it is written")
+    check_network(path, model)
 
 
 def _touched(bank: MemoryBank) -> None:

@@ -43,7 +43,8 @@ def build(folder, store, rows, precision="float32"):
     """Write the bank of some rows of a store, and load its index."""
     folder.mkdir(exist_ok=True)
     bank = make_bank(store, rows, 3, precision=precision)
-    return bank, ExactIndex(write_bank(folder, bank, describe(store.upsampling)), threads=1)
+    features = describe(store.upsampling)
+    return bank, ExactIndex(write_bank(folder, bank, features), bank, features, threads=1)
 
 
 def batch_of(store):

@@ -112,8 +112,8 @@ TEST_CASE("a graph that is no graph is refused with its path") {
   const auto artifact = patchcore::Artifact::Open(own.path(), false);
   const std::string message = Refusal<patchcore::ArtifactError>(
       [&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
-  REQUIRE(Mentions(message, "features.onnx: expected an ONNX graph, got "));
-  REQUIRE(Mentions(message, "onnxruntime cannot load it"));
+  REQUIRE(
+      Mentions(message, "features.onnx: expected an ONNX graph as the workshop writes it, got "));
 }
 
 TEST_CASE("a network whose weights lie elsewhere is refused before the engine opens it") {
@@ -123,7 +123,9 @@ TEST_CASE("a network whose weights lie elsewhere is refused before the engine op
   const auto artifact = patchcore::Artifact::Open(own.path(), false);
   const std::string message = Refusal<patchcore::ArtifactError>(
       [&] { patchcore::MakeBackend(EngineFilesOf(artifact), {}); });
-  REQUIRE(Mentions(message, "features.onnx: external data of 'm2_0': location: expected none"));
+  REQUIRE(Mentions(
+      message,
+      "features.onnx: expected an ONNX graph as the workshop writes it, got field 13 of a tensor"));
 }
 
 #if !defined(PATCHCORE_MINDSPORE)

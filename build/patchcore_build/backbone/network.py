@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.stopping import held
 
 Images = NDArray[np.uint8]
@@ -35,7 +35,7 @@ def onnx_network(path: Path) -> Network:
     The images run one at a time, as the runtime will run them. So their features are equal to the
     bit, and memory is that of one image; a batch would not be faster.
     """
-    session = open_session(path)
+    session = open_network(path)
 
     def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         names = ["layer2", "layer3"]

@@ -80,6 +80,6 @@ def open_scorer(training: TrainingFeatures, bank: MemoryBank, folder: Path) -> P
     """A scorer for a bank; its files overwrite those of an earlier bank in `folder`."""
     config, size = training.config, training.size
     features = describe_features(config, size, bank.channels)
-    index = ExactIndex(write_bank(folder, bank, features))
+    index = ExactIndex(write_bank(folder, bank, features), bank, features)
     rule, region = scoring_rule(config, size), training.store.region
     return PatchScorer(bank, index, features, rule, grid=training.store.grid, region=region)

@@ -15,7 +15,7 @@ from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, INDEX_MINDIR
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact import NearestIndex
 
 CellMaker = Callable[[], Any]  # makes a new cell each time, because MindSpore exports a cell once
 
@@ -65,13 +65,15 @@ def export_features(
     }
 
 
-def export_shortlist(staging: Path, bank: MemoryBank, index_path: Path, store: FeatureStore) -> int:
+def export_shortlist(
+    staging: Path, bank: MemoryBank, index: NearestIndex, store: FeatureStore
+) -> int:
     """Write index.mindir and compare it with the exact search on two of the images.
 
     Args:
         staging: Folder for the file.
         bank: The memory bank.
-        index_path: index.onnx, the exact search.
+        index: The exact search of that bank.
         store: Features of the images.
 
     Returns:
@@ -87,6 +89,5 @@ def export_shortlist(staging: Path, bank: MemoryBank, index_path: Path, store: F
     if candidates:
         images = [store.as_network_output(image) for image in range(min(2, store.images))]
         layer2, layer3 = (np.concatenate(layers) for layers in zip(*images, strict=True))
-        index = ExactIndex(index_path, threads=1)
         check_shortlist(path, bank, index, (layer2, layer3), store.upsampling)
     return candidates

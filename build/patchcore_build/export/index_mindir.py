@@ -21,7 +21,7 @@ from patchcore_build.export.graphs import write_mindir
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.bank.patches import upsampling_matrix, whole_patches
 from patchcore_runtime.manifest.manifest import Upsampling
-from patchcore_runtime.search.exact import ExactIndex
+from patchcore_runtime.search.exact import NearestIndex
 
 CANDIDATES = 8  # S; 4 suffice for every patch of bottle at 1 % and 10 %, see ascend310_infer/
 BLOCK_ROWS = 4096
@@ -147,7 +147,7 @@ def write_shortlist(
 def check_shortlist(
     path: Path,
     bank: MemoryBank,
-    index: ExactIndex,
+    index: NearestIndex,
     layers: tuple[NDArray[np.float32], NDArray[np.float32]],
     upsampling: Upsampling,
 ) -> None:

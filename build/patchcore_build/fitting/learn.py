@@ -26,6 +26,7 @@ from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.manifest.monitoring import Monitoring
+from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank
 from patchcore_runtime.stopping import held
 
@@ -137,4 +138,5 @@ def _write_index(site: Site, bank: MemoryBank, training: TrainingFeatures) -> in
     if config.feature_precision == "int8":
         return 0
     with site.clock.stage("export"), held():
-        return export_shortlist(site.staging, bank, index_path, training.store)
+        index = ExactIndex(index_path, bank, features, threads=1)
+        return export_shortlist(site.staging, bank, index, training.store)

@@ -57,7 +57,7 @@ def list_entries(
         The entries, and a line for each entry that is not available on this machine.
     """
     bank = source.memory_bank
-    exact = ExactIndex(source.path(INDEX_ONNX), threads=threads)
+    exact = ExactIndex(source.path(INDEX_ONNX), bank, source.manifest.features, threads=threads)
     own = INDEX_FILES.get(source.manifest.index.kind)
     bare_mb = _megabytes(source.path(name) for name in source.files if name != own)
     entries = [Entry(kind="exact", bank=bank, index=exact, artifact_mb=bare_mb)]
@@ -105,7 +105,8 @@ def _smaller(
     folder = scratch / str(rows)
     folder.mkdir()
     bank = first_rows(source.memory_bank, rows)
-    index = ExactIndex(write_bank(folder, bank, source.manifest.features), threads=threads)
+    features = source.manifest.features
+    index = ExactIndex(write_bank(folder, bank, features), bank, features, threads=threads)
     whole = [source.path(name) for name in (MEMORY_BANK, INDEX_ONNX)]
     saved = _megabytes(whole) - _megabytes(folder.iterdir())
     if source.manifest.index.mindir_candidates:  # its size is proportional to the rows

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from patchcore_build.indexes.images import made_images, with_drawn_defects
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, SELFTEST_INPUT, Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
@@ -122,7 +122,7 @@ def measure_indexes(
     Returns:
         Milliseconds of the network for each image.
     """
-    network = open_session(artifact.path(FEATURES_ONNX), threads=threads)
+    network = open_network(artifact.path(FEATURES_ONNX), threads=threads)
     grid, region = artifact.manifest.grid, artifact.region
     counts = ... if region is None else region.patches
     network_ms = []

@@ -166,7 +166,7 @@ def _with_file(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest
 def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[Quality, str]:
     """Compare the staged index with the exact search; returns a description of the images, too."""
     manifest, bank, kind = source.manifest, source.memory_bank, job.settings.kind
-    exact = ExactIndex(source.path(INDEX_ONNX), threads=job.threads)
+    exact = ExactIndex(source.path(INDEX_ONNX), bank, manifest.features, threads=job.threads)
     own = open_index_file(
         path, bank, manifest.features, kind=kind, effort=effort, threads=job.threads
     )

@@ -1,18 +1,23 @@
 """Open ONNX files for inference; the only module that imports onnxruntime, and only when called.
 
-path of an .onnx file -> InferenceSession on the chosen execution providers and threads.
+path of an .onnx file -> a graph that runs on the chosen execution providers and threads.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from patchcore_runtime.engine.mapped_weights import graph_in_place
-from patchcore_runtime.errors import ArtifactError, ProviderError, SettingError
+from numpy.typing import NDArray
+
+from patchcore_runtime.engine.network import check_network
+from patchcore_runtime.engine.onnx_model import MOST_MODEL_BYTES, model_bytes, read_model
+from patchcore_runtime.errors import ArtifactError, PatchCoreError, ProviderError, SettingError
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, NodeArg, SessionOptions
+    from onnxruntime import InferenceSession, SessionOptions
+
+Shape = tuple[int, ...]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -24,17 +29,80 @@ _FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _PROVIDER_SETTINGS = {CUDA: {"use_tf32": "0"}}
 
 
-def open_session(
+class Graph:
+    """A loaded graph that computes; safe to share between threads.
+
+    Errors of onnxruntime become errors of this package.
+    """
+
+    def __init__(self, path: Path, session: "InferenceSession", provider: str = CPU) -> None:
+        self._path = path
+        self._session = session
+        self._provider = provider
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """Compute outputs, in the order of their names.
+
+        Raises:
+            ArtifactError: onnxruntime cannot compute them.
+            ProviderError: a provider other than the CPU's failed.
+        """
+        try:
+            values: list[Any] = self._session.run(outputs, inputs)
+        except _errors() as error:
+            raise _translated(error, self._path, self._provider, "run") from None
+        return values
+
+
+def open_network(
+    path: Path,
+    *,
+    shapes: Mapping[str, Shape] | None = None,
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU,),
+) -> Graph:
+    """Load a feature network, which is checked before onnxruntime gets it.
+
+    Args:
+        path: features.onnx; it holds all its weights.
+        shapes: Shapes of `images`, `layer2` and `layer3` that are required, each without the
+            leading B; `None` accepts the file's own.
+        threads: Threads of one operator; `None` uses all available cores.
+        providers: onnxruntime execution providers in order of preference.
+
+    Raises:
+        ProviderError: a provider is not in this build of onnxruntime, or did not start.
+        ArtifactError: the file is not such a network, or onnxruntime cannot load it.
+    """
+    # Given the file, onnxruntime would read all of it and copy each tensor out of it. It maps
+    # weights that are external data. Other providers may copy a graph for themselves, so they get
+    # it whole and use more memory.
+    in_place = list(providers) == [CPU]
+    model = read_model(path) if in_place else read_model(path, least_bytes=MOST_MODEL_BYTES)
+    got = check_network(path, model)
+    for name, shape in (shapes or got).items():
+        if got[name] != shape:
+            raise ArtifactError(
+                f"{path}: {name}: expected (B, {', '.join(map(str, shape))}) as manifest.json "
+                f"says, got {got[name]!s:.80}; the files belong to different "
+                "artifacts, copy the folder again"
+            )
+    return open_graph(model_bytes(model, path.name), path, threads=threads, providers=providers)
+
+
+def open_graph(
+    content: bytes | Path,
     path: Path,
     *,
     threads: int | None = None,
     providers: Sequence[str] = (CPU,),
     repack: bool = True,
-) -> "InferenceSession":
-    """Load one graph.
+) -> Graph:
+    """Load a graph whose content this program wrote or checked.
 
     Args:
-        path: The .onnx file; external data lies beside it.
+        content: The graph, or the path of its file.
+        path: Its file, for messages; external data lies beside it.
         threads: Threads of one operator; `None` uses all available cores.
         providers: onnxruntime execution providers in order of preference.
         repack: Let onnxruntime copy weights into the layout that its kernels prefer. Without it
@@ -47,45 +115,58 @@ def open_session(
         ArtifactError: onnxruntime cannot load the graph.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
     _require_providers(providers, onnxruntime.get_available_providers())
     options = session_options(path, threads=threads, repack=repack)
     if CUDA in providers:
         _load_cuda()
-    model: Path | bytes = path
-    # Other providers may copy a graph for themselves, so they get the file and use more memory.
-    if list(providers) == [CPU]:
-        model = graph_in_place(path)
-    not_the_file = (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
     chosen = [(provider, _PROVIDER_SETTINGS.get(provider, {})) for provider in providers]
     try:
         session = onnxruntime.InferenceSession(
-            model,
+            content,
             options,
             providers=chosen,
             enable_fallback=0,  # a fallback would use the CPU instead and report it on stdout
         )
-    except (
-        *not_the_file,
+    except _errors() as error:
+        raise _translated(error, path, providers[0], "load") from None
+    started = session.get_providers()
+    if providers[0] not in started:
+        raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
+    return Graph(path, session, providers[0])
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that onnxruntime raises; it has no common base class."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    return (
+        *_not_the_file(),
         raised.InvalidArgument,
         raised.InvalidGraph,
         raised.InvalidProtobuf,
         raised.NoSuchFile,
         raised.NotImplemented,
         ValueError,
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        if providers[0] != CPU and isinstance(error, not_the_file):
-            raise ProviderError(
-                f"provider {providers[0]}: did not start ({reason}); check that its driver and "
-                f"libraries are installed, or choose {CPU}"
-            ) from None
-        raise ArtifactError(f"{path}: onnxruntime cannot load it ({reason})") from None
-    started = session.get_providers()
-    if providers[0] not in started:
-        raise ProviderError(f"provider {providers[0]}: did not start; got {', '.join(started)}")
-    return session
+    )
+
+
+def _not_the_file() -> tuple[type[Exception], ...]:
+    """Return those that a driver or a device may have caused."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    return (raised.EPFail, raised.Fail, raised.RuntimeException, RuntimeError)
+
+
+def _translated(error: Exception, path: Path, provider: str, what: str) -> PatchCoreError:
+    reason = " ".join(str(error).split())[:200]
+    if provider != CPU and isinstance(error, _not_the_file()):
+        failed = "did not start" if what == "load" else "failed"
+        return ProviderError(
+            f"provider {provider}: {failed} ({reason}); check that its driver and libraries are "
+            f"installed, or choose {CPU}"
+        )
+    return ArtifactError(f"{path}: onnxruntime cannot {what} it ({reason})")
 
 
 def _require_providers(providers: Sequence[str], available: Sequence[str]) -> None:
@@ -96,14 +177,6 @@ def _require_providers(providers: Sequence[str], available: Sequence[str]) -> No
                 f"provider {provider}: not in this onnxruntime, which has {', '.join(available)}; "
                 "install an onnxruntime build that includes it"
             )
-
-
-def open_own_graph(content: bytes, *, threads: int | None = None) -> "InferenceSession":
-    """Load a graph that this process wrote, on the CPU; `threads` as in `open_session`."""
-    import onnxruntime
-
-    options = session_options(threads=threads)
-    return onnxruntime.InferenceSession(content, options, providers=[CPU])
 
 
 def session_options(
@@ -136,29 +209,6 @@ def _load_cuda() -> None:
 
     if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
         onnxruntime.preload_dlls()
-
-
-def check_shapes(
-    path: Path, values: Iterable["NodeArg"], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Refuse a graph of another artifact.
-
-    Args:
-        path: The .onnx file, for messages.
-        values: Inputs or outputs of its session.
-        shapes: Shapes that are required, by name, each without the leading B.
-
-    Raises:
-        ArtifactError: a value is missing or has another shape.
-    """
-    got = {value.name: tuple(value.shape[1:]) for value in values}
-    for name, shape in shapes.items():
-        if got.get(name) != shape:
-            raise ArtifactError(
-                f"{path}: {name}: expected (B, {', '.join(map(str, shape))}) as manifest.json "
-                f"says, got {got.get(name, 'none')!s:.80}; the files belong to different "
-                "artifacts, copy the folder again"
-            )
 
 
 def thread_count(threads: int | None) -> int:

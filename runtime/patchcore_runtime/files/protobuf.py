@@ -1,8 +1,8 @@
 """Protobuf's wire format: read and write the fields of a message.
 
 path of a file -> its fields; numbers, strings and messages -> bytes. No message is known by name.
-Encoding: https://protobuf.dev/programming-guides/encoding. Callers write fields in ascending order,
-as deterministic serialisation requires.
+Encoding: https://protobuf.dev/programming-guides/encoding. Only what a deterministic writer emits
+is read: numbers in their shortest form, and tags of 32 bits. Other readers disagree about the rest.
 """
 
 import mmap
@@ -14,30 +14,33 @@ from pathlib import Path
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import open_regular
 
-VARINT, BYTES = 0, 2  # wire types; strings and messages are bytes, too
-_SKIPPED = {1: 8, 5: 4}  # wire type -> length of a fixed-size number in bytes
-_MOST_FIELDS = 300_000  # takes half a second to walk; the largest network here has a tenth of it
+VARINT, BYTES, FIXED32 = 0, 2, 5  # wire types; strings and messages are bytes, too
+_MOST_FIELDS = 300_000  # takes half a second to walk; the largest network here has a fifth of it
 
 
 class NoProtobufError(Exception):
-    """The bytes are not a message; the text says where."""
+    """The bytes are not a message; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One field of a message, by its offsets in the file; the tag precedes the content."""
+    """One field of a message, by its offsets in the file; `value` is the number of a VARINT."""
 
     number: int
     wire: int
-    start: int  # offset of the tag
     begin: int  # offset of the content
     end: int
+    value: int
 
 
 class Message:
-    """A mapped file; it limits the number of fields, so that no file makes a walk endless."""
+    """A mapped file; it limits the fields and packed numbers, so that no file makes a walk endless.
 
-    def __init__(self, whole: mmap.mmap) -> None:
+    Args:
+        whole: The bytes.
+    """
+
+    def __init__(self, whole: mmap.mmap | bytes) -> None:
         self.whole = whole
         self._left = _MOST_FIELDS
 
@@ -45,35 +48,42 @@ class Message:
         """Yield the fields of the message between two offsets."""
         place = start
         while place < end:
-            self._left -= 1
-            if self._left < 0:
-                raise NoProtobufError(f"more than {_MOST_FIELDS} fields")
-            first = place
-            tag, place = self._varint(place, end)
+            self._count()
+            tag, begin = self._varint(place, end)
             number, wire = tag >> 3, tag & 7
-            begin = place
+            if not 0 < tag >> 3 < 2**29:
+                raise NoProtobufError(f"field number {number}")
+            value = 0
             if wire == VARINT:
-                _, place = self._varint(place, end)
+                value, place = self._varint(begin, end)
             elif wire == BYTES:
-                length, begin = self._varint(place, end)
+                length, begin = self._varint(begin, end)
                 place = begin + length
-            elif wire in _SKIPPED:
-                place += _SKIPPED[wire]
+            elif wire == FIXED32:
+                place = begin + 4
             else:
-                raise NoProtobufError(f"wire type {wire} at byte {begin}")
-            if place > end or number == 0:
-                raise NoProtobufError(f"a field that ends outside of its message at byte {begin}")
-            yield Field(number=number, wire=wire, start=first, begin=begin, end=place)
+                raise NoProtobufError(f"wire type {wire}")
+            if place > end:
+                raise NoProtobufError("a field that ends outside of its message")
+            yield Field(number=number, wire=wire, begin=begin, end=place, value=value)
 
-    def number(self, field: Field) -> int:
-        """Return the value of a VARINT."""
-        return self._varint(field.begin, field.end)[0]
+    def packed(self, field: Field) -> list[int]:
+        """Return the numbers of a packed field of varints, as 64 bits without sign."""
+        numbers, place = [], field.begin
+        while place < field.end:
+            self._count()
+            number, place = self._varint(place, field.end)
+            numbers.append(number)
+        return numbers
 
-    def text(self, field: Field) -> str:
-        """Return the value of a string, at most 200 bytes of it."""
-        return self.whole[field.begin : min(field.end, field.begin + 200)].decode(
-            "utf-8", "replace"
-        )
+    def content(self, field: Field) -> bytes:
+        """Return a copy of the bytes of a field."""
+        return self.whole[field.begin : field.end]
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise NoProtobufError(f"more than {_MOST_FIELDS} fields")
 
     def _varint(self, place: int, end: int) -> tuple[int, int]:
         value = 0
@@ -84,33 +94,35 @@ class Message:
             place += 1
             value |= (byte & 127) << shift
             if byte < 128:
+                if (byte == 0 and shift > 0) or value >= 2**64:
+                    raise NoProtobufError("a number that is not in its shortest form")
                 return value, place
-        raise NoProtobufError(f"no number at byte {place}")
+        raise NoProtobufError("no number where one must be")
 
 
 @contextmanager
-def onnx_message(path: Path) -> Iterator[Message]:
-    """Map an ONNX file to read its fields, without reading its weights.
+def onnx_message(path: Path, limit: int) -> Iterator[Message]:
+    """Map an ONNX file of at most `limit` bytes to read its fields, without reading its weights.
 
     Raises:
         ArtifactError: the file cannot be read, or its content is not protobuf.
     """
     try:
-        with open_regular(path, own=True) as file:
+        with open_regular(path, limit=limit, own=True) as file:
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
     except ValueError:  # an empty file cannot be mapped
-        raise ArtifactError(
-            f"{path}: expected an ONNX graph, got no bytes; onnxruntime cannot load it"
-        ) from None
+        raise ArtifactError(f"{path}: {_not_a_graph('no bytes')}") from None
     with whole:
         try:
             yield Message(whole)
         except NoProtobufError as error:
-            raise ArtifactError(
-                f"{path}: expected an ONNX graph, got {error}; onnxruntime cannot load it"
-            ) from None
+            raise ArtifactError(f"{path}: {_not_a_graph(str(error))}") from None
+
+
+def _not_a_graph(got: str) -> str:
+    return f"expected an ONNX graph as the workshop writes it, got {got}; copy the folder again"
 
 
 def text_field(number: int, content: str) -> bytes:
@@ -120,20 +132,20 @@ def text_field(number: int, content: str) -> bytes:
 
 def bytes_field(number: int, content: bytes) -> bytes:
     """Encode a field of bytes, a string or a message."""
-    return field_key(number, BYTES) + _varint(len(content)) + content
+    return field_key(number, BYTES) + varint(len(content)) + content
 
 
 def integer_field(number: int, content: int) -> bytes:
     """Encode a field that is a whole number of at most 64 bits."""
-    return field_key(number, VARINT) + _varint(content)
+    return field_key(number, VARINT) + varint(content)
 
 
 def field_key(number: int, wire: int) -> bytes:
     """Encode a field's tag, which precedes its content."""
-    return _varint(number << 3 | wire)
+    return varint(number << 3 | wire)
 
 
-def _varint(content: int) -> bytes:
+def varint(content: int) -> bytes:
     """Encode seven bits per byte, lowest first; negative numbers as 64-bit two's complement."""
     content &= 2**64 - 1
     encoded = bytearray()

@@ -6,6 +6,7 @@ q·m = q2·m2 + U(q3·m3). Products with layer3 are computed on its own quarter-
 upsampled, which is exact (see exact_graph.py).
 """
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.engine.session import CPU, check_shapes, open_session
+from patchcore_runtime.bank.memory_bank import MemoryBank, bank_sections
+from patchcore_runtime.engine.session import CPU, CUDA, open_graph
+from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.search.exact_graph import index_bytes
 
 
 class NearestIndex(Protocol):
@@ -38,23 +43,58 @@ class ExactIndex:
     """The search of one artifact, ready to run; safe to share between threads."""
 
     def __init__(
-        self, path: Path, *, threads: int | None = None, providers: Sequence[str] = (CPU,)
+        self,
+        path: Path,
+        bank: MemoryBank,
+        features: Features,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = (CPU,),
     ) -> None:
-        self._path = path
-        self._session = open_session(path, threads=threads, providers=providers, repack=False)
+        """Load the search.
 
-    def check_shapes(self, features: Features) -> None:
-        """Check that the graph has this artifact's shapes; raises ArtifactError."""
-        grid = features.layer2.height, features.layer2.width
-        check_shapes(self._path, self._session.get_inputs(), features.shapes)
-        nearest = {"distances": grid, "rows": grid}
-        check_shapes(self._path, self._session.get_outputs(), nearest)
+        Args:
+            path: index.onnx beside its memory_bank.bin; it must have the bytes that this program
+                writes for that bank, and these are what is loaded.
+            bank: The bank.
+            features: Shapes of the layers.
+            threads: Threads of one operator; `None` uses all available cores.
+            providers: onnxruntime execution providers in order of preference.
+
+        Raises:
+            ArtifactError: the file is missing or another one.
+            ProviderError: a provider is not available.
+        """
+        content = index_bytes(features, bank_sections(bank))
+        _expect_content(path, content)
+        self._graph = open_graph(
+            # The file has the same bytes. Some providers find its external data only by its path.
+            content if set(providers) <= {CPU, CUDA} else path,
+            path,
+            threads=threads,
+            providers=providers,
+            repack=False,
+        )
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As NearestIndex: (B, h, w) twice, from differences; the first of equally near rows."""
-        distances, rows = self._session.run(
+        distances, rows = self._graph.run(
             ["distances", "rows"], {"layer2": layer2, "layer3": layer3}
         )
         return distances, rows
+
+
+def _expect_content(path: Path, content: bytes) -> None:
+    try:
+        same = read_regular(path, limit=len(content), own=True) == content
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
+        same = False
+    if not same:
+        raise ArtifactError(
+            f"{path}: expected the search that follows from manifest.json and memory_bank.bin, got "
+            "another; copy the folder again"
+        )

@@ -48,9 +48,14 @@ def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None
         features: Shapes of the two layers, and the upsampling of layer3.
         bank: Positions of the arrays in that file.
     """
+    path.write_bytes(index_bytes(features, bank))
+
+
+def index_bytes(features: Features, bank: Sequence[Section]) -> bytes:
+    """Return the content of index.onnx; arguments as in `write_index`."""
     sections = {section.name: section for section in bank}
     blocks = _blocks(sections["norms"].shape[0])
-    path.write_bytes(_IndexGraph(features, sections, blocks).build())
+    return _IndexGraph(features, sections, blocks).build()
 
 
 class _IndexGraph(GridGraph):

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from patchcore_runtime.artifact.folder import INDEX_FILES, INDEX_ONNX, MEMORY_BANK, Artifact
-from patchcore_runtime.bank.memory_bank import MemoryBank, bank_sections
-from patchcore_runtime.engine.references import check_references
+from patchcore_runtime.artifact.folder import INDEX_FILES, INDEX_ONNX, Artifact
+from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.errors import SettingError
 from patchcore_runtime.manifest.manifest import Features, IndexKind
@@ -44,11 +43,8 @@ def open_index(
     kind = artifact.manifest.index
     bank, features = artifact.memory_bank, artifact.manifest.features
     if kind.kind == "exact" or search != "auto":
-        graph = artifact.path(INDEX_ONNX)
-        placed = [(section.offset, section.size) for section in bank_sections(bank)]
-        check_references(graph, MEMORY_BANK, placed)
-        exact = ExactIndex(graph, threads=threads, providers=providers)
-        exact.check_shapes(features)
+        path = artifact.path(INDEX_ONNX)
+        exact = ExactIndex(path, bank, features, threads=threads, providers=providers)
         if search in ("auto", "exact"):
             return exact
         from patchcore_runtime.search.pca_index import PcaIndex

@@ -7,19 +7,21 @@ therefore those of the exact search, proven for each patch, however good the axe
 """
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.bank.neighbours import SLACK
-from patchcore_runtime.engine.session import open_own_graph
+from patchcore_runtime.engine.session import open_graph
 from patchcore_runtime.manifest.manifest import Features
 from patchcore_runtime.search.exact import NearestIndex
 from patchcore_runtime.search.pca_axes import axes_of
 from patchcore_runtime.search.pca_candidates import Shortlist
 from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
 
+_OWN = Path("the search along principal axes")  # of its graphs, for messages
 _BLOCK_ROWS = 512  # rows whose products with an image's patches fit into the cache
 _FIRST = (2 * GROUP, 512, 2048)  # ends of the first graphs, small so that a near row is found soon
 _ROWS = 2**14  # rows of each further graph; few graphs, since each has to wake its threads
@@ -51,7 +53,7 @@ class PcaIndex:
         self._exact = exact
         self._grid = features.layer2.height, features.layer2.width
         axes = axes_of(bank)
-        self._patches = open_own_graph(patches_graph(features, axes), threads=threads)
+        self._patches = open_graph(patches_graph(features, axes), _OWN, threads=threads)
         self._graphs, self._largest = [], np.float32(0)
         for start, end in _ends(bank.rows):
             blocks = []
@@ -60,7 +62,7 @@ class PcaIndex:
                 main, rest, squared = axes.split(rows)
                 blocks.append(np.vstack([main.T, rest, -squared / 2]))
                 self._largest = max(self._largest, squared.max())
-            self._graphs.append((start, open_own_graph(bounds_graph(blocks), threads=threads)))
+            self._graphs.append((start, open_graph(bounds_graph(blocks), _OWN, threads=threads)))
 
     def nearest(
         self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]

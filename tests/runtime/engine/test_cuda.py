@@ -8,7 +8,7 @@ import pytest
 
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.cli.freed_memory import loading
-from patchcore_runtime.engine.session import CPU, CUDA, open_session
+from patchcore_runtime.engine.session import CPU, CUDA, open_network
 from patchcore_runtime.errors import ProviderError
 from patchcore_runtime.selftest import run_selftest
 
@@ -33,7 +33,7 @@ def test_cuda_gets_full_float32_products_after_its_libraries_are_loaded(tiny_art
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(BOTH))
     monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls, raising=False)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    open_session(tiny_artifact / "features.onnx", providers=BOTH)
+    open_network(tiny_artifact / "features.onnx", providers=BOTH)
     assert asked == ["libraries", [(CUDA, {"use_tf32": "0"}), (CPU, {})]]
 
 
@@ -47,7 +47,7 @@ def test_output_of_cuda_does_not_mix_with_results(tiny_artifact, monkeypatch, ca
         lambda *_, **__: SimpleNamespace(get_providers=lambda: [CUDA]),
     )
     with loading():  # as the commands do
-        open_session(tiny_artifact / "features.onnx", providers=BOTH)
+        open_network(tiny_artifact / "features.onnx", providers=BOTH)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "a library is missing\n")
 
@@ -66,7 +66,7 @@ def test_a_provider_that_fails_is_named_without_a_fallback_to_the_cpu(
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)  # it prints on machines without
     monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fail)
     with pytest.raises(ProviderError, match=r"no CUDA-capable device is detected.*choose CPU"):
-        open_session(tiny_artifact / "features.onnx", providers=BOTH)
+        open_network(tiny_artifact / "features.onnx", providers=BOTH)
     assert capsys.readouterr().out == ""
 
 

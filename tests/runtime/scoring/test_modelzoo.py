@@ -44,7 +44,7 @@ def test_score_and_map_equal_the_original(tmp_path, seed):
     bank_rows = np.arange(0, 3 * 784, 7)
     bank = make_bank(_store(seed, 3, 0.3), bank_rows, config.neighbours)
     features = describe_features(config, size, CHANNELS)
-    index = ExactIndex(write_bank(tmp_path, bank, features))
+    index = ExactIndex(write_bank(tmp_path, bank, features), bank, features)
     scorer = PatchScorer(bank, index, features, scoring_rule(config, size))
     query = _store(100 + seed, 1, 0.35)
     result = scorer.score(*query.as_network_output(0))
@@ -62,7 +62,7 @@ def test_the_score_is_finite_where_the_original_overflows(tmp_path):
     size = plan_preprocessing(config, [(900, 900)])
     bank = make_bank(_store(0, 3, 30), np.arange(0, 3 * 784, 7), config.neighbours)
     features = describe_features(config, size, CHANNELS)
-    index = ExactIndex(write_bank(tmp_path, bank, features))
+    index = ExactIndex(write_bank(tmp_path, bank, features), bank, features)
     scorer = PatchScorer(bank, index, features, scoring_rule(config, size))
     result = scorer.score(*_store(9, 1, 60).as_network_output(0))
     assert result.distances.max() ** 2 > 709  # beyond it exp() is infinite, even in float64

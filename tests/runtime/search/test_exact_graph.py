@@ -193,6 +193,7 @@ def test_opening_and_searching_maps_the_bank_and_copies_none_of_it(tmp_path):
         import onnxruntime
         from patchcore_runtime.search.exact import ExactIndex
         from patchcore_runtime.bank.memory_bank import read_memory_bank
+        from patchcore_runtime.manifest.manifest import Features, LayerShape
 
         def megabytes(kind):
             status = Path("/proc/self/status").read_text()
@@ -200,7 +201,7 @@ def test_opening_and_searching_maps_the_bank_and_copies_none_of_it(tmp_path):
 
         before = megabytes("RssAnon"), megabytes("RssFile")
         bank = read_memory_bank(Path({str(tmp_path / MEMORY_BANK)!r}))
-        index = ExactIndex(Path({str(index)!r}), threads=1)
+        index = ExactIndex(Path({str(index)!r}), bank, {features!r}, threads=1)
         layer2 = np.zeros((1, {channels2}, {H2}, {W2}), np.float32)
         index.nearest(layer2, np.zeros((1, {channels3}, {H2 // 2}, {W2 // 2}), np.float32))
         print(json.dumps([megabytes("RssAnon") - before[0], megabytes("RssFile") - before[1]]))

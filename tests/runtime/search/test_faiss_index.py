@@ -55,7 +55,7 @@ def refusal_of(path, kind, bank):
 def test_visiting_every_row_equals_the_exact_search(kind, rows, dtype, upsampling, tmp_path):
     bank = make_bank(rows, dtype=dtype)
     features = describe(bank, upsampling)
-    exact = ExactIndex(write_bank(tmp_path, bank, features), threads=1)
+    exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     index = looking_at_all(tmp_path, kind, bank, upsampling=upsampling)
     layers = draw_layers(features, 2)
     distances, found = index.nearest(*layers)
@@ -75,7 +75,7 @@ def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(
 ):
     bank = make_bank(2000)
     features = describe(bank)
-    exact = ExactIndex(write_bank(tmp_path, bank, features), threads=1)
+    exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     path, effort = write_faiss(tmp_path, kind, bank, **settings)
     assert effort == 1
     layers = draw_layers(features, 1)
@@ -132,7 +132,7 @@ def test_a_patch_whose_cells_are_empty_is_compared_with_all_rows(tmp_path):
     path, _ = write_faiss(tmp_path, "faiss-ivfpq", bank, cells=4)
     path.write_bytes(emptied(path.read_bytes()))
     layers = [np.full_like(layer, 50) for layer in draw_layers(features, 1)]
-    exact = ExactIndex(write_bank(tmp_path, bank, features), threads=1)
+    exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     distances, rows = open_kind(path, "faiss-ivfpq", bank, 1).nearest(*layers)
     expected, nearest = exact.nearest(*layers)
     assert np.array_equal(rows, nearest)

@@ -29,7 +29,7 @@ def write(folder, bank, *, links=4, ef_construction=50):
 def test_a_walk_over_all_rows_equals_the_exact_search(rows, dtype, upsampling, tmp_path):
     bank = make_bank(rows, dtype=dtype)
     features = describe(bank, upsampling)
-    exact = ExactIndex(write_bank(tmp_path, bank, features), threads=1)
+    exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     graph = HnswIndex(write(tmp_path, bank), bank, features, effort=rows, threads=1)
     layers = draw_layers(features, 2)
     distances, found = graph.nearest(*layers)
@@ -43,7 +43,7 @@ def test_a_walk_over_all_rows_equals_the_exact_search(rows, dtype, upsampling, t
 def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(tmp_path):
     bank = make_bank(2000)
     features = describe(bank)
-    exact = ExactIndex(write_bank(tmp_path, bank, features), threads=1)
+    exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     graph = HnswIndex(write(tmp_path, bank, links=2), bank, features, effort=1, threads=1)
     layers = draw_layers(features, 1)
     distances, found = graph.nearest(*layers)

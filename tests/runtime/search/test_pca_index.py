@@ -1,6 +1,7 @@
 """Laws of the search along principal axes: it finds the exact search's rows with any axes."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from graphs import BOTH, C2, H2, W2, batch_of, build, describe, every_row, make_
 from graphs import whole as joined
 from patchcore_build.features.store import make_bank
 from patchcore_runtime import Detector
-from patchcore_runtime.engine.session import open_own_graph
+from patchcore_runtime.engine.session import open_graph
 from patchcore_runtime.search import pca_axes, pca_index
 from patchcore_runtime.search.pca_axes import axes_of
 from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
@@ -54,7 +55,7 @@ SHAPED = pytest.mark.parametrize(
 
 def columns_of(store, axes):
     """Run the first graph for one image."""
-    session = open_own_graph(patches_graph(describe(store.upsampling), axes), threads=1)
+    session = open_graph(patches_graph(describe(store.upsampling), axes), Path("graph"), threads=1)
     layer2, layer3 = batch_of(store)
     return session.run(
         ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
@@ -98,7 +99,7 @@ def test_no_bound_is_below_the_true_score_and_every_candidate_is_returned(
     true = patches @ others.T - (others**2).sum(axis=1) / 2
     slack = 1e-5 * (lengths + squared.max())
     least = np.quantile(true, 0.999, axis=1, keepdims=True).astype(np.float32)
-    session = open_own_graph(bounds_graph(blocks), threads=1)
+    session = open_graph(bounds_graph(blocks), Path("graph"), threads=1)
     places = [
         slice(start, min(start + GROUP, end))
         for first, end in pairwise(ends)

@@ -6,54 +6,41 @@ folder of one valid artifact -> damages, with correct checksums, as an attacker 
 import os
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hostile import Damage, with_bytes
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX, MEMORY_BANK
 
-# Positions that a graph may give for its rows, and the field that the refusal names.
-PLACES = [
-    ({"location": "../memory_bank.bin"}, "location"),
-    ({"location": "../../../../../../../../etc/hostname"}, "location"),
-    ({"location": "/etc/hostname"}, "location"),
-    ({"location": "/dev/zero"}, "location"),
-    ({"location": "./memory_bank.bin"}, "location"),
-    ({"location": "sub/../memory_bank.bin"}, "location"),
-    ({"location": "memory_bank.bin\0.png"}, "location"),
-    ({"location": ""}, "location"),
-    ({"location": INDEX_ONNX}, "location"),  # itself
-    ({"location": "link.bin"}, "location"),  # made by the damage, leads out
-    ({"location": "x" * 5000}, "location"),
-    ({"offset": "-64"}, "offset"),
-    ({"offset": str(2**62)}, "offset"),
-    ({"offset": str(2**64)}, "offset"),
-    ({"offset": "1" * 1000}, "offset"),
-    ({"offset": "0x40"}, "offset"),
-    ({"offset": "0"}, "offset"),  # the header
-    ({"length": str(2**62)}, "offset"),
-    ({"length": "-1"}, "length"),
-    ({"length": ""}, "length"),
-    ({"length": "1e3"}, "length"),
+INDEX_ROWS = [
+    {"location": "../memory_bank.bin"},
+    {"location": "/dev/zero"},
+    {"location": "link.bin"},  # made by the damage, leads out
+    {"offset": "-64"},
+    {"offset": "0"},  # the header
+    {"length": str(2**62)},
 ]
 
 
 def graph_damages(folder: Path) -> list[Damage]:
-    """Return features.onnx and index.onnx files that mislead a reader."""
+    """Return features.onnx and index.onnx files that mislead a reader, or compute without end."""
     damages = [
-        _external(folder, INDEX_ONNX, f"index.onnx: {_shown(place)}", place, field)
-        for place, field in PLACES
+        _external(folder, INDEX_ONNX, f"index.onnx: {_shown(place)}", place) for place in INDEX_ROWS
     ]
     for location in ("../weights.bin", "/dev/zero", MEMORY_BANK, FEATURES_ONNX):
         place = {"location": location, "offset": "0", "length": "64"}
-        what = f"features.onnx: weights in {location}"
-        damages.append(_external(folder, FEATURES_ONNX, what, place, "location"))
+        damages.append(
+            _external(folder, FEATURES_ONNX, f"features.onnx: weights in {location}", place)
+        )
     damages += [
         _built("weights elsewhere in a branch of an If", FEATURES_ONNX, _in_branch(folder)),
         _built("graphs nested 80 deep", FEATURES_ONNX, _nested(80)),
         _built("2 million empty fields", FEATURES_ONNX, b"\x3a\x00" * 2_000_000),
         _built("a length beyond the file", FEATURES_ONNX, b"\x3a\xff\xff\xff\xff\x7f"),
         _built("a number that never ends", INDEX_ONNX, b"\xff" * 1000),
+        *(_built(what, FEATURES_ONNX, content) for what, content in networks(folder).items()),
+        *(_built(what, FEATURES_ONNX, content) for what, content in encodings(folder).items()),
     ]
     for name in (FEATURES_ONNX, INDEX_ONNX):
         content = (folder / name).read_bytes()
@@ -63,6 +50,87 @@ def graph_damages(folder: Path) -> list[Damage]:
         ]
     damages += [_nan_weights(folder), _other_outputs(folder)]
     return damages
+
+
+def networks(folder: Path) -> dict[str, bytes]:
+    """Return networks that hang an engine or fill its memory, or that no workshop writes."""
+    number = numpy_helper.from_array
+
+    def with_nodes(nodes, tensors=(), **changed):
+        model = onnx.load(folder / FEATURES_ONNX)
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(tensors)
+        for name, value in changed.items():
+            getattr(model, name).extend(value)
+        return model.SerializeToString(deterministic=True)
+
+    huge = number(np.array([2**40], np.int64), "huge")
+    ends = [number(np.int64(end), name) for name, end in (("a", 0), ("b", 2**40), ("c", 1))]
+    doubled = [helper.make_node("Concat", [f"x{i}"] * 2, [f"x{i + 1}"], axis=0) for i in range(40)]
+    tall, wide = (
+        number(np.ones((40_000, 1), np.float32), "t"),
+        number(np.ones((1, 40_000), np.float32), "w"),
+    )
+    plane, kernel = (number(np.ones((1, 1, 8, 8), np.float32), name) for name in ("p", "k"))
+    body = helper.make_graph(
+        [],
+        "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, [])],
+        [helper.make_tensor_value_info("yes", TensorProto.BOOL, [])],
+    )
+    loop = helper.make_node("Loop", ["huge", ""], [], body=body)
+    local = helper.make_function(
+        "own", "Twice", ["v"], ["r"], [helper.make_node("Add", ["v", "v"], ["r"])], []
+    )
+    sparse = helper.make_sparse_tensor(
+        number(np.ones(1, np.float32), "v"), number(np.array([0], np.int64), "i"), [2**40]
+    )
+    own = onnx.load(folder / FEATURES_ONNX)
+    own.graph.sparse_initializer.append(sparse)
+    trained = onnx.load(folder / FEATURES_ONNX)
+    trained.training_info.add()
+    padded = {"kernel_shape": [8, 8], "pads": [60_000] * 4}
+    return {
+        "an endless Loop": with_nodes([loop], [huge]),
+        "a Range of 2^40": with_nodes([helper.make_node("Range", list("abc"), ["r"])], ends),
+        "a constant of 2^40": with_nodes(
+            [helper.make_node("ConstantOfShape", ["huge"], ["r"])], [huge]
+        ),
+        "Expand to 2^40": with_nodes(
+            [helper.make_node("Expand", ["t", "huge"], ["r"])], [tall, huge]
+        ),
+        "40 doublings": with_nodes(doubled, [number(np.ones(9, np.float32), "x0")]),
+        "a sum of 40,000 x 40,000": with_nodes(
+            [helper.make_node("Add", ["t", "w"], ["r"])], [tall, wide]
+        ),
+        "a convolution with huge pads": with_nodes(
+            [helper.make_node("Conv", ["p", "k"], ["r"], **padded)], [plane, kernel]
+        ),
+        "a local function": with_nodes([], functions=[local]),
+        "another domain": with_nodes([helper.make_node("Relu", ["t"], ["r"], domain="x")], [tall]),
+        "an unknown attribute": with_nodes(
+            [helper.make_node("Relu", ["t"], ["r"], slope=1)], [tall]
+        ),
+        "a name made twice": with_nodes([helper.make_node("Relu", ["t"], ["t"])], [tall]),
+        "a sparse tensor": own.SerializeToString(deterministic=True),
+        "a part for training": trained.SerializeToString(deterministic=True),
+    }
+
+
+def encodings(folder: Path) -> dict[str, bytes]:
+    """Return the network in encodings that readers of protobuf understand differently."""
+    content = (folder / FEATURES_ONNX).read_bytes()
+    model = onnx.ModelProto.FromString(content)
+    graph = model.graph.SerializeToString(deterministic=True)
+    assert content[0] == 8  # ir_version comes first
+    return {
+        "a tag above 2^32": content + _varint(8 << 3 | 2 | 2**35) + b"\x00",
+        "a graph as a number": content + b"\x38\x00",
+        "a second graph": content + b"\x3a" + _varint(len(graph)) + graph,
+        "a number in two bytes": b"\x08" + bytes([content[1] | 128, 0]) + content[2:],
+        "a group": content + b"\xa3\x01\xa4\x01",
+        "an unknown field": content + b"\xf8\x07\x01",
+    }
 
 
 def link_damages() -> list[Damage]:
@@ -105,7 +173,7 @@ def _shown(place):
     return ", ".join(f"{field} {value!r:.40}" for field, value in place.items())
 
 
-def _external(folder, file, name, place, field):
+def _external(folder, file, name, place):
     """Move the first tensor's values to that place of another file."""
     model = onnx.load(folder / file, load_external_data=False)
     tensor = next(t for t in model.graph.initializer if t.external_data or file == FEATURES_ONNX)
@@ -119,7 +187,7 @@ def _external(folder, file, name, place, field):
         if place.get("location") == "link.bin":
             (damaged / "link.bin").symlink_to(damaged.parent / "weights.bin")
 
-    return Damage(name=name, do=write, named=(file, field))
+    return Damage(name=name, do=write, named=(file,))
 
 
 def _put_elsewhere(tensor, place):

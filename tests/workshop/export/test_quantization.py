@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from loaded_graph import loaded_graph
 from patchcore_build.errors import ExportError
 from patchcore_build.export.quantization import CALIBRATION_IMAGES, quantize_features, sample_images
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.engine.session import open_network
 
 LAYERS = ["layer2", "layer3"]
 
@@ -75,7 +75,7 @@ def draw_images(count, *, seed=0, brightness=1.0):
 
 
 def layers_of(path, images):
-    return open_session(path, threads=1).run(LAYERS, {"images": images})
+    return open_network(path, threads=1).run(LAYERS, {"images": images})
 
 
 @pytest.fixture(scope="module")

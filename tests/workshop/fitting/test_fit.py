@@ -21,7 +21,7 @@ from patchcore_build.export.checked import EXPORT_TOLERANCE
 from patchcore_build.fitting.learner import Learner
 from patchcore_runtime import Artifact, Detector, ImageError
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
-from patchcore_runtime.engine.session import open_session
+from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.tiling import TileGrid
 from patchcore_runtime.selftest import run_selftest
@@ -260,7 +260,7 @@ def test_a_defect_scores_higher_than_good_images_never_seen(fitted):
 
 
 def test_a_batch_through_the_exported_network_equals_its_images_alone(fitted):
-    session = open_session(fitted.artifact / FEATURES_ONNX, threads=1)
+    session = open_network(fitted.artifact / FEATURES_ONNX, threads=1)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     batch = session.run(["layer2", "layer3"], {"images": images})
     for number in range(3):

@@ -1,0 +1,304 @@
+#include "engine/network.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "errors.hpp"
+
+namespace patchcore {
+namespace {
+
+constexpr std::int64_t kFirstOpset = 11, kLastOpset = 17;
+constexpr std::size_t kMostNodes = 4096;
+constexpr std::int64_t kMostNumbers = 4096;                    // of all results, per pixel
+constexpr std::int64_t kMostProducts = std::int64_t{1} << 21;  // per pixel
+constexpr std::int64_t kLongestSide = std::int64_t{1} << 31;
+constexpr std::size_t kMostDimensions = 8;
+constexpr std::int64_t kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kHalf = 10;
+
+// Name, numbers of inputs and attributes of each operator; both runtimes read this file.
+constexpr const char* kTable[] = {
+#include "operators.csv"
+};
+constexpr std::size_t kColumns = 3;
+static_assert(std::size(kTable) % kColumns == 0);
+
+struct Operator {
+  std::vector<std::size_t> inputs;
+  std::map<std::string, std::string, std::less<>> attributes;  // name -> kind
+};
+
+const std::map<std::string_view, Operator>& Operators() {
+  static const std::map<std::string_view, Operator> all = [] {
+    std::map<std::string_view, Operator> operators;
+    for (std::size_t row = 0; row < std::size(kTable); row += kColumns) {
+      Operator& one = operators[kTable[row]];
+      std::istringstream counts(kTable[row + 1]), attributes(kTable[row + 2]);
+      for (std::size_t count = 0; counts >> count;) one.inputs.push_back(count);
+      for (std::string pair; attributes >> pair;) {
+        const std::size_t colon = pair.find(':');
+        one.attributes[pair.substr(0, colon)] = pair.substr(colon + 1);
+      }
+    }
+    return operators;
+  }();
+  return all;
+}
+
+// The field and the name of an AttributeProto's type; empty for a type that nothing here has.
+std::pair<std::string_view, std::string_view> TypeOf(std::int64_t type) {
+  switch (type) {
+    case 1:
+      return {"f", "float"};
+    case 2:
+      return {"i", "int"};
+    case 3:
+      return {"s", "text"};
+    case 4:
+      return {"t", "tensor"};
+    case 7:
+      return {"ints", "ints"};
+    default:
+      return {};
+  }
+}
+
+std::string Plain(std::string_view text) {
+  std::string plain(text.substr(0, 40));
+  std::replace_if(
+      plain.begin(), plain.end(), [](char c) { return c < 32 || c > 126; }, '?');
+  return plain;
+}
+
+std::string Quoted(std::string_view text) { return "'" + Plain(text) + "'"; }
+
+std::string Shown(const Shape& shape) {
+  std::string text;
+  for (const std::int64_t side : shape) text += (text.empty() ? "" : "x") + std::to_string(side);
+  return text.empty() ? "a single number" : text.substr(0, 80);
+}
+
+bool IsSide(std::int64_t side) { return side > 0 && side < kLongestSide; }
+
+class Network {
+ public:
+  Network(std::string where, const OnnxMessage& model)
+      : where_(std::move(where)), model_(model), graph_(model.One("graph").message) {}
+
+  std::map<std::string, Shape> Check() {
+    CheckOpset();
+    const Shape images = Ends("input", {"images"}, kUint8).at("images");
+    if (images.size() != 4) Refuse("images", "4 dimensions", std::to_string(images.size()));
+    shapes_["images"] = images;
+    for (const OnnxValue& tensor : graph_.Many("initializer")) {
+      Define(tensor.message.Text("name"), Tensor(tensor.message), "initializer");
+    }
+    CheckNodes(images[1] * images[2]);
+    std::map<std::string, Shape> ends = Ends("output", {"layer2", "layer3"}, kFloat);
+    for (const auto& [name, shape] : ends) {
+      const auto found = shapes_.find(name);
+      const Shape got = found == shapes_.end() ? Shape() : found->second;
+      if (got != shape) Refuse(name, Shown(shape), Shown(got));
+    }
+    ends["images"] = images;
+    for (auto& [name, shape] : ends) shape.erase(shape.begin());
+    return ends;
+  }
+
+ private:
+  void CheckOpset() const {
+    const OnnxMessage& opset = model_.One("opset_import").message;
+    const std::int64_t version = opset.One("version").number;
+    const std::string_view domain = opset.Text("domain");
+    if (domain.empty() && version >= kFirstOpset && version <= kLastOpset) return;
+    Refuse("opset_import", "11 to 17 of ''", std::to_string(version) + " of " + Quoted(domain));
+  }
+
+  void CheckNodes(std::int64_t pixels) {
+    const auto& nodes = graph_.Many("node");
+    if (nodes.size() > kMostNodes) {
+      Refuse("node", "at most " + std::to_string(kMostNodes), std::to_string(nodes.size()));
+    }
+    const std::int64_t most_products = Product(kMostProducts, pixels);
+    for (std::size_t number = 0; number < nodes.size(); ++number) {
+      const OnnxMessage& node = nodes[number].message;
+      const std::string where =
+          "node " + std::to_string(number) + " (" + Plain(node.Text("op_type")) + ")";
+      Node(where, node);
+      const std::int64_t most = Product(kMostNumbers, pixels) + 4 * weights_;
+      if (numbers_ > most) {
+        Refuse(where, "at most " + std::to_string(most) + " numbers in all results", "more");
+      }
+      if (products_ > most_products) {
+        Refuse(where, "at most " + std::to_string(most_products) + " products", "more");
+      }
+    }
+  }
+
+  // Shapes of the graph's inputs or outputs, whose first side becomes 1.
+  std::map<std::string, Shape> Ends(std::string_view kind, const std::vector<std::string>& names,
+                                    std::int64_t type) const {
+    std::vector<std::string> got;
+    std::string expected, shown;
+    for (const OnnxValue& value : graph_.Many(kind)) {
+      got.emplace_back(value.message.Text("name"));
+      shown += (got.size() == 1 ? "" : ", ") + got.back();
+    }
+    for (const std::string& name : names) expected += (expected.empty() ? "" : ", ") + name;
+    if (got != names) Refuse(kind, expected, shown.empty() ? "none" : Plain(shown));
+    std::map<std::string, Shape> shapes;
+    for (const OnnxValue& value : graph_.Many(kind)) {
+      const OnnxMessage& tensor = value.message.One("type").message.One("tensor_type").message;
+      const auto& sides = tensor.One("shape").message.Many("dim");
+      bool fits = tensor.One("elem_type").number == type && !sides.empty() &&
+                  !sides[0].message.Text("dim_param").empty() && !sides[0].message.Has("dim_value");
+      Shape shape{1};
+      for (std::size_t side = 1; fits && side < sides.size(); ++side) {
+        const OnnxMessage& dim = sides[side].message;
+        fits = dim.Has("dim_value") && !dim.Has("dim_param") && IsSide(dim.One("dim_value").number);
+        if (fits) shape.push_back(dim.One("dim_value").number);
+      }
+      const std::string name(value.message.Text("name"));
+      if (!fits) {
+        Refuse(name, "numbers of type " + std::to_string(type) + " and (B, fixed sizes)",
+               "another type or shape");
+      }
+      shapes[name] = shape;
+    }
+    return shapes;
+  }
+
+  void Define(std::string_view name, Shape shape, const std::string& where) {
+    if (name.empty() || !shapes_.emplace(name, std::move(shape)).second) {
+      Refuse(where, "a new name for each value", Quoted(name));
+    }
+  }
+
+  Shape Tensor(const OnnxMessage& tensor) {
+    const std::string name = "tensor " + Quoted(tensor.Text("name"));
+    const std::int64_t type = tensor.One("data_type").number;
+    const std::int64_t width = type == kFloat || type == kInt32  ? 4
+                               : type == kUint8 || type == kInt8 ? 1
+                               : type == kHalf                   ? 2
+                                                                 : 0;
+    if (width == 0) Refuse(name, "type 1, 2, 3, 6 or 10", std::to_string(type));
+    const Shape shape = tensor.Numbers("dims");
+    if (!std::all_of(shape.begin(), shape.end(), IsSide) || shape.size() > kMostDimensions) {
+      Refuse(name, "up to 8 dimensions above 0", Shown(shape));
+    }
+    std::vector<std::string_view> given;
+    for (const std::string_view field : {"raw_data", "float_data", "int32_data"}) {
+      if (tensor.Has(field)) given.push_back(field);
+    }
+    if (given.size() != 1) {
+      Refuse(name, "its numbers once", std::to_string(given.size()) + " times");
+    }
+    const std::int64_t count = Count(name, given[0], tensor.One(given[0]), type, width);
+    if (CountOf(shape) != count) Refuse(name, "as many numbers as it has", std::to_string(count));
+    weights_ += count;
+    return shape;
+  }
+
+  std::int64_t Count(const std::string& name, std::string_view field, const OnnxValue& value,
+                     std::int64_t type, std::int64_t width) const {
+    const auto size = static_cast<std::int64_t>(value.bytes.size());
+    if (field == "int32_data") {
+      const std::int64_t low = type == kInt8 ? -128 : 0, high = type == kInt8 ? 127 : 255;
+      const auto fits = [&](std::int64_t number) { return number >= low && number <= high; };
+      const bool bytes = type == kUint8 || type == kInt8;
+      if (!bytes || !std::all_of(value.numbers.begin(), value.numbers.end(), fits)) {
+        Refuse(name, "bytes in int32_data", "other numbers");
+      }
+      return static_cast<std::int64_t>(value.numbers.size());
+    }
+    if (field == "float_data" && type != kFloat) {
+      Refuse(name, "type 1 for float_data", std::to_string(type));
+    }
+    if (size % width != 0) {
+      Refuse(name, "a multiple of " + std::to_string(width) + " bytes", std::to_string(size));
+    }
+    return size / width;
+  }
+
+  void Node(const std::string& where, const OnnxMessage& node) {
+    const std::string_view kind = node.Text("op_type");
+    const auto found = Operators().find(kind);
+    if (found == Operators().end()) Refuse(where, "an operator of the workshop", Quoted(kind));
+    const auto &names = node.Many("input"), &outputs = node.Many("output");
+    const auto& counts = found->second.inputs;
+    if (std::find(counts.begin(), counts.end(), names.size()) == counts.end() ||
+        outputs.size() != 1) {
+      std::string words;
+      for (const std::size_t count : counts) {
+        words += (words.empty() ? "" : " or ") + std::to_string(count);
+      }
+      Refuse(where, words + " inputs and 1 output",
+             std::to_string(names.size()) + " and " + std::to_string(outputs.size()));
+    }
+    std::vector<Shape> inputs;
+    for (const OnnxValue& name : names) {
+      const auto shape = shapes_.find(name.bytes);
+      if (shape == shapes_.end()) Refuse(where, "inputs that were made before", Quoted(name.bytes));
+      inputs.push_back(shape->second);
+    }
+    const AttributeValues attributes = Attributes(where, node, found->second);
+    Shape shape;
+    try {
+      shape = ResultShape(kind, inputs, attributes);
+    } catch (const ShapeError& error) {
+      Refuse(where, error.what(), error.got);
+    }
+    numbers_ = std::min(numbers_ + CountOf(shape), kManyNumbers);
+    products_ = std::min(products_ + WorkOf(kind, inputs, attributes, shape), kManyNumbers);
+    Define(outputs[0].bytes, std::move(shape), where);
+  }
+
+  AttributeValues Attributes(const std::string& where, const OnnxMessage& node,
+                             const Operator& known) {
+    AttributeValues values;
+    for (const OnnxValue& one : node.Many("attribute")) {
+      const OnnxMessage& attribute = one.message;
+      const std::string_view name = attribute.Text("name");
+      const auto [field, kind] = TypeOf(attribute.One("type").number);
+      const auto listed = known.attributes.find(name);
+      if (values.count(name) > 0 || listed == known.attributes.end() || listed->second != kind) {
+        Refuse(where, "attributes of the workshop, once", Quoted(name));
+      }
+      for (const std::string_view other : {"f", "i", "s", "t", "ints"}) {
+        if (attribute.Has(other) != (other == field)) {
+          Refuse(where, std::string(name) + " of type " + listed->second, "another or several");
+        }
+      }
+      AttributeValue& value = values[name];
+      value.number = attribute.One(field).number;
+      value.text = attribute.One(field).bytes;
+      if (field == "ints") value.numbers = attribute.Numbers(field);
+      if (field == "t") value.numbers = Tensor(attribute.One(field).message);
+    }
+    return values;
+  }
+
+  [[noreturn]] void Refuse(std::string_view where, const std::string& expected,
+                           const std::string& got) const {
+    throw ArtifactError(where_ + ": " + std::string(where) + ": expected " + expected + ", got " +
+                        got + "; copy the folder again");
+  }
+
+  std::string where_;
+  const OnnxMessage& model_;
+  const OnnxMessage& graph_;
+  std::map<std::string, Shape, std::less<>> shapes_;
+  std::int64_t weights_ = 0, numbers_ = 0, products_ = 0;
+};
+
+}  // namespace
+
+std::map<std::string, Shape> CheckNetwork(const std::filesystem::path& path,
+                                          const OnnxModel& model) {
+  return Network(path.string(), model.root).Check();
+}
+
+}  // namespace patchcore
