@@ -92,7 +92,7 @@ class Config:
         require(2 <= self.folds <= 50, "folds", "2 to 50", self.folds)
         require(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)", self.target_fpr)
         if self.white_level != "auto":
-            fits = 255 <= self.white_level <= WHITE_16_BITS
+            fits = type(self.white_level) is int and 255 <= self.white_level <= WHITE_16_BITS
             require(fits, "white_level", "auto, or 255 to 65535", self.white_level)
         if self.feature_precision == "int8":
             require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)

@@ -195,7 +195,8 @@ def session_options(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.disable_prepacking", str(int(not repack)))
     if path is not None:
-        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(path.parent))
+        # As bytes, because a folder's name need not be UTF-8.
+        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, os.fsencode(path.parent))
     options.log_severity_level = 3  # errors; they are raised as exceptions, too
     # One block for all tensors of a run would be kept in addition to the first run's tensors, 17 MB
     # with wide_resnet50_2, and saves no time.

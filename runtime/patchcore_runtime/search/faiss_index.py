@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import ArtifactError, ProviderError
+from patchcore_runtime.files.regular import open_regular
 from patchcore_runtime.manifest.manifest import Features, IndexKind
 from patchcore_runtime.search.faiss_file import check_faiss_file
 from patchcore_runtime.search.ranked import RankedIndex
@@ -39,7 +40,9 @@ class FaissIndex(RankedIndex):
         self._faiss = import_faiss(path)
         check_faiss_file(path, kind, bank)
         try:
-            self._index = self._faiss.read_index(str(path))
+            with open_regular(path) as file:  # faiss itself cannot open every legal path
+                reader = self._faiss.PyCallbackIOReader(file.read)
+                self._index = self._faiss.read_index(reader)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
             raise ArtifactError(f"{path}: faiss cannot load it ({reason})") from None

@@ -4,6 +4,7 @@ layer2, layer3 of some images -> distance and bank row of each patch. They equal
 search unless a walk ends at another row. Malkov & Yashunin 2018 (arXiv:1603.09320).
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class HnswIndex(RankedIndex):
         check_hnsw_file(path, bank)
         self._graph = library.Index(space="l2", dim=sum(bank.channels))
         try:
-            self._graph.load_index(str(path), max_elements=bank.rows)
+            self._graph.load_index(os.fsencode(path), max_elements=bank.rows)
         except RuntimeError as error:
             raise ArtifactError(f"{path}: hnswlib cannot load it ({error})") from None
         self._graph.set_ef(effort)

@@ -155,3 +155,15 @@ def test_libraries_in_c_are_not_heard(tiny_artifact, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert all(line.startswith("patchcore-runtime: ") for line in done.stderr.splitlines())
     assert done.stderr.count("\n") <= 2
+
+
+@pytest.mark.parametrize("search", ["auto", "exact", "pca"])
+def test_an_artifact_may_lie_in_a_folder_of_any_legal_name(tiny_artifact, tmp_path, search):
+    folder = tmp_path / os.fsdecode(b"art\xef\n\x1b")
+    shutil.copytree(tiny_artifact, folder)
+    Image.fromarray(striped_photo(30)).save(tmp_path / "a.png")
+    for command in (["check", folder], ["info", folder], ["score", folder, tmp_path / "a.png"]):
+        options = [] if command[0] == "info" else ["--search", search]
+        code, out, err = _run(*command, *options)
+        assert code == 0, err
+        assert not _unsafe((out + err).replace("\n", ""))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from artifact_factory import tiny_config, write_photos
 from patchcore_build.config import make_config
 from patchcore_build.data.dataset import list_images, list_test_images, open_dataset, read_mask
 from patchcore_build.data.training_inputs import digest_images, load_inputs
@@ -282,3 +283,33 @@ def test_a_marked_square_lands_where_resize_and_crop_put_it(tmp_path):
     expected = np.zeros((64, 64), np.bool_)
     expected[20 - 8 : 40 - 8, 60 - 48 : 100 - 48] = True
     np.testing.assert_array_equal(read_mask(only_test_image(tmp_path), place, (64, 64)), expected)
+
+
+@pytest.mark.parametrize(("top", "white"), [(1023, 1023), (1024, 4095), (9000, 16383)])
+def test_the_white_level_is_found_in_the_training_images(tmp_path, top, white):
+    for number in range(3):
+        grey = np.random.default_rng(number).integers(0, top + 1, (40, 60)).astype(np.uint16)
+        grey[0, 0] = top
+        Image.fromarray(grey).save(tmp_path / f"{number}.png")
+    folder = list_images(tmp_path)
+    storage = Storage(tmp_path, budget_bytes=2**30)
+    auto = load_inputs(folder, tiny_config(white_level="auto"), storage)
+    assert (auto.preprocessing.white_level, auto.notes) == (white, ())
+    plain = load_inputs(folder, tiny_config(), storage)
+    assert plain.preprocessing.white_level == 65535
+    assert len(plain.notes) == (3 if top < 4096 else 0)
+    named = load_inputs(folder, tiny_config(white_level=white), storage)
+    assert np.array_equal(named.pixels, auto.pixels)
+
+
+def test_images_of_8_bits_keep_the_usual_white_level(tmp_path):
+    write_photos(tmp_path / "photos", 2)
+    storage = Storage(tmp_path, budget_bytes=2**30)
+    found = load_inputs(list_images(tmp_path / "photos"), tiny_config(white_level="auto"), storage)
+    assert found.preprocessing.white_level == 65535
+
+
+@pytest.mark.parametrize("value", [0, 254, 65536, "bright"])
+def test_a_white_level_out_of_range_is_refused(value):
+    with pytest.raises(ValueError, match="white_level"):
+        tiny_config(white_level=value)
