@@ -65,6 +65,26 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
+def check_source(backbone: str, weights: str | None) -> None:
+    """Check before long work that there is a source of a network's parameters.
+
+    Args:
+        backbone: Name of the network.
+        weights: A file, `auto` or `random`; None for the scattering network.
+
+    Raises:
+        WeightsError: no source is given, or the file cannot be read.
+    """
+    if backbone == "scattering" or weights in ("auto", "random"):
+        return
+    if weights is None:
+        raise WeightsError(
+            f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt) or "
+            "--weights auto to download torchvision's; --backbone scattering needs none"
+        )
+    _choose_reader(Path(weights))
+
+
 def digest(path: Path) -> str:
     """Compute the SHA-256 of a weights file.
 
