@@ -7,6 +7,7 @@ that fails is listed, and does not stop the others.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from patchcore_build.errors import DatasetError, OutputError, require
 from patchcore_build.evaluation.evaluate import Evaluation, evaluate
 from patchcore_build.fitting.fit import fit
 from patchcore_build.fitting.job import FitJob, FitReport, check_network
-from patchcore_build.progress import progress_bar
+from patchcore_build.progress import Progress, progress_bar, silent
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
 from patchcore_build.weights.read import check_source, digest
@@ -87,12 +88,15 @@ class BenchmarkRuns:
         return tuple(run for run in self.runs if run.error is not None)
 
 
-def run_benchmark(job: BenchmarkJob, *, tell: LogLine) -> BenchmarkRuns:
+def run_benchmark(
+    job: BenchmarkJob, *, tell: LogLine, progress: Progress = silent
+) -> BenchmarkRuns:
     """Fit and evaluate every category with every seed, except runs that are finished already.
 
     Args:
         job: Data set, settings and output.
         tell: Called with a line when a run starts or fails.
+        progress: Called with the number of the next run, and the number of all runs.
 
     Raises:
         DatasetError: a named category does not exist.
@@ -105,12 +109,12 @@ def run_benchmark(job: BenchmarkJob, *, tell: LogLine) -> BenchmarkRuns:
     check_writable(job.output)
     refuse_folders(job.output / name for name in (SETTINGS, *RESULTS))
     _claim_output(job)
-    runs = tuple(
-        _finished(job, category, seed) or _run(job, dataset, category, seed, tell)
-        for category in categories
-        for seed in job.seeds
-    )
-    return BenchmarkRuns(layout=dataset.layout, runs=runs)
+    turns = list(itertools.product(categories, job.seeds))
+    runs: list[Run] = []
+    for number, turn in enumerate(turns, start=1):
+        progress(number, len(turns))
+        runs.append(_finished(job, *turn) or _run(job, dataset, *turn, tell))
+    return BenchmarkRuns(layout=dataset.layout, runs=tuple(runs))
 
 
 def _categories(job: BenchmarkJob, dataset: Dataset) -> tuple[str, ...]:

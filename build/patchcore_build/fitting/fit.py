@@ -88,7 +88,7 @@ def _build(site: Site, choose_network: NetworkChooser | None) -> FitReport:
     are computed, and the features before the artifact is tested.
     """
     job = site.job
-    with site.clock.stage("start MindSpore"):
+    with site.clock.shown("start MindSpore"):
         open_device(job.device, device_id=job.device_id, precision=job.config.precision)
     choose = choose_network or _named_network(site)
     folder = list_images(job.images) if isinstance(job.images, Path) else job.images
@@ -145,7 +145,7 @@ def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) 
     whitened = site.job.config.backbone == "scattering"
     with site.clock.stage("whitening" if whitened else "weights"):
         make_cell, weights = choose_network(site.job, inputs)
-    with site.clock.stage("export"), held():
+    with site.clock.shown("export"), held():
         difference = export_features(make_cell, site.staging, inputs, site.job.config)
         gc.collect()  # exported cells contain reference cycles
     if site.job.device == "cpu":
@@ -177,7 +177,7 @@ def _named_network(site: Site) -> NetworkChooser:
 def _write_artifact(site: Site, learned: Learned, exported: _Exported) -> None:
     """Complete the staging folder: thumbnails, self-test, manifest, checksums."""
     job, staging = site.job, site.staging
-    with site.clock.stage("write"):
+    with site.clock.shown("write"):
         facts = ArtifactFacts(
             category=job.category,
             dropped=learned.dropped,
