@@ -138,6 +138,11 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
                 f"{path}: {name!a} is {entry['dtype']}, expected one of {', '.join(_FLOAT_DTYPES)};"
                 " save the weights as floating point numbers"
             )
+        if 0 in entry["shape"]:
+            raise WeightsError(
+                f"{path}: {name!a} has the shape {entry['shape']}, expected sides of 1 or more; "
+                "get the file again"
+            )
         array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
         if dtype == "<u2":  # bfloat16 is the upper half of a float32
             array = (array.astype(np.uint32) << 16).view(np.float32)
