@@ -71,7 +71,9 @@ def _watched(*, last: bool) -> Iterator[None]:
         yield
         return
     signals = {signal.SIGINT, signal.SIGTERM}
-    before = signal.signal(signal.SIGUSR1, _interrupt)
+    # Threads that are older than the command do not block the signals, so it has handlers, too.
+    handlers = {number: signal.signal(number, _receive) for number in signals}
+    handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, _interrupt)
     hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again(sys.unraisablehook)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     watcher = threading.Thread(target=_wait, args=(signals,), name="stopping", daemon=True)
@@ -82,19 +84,21 @@ def _watched(*, last: bool) -> Iterator[None]:
         with held():
             signal.pthread_kill(watcher.ident or 0, signal.SIGUSR1)
         watcher.join()
-        signal.signal(signal.SIGUSR1, before)
+        while is_stopping() and signal.sigpending() & signals:
+            signal.sigtimedwait(signals, 0)  # repeated stops belong to the first
         sys.unraisablehook = hook
         if not last:
-            _restore_handlers(signals)
+            for number, handler in handlers.items():
+                if handler is not None:  # None: it was not installed from Python
+                    signal.signal(number, handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _restore_handlers(signals: set[signal.Signals]) -> None:
-    """Install Python's handlers again: a library may have replaced them behind its back."""
-    for number in signals:
-        handler = signal.getsignal(number)
-        if handler is not None:  # None: it was not installed from Python
-            signal.signal(number, handler)
+def _receive(number: int, _frame: Any) -> None:
+    """Note a stop that a thread of before has got; the main thread may be in `held`."""
+    if not is_stopping():
+        _received.append(number)
+        threading.Thread(target=_interrupt_main, daemon=True).start()
 
 
 def _wait(signals: set[signal.Signals]) -> None:
@@ -103,8 +107,9 @@ def _wait(signals: set[signal.Signals]) -> None:
     number = signal.sigwait({*signals, signal.SIGUSR1})
     if number == signal.SIGUSR1:
         return
-    _received.append(number)
-    _interrupt_main()
+    if not is_stopping():
+        _received.append(number)
+        _interrupt_main()
     while signal.sigwait({*signals, signal.SIGUSR1}) != signal.SIGUSR1:
         pass  # the first stop is being cleaned up
 
@@ -128,6 +133,8 @@ def _interrupt_again(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             hook(unraisable)
             return
-        threading.Thread(target=_interrupt_main, daemon=True).start()
+        later = threading.Timer(0.05, _interrupt_main)  # when the finaliser has ended
+        later.daemon = True
+        later.start()
 
     return interrupt

@@ -16,25 +16,26 @@ from patchcore_build.backbone.network import Network, mindspore_network
 from patchcore_build.backbone.whitening import estimate_whitening
 from patchcore_build.config import Config
 from patchcore_build.data.training_inputs import Inputs
-from patchcore_build.errors import WeightsError
 from patchcore_build.progress import Progress, silent
 from patchcore_build.weights.download import fetch_weights, user_cache_dir
 from patchcore_build.weights.match import match_weights
-from patchcore_build.weights.read import digest, read_weights
+from patchcore_build.weights.read import check_source, digest, read_weights
 
 Parameters = dict[str, NDArray[np.float32]]
+Loaded = tuple[Parameters, dict[str, str]]  # parameters, and their source for the provenance
 
 
 def make_network(
-    config: Config, weights: str | None, inputs: Inputs, *, progress: Progress = silent
+    config: Config, weights: str | Loaded | None, inputs: Inputs, *, progress: Progress = silent
 ) -> tuple[Callable[[], Any], dict[str, str]]:
     """Load or estimate the parameters of a network.
 
     Args:
         config: Backbone, border rule, precision and seed.
-        weights: See `load_parameters`; the scattering network is estimated from `inputs`.
+        weights: What `load_parameters` takes or returns; the scattering network is estimated from
+            `inputs`.
         inputs: The preprocessed training images.
-        progress: Called with the number of bytes downloaded.
+        progress: Called with the number of bytes downloaded, or of views that are whitened.
 
     Returns:
         A function that makes a new cell with these parameters at each call, and their source.
@@ -52,8 +53,10 @@ def make_network(
     )
     if config.backbone == "scattering":
         plain = mindspore_network(make(weights={}))
-        found = whitening_parameters(plain, inputs.pixels, seed=config.seed)
+        found = whitening_parameters(plain, inputs.pixels, seed=config.seed, progress=progress)
         source = {"name": "estimated from the training images"}
+    elif isinstance(weights, tuple):
+        found, source = weights
     else:
         found, source = load_parameters(
             config.backbone, weights, seed=config.seed, progress=progress
@@ -78,24 +81,22 @@ def load_parameters(
     Raises:
         WeightsError: no source is given, or the file does not hold this network.
     """
-    if weights is None:
-        raise WeightsError(
-            f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt) or "
-            "--weights auto to download torchvision's; --backbone scattering needs none"
-        )
+    check_source(backbone, weights)
     if weights == "random":
         return random_weights(backbone, seed=seed), {"name": f"random, seed {seed}"}
     if weights == "auto":
         path = fetch_weights(backbone, cache=user_cache_dir(), progress=progress)
     else:
-        path = Path(weights)
+        path = Path(str(weights))
     found = match_weights(read_weights(path), expected_shapes(backbone), source=str(path))
     return found, {"name": path.name, "sha256": digest(path)}
 
 
-def whitening_parameters(network: Network, inputs: NDArray[np.uint8], *, seed: int) -> Parameters:
+def whitening_parameters(
+    network: Network, inputs: NDArray[np.uint8], *, seed: int, progress: Progress = silent
+) -> Parameters:
     """Estimate the scattering network's two whitening layers from the training images."""
-    whiten2, whiten3 = estimate_whitening(network, inputs, seed=seed)
+    whiten2, whiten3 = estimate_whitening(network, inputs, seed=seed, progress=progress)
     return {
         "whiten2.weight": whiten2[:, :, None, None],
         "whiten3.weight": whiten3[:, :, None, None],

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from patchcore_build.progress import Progress, silent
+
 Features = Callable[
     [NDArray[np.uint8]],
     tuple[NDArray[np.float32], NDArray[np.float32]],
@@ -24,7 +26,11 @@ RIDGE = 0.1  # of the mean eigenvalue
 
 
 def estimate_whitening(
-    body_features: Features, images: NDArray[np.uint8], *, seed: int
+    body_features: Features,
+    images: NDArray[np.uint8],
+    *,
+    seed: int,
+    progress: Progress = silent,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the whitening of layer2 and layer3 from pairs of augmented views.
 
@@ -35,6 +41,7 @@ def estimate_whitening(
             (B, C3, h/2, w/2), after the 3x3 average and with identity whitening.
         images: Good images, uint8 RGB, shape (N, H, W, 3), N >= 1.
         seed: Seed of the views.
+        progress: Called with the number of pairs that are done.
 
     Returns:
         Symmetric positive definite matrices (C2, C2) and (C3, C3).
@@ -58,6 +65,7 @@ def estimate_whitening(
             pair = slice(first, first + 2)
             nuisance2 = nuisance2 + _half_difference_covariance(layer2[pair]) / len(rows)
             nuisance3 = nuisance3 + _half_difference_covariance(layer3[pair]) / len(rows)
+        progress(min(start + PAIRS_PER_BATCH, len(rows)), len(rows))
     return _inverse_fourth_root(nuisance2), _inverse_fourth_root(nuisance3)
 
 

@@ -7,6 +7,7 @@ that fails is listed, and does not stop the others.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -21,16 +22,17 @@ from patchcore_build.errors import DatasetError, OutputError, require
 from patchcore_build.evaluation.evaluate import Evaluation, evaluate
 from patchcore_build.fitting.fit import fit
 from patchcore_build.fitting.job import FitJob, FitReport, check_network
-from patchcore_build.progress import progress_bar
+from patchcore_build.progress import Progress, progress_bar, silent
 from patchcore_build.report.gallery import Gallery
 from patchcore_build.report.report import write_report
-from patchcore_build.weights.read import digest
+from patchcore_build.weights.read import check_source, digest
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import PatchCoreError
-from patchcore_runtime.files.whole import write_whole
+from patchcore_runtime.files.whole import check_writable, refuse_folders, write_whole
 from patchcore_runtime.stopping import held, is_stopping
 
 SETTINGS = "settings.json"
+RESULTS = ("results.json", "results.csv", "results.md")
 LogLine = Callable[[str], None]
 
 
@@ -86,26 +88,33 @@ class BenchmarkRuns:
         return tuple(run for run in self.runs if run.error is not None)
 
 
-def run_benchmark(job: BenchmarkJob, *, tell: LogLine) -> BenchmarkRuns:
+def run_benchmark(
+    job: BenchmarkJob, *, tell: LogLine, progress: Progress = silent
+) -> BenchmarkRuns:
     """Fit and evaluate every category with every seed, except runs that are finished already.
 
     Args:
         job: Data set, settings and output.
         tell: Called with a line when a run starts or fails.
+        progress: Called with the number of the next run, and the number of all runs.
 
     Raises:
         DatasetError: a named category does not exist.
-        OutputError: the output folder belongs to a benchmark with other settings.
+        WeightsError: there is no such weights file.
+        OutputError: the output folder cannot be written, or has results of other settings.
     """
     dataset = open_dataset(job.dataset)
     categories = _categories(job, dataset)
+    check_source(job.config.backbone, job.weights)
+    check_writable(job.output)
+    refuse_folders(job.output / name for name in (SETTINGS, *RESULTS))
     _claim_output(job)
-    runs = tuple(
-        _finished(job, category, seed) or _run(job, dataset, category, seed, tell)
-        for category in categories
-        for seed in job.seeds
-    )
-    return BenchmarkRuns(layout=dataset.layout, runs=runs)
+    turns = list(itertools.product(categories, job.seeds))
+    runs: list[Run] = []
+    for number, turn in enumerate(turns, start=1):
+        progress(number, len(turns))
+        runs.append(_finished(job, *turn) or _run(job, dataset, *turn, tell))
+    return BenchmarkRuns(layout=dataset.layout, runs=tuple(runs))
 
 
 def _categories(job: BenchmarkJob, dataset: Dataset) -> tuple[str, ...]:
@@ -119,7 +128,9 @@ def _categories(job: BenchmarkJob, dataset: Dataset) -> tuple[str, ...]:
 
 
 def _claim_output(job: BenchmarkJob) -> None:
-    """Write the settings into the output folder, or compare them with those of earlier runs.
+    """Write the settings into the output folder, or compare them with those of finished runs.
+
+    Settings with which no run was finished are replaced.
 
     Raises:
         OutputError: earlier runs had other settings.
@@ -127,7 +138,7 @@ def _claim_output(job: BenchmarkJob) -> None:
     settings = json.loads(json.dumps({**dataclasses.asdict(job.config), "seed": "see runs"}))
     settings["weights"] = _identify(job.weights)
     path = job.output / SETTINGS
-    if not path.exists():
+    if not any((job.output / "runs").glob("*/seed-*.json")):
         job.output.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(settings, indent=2).encode() + b"\n")
         return

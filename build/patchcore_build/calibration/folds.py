@@ -19,6 +19,15 @@ def every_image_alone(count: int) -> NDArray[np.int64]:
     return np.arange(count)
 
 
+def check_pattern(pattern: str) -> None:
+    """Check a pattern of groups before long work.
+
+    Raises:
+        DatasetError: it is no regular expression, or has no group.
+    """
+    _compile(pattern)
+
+
 def group_images(names: Sequence[str], pattern: str) -> NDArray[np.int64]:
     """Number the groups of images whose names agree in the first group of a pattern.
 

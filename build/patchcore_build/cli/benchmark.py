@@ -66,7 +66,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             device_id=arguments.device_id,
             keep_artifacts=arguments.keep_artifacts,
         )
-    result = run_benchmark(job, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    log = _Log()
+    result = run_benchmark(job, tell=log.tell, progress=log.count)
     path = write_results(job, result)
     table = results_dict(job, result)
     print(json.dumps(table) if arguments.json else results_markdown(table))
@@ -78,6 +79,21 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             file=sys.stderr,
         )
     return 1 if result.failed else 0
+
+
+class _Log:
+    """Prints lines on stderr, each with the number of its run."""
+
+    def __init__(self) -> None:
+        self._run = ""
+
+    def count(self, number: int, total: int | None) -> None:
+        """Note the number of the run that comes next."""
+        self._run = f"{number} of {total}: "
+
+    def tell(self, line: str) -> None:
+        """Print a line."""
+        print(f"{self._run}{line}", file=sys.stderr, flush=True)
 
 
 def _names(text: str) -> tuple[str, ...]:

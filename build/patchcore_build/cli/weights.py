@@ -23,8 +23,11 @@ def add_convert_options(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     """Convert weights and print the path of the checkpoint."""
     from patchcore_build.backbone.device import open_device
-    from patchcore_build.weights.match import convert_weights
+    from patchcore_build.weights.match import check_target, convert_weights
+    from patchcore_build.weights.read import check_source
 
+    check_target(arguments.target)
+    check_source(arguments.backbone, str(arguments.source))
     open_device()
     from patchcore_build.backbone.extractor import expected_shapes
 

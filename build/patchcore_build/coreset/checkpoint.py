@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import OutputError
-from patchcore_runtime.files.whole import write_whole
+from patchcore_runtime.files.whole import check_writable, write_whole
 
 _SUFFIX = ".coreset.json"
 
@@ -80,6 +80,21 @@ class Checkpoint:
         if picked.ndim != 1 or picked.min(initial=0) < 0 or not 0 < len(set(picked)) == len(picked):
             raise OutputError(f"{self.path}: not a whole checkpoint; remove it to start again")
         return digest, picked
+
+
+def check_folder(folder: Path) -> None:
+    """Check before long work that checkpoints can be stored in a folder.
+
+    Raises:
+        OutputError: it cannot be created or written.
+    """
+    try:
+        check_writable(folder)
+    except OutputError as error:
+        reason = getattr(error.__cause__, "strerror", error)
+        raise OutputError(
+            f"{folder}: cannot be created ({reason}); name another --checkpoint folder"
+        ) from None
 
 
 def make_folder(folder: Path) -> None:

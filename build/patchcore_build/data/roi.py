@@ -14,6 +14,7 @@ from PIL import Image
 
 from patchcore_runtime.artifact.folder import ROI
 from patchcore_runtime.errors import ImageError
+from patchcore_runtime.image.decode import image_size
 from patchcore_runtime.image.placement import place_input
 from patchcore_runtime.image.region import Region, read_region
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
@@ -51,6 +52,18 @@ def plan_region(
     return kind, read_region(roi, settings, kind)
 
 
+def check_roi(roi: str | Path) -> None:
+    """Check before long work that a region can be read; its size is compared in `plan_region`.
+
+    Raises:
+        ImageError: the polygon is no polygon, or the mask is no readable image.
+    """
+    if isinstance(roi, str) and _POLYGON.fullmatch(roi):
+        _corners(roi)
+    else:
+        image_size(Path(roi))
+
+
 def write_region(folder: Path, region: Region | None) -> None:
     """Write roi.png if there is a region."""
     if region is not None:
@@ -58,12 +71,7 @@ def write_region(folder: Path, region: Region | None) -> None:
 
 
 def _polygon_region(text: str, settings: Preprocessing, photo: tuple[int, int]) -> Region:
-    corners = np.array([[float(side) for side in pair.split(",")] for pair in text.split()])
-    if len(corners) < _FEWEST_CORNERS or corners.min() < 0 or corners.max() > 1:
-        raise ImageError(
-            f"--roi {text!r}: expected three or more corners `x,y` in fractions of the "
-            "photograph's width and height, 0 to 1, or the path of a mask"
-        )
+    corners = _corners(text)
     place = place_input(*photo, settings)
     y = (place.top + np.arange(settings.height) + 0.5) / place.resized_height
     x = (place.left + np.arange(settings.width) + 0.5) / place.resized_width
@@ -71,6 +79,16 @@ def _polygon_region(text: str, settings: Preprocessing, photo: tuple[int, int]) 
         return Region.of(fill_polygon(corners, y[:, None], x))
     except ValueError as error:
         raise ImageError(f"--roi {text!r}: {error}") from None
+
+
+def _corners(text: str) -> Corners:
+    corners = np.array([[float(side) for side in pair.split(",")] for pair in text.split()])
+    if len(corners) < _FEWEST_CORNERS or corners.min() < 0 or corners.max() > 1:
+        raise ImageError(
+            f"--roi {text!r}: expected three or more corners `x,y` in fractions of the "
+            "photograph's width and height, 0 to 1, or the path of a mask"
+        )
+    return corners
 
 
 def fill_polygon(corners: Corners, y: Corners, x: Corners) -> NDArray[np.bool_]:

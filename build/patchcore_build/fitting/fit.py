@@ -22,6 +22,7 @@ from patchcore_build.fitting.artifact_writer import (
     provenance,
     write_manifest,
 )
+from patchcore_build.fitting.checks import check_job
 from patchcore_build.fitting.job import FitJob, FitReport
 from patchcore_build.fitting.learn import Learned, Site, learn
 from patchcore_build.fitting.learner import image_groups
@@ -57,6 +58,7 @@ def fit(
         PatchCoreError: one of its kinds, if images, weights, device, exports or the output folder
             are invalid; no files are left behind.
     """
+    check_job(job, own_network=choose_network is None)
     clock = Stopwatch(after_stage)
     with (
         new_signed_folder(job.output, sign=job.sign) as staging,
@@ -64,7 +66,7 @@ def fit(
     ):
         storage = Storage(scratch, budget_bytes=int(job.memory_budget_gb * _GIB))
         site = Site(job=job, staging=staging, scratch=scratch, storage=storage, clock=clock)
-        report = _build(site, choose_network or _named_network)
+        report = _build(site, choose_network)
     if job.checkpoints is not None:
         clear_checkpoints(job.checkpoints)
     return dataclasses.replace(report, seconds=clock.seconds)
@@ -79,18 +81,19 @@ class _Exported:
     difference: dict[str, float]  # largest relative difference of each file from MindSpore
 
 
-def _build(site: Site, choose_network: NetworkChooser) -> FitReport:
+def _build(site: Site, choose_network: NetworkChooser | None) -> FitReport:
     """Run all steps of a fit and fill the staging folder.
 
     Each step frees memory that the next one does not need: MindSpore's cells before the features
     are computed, and the features before the artifact is tested.
     """
     job = site.job
-    with site.clock.stage("start MindSpore"):
+    with site.clock.shown("start MindSpore"):
         open_device(job.device, device_id=job.device_id, precision=job.config.precision)
+    choose = choose_network or _named_network(site)
     folder = list_images(job.images) if isinstance(job.images, Path) else job.images
     inputs = _read(site, folder)
-    exported = _export_network(site, choose_network, inputs)
+    exported = _export_network(site, choose, inputs)
     learned = learn(site, exported.open, inputs)
     _write_artifact(site, learned, exported)
     return FitReport(
@@ -141,9 +144,10 @@ def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) 
     On a CPU the exported graph computes all features from now on: ONNX Runtime is faster than
     MindSpore, and it scores images later. MindSpore's cells, which hold the parameters, are freed.
     """
-    with site.clock.stage("weights"):
+    whitened = site.job.config.backbone == "scattering"
+    with site.clock.stage("whitening" if whitened else "weights"):
         make_cell, weights = choose_network(site.job, inputs)
-    with site.clock.stage("export"), held():
+    with site.clock.shown("export"), held():
         difference = export_features(make_cell, site.staging, inputs, site.job.config)
         gc.collect()  # exported cells contain reference cycles
     if site.job.device == "cpu":
@@ -154,17 +158,28 @@ def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) 
     )
 
 
-def _named_network(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, str]]:
-    from patchcore_build.backbone.parameters import make_network
+def _named_network(site: Site) -> NetworkChooser:
+    """The network of the job; its weights are loaded now, before any image is read."""
+    from patchcore_build.backbone.parameters import load_parameters, make_network
 
-    with progress_bar("weights", "byte") as progress:
-        return make_network(job.config, job.weights, inputs, progress=progress)
+    config, loaded = site.job.config, None
+    if config.backbone != "scattering":
+        with site.clock.stage("weights"), progress_bar("weights", "byte") as progress:
+            loaded = load_parameters(
+                config.backbone, site.job.weights, seed=config.seed, progress=progress
+            )
+
+    def choose(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, str]]:
+        with progress_bar("whitening" if loaded is None else "network", "pair") as progress:
+            return make_network(job.config, loaded, inputs, progress=progress)
+
+    return choose
 
 
 def _write_artifact(site: Site, learned: Learned, exported: _Exported) -> None:
     """Complete the staging folder: thumbnails, self-test, manifest, checksums."""
     job, staging = site.job, site.staging
-    with site.clock.stage("write"):
+    with site.clock.shown("write"):
         facts = ArtifactFacts(
             category=job.category,
             dropped=learned.dropped,

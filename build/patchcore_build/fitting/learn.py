@@ -87,7 +87,7 @@ def learn(site: Site, open_network: Callable[[], Network], inputs: Inputs) -> Le
         with site.clock.stage("float32 against int8"):
             twin.compare(job.category, job.test_set, force=job.force)
     calibration = learner.calibrate(selection.training)
-    with site.clock.stage("calibration"):
+    with site.clock.shown("calibration"):
         monitoring = describe_normal(selection.inputs.pixels, selection.training.store)
     return Learned(
         inputs=selection.inputs,
@@ -122,7 +122,7 @@ def _choose_rows(
 def _quantize(twin: Float32Twin, learner: Learner, selection: _Selection) -> _Selection:
     """The same rows in int8, so that float32 and int8 differ by arithmetic alone."""
     bank = learner.bank(selection.training, selection.rows)
-    with learner.clock.stage("quantize"):
+    with learner.clock.shown("quantize"):
         network = twin.quantize(bank)
     store = learner.features(network, selection.inputs)
     training = dataclasses.replace(selection.training, store=store)
@@ -132,11 +132,11 @@ def _quantize(twin: Float32Twin, learner: Learner, selection: _Selection) -> _Se
 def _write_index(site: Site, bank: MemoryBank, training: TrainingFeatures) -> int:
     """Write the bank and its graphs; return how many rows index.mindir lists for a patch."""
     config = training.config
-    with site.clock.stage("write"):
+    with site.clock.shown("write"):
         features = describe_features(config, training.size, bank.channels)
         index_path = write_bank(site.staging, bank, features)
     if config.feature_precision == "int8":
         return 0
-    with site.clock.stage("export"), held():
+    with site.clock.shown("export"), held():
         index = ExactIndex(index_path, bank, features, threads=1)
         return export_shortlist(site.staging, bank, index, training.store)

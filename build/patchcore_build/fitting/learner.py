@@ -24,7 +24,7 @@ from patchcore_build.coreset.select import coreset_size, projection_size, random
 from patchcore_build.data.training_inputs import Inputs, equal_images, keep_inputs
 from patchcore_build.features.store import FeatureStore, extract_features, keep_images
 from patchcore_build.fitting.review import write_review
-from patchcore_build.progress import Stopwatch, progress_bar
+from patchcore_build.progress import Stopwatch
 from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.files.staging import scratch_folder
@@ -55,7 +55,7 @@ class Learner:
     def features(self, network: Network, inputs: Inputs) -> FeatureStore:
         """Compute both layers of every image."""
         patches = inputs.pixels[..., 0].size // CELL_PX**2
-        with self.clock.stage("features"), progress_bar("features", "image") as progress:
+        with self.clock.shown("features", "image") as progress:
             store = extract_features(
                 network,
                 inputs.pixels,
@@ -71,7 +71,7 @@ class Learner:
         first = equal_images(inputs)
         groups = image_groups(inputs, self.groups, first)
         projected = self._project(store)
-        with self.clock.stage("coreset"):
+        with self.clock.shown("coreset"):
             cloud = self._sort(projected)
         if self.checkpoints is not None:
             make_folder(self.checkpoints)
@@ -87,12 +87,12 @@ class Learner:
 
     def choose(self, training: TrainingFeatures, name: str) -> NDArray[np.int64]:
         """Choose the rows of the memory bank; `name` is the name of their checkpoint."""
-        with self.clock.stage("coreset"), progress_bar("coreset", "row") as progress:
+        with self.clock.shown("coreset", "row") as progress:
             return choose_rows(training, name=name, progress=progress)
 
     def bank(self, training: TrainingFeatures, rows: NDArray[np.int64]) -> MemoryBank:
         """Make the memory bank of some rows."""
-        with self.clock.stage("memory bank"):
+        with self.clock.shown("memory bank"):
             return bank_of(training, rows)
 
     def review(
@@ -118,8 +118,7 @@ class Learner:
         """
         bank = self.bank(training, rows)
         with (
-            self.clock.stage("suspects"),
-            progress_bar("suspects", "image") as progress,
+            self.clock.shown("suspects", "image") as progress,
             scratch_folder() as folder,
         ):
             scorer = open_scorer(training, bank, folder)
@@ -132,8 +131,7 @@ class Learner:
     def calibrate(self, training: TrainingFeatures) -> Calibration:
         """Estimate thresholds with banks that never saw the images they score."""
         with (
-            self.clock.stage("calibration"),
-            progress_bar("calibration", "image") as progress,
+            self.clock.shown("calibration", "image") as progress,
             scratch_folder() as folder,
         ):
             scores = score_held_out(training, folder=folder, progress=progress)
@@ -144,7 +142,7 @@ class Learner:
         dim = store.layer2.shape[3] + store.layer3.shape[3]
         matrix = random_projection(dim, projection_size(count), seed=self.config.seed)
         projected = self.storage.allocate((count, matrix.shape[1]))
-        with self.clock.stage("projection"), progress_bar("projection", "image") as progress:
+        with self.clock.shown("projection", "image") as progress:
             store.project(matrix, projected, progress)
         return projected
 

@@ -20,6 +20,7 @@ from patchcore_build.indexes.quality import (
     settled_median,
 )
 from patchcore_build.indexes.reindex import MAX_SCORE_CHANGE
+from patchcore_build.progress import progress_bar
 from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, Artifact
 from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.files.staging import scratch_folder
@@ -101,7 +102,8 @@ def advise(job: AdviceJob) -> Advice:
         entries, left_out = list_entries(source, scratch, job.threads)
         images, measured_on = images_for(source, given)
         measured = [MeasuredIndex(e.bank, e.index, source) for e in entries]
-        network_ms = measure_indexes(source, images, measured, threads=job.threads)
+        with progress_bar("measuring"):
+            network_ms = measure_indexes(source, images, measured, threads=job.threads)
     before_ms = settled_median(network_ms) + _preprocess_ms(source, given)
     options = tuple(
         _option(entry, index, measured[0], before_ms)

@@ -173,7 +173,8 @@ def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[
     reference, measured = (MeasuredIndex(bank, index, source) for index in (exact, own))
     given = list_images(job.images).images if job.images else ()
     images, measured_on = images_for(source, [str(path) for path in given])
-    measure_indexes(source, images, [reference, measured], threads=job.threads)
+    with progress_bar("measuring"):
+        measure_indexes(source, images, [reference, measured], threads=job.threads)
     return measured.quality(reference), measured_on
 
 

@@ -2,14 +2,15 @@
 
 backbone name -> CACHE/NAME-<first digits of its SHA-256>.pth
 
-The digits in torchvision's file names verify every copy, cached or new (torch.hub does the same).
+The whole SHA-256 verifies every copy, cached or new. torchvision publishes its first digits in
+the file's name; TORCHVISION_DIGESTS has the others, as independent projects have measured them.
 A download grows in `NAME.part`. An interrupted run leaves that file behind, and the next run
 resumes it. Each file has a lock of the operating system, which even a killed process releases. So
 two runs never write the same part: the second waits, and then finds the finished file.
 """
 
 # pooch would replace most of this module, but it cannot resume a download, has no lock between
-# processes, and wants whole digests, of which torchvision publishes only the first digits.
+# processes, and has no limit of size.
 
 import http.client
 import os
@@ -39,6 +40,38 @@ TORCHVISION_FILES: Mapping[str, str] = MappingProxyType(
         "wide_resnet101_2": "wide_resnet101_2-32ee1156.pth",
     }
 )
+TORCHVISION_DIGESTS: Mapping[str, str] = MappingProxyType(
+    {
+        name: f"{first}{rest}"
+        for name, first, rest in (
+            (
+                "resnet18-f37072fd.pth", "f37072fd",
+                "47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+            ),
+            (
+                "resnet34-b627a593.pth", "b627a593",
+                "bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+            ),
+            (
+                "resnet50-0676ba61.pth", "0676ba61",
+                "b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+            ),
+            (
+                "resnet101-63fe2227.pth", "63fe2227",
+                "b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+            ),
+            (
+                "wide_resnet50_2-95faca4d.pth", "95faca4d",
+                "11227dddf8633dbb5ff6c8a9003c1aa5b8945c73834b8007b10950b8",
+            ),
+            (
+                "wide_resnet101_2-32ee1156.pth", "32ee1156",
+                "5f95f2f07223b243ada444a6457c4b90a88e6e293922813faf6dfd06",
+            ),
+        )
+    }
+)  # fmt: skip
+MAX_BYTES = 2**29  # the largest file of torchvision's has 255 MB
 Progress = Callable[[int, int | None], None]
 
 _TIMEOUT_S = 30.0  # without a single byte, not for the whole file
@@ -67,7 +100,8 @@ def fetch_weights(
         progress: Called with the bytes received and the bytes in all (None if unknown).
 
     Returns:
-        A file whose SHA-256 begins with the digits in its name.
+        A file with the SHA-256 of TORCHVISION_DIGESTS; a file of another project begins with the
+        digits in its name.
 
     Raises:
         WeightsError: The backbone is unknown, or no verified copy is available; the message says
@@ -82,7 +116,7 @@ def fetch_weights(
     target = cache / name
     url = f"{base_url.rstrip('/')}/{name}"
     try:
-        prefix = _digest_prefix(name)
+        prefix = TORCHVISION_DIGESTS.get(name) or _digest_prefix(name)
         if target.is_file() and digest(target).startswith(prefix):
             return target
         if urlsplit(url).scheme not in ("http", "https"):
@@ -173,15 +207,24 @@ def _receive(
     resumes = content_range.startswith(f"bytes {start}-")  # only a 206 response has this header
     done = start if resumes else 0
     length = response.headers.get("Content-Length", "")
-    total = done + int(length) if length.isdecimal() else None
+    total = done + int(length) if length.isdecimal() and len(length) < 20 else None
+    _refuse_size(max(done, total or 0))
     with part.open("ab" if resumes else "wb") as file:
         while block := response.read(_BLOCK_BYTES):
-            file.write(block)
             done += len(block)
+            if done > MAX_BYTES:
+                file.truncate(0)  # nobody continues it
+            _refuse_size(done)
+            file.write(block)
             if progress is not None:
                 progress(done, total)
     if total is not None and done < total:
         raise _TransferError(f"the connection ended after {done} of {total} bytes; try again")
+
+
+def _refuse_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise _TransferError(f"expected {MAX_BYTES} bytes or fewer, got {size} or more")
 
 
 @contextmanager

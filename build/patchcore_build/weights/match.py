@@ -6,6 +6,7 @@ Source of the names: torchvision.models.resnet. MindSpore is imported only when 
 written.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.errors import OutputError, WeightsError
 from patchcore_build.weights.read import Weights, one_line, read_weights
-from patchcore_runtime.files.whole import written_whole
+from patchcore_runtime.files.whole import check_writable, written_whole
 
 # A torchvision classifier has more layers than PatchCore uses.
 _SURPLUS_PREFIXES = ("layer4.", "fc.")
@@ -100,10 +101,7 @@ def convert_weights(
         WeightsError: `source` cannot be read or does not fit.
         OutputError: `target` exists, is not a `.ckpt`, or cannot be written.
     """
-    if target.suffix != ".ckpt":
-        raise OutputError(f"{target}: expected a name that ends in .ckpt; rename the output")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target}: exists already; choose another name, or remove it first")
+    check_target(target, overwrite=overwrite)
     weights = match_weights(read_weights(source), expected, source=str(source))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +112,19 @@ def convert_weights(
             f"{target}: cannot be written ({one_line(error)}); free the disk or choose another"
             " folder"
         ) from error
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Check before long work that a checkpoint can be written.
+
+    Raises:
+        OutputError: `target` exists, is not a `.ckpt`, or its folder cannot be written.
+    """
+    if target.suffix != ".ckpt":
+        raise OutputError(f"{target}: expected a name that ends in .ckpt; rename the output")
+    if os.path.lexists(target) and not (overwrite and target.is_file()):
+        raise OutputError(f"{target}: exists already; choose another name, or remove it first")
+    check_writable(target.parent)
 
 
 def name_backbone(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

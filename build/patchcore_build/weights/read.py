@@ -65,6 +65,26 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
+def check_source(backbone: str, weights: str | None) -> None:
+    """Check before long work that there is a source of a network's parameters.
+
+    Args:
+        backbone: Name of the network.
+        weights: A file, `auto` or `random`; None for the scattering network.
+
+    Raises:
+        WeightsError: no source is given, or the file cannot be read.
+    """
+    if backbone == "scattering" or weights in ("auto", "random"):
+        return
+    if weights is None:
+        raise WeightsError(
+            f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt) or "
+            "--weights auto to download torchvision's; --backbone scattering needs none"
+        )
+    _choose_reader(Path(weights))
+
+
 def digest(path: Path) -> str:
     """Compute the SHA-256 of a weights file.
 
@@ -117,6 +137,11 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
             raise WeightsError(
                 f"{path}: {name!a} is {entry['dtype']}, expected one of {', '.join(_FLOAT_DTYPES)};"
                 " save the weights as floating point numbers"
+            )
+        if 0 in entry["shape"]:
+            raise WeightsError(
+                f"{path}: {name!a} has the shape {entry['shape']}, expected sides of 1 or more; "
+                "get the file again"
             )
         array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
         if dtype == "<u2":  # bfloat16 is the upper half of a float32

@@ -81,8 +81,8 @@ def check_writable(folder: Path) -> None:
             probe.unlink()
     except OSError as error:
         raise OutputError(
-            f"{folder}: expected a folder that can be written, got: "
-            f"{error.strerror or type(error).__name__}; choose another one"
+            f"{folder}: cannot be written ({error.strerror or type(error).__name__}); name another "
+            "folder"
         ) from error
     finally:
         for path in made:

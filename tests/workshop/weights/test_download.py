@@ -1,6 +1,7 @@
 """Laws of downloading weights, against a server on this machine."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from patchcore_build.errors import WeightsError
-from patchcore_build.weights.download import TORCHVISION_FILES, fetch_weights, user_cache_dir
+from patchcore_build.weights import download
+from patchcore_build.weights.download import (
+    TORCHVISION_DIGESTS,
+    TORCHVISION_FILES,
+    fetch_weights,
+    user_cache_dir,
+)
 
 BODY = bytes(range(256)) * 4000
 NAME = f"tiny-{hashlib.sha256(BODY).hexdigest()[:8]}.pth"
@@ -264,7 +271,33 @@ def test_every_torchvision_name_carries_its_backbone_and_digits() -> None:
     assert len(TORCHVISION_FILES) == 6
     for backbone, name in TORCHVISION_FILES.items():
         assert name.removesuffix(".pth").rpartition("-")[0] == backbone
-        assert len(name.removesuffix(".pth").rpartition("-")[2]) == 8
+        prefix = name.removesuffix(".pth").rpartition("-")[2]
+        assert len(prefix) == 8
+        assert re.fullmatch(prefix + "[0-9a-f]{56}", TORCHVISION_DIGESTS[name])
+
+
+def test_a_file_with_the_right_first_digits_alone_is_not_torchvisions(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = NAME.partition("-")[2].removesuffix(".pth") + 56 * "0"
+    monkeypatch.setattr(download, "TORCHVISION_DIGESTS", {NAME: whole})
+    (tmp_path / NAME).write_bytes(BODY)  # as the first digits, so a cached copy is replaced, too
+    with pytest.raises(WeightsError, match=f"expected {whole}"):
+        fetch(server, tmp_path)
+    assert server.ranges == [None]
+
+
+@pytest.mark.parametrize("tells_length", [True, False])
+def test_a_download_stops_at_the_largest_size(
+    tells_length: bool, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.tells_length = tells_length
+    monkeypatch.setattr(download, "MAX_BYTES", 300_000)
+    with pytest.raises(WeightsError, match="expected 300000 bytes or fewer, got "):
+        fetch(server, tmp_path)
+    part = tmp_path / f"{NAME}.part"
+    assert not part.exists() or part.stat().st_size == 0
+    assert not (tmp_path / NAME).exists()
 
 
 @pytest.mark.parametrize(

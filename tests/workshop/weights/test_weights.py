@@ -325,3 +325,11 @@ def test_importing_the_module_does_not_import_mindspore() -> None:
         command = [sys.executable, "-c", f"import {first}; {LOADED}"]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         assert run.stdout.split()[-1] == loaded
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (3, 0, 3)])
+def test_a_tensor_without_elements_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "empty.safetensors"
+    save_file({"conv1.weight": np.zeros(shape, np.float32)}, path)
+    with pytest.raises(WeightsError, match="expected sides of 1 or more"):
+        read_weights(path)
