@@ -136,7 +136,8 @@ int ScoreImages(Options options) {
   const std::size_t workers = patchcore::WorkersFor(
       options.backend.threads, (images.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
-  const auto artifact = patchcore::Artifact::Open(options.artifact, true, options.public_key);
+  const auto artifact =
+      patchcore::Artifact::Open(options.artifact, true, options.public_key, options.is_private);
   Detector detector = LoadDetector(artifact, options);
   NoteKind(options, detector);
   const auto start = std::chrono::steady_clock::now();
@@ -161,7 +162,8 @@ int ScoreImages(Options options) {
 }
 
 int CheckHere(const Options& options) {
-  const auto artifact = patchcore::Artifact::Open(options.artifact, false, options.public_key);
+  const auto artifact =
+      patchcore::Artifact::Open(options.artifact, false, options.public_key, options.is_private);
   artifact.Verify();
   Detector detector = LoadDetector(artifact, options);
   NoteKind(options, detector);

@@ -30,6 +30,7 @@ struct Options {
   Search search = Search::kAuto;
   std::size_t batch = 1;  // images that go through the network together
   bool selftest = false;
+  bool is_private = false;  // copy the artifact first, and use the copy
   bool timings = false;
 };
 

@@ -76,6 +76,7 @@ class Detector:
         threshold: float | None = None,
         target_fpr: float | None = None,
         public_key: str | Path | None = None,
+        private: bool = False,
     ) -> "Detector":
         """Load an artifact folder.
 
@@ -94,6 +95,8 @@ class Detector:
                 thresholds are recomputed from the stored held-out scores.
             public_key: PEM file of the ed25519 key that must have signed the checksums; requires
                 `verify` and `patchcore-runtime[sign]`.
+            private: Copy the artifact into a temporary folder of this user first, and verify and
+                load the copy. Then nobody who can write to `folder` changes scores afterwards.
 
         Raises:
             ArtifactError: a file is missing, altered, or of an unknown version; the subclass
@@ -102,7 +105,7 @@ class Detector:
             ImageError: `roi` is not a mask that matches the artifact.
             ThresholdError: both threshold and rate are given, or one is out of range.
         """
-        artifact = Artifact.open(folder, verify=verify, public_key=public_key)
+        artifact = Artifact.open(folder, verify=verify, public_key=public_key, private=private)
         manifest = artifact.manifest
         calibration = with_thresholds(
             manifest.calibration, threshold=threshold, target_fpr=target_fpr

@@ -98,6 +98,7 @@ def open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detector
             threshold=arguments.threshold,
             target_fpr=arguments.target_fpr,
             public_key=arguments.public_key,
+            private=arguments.private,
         )
     return detector, workers
 
