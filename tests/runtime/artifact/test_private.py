@@ -87,7 +87,7 @@ def test_a_link_out_of_the_folder_is_refused_for_every_file(own, name, tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with pipes")
-def test_a_pipe_as_state_file_or_as_weights_is_refused_at_once(tmp_path):
+def test_a_pipe_as_state_file_or_image_is_refused_at_once(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     with pytest.raises(MonitorError, match=r"pipe: cannot be read \(Not a regular file\)"):
