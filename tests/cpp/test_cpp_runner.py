@@ -365,17 +365,13 @@ def test_the_number_of_threads_changes_no_bit(tiny_artifact, tmp_path):
     assert others == [one] * 3
 
 
-def test_a_failure_of_the_engine_ends_the_lines_before_its_image(own_artifact, photos, tmp_path):
+def test_a_network_of_another_artifact_is_refused_before_any_image(own_artifact, photos):
     write_network(own_artifact / "features.onnx", height=32, width=32)  # of another artifact
     write_sums(own_artifact)
-    folder = shutil.copytree(photos, tmp_path / "photos")
-    (folder / "!.png").write_bytes(b"junk")
-    for threads in (1, 3):
-        code, stdout, stderr = run(own_artifact, folder, "--threads", threads)
-        assert code == 1
-        assert [list(row) for row in rows_of(stdout)] == [["image", "error"]]
-        assert len(stderr.splitlines()) == 2
-        assert "features.onnx: onnxruntime cannot run the graph" in stderr.splitlines()[1]
+    code, stdout, stderr = run(own_artifact, photos)
+    assert (code, stdout) == (1, "")
+    (line,) = stderr.splitlines()
+    assert "features.onnx: images: expected (B, 64, 96, 3) as manifest.json says, got " in line
 
 
 def test_timings_go_to_stderr_and_leave_the_json_alone(photos, tiny_artifact):
