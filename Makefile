@@ -82,6 +82,8 @@ fuzz: $(READY) $(FUZZ_VENV)/.ready ## Fuzz what both programs read (clang), FUZZ
 	for kind in $(FUZZ_CPP); do echo "C++: $$kind"; out/fuzz/fuzz/fuzz_$$kind \
 	  -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -rss_limit_mb=3000 \
 	  -artifact_prefix=out/corpus/finding-cpp-$$kind- out/corpus/$$kind || exit 1; done
+	PYTHONPATH=runtime:tests/support $(BIN)/python tests/support/onnx_differential.py out/corpus/onnx \
+	  --seconds $(FUZZ_SECONDS)
 	for kind in $(FUZZ_PYTHON); do echo "Python: $$kind"; PYTHONPATH=runtime \
 	  $(FUZZ_VENV)/bin/python -W ignore tests/support/fuzz_python.py $$kind out/corpus/$$kind \
 	  --seconds $(FUZZ_SECONDS) || exit 1; done

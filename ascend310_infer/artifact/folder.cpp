@@ -2,13 +2,14 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
-#include <sstream>
 #include <utility>
 
 #include "artifact/signature.hpp"
+#include "artifact/sums.hpp"
 #include "errors.hpp"
 #include "files/regular.hpp"
 #include "messages.hpp"
@@ -20,7 +21,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 26;  // of manifest.json and SHA256SUMS
 constexpr std::size_t kHashBlock = std::size_t{1} << 20;
-constexpr std::size_t kDigestLength = 64;
 
 [[noreturn]] void RefuseFile(const fs::path& path, const FileError& error) {
   throw ArtifactError(path.string() + ": " + error.what() + "; copy the folder again");
@@ -38,21 +38,9 @@ std::string ReadText(const fs::path& path) {
 // With a key, the same bytes are parsed whose signature was checked.
 std::map<std::string, std::string, std::less<>> ReadSums(const fs::path& path,
                                                          const fs::path& public_key) {
-  std::map<std::string, std::string, std::less<>> sums;
   const std::string text = ReadText(path);
   if (!public_key.empty()) CheckSignature(text, path, public_key);
-  std::istringstream lines(text);
-  std::size_t number = 0;
-  for (std::string line; std::getline(lines, line);) {
-    ++number;
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.find("  ") != kDigestLength) {
-      throw ArtifactError(path.string() + ": line " + std::to_string(number) +
-                          ": expected `sha256  file name`");
-    }
-    sums[line.substr(kDigestLength + 2)] = line.substr(0, kDigestLength);
-  }
-  return sums;
+  return ParseSums(text, path.string());
 }
 
 std::string ShapeText(const std::array<std::size_t, 4>& shape, BankPrecision precision) {
@@ -80,13 +68,22 @@ void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::str
 
 }  // namespace
 
-Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& public_key) {
+Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& public_key,
+                        bool is_private) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) {
     throw ArtifactError(folder.string() + ": no such folder; expected a PatchCore artifact");
   }
   Artifact artifact;
   artifact.folder_ = folder;
+  if (is_private) {
+    artifact.copy_ = std::make_shared<const PrivateCopy>(folder);
+    for (const std::string_view name : {kManifestFile, kSha256Sums}) {
+      artifact.copy_->Take(name, true);
+    }
+    artifact.copy_->Take(std::string(kSha256Sums) + ".sig", false);
+    artifact.folder_ = artifact.copy_->folder();
+  }
   artifact.public_key_ = public_key;
   // Unsigned bytes are never parsed.
   if (!public_key.empty()) artifact.Verify({kManifestFile});
@@ -95,7 +92,14 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
   std::vector<std::string_view> used{kManifestFile, kFeaturesOnnx, kIndexOnnx, kMemoryBankFile};
   if (artifact.manifest_.index.kind == IndexKind::kHnsw) used.push_back(kIndexHnsw);
   if (artifact.manifest_.region.kind == RegionKind::kMask) used.push_back(kRoiFile);
-  if (verify || !public_key.empty()) artifact.Verify(used);
+  if (is_private) {
+    for (const std::string_view name : used) artifact.copy_->Take(name, true);
+    for (const std::string_view name : artifact.Files()) {
+      const bool copied = std::find(used.begin(), used.end(), name) != used.end();
+      if (!copied) artifact.copy_->Take(name, false);
+    }
+  }
+  if (verify || is_private || !public_key.empty()) artifact.Verify(used);
   const fs::path bank = artifact.Path(kMemoryBankFile);
   artifact.bank_ = ReadMemoryBank(bank);
   CheckShape(artifact.bank_, artifact.manifest_, bank.string());

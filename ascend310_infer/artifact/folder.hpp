@@ -5,10 +5,12 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "artifact/private_copy.hpp"
 #include "bank/memory_bank.hpp"
 #include "manifest/manifest.hpp"
 
@@ -37,8 +39,9 @@ class Artifact {
   // a PEM file) files are always checked, and sums count only as signed by it.
   // Throws ArtifactError: a file is missing, altered or of an unknown version. Throws
   // SignatureError: that key did not sign it.
+  // A private artifact is copied into a temporary folder first; the copies are checked and used.
   static Artifact Open(const std::filesystem::path& folder, bool verify = true,
-                       const std::filesystem::path& public_key = {});
+                       const std::filesystem::path& public_key = {}, bool is_private = false);
 
   const Manifest& manifest() const { return manifest_; }
   const MemoryBank& bank() const { return bank_; }
@@ -58,6 +61,7 @@ class Artifact {
  private:
   Artifact() = default;
 
+  std::shared_ptr<const PrivateCopy> copy_;  // owns the folder, if the artifact is private
   std::filesystem::path folder_;
   std::filesystem::path public_key_;  // empty: none
   Manifest manifest_;

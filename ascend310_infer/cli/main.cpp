@@ -21,7 +21,8 @@ using patchcore::Complain;
 using patchcore::Options;
 
 int CheckHere(const Options& options) {
-  const auto artifact = patchcore::Artifact::Open(options.artifact, false, options.public_key);
+  const auto artifact =
+      patchcore::Artifact::Open(options.artifact, false, options.public_key, options.is_private);
   artifact.Verify();
   patchcore::Detector detector = patchcore::LoadDetector(artifact, options);
   patchcore::NoteKind(detector, options);

@@ -148,6 +148,11 @@ class Parser {
         [this](const std::string& text) { options_.search = SearchNamed(text); });
     AddText("--public-key", "PEM", group,
             "Refuse an artifact that this ed25519 key has not signed.", options_.public_key);
+    app_.add_flag(
+            "--private", options_.is_private,
+            "Copy the artifact into a temporary folder (TMPDIR) first, and verify and use the "
+            "copy.")
+        ->group(group);
   }
 
   void AddOutput() {

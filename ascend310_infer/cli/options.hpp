@@ -32,6 +32,7 @@ struct Options {
   std::size_t batch = 1;  // images that go through the network together
   bool regions = false;   // describe the areas above the pixel threshold
   bool selftest = false;
+  bool is_private = false;  // copy the artifact first, and use the copy
   bool timings = false;
 };
 

@@ -141,7 +141,8 @@ int ScoreImages(Options options) {
   const std::size_t workers =
       WorkersFor(options.backend.threads, (images.size() + options.batch - 1) / options.batch);
   options.backend.workers = workers;
-  const auto artifact = Artifact::Open(options.artifact, true, options.public_key);
+  const auto artifact =
+      Artifact::Open(options.artifact, true, options.public_key, options.is_private);
   Detector detector = LoadDetector(artifact, options);
   NoteKind(detector, options);
   Stopwatch watch;

@@ -95,6 +95,7 @@ class Network {
     shapes_["images"] = images;
     for (const OnnxValue& tensor : graph_.Many("initializer")) {
       Define(tensor.message.Text("name"), Tensor(tensor.message), "initializer");
+      if (IsInteger(tensor.message)) whole_.emplace(tensor.message.Text("name"));
     }
     CheckNodes(images[1] * images[2]);
     std::map<std::string, Shape> ends = Ends("output", {"layer2", "layer3"}, kFloat);
@@ -245,6 +246,7 @@ class Network {
       inputs.push_back(shape->second);
     }
     const AttributeValues attributes = Attributes(where, node, found->second);
+    CheckKinds(where, node);
     Shape shape;
     try {
       shape = ResultShape(kind, inputs, attributes);
@@ -254,6 +256,29 @@ class Network {
     numbers_ = std::min(numbers_ + CountOf(shape), kManyNumbers);
     products_ = std::min(products_ + WorkOf(kind, inputs, attributes, shape), kManyNumbers);
     Define(outputs[0].bytes, std::move(shape), where);
+  }
+
+  static bool IsInteger(const OnnxMessage& tensor) {
+    const std::int64_t type = tensor.One("data_type").number;
+    return type == kUint8 || type == kInt8 || type == kInt32;
+  }
+
+  // Refuses arithmetic of integers, which engines may end with a signal.
+  void CheckKinds(const std::string& where, const OnnxMessage& node) {
+    const std::string_view kind = node.Text("op_type");
+    const auto& names = node.Many("input");
+    const bool takes = std::any_of(names.begin(), names.end(), [&](const OnnxValue& name) {
+      return whole_.count(name.bytes) > 0;
+    });
+    const bool may = kind == "Cast" || kind == "DequantizeLinear" || kind == "QuantizeLinear" ||
+                     kind == "Transpose";
+    if (takes && !may) Refuse(where, "inputs of floating point", "integers");
+    bool whole = (takes && kind == "Transpose") || kind == "QuantizeLinear";
+    for (const OnnxValue& attribute : node.Many("attribute")) {
+      const OnnxMessage& given = attribute.message;
+      whole = whole || (given.Has("t") && IsInteger(given.One("t").message));
+    }
+    if (whole) whole_.emplace(node.One("output").bytes);
   }
 
   AttributeValues Attributes(const std::string& where, const OnnxMessage& node,
@@ -291,6 +316,7 @@ class Network {
   const OnnxMessage& model_;
   const OnnxMessage& graph_;
   std::map<std::string, Shape, std::less<>> shapes_;
+  std::set<std::string, std::less<>> whole_{"images"};  // values that are integers
   std::int64_t weights_ = 0, numbers_ = 0, products_ = 0;
 };
 

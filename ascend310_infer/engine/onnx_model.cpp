@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kLongestText = 1000;
+constexpr std::uint64_t kMostEnum = 14;  // of AttributeProto.AttributeType, the only one
 constexpr std::uint64_t kMostModelBytes = (std::uint64_t{1} << 31) - 1;
 
 // Message, number, name, content and times of each field; both runtimes read this file.
@@ -28,7 +29,7 @@ struct Rule {
   bool many = false, needed = false;
 
   std::uint64_t Wire() const {
-    if (content == "int64" || content == "int32") return kVarint;
+    if (content == "int64" || content == "int32" || content == "enum") return kVarint;
     return content == "float" ? kFixed32 : kBytes;
   }
 };
@@ -85,8 +86,11 @@ class Reader {
     OnnxValue value;
     value.bytes = field.content;
     const std::string_view content = rule.content;
-    if (content == "int64" || content == "int32") {
+    if (rule.Wire() == kVarint) {
       value.number = Signed(field.value, content == "int32", name);
+      if (content == "enum" && field.value > kMostEnum) {
+        fields_.Refuse(name + " " + std::to_string(field.value));
+      }
     } else if (content == "int32s") {
       for (const std::uint64_t number : fields_.Packed(field.content)) {
         value.numbers.push_back(Signed(number, true, name));

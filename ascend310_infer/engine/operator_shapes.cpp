@@ -8,7 +8,7 @@ namespace patchcore {
 namespace {
 
 constexpr std::int64_t kMost = 65536;  // of an attribute's number
-constexpr std::int64_t kCastTypes[] = {1, 2, 3, 6, 10};
+constexpr std::int64_t kCastTypes[] = {1, 10};
 
 using Inputs = std::vector<Shape>;
 using Pair = std::array<std::int64_t, 2>;
@@ -34,7 +34,7 @@ Shape Cast(const Inputs& inputs, const AttributeValues& attributes) {
   const std::int64_t to = Required(attributes, "to").number;
   const bool known =
       std::find(std::begin(kCastTypes), std::end(kCastTypes), to) != std::end(kCastTypes);
-  Expect(known, "to of a type 1, 2, 3, 6 or 10", std::to_string(to));
+  Expect(known, "to of a type 1 or 10", std::to_string(to));
   return inputs[0];
 }
 

@@ -71,7 +71,7 @@ std::size_t JsonFields::Size(const char* name, std::int64_t low, std::int64_t hi
 }
 
 void JsonFields::Check(bool holds, const std::string& name, const std::string& expected) const {
-  if (!holds) Refuse(name, "expected " + expected);
+  if (!holds) Refuse(name, "expected " + expected + "; copy the folder again");
 }
 
 void JsonFields::Expect(bool holds, const std::string& name, const std::string& expected,
@@ -86,7 +86,8 @@ std::vector<Item> JsonFields::List(const char* name,
                                    Item (JsonFields::*convert)(const json&, const std::string&)
                                        const) const {
   const json& list = object_.at(name);
-  if (!list.is_array()) Refuse(name, "expected a list, got " + ShownValue(list));
+  if (!list.is_array())
+    Refuse(name, "expected a list, got " + ShownValue(list) + "; copy the folder again");
   std::vector<Item> items;
   items.reserve(list.size());
   for (const json& item : list) {

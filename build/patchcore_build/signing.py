@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchcore_runtime.artifact.folder import SHA256SUMS, SIGNATURE, Artifact
+from patchcore_runtime.artifact.folder import MAX_TEXT_BYTES, SHA256SUMS, SIGNATURE, Artifact
 from patchcore_runtime.artifact.signature import import_cryptography, key_refusals, read_key_file
 from patchcore_runtime.artifact.writing import new_folder
 from patchcore_runtime.errors import OutputError, SignatureError
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.files.whole import write_whole
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Signer:
 
     def signature_of(self, folder: Path) -> bytes:
         """The content of SHA256SUMS.sig for the SHA256SUMS in a folder."""
-        return self._key.sign((folder / SHA256SUMS).read_bytes())
+        return self._key.sign(read_regular(folder / SHA256SUMS, limit=MAX_TEXT_BYTES, own=True))
 
 
 @contextmanager

@@ -83,6 +83,7 @@ class Detector:
         threshold: float | None = None,
         target_fpr: float | None = None,
         public_key: str | Path | None = None,
+        private: bool = False,
     ) -> "Detector":
         """Load an artifact folder.
 
@@ -102,6 +103,8 @@ class Detector:
                 thresholds are recomputed from the stored held-out scores.
             public_key: PEM file of the ed25519 key that must have signed the checksums; requires
                 `verify` and `patchcore-runtime[sign]`.
+            private: Copy the artifact into a temporary folder of this user first, and verify and
+                load the copy. Then nobody who can write to `folder` changes scores afterwards.
 
         Raises:
             ArtifactError: a file is missing, altered, or of an unknown version; the subclass
@@ -113,7 +116,7 @@ class Detector:
         """
         thread_count(threads)
         require_search(search)
-        artifact = Artifact.open(folder, verify=verify, public_key=public_key)
+        artifact = Artifact.open(folder, verify=verify, public_key=public_key, private=private)
         manifest = artifact.manifest
         calibration = with_thresholds(
             manifest.calibration, threshold=threshold, target_fpr=target_fpr
@@ -128,7 +131,8 @@ class Detector:
         }
         detector = cls(artifact, **options)
         options |= {"verify": verify, "threshold": threshold, "target_fpr": target_fpr}
-        detector._loaded = (Path(folder).absolute(), options | {"public_key": public_key})
+        options |= {"public_key": public_key, "private": private}
+        detector._loaded = (Path(folder).absolute(), options)
         return detector
 
     def __reduce__(self) -> tuple[Any, ...]:

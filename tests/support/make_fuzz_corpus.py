@@ -16,7 +16,7 @@ from places import TINY
 FROM_TINY = {
     "manifest": ["manifest.json"],
     "memory_bank": ["memory_bank.bin"],
-    "onnx": ["features.onnx", "index.onnx"],
+    "onnx": ["features.onnx"],
     "image": ["selftest.png"],
     "exif": [],
 }

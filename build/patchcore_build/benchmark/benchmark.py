@@ -28,8 +28,11 @@ from patchcore_build.report.report import write_report
 from patchcore_build.weights.read import check_source, digest
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import PatchCoreError
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.files.whole import check_writable, refuse_folders, write_whole
 from patchcore_runtime.stopping import held, is_stopping
+
+_MOST_JSON_BYTES = 2**26
 
 SETTINGS = "settings.json"
 RESULTS = ("results.json", "results.csv", "results.md")
@@ -255,7 +258,7 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_regular(path, limit=_MOST_JSON_BYTES))
     except ValueError as error:
         raise OutputError(f"{path}: not JSON ({error}); remove it to run this again") from None
     return content

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.errors import OutputError
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.files.whole import check_writable, write_whole
 
+_MOST_BYTES = 2**30
 _SUFFIX = ".coreset.json"
 
 
@@ -72,7 +74,7 @@ class Checkpoint:
             OutputError: the file is corrupt.
         """
         try:
-            content = json.loads(self.path.read_bytes())
+            content = json.loads(read_regular(self.path, limit=_MOST_BYTES))
             picked = np.array(content["picked"], dtype=np.int64)
             digest = str(content["picked_from"])
         except (OSError, ValueError, KeyError, TypeError, OverflowError):

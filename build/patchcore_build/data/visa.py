@@ -5,6 +5,7 @@ ROOT/OBJECT/Data/{Images,Masks}. Masks hold small class numbers: any value but 0
 """
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from patchcore_build.data.folder_layouts import Dataset, subfolders
 from patchcore_build.data.image_folder import GOOD, ImageFolder, TestImage
 from patchcore_build.errors import DatasetError
+from patchcore_runtime.files.regular import open_regular
 
 SPLIT_FILE = Path("split_csv", "1cls.csv")
 _COLUMNS = ("object", "split", "label", "image", "mask")
@@ -92,7 +94,7 @@ def _read_split(file: Path) -> list[_Row]:
     first: dict[str, str] = {}
     rows = []
     # utf-8-sig and newline="": spreadsheets write a byte order mark and \r\n.
-    with file.open(encoding="utf-8-sig", newline="") as stream:
+    with io.TextIOWrapper(open_regular(file), encoding="utf-8-sig", newline="") as stream:
         for row in _rows(file, csv.DictReader(stream, strict=True)):
             if row.image in first:
                 raise DatasetError(

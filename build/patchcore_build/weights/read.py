@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from patchcore_build.errors import WeightsError
 from patchcore_build.weights.torch_checkpoint import LEGACY_MAGIC, ZIP_MAGIC, read_torch_checkpoint
 from patchcore_runtime.artifact.folder import hash_file
+from patchcore_runtime.files.regular import open_regular, read_regular
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -29,6 +30,8 @@ _BATCH_NORM_LEAVES = {
 }
 # safetensors' names of the floating types; weights are never anything else.
 _FLOAT_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+_MOST_BYTES = 2**33  # of a file of weights
 
 
 def read_weights(path: Path) -> Weights:
@@ -102,7 +105,7 @@ def digest(path: Path) -> str:
 
 def _choose_reader(path: Path) -> Callable[[Path], Mapping[str, NDArray[Any]]]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(len(LEGACY_MAGIC))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -123,7 +126,7 @@ def _choose_reader(path: Path) -> Callable[[Path], Mapping[str, NDArray[Any]]]:
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        entries = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        entries = safetensors.deserialize(read_regular(path, limit=_MOST_BYTES))  # type: ignore[no-untyped-call]
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path}: not a safetensors file ({one_line(error)}); get it again"

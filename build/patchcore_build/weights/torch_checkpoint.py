@@ -30,6 +30,7 @@ from patchcore_build.weights.torch_pickle import (
     quote,
     run_pickle,
 )
+from patchcore_runtime.files.regular import open_regular
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little") + b"."
@@ -55,7 +56,7 @@ def read_torch_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
             tensors.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(len(LEGACY_MAGIC))
             if start.startswith(ZIP_MAGIC):
                 value, storages = _read_zip(file)

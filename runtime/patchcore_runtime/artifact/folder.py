@@ -6,12 +6,14 @@ defines it.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchcore_runtime.artifact.private import PrivateCopy
 from patchcore_runtime.artifact.signature import check_signature
+from patchcore_runtime.artifact.sums import parse_sums
 from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
 from patchcore_runtime.errors import ArtifactError, SettingError
 from patchcore_runtime.files.regular import open_regular, read_regular, refuse_link_out
@@ -49,7 +51,7 @@ INDEX_FILES: dict[IndexKind, str] = {
     "faiss-ivfpq": INDEX_FAISS,
 }
 
-_MAX_TEXT_BYTES = 2**26  # limit of manifest.json and of SHA256SUMS
+MAX_TEXT_BYTES = 2**26  # limit of manifest.json and of SHA256SUMS
 _HASH_BLOCK = 2**20
 
 
@@ -60,10 +62,16 @@ class Artifact:
     folder: Path
     manifest: Manifest
     public_key: Path | None = None
+    copy: PrivateCopy | None = field(default=None, repr=False, compare=False)  # owns the folder
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, verify: bool = True, public_key: str | Path | None = None
+        cls,
+        folder: str | Path,
+        *,
+        verify: bool = True,
+        public_key: str | Path | None = None,
+        private: bool = False,
     ) -> "Artifact":
         """Load the manifest, and verify the files that scoring uses against SHA256SUMS.
 
@@ -71,48 +79,69 @@ class Artifact:
             folder: The artifact.
             verify: Compare checksums; `False` saves reading every byte once.
             public_key: PEM file of an ed25519 key that must have signed SHA256SUMS.
+            private: Copy the files into a temporary folder first, and verify and load the copies.
 
         Raises:
             ArtifactError: a file is missing, altered, or of an unknown version; the subclass
                 SignatureError if the key has not signed it.
             ProviderError: a key is given, but the extra `sign` is not installed.
-            SettingError: a key is given, but `verify` is off.
+            OutputError: the temporary folder cannot be written.
+            SettingError: a key is given, or a private copy, but `verify` is off.
         """
-        if public_key is not None and not verify:
-            raise SettingError("verify: expected True with a public_key, which signs the checksums")
-        artifact = cls._open(folder, public_key)
+        if not verify and (private or public_key is not None):
+            raise SettingError("verify: expected True with a public_key or a private copy")
+        artifact = cls._open(folder, public_key, private=private)
         if verify:
             artifact.verify(artifact.scoring_files)
         return artifact
 
     @classmethod
-    def open_whole(cls, folder: str | Path, *, public_key: str | Path | None = None) -> "Artifact":
+    def open_whole(
+        cls,
+        folder: str | Path,
+        *,
+        public_key: str | Path | None = None,
+        private: bool = False,
+    ) -> "Artifact":
         """Load a folder and verify all of its files, before another artifact is made of it.
 
         Args:
             folder: The artifact.
             public_key: PEM file of the ed25519 key that must have signed the checksums.
+            private: As in `open`.
 
         Raises:
             ArtifactError: the folder is damaged; the subclass SignatureError if the key has not
                 signed it.
             ProviderError: a key is given, but the extra `sign` is not installed.
         """
-        artifact = cls._open(folder, public_key)
+        artifact = cls._open(folder, public_key, private=private)
         artifact.verify()
         return artifact
 
     @classmethod
-    def _open(cls, folder: str | Path, public_key: str | Path | None) -> "Artifact":
-        """Load the manifest; for the other files, only check that none is a link out."""
+    def _open(
+        cls, folder: str | Path, public_key: str | Path | None, *, private: bool
+    ) -> "Artifact":
+        """Load the manifest, from a private copy if one is wanted."""
         folder = Path(folder)
         if not folder.is_dir():
             raise ArtifactError(f"{folder}: no such folder; expected a PatchCore artifact")
+        copy = PrivateCopy(folder) if private else None
+        if copy is not None:
+            copy.take((MANIFEST, SHA256SUMS), required=True)
+            copy.take((SIGNATURE,), required=False)
+            folder = copy.folder
         path = folder / MANIFEST
         key = None if public_key is None else Path(public_key)
         if key is not None:
             _verify(folder, (MANIFEST,), key)  # unsigned content is never parsed
-        return cls(folder, parse_manifest(_read_text(path), str(path)), key)
+        artifact = cls(folder, parse_manifest(_read_text(path), str(path)), key, copy)
+        if copy is not None:
+            used = artifact.scoring_files
+            copy.take(used, required=True)
+            copy.take((name for name in artifact.files if name not in used), required=False)
+        return artifact
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -214,13 +243,7 @@ def _sums(path: Path, public_key: Path | None) -> dict[str, str]:
     content = _read_bytes(path)
     if public_key is not None:
         check_signature(content, path, public_key)
-    sums = {}
-    for number, line in enumerate(_decode(path, content).splitlines(), start=1):
-        digest, separator, name = line.partition("  ")
-        if separator != "  " or len(digest) != 64:
-            raise ArtifactError(f"{path}: line {number}: expected `sha256  file name`")
-        sums[name] = digest
-    return sums
+    return parse_sums(content, path)
 
 
 def files_of(manifest: Manifest) -> tuple[str, ...]:
@@ -264,7 +287,7 @@ def _read_text(path: Path) -> str:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return read_regular(path, limit=_MAX_TEXT_BYTES, own=True)
+        return read_regular(path, limit=MAX_TEXT_BYTES, own=True)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
 

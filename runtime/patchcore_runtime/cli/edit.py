@@ -6,10 +6,12 @@ parsed arguments -> a new artifact folder, a report on stdout.
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchcore_runtime.artifact.folder import SIGNATURE
 from patchcore_runtime.cli.command_line import add_key_option
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def run_learn(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -
     from patchcore_runtime.image.listing import list_image_files
 
     images = [path for path, _ in list_image_files(arguments.images)]
+    _tell_unsigned(arguments)
     report = learn(arguments.artifact, images, arguments.output, public_key=arguments.public_key)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report), default=str))
@@ -80,6 +83,7 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
     """Run `forget` and print how many rows were removed; return the exit code."""
     from patchcore_runtime.edit.forget import forget
 
+    _tell_unsigned(arguments)
     report = forget(
         arguments.artifact, arguments.image, arguments.output, public_key=arguments.public_key
     )
@@ -95,6 +99,15 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
     )
     _print_end(report.dropped, report.artifact)
     return 0
+
+
+def _tell_unsigned(arguments: argparse.Namespace) -> None:
+    if (arguments.artifact / SIGNATURE).exists():
+        print(
+            f"patchcore-runtime: {arguments.output}: will not be signed, though "
+            f"{arguments.artifact} is; sign it with patchcore-build sign",
+            file=sys.stderr,
+        )
 
 
 def _verdict(score: float, report: "LearnReport") -> str:

@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_session_options(check)
     info = _command(commands, "info", _info, "describe the artifact, its training and thresholds")
     info.add_argument("--json", action="store_true", help="print the whole manifest")
+    add_key_option(info)
     add_learn_options(_command(commands, "learn", run_learn, LEARN_SUMMARY))
     add_forget_options(_command(commands, "forget", run_forget, FORGET_SUMMARY))
     return parser
@@ -115,13 +116,19 @@ def _add_session_options(command: argparse.ArgumentParser) -> None:
         "pca: an exact search that is faster in a large memory bank but takes longer to load",
     )
     add_key_option(command)
+    command.add_argument(
+        "--private",
+        action="store_true",
+        help="copy the artifact into a temporary folder (TMPDIR) first, and verify and load the "
+        "copy; without it nobody may write to the artifact while it is in use",
+    )
 
 
 def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_runtime.selftest import run_selftest
 
     key = arguments.public_key
-    artifact = Artifact.open_whole(arguments.artifact, public_key=key)
+    artifact = Artifact.open_whole(arguments.artifact, public_key=key, private=arguments.private)
     with loading():
         steps = run_selftest(
             artifact,
@@ -150,7 +157,8 @@ def _check(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> i
 
 
 def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    manifest = Artifact.open(arguments.artifact, verify=False).manifest
+    key = arguments.public_key
+    manifest = Artifact.open(arguments.artifact, verify=key is not None, public_key=key).manifest
     if arguments.json:
         print(manifest.to_json(), end="")
         return 0

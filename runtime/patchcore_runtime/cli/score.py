@@ -188,6 +188,7 @@ def _open_detector(arguments: argparse.Namespace, sources: int) -> tuple[Detecto
             threshold=arguments.threshold,
             target_fpr=arguments.target_fpr,
             public_key=arguments.public_key,
+            private=arguments.private,
         )
     return detector, workers
 

@@ -28,6 +28,8 @@ _FIELDS_OF_TYPES = {1: "f", 2: "i", 3: "s", 4: "t", 7: "ints"}  # AttributeProto
 _NAMES_OF_TYPES = {1: "float", 2: "int", 3: "text", 4: "tensor", 7: "ints"}
 _NUMBER_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 10: 2}  # TensorProto.DataType -> bytes of a number
 _BYTES = {2: range(256), 3: range(-128, 128)}  # types whose numbers may be in int32_data
+_INTEGERS = (2, 3, 6)
+_TAKE_INTEGERS = ("Cast", "DequantizeLinear", "QuantizeLinear", "Transpose")
 _FLOAT, _UINT8 = 1, 2
 _LONGEST_SIDE = 2**31
 
@@ -51,6 +53,7 @@ class _Network:
         self.path = path
         self.graph = graph
         self.shapes: dict[str, Shape] = {}
+        self.whole: set[str] = {"images"}  # values that are integers
         self.weights = self.numbers = self.products = 0
 
     def check(self, opset: Parsed) -> dict[str, Shape]:
@@ -61,8 +64,7 @@ class _Network:
         if len(images) != 4:
             self.refuse("images", "4 dimensions", str(len(images)))
         self.shapes["images"] = images
-        for tensor in self.graph["initializer"]:
-            self._define(tensor.get("name", ""), self._tensor(tensor), "initializer")
+        self._initializers()
         pixels = images[1] * images[2]
         nodes = self.graph["node"]
         if len(nodes) > MOST_NODES:
@@ -80,6 +82,12 @@ class _Network:
             if self.shapes.get(name) != shape:
                 self.refuse(name, _shown(shape), _shown(self.shapes.get(name, ())))
         return {"images": images[1:], **{name: shape[1:] for name, shape in outputs.items()}}
+
+    def _initializers(self) -> None:
+        for tensor in self.graph["initializer"]:
+            self._define(tensor.get("name", ""), self._tensor(tensor), "initializer")
+            if tensor["data_type"] in _INTEGERS:
+                self.whole.add(tensor["name"])
 
     def _ends(self, kind: str, names: list[str], number_type: int) -> dict[str, Shape]:
         """Return the shapes of the graph's inputs or outputs, whose first side becomes 1."""
@@ -151,6 +159,7 @@ class _Network:
                 self.refuse(where, "inputs that were made before", f"'{_plain(name)}'")
         attributes = self._attributes(where, node, kinds)
         inputs = [self.shapes[name] for name in node["input"]]
+        self._check_kinds(where, node, attributes)
         if "value" in attributes:
             attributes["value"] = self._tensor(attributes["value"])
         try:
@@ -160,6 +169,16 @@ class _Network:
         self.numbers += prod(shape)
         self.products += work_of(node["op_type"], inputs, attributes, shape)
         self._define(node["output"][0], shape, where)
+
+    def _check_kinds(self, where: str, node: Parsed, attributes: Mapping[str, Any]) -> None:
+        """Refuse arithmetic of integers, which engines may end with a signal."""
+        kind, value = node["op_type"], attributes.get("value")
+        takes = self.whole.intersection(node["input"])
+        if takes and kind not in _TAKE_INTEGERS:
+            self.refuse(where, "inputs of floating point", "integers")
+        stays = bool(takes) and kind == "Transpose"
+        if stays or kind == "QuantizeLinear" or (value and value["data_type"] in _INTEGERS):
+            self.whole.update(node["output"])
 
     def _attributes(self, where: str, node: Parsed, kinds: Mapping[str, str]) -> dict[str, Any]:
         attributes: dict[str, Any] = {}

@@ -31,7 +31,13 @@ from patchcore_runtime.files.protobuf import (
 
 Parsed = dict[str, Any]
 
-_WIRES = {"int64": VARINT, "int32": VARINT, "float": FIXED32}  # all others are BYTES
+_WIRES = {
+    "int64": VARINT,
+    "int32": VARINT,
+    "enum": VARINT,
+    "float": FIXED32,
+}  # all others are BYTES
+_ENUM = range(15)  # values of AttributeProto.AttributeType, the only one
 _LONGEST_TEXT = 1000  # bytes
 MOST_MODEL_BYTES = 2**31 - 1  # protobuf has no larger messages
 LARGE = 64 * 1024  # onnxruntime needs smaller tensors, such as shapes, before the weights
@@ -115,7 +121,7 @@ class _Reader:
         return parsed
 
     def _value(self, rule: _Rule, field: Field, name: str) -> Any:
-        if rule.content in ("int64", "int32"):
+        if rule.wire == VARINT:
             return _signed(field.value, rule.content, name)
         if rule.content == "int32s":
             numbers = self.source.packed(field)
@@ -147,6 +153,8 @@ def _signed(number: int, kind: str, name: str) -> int:
     signed = number - 2**64 if number >= 2**63 else number
     if kind == "int32" and not -(2**31) <= signed < 2**31:
         raise NoProtobufError(f"{name} of more than 32 bits")
+    if kind == "enum" and signed not in _ENUM:
+        raise NoProtobufError(f"{name} {number}")
     return signed
 
 

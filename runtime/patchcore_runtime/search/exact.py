@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank, bank_sections
-from patchcore_runtime.engine.session import CPU, CUDA, open_graph
+from patchcore_runtime.engine.session import CPU, open_graph
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.manifest.manifest import Features
@@ -68,8 +68,8 @@ class ExactIndex:
         content = index_bytes(features, bank_sections(bank))
         _expect_content(path, content)
         self._graph = open_graph(
-            # The file has the same bytes. Some providers find its external data only by its path.
-            content if set(providers) <= {CPU, CUDA} else path,
+            # The file has the same bytes. Other providers may need its path to find the rows.
+            content if list(providers) == [CPU] else path,
             path,
             threads=threads,
             providers=providers,
