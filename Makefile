@@ -12,7 +12,7 @@ SHARED ?= ../shared
 SOURCES := build runtime tests benchmarks docs
 
 .PHONY: demo demo-image cpp cpp-deps fuzz test test-fast check format lint layers types docs floors pythons fix \
-  lock wheels lean bench bench-scaling bench-peers trust clean help
+  lock wheels sbom lean bench bench-scaling bench-peers trust clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -143,7 +143,8 @@ fix: $(READY) ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix $(SOURCES)
 
 # Versions and hashes of everything that is installed, for Python 3.10 to 3.12 on any system.
-LOCK := $(BIN)/uv pip compile --quiet --no-header --generate-hashes --group build
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --generate-hashes
+LOCK := $(COMPILE) --group build
 UNIVERSAL := --universal --python-version 3.10 --find-links dist --no-emit-find-links \
   --no-emit-package patchcore-runtime --no-emit-package patchcore-build
 lock: wheels ## Choose new versions for requirements/*.txt
@@ -151,6 +152,10 @@ lock: wheels ## Choose new versions for requirements/*.txt
 	$(LOCK) $(UNIVERSAL) pyproject.toml -o requirements/workshop.txt --upgrade
 	$(LOCK) $(UNIVERSAL) pyproject.toml --extra dev -c requirements/workshop.txt \
 	  -o requirements/dev.txt --upgrade
+	$(COMPILE) $(UNIVERSAL) runtime/pyproject.toml -c requirements/workshop.txt \
+	  -o requirements/runtime-wheel.txt --upgrade
+	$(COMPILE) $(UNIVERSAL) pyproject.toml -c requirements/workshop.txt \
+	  -o requirements/build-wheel.txt --upgrade
 	$(LOCK) --universal --resolution lowest-direct --python-version 3.10 runtime/pyproject.toml \
 	  requirements/floors.in --extra hnsw --extra faiss --extra sign -o requirements/floors.txt
 
@@ -158,6 +163,13 @@ wheels: $(READY) ## Build both wheels into dist/
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist runtime
 	$(BIN)/python -m build --wheel --outdir dist .
+
+# What each wheel needs, with versions and hashes of the locks, for whoever must list it.
+sbom: wheels ## Write a CycloneDX bill of materials of each wheel into dist/
+	$(BIN)/cyclonedx-py requirements requirements/runtime-wheel.txt --pyproject runtime/pyproject.toml \
+	  --mc-type library --output-reproducible -o dist/patchcore_runtime.cdx.json
+	$(BIN)/cyclonedx-py requirements requirements/build-wheel.txt --pyproject pyproject.toml \
+	  --mc-type library --output-reproducible -o dist/patchcore_build.cdx.json
 
 lean: wheels ## Prove that the runtime wheel alone, in an empty environment, scores an image
 	rm -rf out/lean && $(PYTHON) -m venv out/lean
