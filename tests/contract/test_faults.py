@@ -92,7 +92,7 @@ def test_a_read_only_disk_ends_a_fit_in_one_line(tmp_path, photos):
         result = faults.fit_on_small_disk(disk, photos)
     assert result["code"] == 1
     (line,) = result["refusals"]
-    assert "cannot be written (Read-only file system); nothing was kept" in line
+    assert "cannot be written (Read-only file system); name another folder" in line
 
 
 def test_threads_and_processes_all_get_the_same_bytes(tiny_artifact):
