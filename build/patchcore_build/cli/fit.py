@@ -5,7 +5,6 @@ parsed arguments -> a new artifact folder, figures and thresholds on stdout.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from patchcore_build.cli.options import (
 )
 from patchcore_runtime.cli.freed_memory import return_freed_memory
 from patchcore_runtime.cli.option_types import number, whole_number
+from patchcore_runtime.cli.terminal import print_json
 from patchcore_runtime.manifest.manifest import WHITE_16_BITS
 from patchcore_runtime.scoring.thresholds import describe_calibration
 
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     report = fit(job, after_stage=return_freed_memory)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(report), default=str))
+        print_json(dataclasses.asdict(report))
         return 0
     source = "" if dataset is None else f", {dataset.layout} layout"
     _print_report(report, source, arguments.review)

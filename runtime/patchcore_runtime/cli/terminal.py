@@ -15,17 +15,21 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
-from patchcore_runtime.files.names import printable
+from patchcore_runtime.files.names import printable, shown_path
 
 _LAYOUT = re.compile("[\n\r\t]")  # of our own lines and progress bars
 _LINES_KEPT = 20  # of foreign messages, shown when a command breaks
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON; numbers that JSON cannot express become null."""
-    print(json.dumps(_finite(value), allow_nan=False, default=str), flush=True)
+    """Print a value as one line of JSON.
+
+    Numbers that JSON cannot express become null, and paths have their shown form.
+    """
+    print(json.dumps(_plain(value), allow_nan=False), flush=True)
 
 
 def print_error(program: str, message: object) -> None:
@@ -104,9 +108,11 @@ def _foreign_aside() -> Iterator[TextIO]:
             os.dup2(real, 2)
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Path):
+        return shown_path(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
