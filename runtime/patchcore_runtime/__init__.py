@@ -3,7 +3,7 @@
     from patchcore_runtime import Detector
 
     detector = Detector.load("artifacts/bottle")
-    result = detector.predict("shot_0042.png")  # path, PIL image or uint8 (H, W, 3) RGB
+    result = detector.predict("shot_0042.png")  # or bytes, PIL image, uint8 or uint16 array
     result.score, result.is_anomalous, result.p_value, result.anomaly_map
 
 Importing is light: names are loaded when one is first used, onnxruntime when a detector loads.
