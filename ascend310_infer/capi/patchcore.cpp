@@ -112,7 +112,8 @@ void patchcore_close(patchcore_detector* detector) { delete detector; }
 patchcore_result* patchcore_score_file(patchcore_detector* detector, const char* path) {
   return Guarded([&] {
     auto& scored = Required(detector, "detector").detector;
-    return Score(scored, patchcore::ReadImage(&Required(path, "path")));
+    const auto options = patchcore::PhotographOptions(scored.manifest().preprocess);
+    return Score(scored, patchcore::ReadImage(&Required(path, "path"), options));
   });
 }
 
@@ -121,7 +122,8 @@ patchcore_result* patchcore_score_bytes(patchcore_detector* detector, const void
   return Guarded([&] {
     auto& scored = Required(detector, "detector").detector;
     const auto* first = &Required(static_cast<const std::uint8_t*>(bytes), "bytes");
-    return Score(scored, patchcore::DecodeImage({first, first + count}, "image"));
+    const auto options = patchcore::PhotographOptions(scored.manifest().preprocess);
+    return Score(scored, patchcore::DecodeImage({first, first + count}, "image", options));
   });
 }
 
