@@ -108,7 +108,9 @@ def test_ascend_without_mindspore_is_refused_in_one_line_before_a_build(
     home, tiny_artifact, dataset, tmp_path
 ):
     if (ROOT / "out" / "ascend" / "patchcore_infer").is_file():
-        pytest.skip("the preset ascend is built here, so MindSpore is not needed; remove out/ascend")
+        pytest.skip(
+            "the preset ascend is built here, so MindSpore is not needed; remove out/ascend"
+        )
     arguments = (tiny_artifact, dataset, "y", "stripes", "Ascend")
     code, stdout, stderr = run_script(tmp_path, *arguments, PATCHCORE_INFER="", MS_LITE_HOME=home)
     assert (code, stdout) == (1, "")
