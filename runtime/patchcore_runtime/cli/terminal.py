@@ -14,10 +14,11 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from patchcore_runtime.errors import ImageWarning
 from patchcore_runtime.files.names import printable, shown_path
 
 _LAYOUT = re.compile("[\n\r\t]")  # of our own lines and progress bars
@@ -62,15 +63,18 @@ class SafeText:
 
 
 @contextlib.contextmanager
-def safe_terminal() -> Iterator[None]:
+def safe_terminal(program: str) -> Iterator[None]:
     """Escape what is printed in the block, and keep foreign messages off stderr.
 
-    If the block breaks with an unexpected exception, the last foreign messages are printed.
+    An `ImageWarning` becomes one line of the program. If the block breaks with an unexpected
+    exception, the last foreign messages are printed.
     """
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     stdout, stderr = sys.stdout, sys.stderr
     with warnings.catch_warnings(), _foreign_aside() as own:
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("always", category=ImageWarning)
+        warnings.showwarning = _shown_by(program, warnings.showwarning)
         for stream in (stdout, own):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -81,6 +85,16 @@ def safe_terminal() -> Iterator[None]:
             with contextlib.suppress(OSError, ValueError):
                 own.flush()
             sys.stdout, sys.stderr = stdout, stderr
+
+
+def _shown_by(program: str, usual: Callable[..., None]) -> Callable[..., None]:
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, ImageWarning):
+            print_error(program, message)
+        else:
+            usual(message, category, *place)
+
+    return show
 
 
 @contextlib.contextmanager
