@@ -126,6 +126,7 @@ def test_the_cpp_runner_gives_the_same_input(artifacts, images, native):
         size[name]
         for name in ("resize", "resize_height", "resize_width", "filter", "height", "width")
     ]
+    settings.append(size.get("white_level", 65535))
     lines = "".join("\t".join(map(str, (path, *settings))) + "\n" for path in images)
     done = subprocess.run(
         [EMULATED / "dump_preprocess"], input=lines.encode(), capture_output=True, check=True

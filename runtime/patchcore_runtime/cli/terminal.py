@@ -73,7 +73,7 @@ def safe_terminal(program: str) -> Iterator[None]:
     stdout, stderr = sys.stdout, sys.stderr
     with warnings.catch_warnings(), _foreign_aside() as own:
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.filterwarnings("always", category=ImageWarning)
+        warnings.filterwarnings("once", category=ImageWarning)
         warnings.showwarning = _shown_by(program, warnings.showwarning)
         for stream in (stdout, own):
             if hasattr(stream, "reconfigure"):
