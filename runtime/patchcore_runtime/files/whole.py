@@ -31,7 +31,8 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
     Raises:
         OSError: the folder is missing, cannot be written, or its disk is full. An older file is
-            unchanged, and the temporary file is removed.
+            unchanged, unless only the folder's flush failed, and the temporary file is removed.
+            The error names `path`.
     """
     unfinished = path.with_name(f".{path.name[:_LONGEST_NAME]}.{uuid.uuid4().hex}.part")
     with held():
@@ -44,6 +45,10 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
             unfinished.replace(path)
             if sync:
                 flush(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(unfinished)):
+            error.filename = str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 
