@@ -11,11 +11,11 @@ PYPROJECTS := pyproject.toml runtime/pyproject.toml
 SHARED ?= ../shared
 SOURCES := build runtime tests benchmarks docs
 
-.PHONY: demo demo-image cpp cpp-deps fuzz test test-fast check format lint layers types docs floors pythons fix \
-  lock wheels sbom lean bench bench-scaling bench-peers trust clean help
+.PHONY: demo demo-image cpp cpp-deps arm64 fuzz test test-fast check format lint layers types docs floors \
+  pythons fix lock wheels sbom lean bench bench-scaling bench-peers trust clean help
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 $(WORKSHOP): requirements/workshop.txt $(PYPROJECTS)
 	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 12); \
@@ -63,6 +63,12 @@ cpp: $(READY) cpp-deps ## Build the C++ runner and run its tests (needs a compil
 	cd ascend310_infer && cmake --preset host
 	cmake --build out/host --parallel 2
 	ctest --test-dir out/host --output-on-failure
+
+arm64: $(READY) cpp-deps ## Run both programs on emulated arm64 (x86-64 Debian 12); files in out/arm64
+	sh tests/emulated/prepare_arm64.sh
+	$(BIN)/python -m pytest -n0 -rP tests/emulated
+	PATCHCORE_DUMP=out/arm64/bin/dump_preprocess $(BIN)/python -m pytest -n0 \
+	  tests/cpp/test_cpp_preprocess.py
 
 FUZZ_SECONDS ?= 300
 FUZZ_VENV := out/fuzz-venv

@@ -75,11 +75,16 @@ program=${PATCHCORE_INFER:-$here/../out/$preset/patchcore_infer}
 if [ ! -x "$program" ]; then
   [ -z "${PATCHCORE_INFER:-}" ] ||
     refuse "$program: no such program; unset PATCHCORE_INFER to build it"
+  if [ "$preset" = ascend ] && [ ! -f "${MS_LITE_HOME:-}/runtime/include/api/model.h" ]; then
+    refuse "DEVICE_TYPE: Ascend needs MindSpore Lite, but MS_LITE_HOME='${MS_LITE_HOME:-}' holds no" \
+      "runtime/include/api/model.h; install it (README.md, Ascend guide) or use CPU"
+  fi
   echo "building $preset (build_$category.log)"
   (cd "$here" &&
     cmake --preset "$preset" ${MS_LITE_HOME:+-DMINDSPORE_ROOT="$MS_LITE_HOME/runtime"} &&
     cmake --build --preset "$preset") >"build_$category.log" 2>&1 ||
-    refuse "compile app code failed: $(tail -n 1 "build_$category.log"); see build_$category.log"
+    refuse "compile app code failed: $(grep -m 1 -i error "build_$category.log" ||
+      tail -n 1 "build_$category.log"); see build_$category.log"
 fi
 
 echo "artifact: $artifact"

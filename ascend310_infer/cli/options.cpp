@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "cores.hpp"
+#include "version.hpp"
 
 namespace patchcore {
 namespace {

@@ -10,8 +10,6 @@
 
 namespace patchcore {
 
-inline constexpr const char* kVersion = "0.1.0";
-
 // The command line cannot be understood; main() prints the reason and returns 2.
 class UsageError : public std::runtime_error {
  public:

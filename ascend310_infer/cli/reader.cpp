@@ -135,7 +135,7 @@ LoadedImage ReadOne(const ImageFile& image, const Preprocessing& settings, bool 
   read.image = image;
   MemoryBudget::Share share(memory);
   const auto reserve = [&](std::size_t bytes) { share.Take(bytes); };
-  Image photograph = ReadPhotograph(image.path, settings, &read.note, reserve);
+  Image photograph = ReadImage(image.path, PhotographOptions(settings, &read.note, reserve));
   read.input = FitToInput(photograph, settings);
   if (keep_photograph) read.photograph = std::move(photograph);
   read.read_ms = watch.Lap();

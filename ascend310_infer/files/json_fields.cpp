@@ -10,6 +10,14 @@ namespace patchcore {
 
 using nlohmann::json;
 
+namespace {
+
+bool IsListed(const std::string& name, std::initializer_list<const char*> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
 JsonFields::JsonFields(const json& object, std::string where, std::string path,
                        std::initializer_list<const char*> names,
                        std::initializer_list<const char*> optional)
@@ -19,10 +27,7 @@ JsonFields::JsonFields(const json& object, std::string where, std::string path,
                         ": expected an object, got " + ShownValue(object));
   }
   for (const auto& [name, value] : object.items()) {
-    const auto listed = [&](const auto& list) {
-      return std::find(list.begin(), list.end(), name) != list.end();
-    };
-    if (!listed(names) && !listed(optional)) {
+    if (!IsListed(name, names) && !IsListed(name, optional)) {
       Refuse(name, "unknown field; copy the folder again");
     }
   }

@@ -186,16 +186,17 @@ void CheckResize(const std::string& where, std::size_t height, std::size_t width
   }
 }
 
-Image ReadPhotograph(const std::filesystem::path& path, const Preprocessing& settings,
-                     std::string* note, const std::function<void(std::size_t)>& reserve) {
+ReadOptions PhotographOptions(const Preprocessing& settings, std::string* note,
+                              std::function<void(std::size_t)> reserve) {
   ReadOptions options;
   options.white_level = settings.white_level;
   options.note = note;
-  options.accept = [&](const std::string& where, std::size_t height, std::size_t width) {
+  options.accept = [&settings, reserve = std::move(reserve)](
+                       const std::string& where, std::size_t height, std::size_t width) {
     CheckResize(where, height, width, settings);
     if (reserve) reserve(ReadingBytes(height, width, settings));
   };
-  return ReadImage(path, options);
+  return options;
 }
 
 std::size_t ReadingBytes(std::size_t height, std::size_t width, const Preprocessing& settings) {

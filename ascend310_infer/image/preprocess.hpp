@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -43,13 +42,12 @@ std::pair<std::size_t, std::size_t> ResizedSize(std::size_t height, std::size_t 
 void CheckResize(const std::string& where, std::size_t height, std::size_t width,
                  const Preprocessing& settings);
 
-// Reads a photograph with the artifact's white level; sizes that it cannot resize are refused
-// before a pixel is decoded.
+// How a photograph is read for an artifact, from a file or from bytes: with its white level; sizes
+// that it cannot resize are refused before a pixel is decoded. The settings must outlive it.
 //   note       receives a line about an image that is almost black; may be null
 //   reserve    called with the bytes that reading and resizing need, before a pixel is decoded
-Image ReadPhotograph(const std::filesystem::path& path, const Preprocessing& settings,
-                     std::string* note = nullptr,
-                     const std::function<void(std::size_t)>& reserve = {});
+ReadOptions PhotographOptions(const Preprocessing& settings, std::string* note = nullptr,
+                              std::function<void(std::size_t)> reserve = {});
 
 // Upper bounds of the memory of a photograph (FORMAT.md, section Memory): until its input exists,
 // and for its map, heat map or mask.

@@ -10,6 +10,7 @@ results. The exit code is 1 if any result is wrong.
 import argparse
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", type=names_among(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--kills", type=int, default=100, metavar="N")
+    parser.add_argument("--stops", type=int, default=50, metavar="N")
     parser.add_argument("--predictions", type=int, default=10_000, metavar="N")
     parser.add_argument("--fuzz-seconds", type=int, default=60, metavar="N", help="of each target")
     arguments = parser.parse_args()
@@ -147,6 +149,7 @@ def _faults(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
     moments = f"random moments of its {takes_s:.1f} s (seed 0), until {arguments.kills} were hit"
     case = f"fit, kill -9 at {moments}"
     yield _record("workshop", "killed", case, result, words)
+    yield from _stopped(scratch, photos, arguments.stops)
     (scratch / "two").mkdir()
     both = faults.two_fits_at_once(scratch / "two", photos)
     fine = both["codes"] == [0, 1] and both["artifact"] == "whole" and not both["left"]
@@ -157,6 +160,38 @@ def _faults(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
     for size_kib in (4, 16, 32, 64, 128):
         yield _on_disk(scratch, photos, size_kib, read_only=False)
     yield _on_disk(scratch, photos, 64, read_only=True)
+
+
+def _stopped(scratch: Path, photos: Path, count: int) -> Iterator[Record]:
+    """Ctrl-C and SIGTERM at seeded moments: one line, the signal's exit code, nothing left."""
+    write_category(scratch / "set", photos)
+
+    def benchmark(output: Path) -> list[object]:
+        settings = ["--backbone", "scattering", "--resize-px", "64", "--folds", "2"]
+        return ["benchmark", "--dataset", scratch / "set", *settings, "--output", output]
+
+    for name, of in (
+        ("fit", lambda output: faults.fit_arguments(photos, output / "artifact")),
+        ("benchmark", benchmark),
+    ):
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            place = scratch / f"stopped-{name}-{stop.name}"
+            takes_s, rounds = faults.stop_commands(place, of, stop=stop, count=count, seed=0)
+            bad = [f"{moment:.2f} s: {found}" for moment, found in rounds if found]
+            case = f"{name}, {stop.name} at random moments of its {takes_s:.1f} s (seed 0)"
+            result = f"{len(rounds)} times one line, exit code {128 + stop}, nothing left"
+            words = _bare("; ".join(bad)) or ("" if rounds else "no round was hit")
+            yield _record("workshop", "stopped", case, result, words)
+
+
+def write_category(root: Path, photos: Path) -> None:
+    """Write a data set with two categories of these images, each with two test images."""
+    for category in ("first", "second"):
+        for kind, count in (("train/good", None), ("test/good", 1), ("test/dent", 1)):
+            folder = root / category / kind
+            folder.mkdir(parents=True)
+            for path in sorted(photos.iterdir())[:count]:
+                shutil.copy(path, folder)
 
 
 def _on_disk(scratch: Path, photos: Path, size_kib: int, *, read_only: bool) -> Record:

@@ -7,15 +7,14 @@
     fit(FitJob(images=Path("good"), category="part", output=Path("artifacts/part"),
                config=config, weights="resnet18.pth"))
 
-Importing is light: a name is loaded when it is first used, and MindSpore when something is built.
+Importing is light: names are loaded when one is first used, MindSpore when something is built.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-from patchcore_build._version import __version__ as __version__
-
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
+    from patchcore_build._version import __version__ as __version__
     from patchcore_build.config import Config, make_config
     from patchcore_build.evaluation.evaluate import Evaluation, evaluate
     from patchcore_build.fitting.fit import fit
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Config", "Evaluation", "FitJob", "FitReport", "evaluate", "fit", "make_config"]
 
 _MODULES = {
+    "__version__": "patchcore_build._version",
     "Config": "patchcore_build.config",
     "Evaluation": "patchcore_build.evaluation.evaluate",
     "FitJob": "patchcore_build.fitting.job",
@@ -34,14 +34,14 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module."""
+def __getattr__(name: str) -> _typing.Any:
+    """Load all public names from their modules when one of them is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    for public, module in _MODULES.items():
+        globals()[public] = getattr(_importlib.import_module(module), public)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})

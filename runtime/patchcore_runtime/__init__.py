@@ -3,18 +3,17 @@
     from patchcore_runtime import Detector
 
     detector = Detector.load("artifacts/bottle")
-    result = detector.predict("shot_0042.png")  # path, PIL image or uint8 (H, W, 3) RGB
+    result = detector.predict("shot_0042.png")  # or bytes, PIL image, uint8 or uint16 array
     result.score, result.is_anomalous, result.p_value, result.anomaly_map
 
-Importing is light: a name is loaded when it is first used, and onnxruntime when a detector loads.
+Importing is light: names are loaded when one is first used, onnxruntime when a detector loads.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-from patchcore_runtime._version import __version__ as __version__
-
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
+    from patchcore_runtime._version import __version__ as __version__
     from patchcore_runtime.artifact.folder import Artifact
     from patchcore_runtime.detector import Detector
     from patchcore_runtime.errors import (
@@ -42,6 +41,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "__version__": "patchcore_runtime._version",
     "Artifact": "patchcore_runtime.artifact.folder",
     "ArtifactError": "patchcore_runtime.errors",
     "Detector": "patchcore_runtime.detector",
@@ -55,14 +55,14 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module."""
+def __getattr__(name: str) -> _typing.Any:
+    """Load all public names from their modules when one of them is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    for public, module in _MODULES.items():
+        globals()[public] = getattr(_importlib.import_module(module), public)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})

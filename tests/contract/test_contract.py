@@ -326,7 +326,7 @@ def test_the_version_is_written_once():
         assert project["tool"]["hatch"]["version"] == {"path": path}
     assert patchcore_runtime.__version__ == patchcore_build.__version__ == version
     assert f"patchcore-runtime=={version}" in workshop["project"]["dependencies"]
-    runner = (ROOT / "ascend310_infer" / "cli" / "options.hpp").read_text(encoding="utf-8")
+    runner = (ROOT / "ascend310_infer" / "version.hpp").read_text(encoding="utf-8")
     assert f'kVersion = "{version}"' in runner
 
 

@@ -1,5 +1,6 @@
 """Laws of accidents: an artifact is whole or absent, one line gives the reason, no file remains."""
 
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def test_a_killed_fit_leaves_a_whole_artifact_or_none_and_does_not_stop_the_next
     assert results.pop("whole", 0) + results.pop("none", 0) == 4 + ended
     expected = {"rerun succeeds": 1, "after the rerun whole": 1, "staging folders left": 0}
     assert results == expected
+
+
+@pytest.mark.parametrize(("stop", "count"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_a_stopped_fit_says_one_line_and_leaves_nothing(stop, count, place, photos):
+    """benchmarks/trust stops fits and benchmarks at 50 moments each."""
+
+    def arguments(output):
+        return faults.fit_arguments(photos, output / "artifact")
+
+    _, rounds = faults.stop_commands(place, arguments, stop=stop, count=count, seed=2, takes_s=4.0)
+    assert [found for _, found in rounds] == [[]] * count
 
 
 def test_a_killed_process_leaves_a_folder_that_is_removed_but_a_running_one_keeps_its_own(place):
@@ -80,7 +92,7 @@ def test_a_read_only_disk_ends_a_fit_in_one_line(tmp_path, photos):
         result = faults.fit_on_small_disk(disk, photos)
     assert result["code"] == 1
     (line,) = result["refusals"]
-    assert "cannot be written (Read-only file system); nothing was kept" in line
+    assert "cannot be written (Read-only file system); name another folder" in line
 
 
 def test_threads_and_processes_all_get_the_same_bytes(tiny_artifact):

@@ -10,7 +10,7 @@ from places import ROOT
 SOURCES = ROOT / "ascend310_infer"
 # From the top down; a file may include what is below its own layer, and files of its own room.
 LAYERS = (
-    {"cli"},
+    {"cli", "capi"},
     {"selftest"},
     {"detector"},
     {"scoring", "explain"},
@@ -26,6 +26,7 @@ LAYERS = (
         "messages",
         "cores",
         "threads",
+        "version",
         "function_clones",
         "memory_budget",
     },
@@ -38,7 +39,7 @@ TABLES = ".csv"  # numbers that both languages read
 
 def program_files(root):
     """Every source and header of the program, by its path from the root."""
-    files = [*root.rglob("*.hpp"), *root.rglob("*.cpp")]
+    files = [path for kind in ("hpp", "cpp", "h") for path in root.rglob(f"*.{kind}")]
     paths = [path.relative_to(root) for path in files]
     return sorted(path for path in paths if path.parts[0] not in NOT_THE_PROGRAM)
 

@@ -3,6 +3,7 @@
 import csv
 import os
 import subprocess
+import sys
 
 from PIL import Image
 
@@ -67,7 +68,7 @@ def test_a_table_of_names_that_look_like_formulas_is_no_formula(tiny_artifact, t
         table = tmp_path / f"{program}.csv"
         command = [str(BINARY), str(tiny_artifact)]
         if program == "python":
-            command = ["python", "-m", "patchcore_runtime", "score", str(tiny_artifact)]
+            command = [sys.executable, "-m", "patchcore_runtime", "score", str(tiny_artifact)]
         subprocess.run(
             [*command, "=1+1.png", "@SUM(A1).png", "--csv", table],
             cwd=photos, check=True, capture_output=True,

@@ -103,6 +103,22 @@ def test_the_script_refuses_wrong_arguments_in_one_line(
     assert expected in stderr
 
 
+@pytest.mark.parametrize("home", ["", "nowhere"])
+def test_ascend_without_mindspore_is_refused_in_one_line_before_a_build(
+    home, tiny_artifact, dataset, tmp_path
+):
+    if (ROOT / "out" / "ascend" / "patchcore_infer").is_file():
+        pytest.skip(
+            "the preset ascend is built here, so MindSpore is not needed; remove out/ascend"
+        )
+    arguments = (tiny_artifact, dataset, "y", "stripes", "Ascend")
+    code, stdout, stderr = run_script(tmp_path, *arguments, PATCHCORE_INFER="", MS_LITE_HOME=home)
+    assert (code, stdout) == (1, "")
+    (line,) = stderr.splitlines()
+    assert f"Ascend needs MindSpore Lite, but MS_LITE_HOME='{home}' holds no" in line
+    assert not (tmp_path / "build_stripes.log").exists()
+
+
 def test_the_script_explains_itself_when_arguments_are_missing(tmp_path):
     code, stdout, stderr = run_script(tmp_path, "one", "two")
     assert (code, stdout) == (1, "")

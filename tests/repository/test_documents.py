@@ -17,7 +17,7 @@ from places import ROOT, TINY
 
 PARSERS = {"patchcore-build": build_cli._parser, "patchcore-runtime": runtime_cli._parser}
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     ROOT / "runtime" / "README.md",

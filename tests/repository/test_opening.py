@@ -12,12 +12,14 @@ READING = {"read_bytes", "read_text", "fromfile", "load", "memmap", "loadtxt", "
 # What may call a name of READING or open(), and why.
 ALLOWED = {
     "runtime/patchcore_runtime/files/regular.py": "it is the opener",
+    "runtime/patchcore_runtime/files/locks.py": "locks, which hold nothing",
     "runtime/patchcore_runtime/files/staging.py": "locks on folders",
     "runtime/patchcore_runtime/files/whole.py": "flushes of files that it wrote",
     "runtime/patchcore_runtime/files/cursor.py": "maps a file that the opener opened",
     "runtime/patchcore_runtime/image/decode.py": "Pillow on a file that the opener opened",
     "runtime/patchcore_runtime/image/thumbnails.py": "Pillow on bytes",
     "runtime/patchcore_runtime/explain/heatmap.py": "a table of the package",
+    "runtime/patchcore_runtime/cli/terminal.py": "the null device",
     "runtime/patchcore_runtime/engine/onnx_model.py": "a table of the package",
     "runtime/patchcore_runtime/engine/network.py": "a table of the package",
     "build/patchcore_build/report/html.py": "texts of the package",
@@ -33,6 +35,7 @@ ALLOWED = {
     "build/patchcore_build/weights/download.py": "appends to its own download",
 }
 CPP_OPENER = "files/regular.cpp"
+CPP_WRITER = "files/whole.cpp"  # opens new files, and none for reading
 CPP_READING = re.compile(
     r"\b(ifstream|fstream|fopen|freopen|mmap|openat|open)\s*[({<]|\bifstream\b"
 )
@@ -111,7 +114,7 @@ def test_only_the_opener_opens_files_in_cpp():
     wrong = []
     for path in sorted([*sources.rglob("*.cpp"), *sources.rglob("*.hpp")]):
         name = path.relative_to(sources).as_posix()
-        if name.startswith(("tests/", "fuzz/")) or name == CPP_OPENER:
+        if name.startswith(("tests/", "fuzz/")) or name in (CPP_OPENER, CPP_WRITER):
             continue
         wrong += [name for line in path.read_text().splitlines() if CPP_READING.search(line)]
     assert not wrong

@@ -38,7 +38,7 @@ def _run_fit(arguments, _parser):
 
 
 def _child(request, library, stdout, stderr):
-    """Run one command as a process of its own would; return its exit code."""
+    """Run one command as in a process of its own; return its exit code."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
@@ -65,7 +65,7 @@ def _serve(request, library, calls, answers):
             "code": code,
             "stdout": stdout.read().decode(errors="replace"),
             "stderr": lines,
-            "calls": calls[0],
+            "calls": dict(zip(KINDS, calls[1 : 1 + len(KINDS)], strict=True)),
         }
     print(json.dumps(answer), file=answers, flush=True)
 

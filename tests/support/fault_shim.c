@@ -1,8 +1,8 @@
 // Calls of the C library that fail at the n-th time: preloaded into a program by injection.py.
 //
 // arm_faults(kind, nth, onward): from now on, the nth call of that kind (0: none) fails, and every
-// later one, too, if onward is not 0. share_calls() returns where the calls of the kind are counted;
-// forks share that memory.
+// later one, too, if onward is not 0. share_calls() returns where the calls of each kind are counted
+// from then on; forks share that memory.
 //   write   ENOSPC  to regular files, except standard output
 //   print   ENOSPC  to standard output that is a regular file
 //   rename  EIO
@@ -22,30 +22,31 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum Kind { kNone, kWrite, kPrint, kRename, kFsync, kOpen, kMalloc };
+enum Kind { kNone, kWrite, kPrint, kRename, kFsync, kOpen, kMalloc, kKinds };
 
 static const size_t kLarge = 65536;
 static _Atomic int armed = kNone;
 static int failing = 0;
 static int forever = 0;
-static _Atomic int* counter = NULL;
+static _Atomic int* counts = NULL;
 
 int* share_calls(void) {
-  counter = mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  return (int*)counter;
+  const size_t size = kKinds * sizeof *counts;
+  counts = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  return (int*)counts;
 }
 
 void arm_faults(int kind, int nth, int onward) {
   failing = nth;
   forever = onward;
-  atomic_store(counter, 0);
+  for (int other = 0; other < kKinds; other++) atomic_store(&counts[other], 0);
   atomic_store(&armed, kind);
 }
 
 static int Fails(enum Kind kind, int error) {
-  if (atomic_load(&armed) != (int)kind) return 0;
-  const int call = atomic_fetch_add(counter, 1) + 1;
-  if (failing == 0 || !(forever ? call >= failing : call == failing)) return 0;
+  if (counts == NULL) return 0;
+  const int call = atomic_fetch_add(&counts[kind], 1) + 1;
+  if (atomic_load(&armed) != (int)kind || failing == 0 || !(forever ? call >= failing : call == failing)) return 0;
   errno = error;
   return 1;
 }
@@ -53,7 +54,7 @@ static int Fails(enum Kind kind, int error) {
 static int WriteFails(int file) {
   const enum Kind kind = file == STDOUT_FILENO ? kPrint : kWrite;
   struct stat status;
-  if (atomic_load(&armed) != (int)kind) return 0;
+  if (counts == NULL) return 0;
   if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
   return Fails(kind, ENOSPC);
 }

@@ -26,7 +26,7 @@ from patchcore_runtime import Artifact, ArtifactError
 from patchcore_runtime.errors import MonitorError
 from patchcore_runtime.monitor.state import read_state
 
-__all__ = ["COMMANDS", "KINDS", "Workplace", "injected", "no_shim", "server", "wrong"]
+__all__ = ["COMMANDS", "KINDS", "Workplace", "injected", "no_shim", "server", "whole_run", "wrong"]
 
 SUPPORT = Path(__file__).parent
 COMMANDS = ("fit", "learn", "score", "monitor")
@@ -37,12 +37,12 @@ _OLD = b"the old file\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one command did: `calls` counts the calls of the kind, failed or not."""
+    """What one command did: `calls` counts the calls of each kind, failed or not."""
 
     code: int
     stdout: str
     stderr: str
-    calls: int
+    calls: dict[str, int]
 
 
 class Server:
@@ -92,7 +92,7 @@ class Workplace:
     def __init__(self, scratch: Path) -> None:
         self.photos = write_photos(scratch / "photos", 30)
         self.artifact = make_artifact(scratch / "artifact", self.photos, tiny_config())
-        self.few = write_photos(scratch / "few", 4)
+        self.few = write_photos(scratch / "few", 2)
         self.strange = scratch / "strange.png"
         pixels = striped_photo(0)
         pixels[30:60, 40:90] = np.random.default_rng(0).integers(0, 256, (30, 50, 3))
@@ -195,6 +195,15 @@ def _whole_map(path: Path) -> bool:
     return True
 
 
+def whole_run(running: Server, place: Workplace, command: str) -> Run:
+    """Run a command without a failure."""
+    place.prepare(command)
+    run = running.run(place.arguments(command), KINDS[0], 0, onward=False)
+    assert run.code == 0, run
+    assert wrong(command, KINDS[0], place, run) == []
+    return run
+
+
 def wrong(command: str, kind: str, place: Workplace, run: Run) -> list[str]:
     """Return how a run breaks the law."""
     faults = place.faults_of(command, run)
@@ -229,20 +238,23 @@ def _row_faults(rows: list[str], said: list[str]) -> list[str]:
 
 
 def injected(
-    running: Server, place: Workplace, command: str, kind: str, *, onward: bool, most: int
+    running: Server,
+    place: Workplace,
+    command: str,
+    good: Run,
+    kind: str,
+    *,
+    onward: bool,
+    most: int,
 ) -> Iterator[tuple[int, Run, list[str]]]:
-    """Let call 1, 2, … of a kind fail, until the command makes fewer; yield n, run and faults.
+    """Let the n-th call of a kind fail, for at most `most` n over all calls that `good` made.
 
-    With `most`, that many calls are spread over all that the command makes.
+    Yields n, the run, and how it breaks the law.
     """
-    place.prepare(command)
-    arguments = place.arguments(command)
-    good = running.run(arguments, kind, 0, onward=False)
-    assert good.code == 0, good
-    numbers = np.unique(np.linspace(1, max(good.calls, 1), min(most, max(good.calls, 1))).round())
-    for nth in map(int, numbers if good.calls else ()):
+    calls = good.calls[kind]
+    for nth in np.unique(np.linspace(1, calls, min(most, calls)).round().astype(int)).tolist():
         place.prepare(command)
-        run = running.run(arguments, kind, nth, onward=onward)
-        if run.calls < nth:  # it made fewer calls this time
+        run = running.run(place.arguments(command), kind, nth, onward=onward)
+        if run.calls[kind] < nth:  # it made fewer calls this time
             return
         yield nth, run, wrong(command, kind, place, run)

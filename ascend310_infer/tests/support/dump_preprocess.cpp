@@ -60,7 +60,7 @@ void Dump(const std::vector<std::string>& fields) {
     return;
   }
   const Preprocessing settings = Settings(fields);
-  const Image image = patchcore::ReadPhotograph(fields.at(0), settings);
+  const Image image = patchcore::ReadImage(fields.at(0), patchcore::PhotographOptions(settings));
   Write(settings.height, settings.width, patchcore::FitToInput(image, settings));
 }
 

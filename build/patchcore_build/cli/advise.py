@@ -5,12 +5,12 @@ parsed arguments -> a table and a recommendation on stdout.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_build.cli.options import add_public_key_option
 from patchcore_runtime.cli.option_types import number, whole_number
+from patchcore_runtime.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from patchcore_build.indexes.advise import Advice, Option
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
         )
     )
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(advice)))
+        print_json(dataclasses.asdict(advice))
     else:
         _print_advice(advice)
     return 0 if advice.recommended else 1

@@ -5,8 +5,6 @@ if a category failed.
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from patchcore_build.cli.options import (
@@ -16,6 +14,7 @@ from patchcore_build.cli.options import (
     config_from,
     wrong_usage,
 )
+from patchcore_runtime.cli.terminal import print_error, print_json
 
 
 def add_benchmark_options(command: argparse.ArgumentParser) -> None:
@@ -70,14 +69,13 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     result = run_benchmark(job, tell=log.tell, progress=log.count)
     path = write_results(job, result)
     table = results_dict(job, result)
-    print(json.dumps(table) if arguments.json else results_markdown(table))
-    if not arguments.json:
+    if arguments.json:
+        print_json(table)
+    else:
+        print(results_markdown(table))
         print(f"results: {path}; reports: {job.output / 'reports'}")
     for failed in result.failed:
-        print(
-            f"patchcore-build: {failed.category}, seed {failed.seed}: {failed.error}",
-            file=sys.stderr,
-        )
+        print_error("patchcore-build", f"{failed.category}, seed {failed.seed}: {failed.error}")
     return 1 if result.failed else 0
 
 
@@ -93,7 +91,7 @@ class _Log:
 
     def tell(self, line: str) -> None:
         """Print a line."""
-        print(f"{self._run}{line}", file=sys.stderr, flush=True)
+        print_error("patchcore-build", f"{self._run}{line}")
 
 
 def _names(text: str) -> tuple[str, ...]:

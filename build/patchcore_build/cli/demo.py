@@ -4,10 +4,10 @@ parsed arguments -> a category folder, its path on stdout.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from patchcore_runtime.cli.option_types import whole_number
+from patchcore_runtime.cli.terminal import print_json
 
 
 def add_demo_options(command: argparse.ArgumentParser) -> None:
@@ -26,5 +26,8 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_build.data.demo import write_demo_dataset
 
     folder = write_demo_dataset(arguments.folder, seed=arguments.seed)
-    print(json.dumps({"category": str(folder)}) if arguments.json else f"category: {folder}")
+    if arguments.json:
+        print_json({"category": folder})
+    else:
+        print(f"category: {folder}")
     return 0

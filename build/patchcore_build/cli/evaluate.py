@@ -6,13 +6,13 @@ the data set as the MindSpore Models PatchCore writes them.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_build.cli.options import LAYOUTS, add_public_key_option
 from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.option_types import whole_number
+from patchcore_runtime.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from patchcore_build.data.dataset import Dataset
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     else:
         result = _score_and_report(arguments, detector, dataset)
     if arguments.json:
-        print(json.dumps(result.to_dict(), allow_nan=False))
+        print_json(result.to_dict())
         return 0
     _print_figures(result, dataset.layout)
     if arguments.output is not None:

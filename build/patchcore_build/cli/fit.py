@@ -5,7 +5,6 @@ parsed arguments -> a new artifact folder, figures and thresholds on stdout.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,13 @@ from patchcore_build.cli.options import (
 )
 from patchcore_runtime.cli.freed_memory import return_freed_memory
 from patchcore_runtime.cli.option_types import number, whole_number
+from patchcore_runtime.cli.terminal import print_json
 from patchcore_runtime.manifest.manifest import WHITE_16_BITS
 from patchcore_runtime.scoring.thresholds import describe_calibration
 
 if TYPE_CHECKING:
     from patchcore_build.data.dataset import Dataset, ImageFolder
-    from patchcore_build.fitting.job import FitReport
+    from patchcore_build.fitting.job import FitJob, FitReport
 
 _GIGABYTES = number("a number, 0 or more", lambda value: value >= 0)
 
@@ -46,6 +46,11 @@ def add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--checkpoint", type=Path, metavar="DIR",
         help="store unfinished coresets in DIR; the same command continues them",
+    )  # fmt: skip
+    fit.add_argument(
+        "--dry-run", action="store_true",
+        help="write nothing: check the options, count images and patches, and estimate time and "
+        "memory from a fit of a few images",
     )  # fmt: skip
     fit.add_argument(
         "--force", action="store_true",
@@ -134,12 +139,38 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             drop_suspects=arguments.drop_suspects,
             sign=arguments.sign,
         )
+    if arguments.dry_run:
+        return _print_plan(job, json=arguments.json)
     report = fit(job, after_stage=return_freed_memory)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(report), default=str))
+        print_json(dataclasses.asdict(report))
         return 0
     source = "" if dataset is None else f", {dataset.layout} layout"
     _print_report(report, source, arguments.review)
+    return 0
+
+
+def _print_plan(job: "FitJob", *, json: bool) -> int:
+    """Print what the fit would do, and how much it would need; return the exit code."""
+    from patchcore_build.fitting.plan import plan_fit
+
+    plan = plan_fit(job)
+    if json:
+        print_json({**dataclasses.asdict(plan), "total_seconds": plan.total_seconds})
+        return 0
+    height, width = plan.input_size
+    for line in plan.skipped:
+        print(f"skipped: {line}")
+    print(f"images: {plan.images}; input {height} x {width} px, {plan.tiles} tiles of each")
+    if plan.left_out:
+        print(plan.left_out)
+    print(f"memory bank: {plan.rows} rows of {plan.patches} patches")
+    print(f"estimates, from a fit of {plan.sample} images:")
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in plan.seconds.items())
+    print(f"  time: {plan.total_seconds:.0f} s ({stages})")
+    print(f"  memory: {plan.memory_bytes / 1e9:.1f} GB")
+    print(f"  temporary files: {plan.scratch_bytes / 1e9:.1f} GB")
+    print("nothing was written")
     return 0
 
 

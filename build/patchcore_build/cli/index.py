@@ -5,12 +5,12 @@ parsed arguments -> a new artifact folder, figures on stdout.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from patchcore_build.cli.options import add_public_key_option, add_signing_option
 from patchcore_runtime.cli.option_types import number, whole_number
+from patchcore_runtime.cli.terminal import print_json
 from patchcore_runtime.manifest.manifest import IndexKind
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     )
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(report), default=str))
+        print_json(dataclasses.asdict(report))
     else:
         _print_report(report)
     return 0

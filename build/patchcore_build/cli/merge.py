@@ -5,10 +5,10 @@ parsed arguments -> a new artifact folder, figures on stdout.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 from patchcore_build.cli.options import add_public_key_option
+from patchcore_runtime.cli.terminal import print_json
 
 MERGE_SUMMARY = "merge the memory banks of two artifacts with the same network"
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
         arguments.first, arguments.second, arguments.output, public_key=arguments.public_key
     )
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(report), default=str))
+        print_json(dataclasses.asdict(report))
         return 0
     print(f"images: {sum(report.images)}, {report.images[0]} and {report.images[1]}")
     print(f"memory bank: {sum(report.rows)} rows, {report.rows[0]} and {report.rows[1]}")

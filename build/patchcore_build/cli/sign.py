@@ -5,8 +5,9 @@ of its own, so that the key and the images can be on different machines.
 """
 
 import argparse
-import json
 from pathlib import Path
+
+from patchcore_runtime.cli.terminal import print_json
 
 
 def add_sign_options(command: argparse.ArgumentParser) -> None:
@@ -23,5 +24,8 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from patchcore_build.signing import sign_artifact
 
     path = sign_artifact(arguments.artifact, arguments.key)
-    print(json.dumps({"signature": str(path)}) if arguments.json else f"signature: {path}")
+    if arguments.json:
+        print_json({"signature": path})
+    else:
+        print(f"signature: {path}")
     return 0

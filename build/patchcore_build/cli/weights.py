@@ -4,10 +4,10 @@ parsed arguments -> a checkpoint, its path on stdout.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from patchcore_build.config import BACKBONES
+from patchcore_runtime.cli.terminal import print_json
 
 
 def add_convert_options(command: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
 
     convert_weights(arguments.source, arguments.target, expected_shapes(arguments.backbone))
     if arguments.json:
-        print(json.dumps({"checkpoint": str(arguments.target), "backbone": arguments.backbone}))
+        print_json({"checkpoint": arguments.target, "backbone": arguments.backbone})
     else:
         print(f"checkpoint: {arguments.target}")
     return 0

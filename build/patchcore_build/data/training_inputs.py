@@ -74,7 +74,7 @@ def load_inputs(
         SettingError: a tile is larger than the input of these images.
         DatasetError: fewer than two readable images.
     """
-    good, sizes, skipped = _read_sizes(folder, skip_bad=skip_bad)
+    good, sizes, skipped = read_sizes(folder, skip_bad=skip_bad)
     try:
         white_level = _choose_white_level(config, good)
         settings = plan_preprocessing(config, sizes, white_level=white_level)
@@ -148,10 +148,15 @@ def digest_images(inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
-def _read_sizes(
+def read_sizes(
     folder: ImageFolder, *, skip_bad: bool
 ) -> tuple[list[Path], list[tuple[int, int]], list[str]]:
-    """Readable images, the (height, width) of each, and a line for each unreadable one."""
+    """Readable images, the (height, width) of each, and a line for each unreadable one.
+
+    Raises:
+        ImageError: an image is unreadable and `skip_bad` is off.
+        DatasetError: fewer than two readable images.
+    """
     good: list[Path] = []
     sizes: list[tuple[int, int]] = []
     skipped: list[str] = []

@@ -39,7 +39,7 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
             whichever is larger.
     """
     size = detector.manifest.preprocess
-    image = read_photograph(photograph, size)
+    image = read_photograph(photograph, size, notes=[])  # `load_inputs` names dark images
     # An image smaller than the input would be blurred, and blur looks like a defect.
     largest = max(_LARGEST_SIDE_PX, size.resize_height, size.resize_width)
     image.thumbnail((largest, largest))

@@ -48,7 +48,7 @@ def add_command(
 
 def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse the arguments, run the command and return the exit code; print refusals as one line."""
-    with safe_terminal():
+    with safe_terminal(parser.prog):
         arguments = parser.parse_args(argv)
         try:
             code: int = arguments.run(arguments, parser)

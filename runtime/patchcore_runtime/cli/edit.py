@@ -5,14 +5,13 @@ parsed arguments -> a new artifact folder, a report on stdout.
 
 import argparse
 import dataclasses
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_runtime.artifact.folder import SIGNATURE
 from patchcore_runtime.cli.command_line import add_key_option
+from patchcore_runtime.cli.terminal import print_error, print_json
 
 if TYPE_CHECKING:
     from patchcore_runtime.edit.learn import LearnReport
@@ -65,7 +64,7 @@ def run_learn(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -
     _tell_unsigned(arguments)
     report = learn(arguments.artifact, images, arguments.output, public_key=arguments.public_key)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(report), default=str))
+        print_json(dataclasses.asdict(report))
         return 0
     for image in report.images:
         print(
@@ -88,7 +87,7 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
         arguments.artifact, arguments.image, arguments.output, public_key=arguments.public_key
     )
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(report), default=str))
+        print_json(dataclasses.asdict(report))
         return 0
     gone = report.rows_before - report.rows_after
     print(f"forgotten: {report.image}")
@@ -103,10 +102,10 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
 
 def _tell_unsigned(arguments: argparse.Namespace) -> None:
     if (arguments.artifact / SIGNATURE).exists():
-        print(
-            f"patchcore-runtime: {arguments.output}: will not be signed, though "
-            f"{arguments.artifact} is; sign it with patchcore-build sign",
-            file=sys.stderr,
+        print_error(
+            "patchcore-runtime",
+            f"{arguments.output}: will not be signed, though {arguments.artifact} is; sign it "
+            "with patchcore-build sign",
         )
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import OutputError
 from patchcore_runtime.files.names import shown, shown_path, with_suffix
-from patchcore_runtime.files.whole import written_whole
+from patchcore_runtime.files.whole import check_writable, written_whole
 from patchcore_runtime.result import Result
 
 MapFormat = Literal["heatmap", "npy", "png16"]
@@ -90,14 +90,14 @@ class Outputs:
         return heatmaps or self.masks is not None or self.explain is not None or self.regions
 
     def prepare(self, sources: Sequence[Source]) -> None:
-        """Check, before any image is scored, that every file can be written; create the folders.
+        """Check, before any image is scored, that every file can be written.
 
         Raises:
             OutputError: two images would get the same file, or a folder cannot be written.
         """
         for folder, suffix in self._folders():
             _refuse_shared(sources, folder, suffix)
-            _require_writable(folder)
+            check_writable(folder)
 
     def write(
         self, detector: Detector, image: Image.Image, result: Result, name: str
@@ -195,21 +195,3 @@ def _refuse_shared(sources: Sequence[Source], folder: Path, suffix: str) -> None
                 "score their common folder, or one after the other with two folders"
             )
         seen.add(name)
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(folder / "writable") as trial:
-            trial.touch()
-            raise _WritableError
-    except _WritableError:
-        return
-    except OSError as error:
-        raise OutputError(
-            f"{shown_path(folder)}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
-
-
-class _WritableError(Exception):
-    """Raised so that the trial file is removed and never gets its name."""

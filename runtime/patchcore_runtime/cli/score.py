@@ -68,7 +68,7 @@ def run_score(arguments: argparse.Namespace, parser: argparse.ArgumentParser) ->
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """The line of one image, and its result; None if it was refused."""
+    """The line of one image, and its result; None if it was not scored."""
 
     row: dict[str, Any]
     result: Result | None = None
@@ -123,35 +123,33 @@ class ScoringRun:
     def _score(self, source: Source, *, measure: bool) -> Scored:
         """Score one image; any failure is the error of this image alone."""
         path, name = source
-        where = shown_path(path)
+        where, result, notes = shown_path(path), None, list[str]()
+        settings = self.detector.manifest.preprocess
         try:
             with self._memory.image() as reserve:
-                return self._score_readable(path, name, measure=measure, reserve=reserve)
-        except PatchCoreError as error:
-            reason = printable(str(error))
-        except OSError as error:
-            reason = printable(f"{os.fsdecode(error.filename or path)}: {error.strerror or error}")
-        except Exception as error:
-            text = printable(" ".join(str(error).split()))[:200]
-            reason = f"{where}: {type(error).__name__}{f': {text}' if text else ''}"
-        reason = reason if reason.startswith(where) else f"{where}: {reason}"
-        return Scored(row={"image": where, "error": reason})
-
-    def _score_readable(
-        self, path: Path, name: str, *, measure: bool, reserve: Callable[[int], None]
-    ) -> Scored:
-        notes: list[str] = []
-        settings = self.detector.manifest.preprocess
-        image = read_photograph(
-            path, settings, notes=notes, reserve=reserve, drawn=self._outputs.drawn
-        )
-        pixels, placement = fit_to_input(image, settings)
-        result = self.detector.predict_input(pixels, placement, measure=measure)
-        row = {"image": shown_path(path), **result.to_dict()}
-        if notes:
-            row["note"] = notes[0]
-        row |= self._outputs.write(self.detector, image, result, name)
+                image = read_photograph(
+                    path, settings, notes=notes, reserve=reserve, drawn=self._outputs.drawn
+                )
+                pixels, placement = fit_to_input(image, settings)
+                result = self.detector.predict_input(pixels, placement, measure=measure)
+                row = {"image": where, **result.to_dict(), **({"note": notes[0]} if notes else {})}
+                row |= self._outputs.write(self.detector, image, result, name)
+        except Exception as error:  # whatever happens to one image, the others count
+            return Scored(row={"image": where, "error": _reason(where, error)}, result=result)
         return Scored(row=row, result=result)
+
+
+def _reason(where: str, error: Exception) -> str:
+    """Return one line that begins with the image's name."""
+    if isinstance(error, PatchCoreError):
+        reason = printable(str(error))
+    elif isinstance(error, OSError):
+        named = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        reason = printable(f"{named}{error.strerror or error}")
+    else:
+        text = printable(" ".join(str(error).split()))[:200]
+        reason = f"{type(error).__name__}{f': {text}' if text else ''}"
+    return reason if reason.startswith(where) else f"{where}: {reason}"
 
 
 @contextmanager

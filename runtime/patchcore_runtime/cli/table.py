@@ -34,13 +34,13 @@ def score_table(
         problems: Gets a line if the table cannot be finished; an older file remains unchanged.
 
     Raises:
-        OutputError: the folder does not exist, or a folder has this name.
+        OutputError: the folder does not exist, or a folder or a device has this name.
         OSError: the table cannot be begun.
     """
     if path is None:
         yield lambda _: None
         return
-    if not path.parent.is_dir() or path.is_dir():
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise OutputError(
             f"{path}: expected a file name in an existing folder; create the folder, or choose "
             "another name"

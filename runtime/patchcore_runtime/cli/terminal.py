@@ -14,20 +14,23 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from patchcore_runtime.errors import OutputError
-from patchcore_runtime.files.names import printable
+from patchcore_runtime.errors import ImageWarning, OutputError
+from patchcore_runtime.files.names import printable, shown_path
 
 _LAYOUT = re.compile("[\n\r\t]")  # of our own lines and progress bars
 _LINES_KEPT = 20  # of foreign messages, shown when a command breaks
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON; numbers that JSON cannot express become null."""
-    print(json.dumps(_finite(value), allow_nan=False, default=str), flush=True)
+    """Print a value as one line of JSON.
+
+    Numbers that JSON cannot express become null, and paths have their shown form.
+    """
+    print(json.dumps(_plain(value), allow_nan=False), flush=True)
 
 
 def print_error(program: str, message: object) -> None:
@@ -79,15 +82,18 @@ class SafeText:
 
 
 @contextlib.contextmanager
-def safe_terminal() -> Iterator[None]:
+def safe_terminal(program: str) -> Iterator[None]:
     """Escape what is printed in the block, and keep foreign messages off stderr.
 
-    If the block breaks with an unexpected exception, the last foreign messages are printed.
+    An `ImageWarning` becomes one line of the program. If the block breaks with an unexpected
+    exception, the last foreign messages are printed.
     """
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     stdout, stderr = sys.stdout, sys.stderr
     with warnings.catch_warnings(), _foreign_aside() as own:
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("once", category=ImageWarning)
+        warnings.showwarning = _shown_by(program, warnings.showwarning)
         for stream in (stdout, own):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -98,6 +104,16 @@ def safe_terminal() -> Iterator[None]:
             with contextlib.suppress(OSError, ValueError):
                 own.flush()
             sys.stdout, sys.stderr = stdout, stderr
+
+
+def _shown_by(program: str, usual: Callable[..., None]) -> Callable[..., None]:
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, ImageWarning):
+            print_error(program, message)
+        else:
+            usual(message, category, *place)
+
+    return show
 
 
 @contextlib.contextmanager
@@ -149,9 +165,11 @@ def drop_output() -> None:
         os.close(nowhere)
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Path):
+        return shown_path(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -30,10 +30,12 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         sync: Flush file and folder to the disk, so that a power cut cannot undo the rename.
 
     Raises:
-        OSError: the folder is missing, cannot be written, or its disk is full. An older file is
-            unchanged, unless only the folder's flush failed, and the temporary file is removed.
-            The error names `path`.
+        OSError: the folder is missing, cannot be written, or its disk is full, or the path is a
+            folder or a device. The error names `path`. An older file is unchanged, unless only the
+            folder's flush failed, and the temporary file is removed.
     """
+    if path.exists() and not path.is_file():  # a rename would replace even a device
+        raise OSError(errno.EEXIST, "Not a regular file", str(path))
     unfinished = path.with_name(f".{path.name[:_LONGEST_NAME]}.{uuid.uuid4().hex}.part")
     with held():
         _create(unfinished)

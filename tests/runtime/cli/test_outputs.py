@@ -118,3 +118,12 @@ def test_an_almost_black_image_is_named_in_its_row(capsys, tiny_artifact, tmp_pa
     _, rows, err = _run(capsys, "score", tiny_artifact, tmp_path / "dark.png")
     assert "16-bit values up to 700 of 65535" in rows[0]["note"]
     assert rows[0]["note"] in err
+
+
+def test_learn_names_an_almost_black_image_in_one_line(capsys, tiny_artifact, tmp_path):
+    Image.fromarray(np.full((40, 60), 700, np.uint16)).save(tmp_path / "dark.png")
+    options = ("--json", "--output", tmp_path / "o")
+    _, _, err = _run(capsys, "learn", tiny_artifact, tmp_path / "dark.png", *options)
+    (line,) = [line for line in err.splitlines() if "16-bit values" in line]
+    assert line.startswith(f"patchcore-runtime: {tmp_path / 'dark.png'}: ")
+    assert "ImageWarning" not in err

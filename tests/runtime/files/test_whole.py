@@ -1,5 +1,7 @@
 """Laws of whole files: the old file or the new one, never a partial or temporary file."""
 
+import os
+
 import pytest
 
 from patchcore_runtime.errors import OutputError
@@ -44,3 +46,12 @@ def test_the_mode_is_the_one_of_any_new_file(tmp_path):
     write_whole(tmp_path / "whole", b"")
     modes = {(tmp_path / name).stat().st_mode for name in ("plain", "whole")}
     assert len(modes) == 1
+
+
+def test_a_device_is_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="Not a regular file"), written_whole(pipe):
+        pass
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

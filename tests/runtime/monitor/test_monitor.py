@@ -258,6 +258,16 @@ def test_a_full_disk_hides_no_verdict(capsys, monkeypatch, line, two_images, tmp
     assert err.count("No space left") == 1
 
 
+def test_an_image_whose_map_cannot_be_written_is_judged_all_the_same(
+    capsys, line, two_images, tmp_path
+):
+    (tmp_path / "maps" / "0.png.heatmap.png").mkdir(parents=True)
+    options = ("--state", tmp_path / "line.monitor", "--maps", tmp_path / "maps")
+    code, rows, _ = _monitor(capsys, line, two_images, *options)
+    assert (code, ["error" in row for row in rows]) == (1, [True, False])
+    assert [row["monitor"]["images"] for row in rows] == [1, 2]
+
+
 def test_monitor_writes_what_score_writes(capsys, line, two_images, tmp_path):
     asked = ("--maps", tmp_path / "maps", "--csv", tmp_path / "scores.csv", "--regions")
     state = ("--state", tmp_path / "line.monitor")

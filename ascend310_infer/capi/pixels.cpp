@@ -1,0 +1,66 @@
+#include "capi/pixels.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "capi/patchcore.h"
+#include "errors.hpp"
+
+namespace patchcore {
+namespace {
+
+struct Layout {
+  std::size_t bytes;                 // of one pixel
+  std::array<std::size_t, 3> parts;  // where red, green and blue are
+};
+
+Layout LayoutOf(int layout) {
+  switch (layout) {
+    case PATCHCORE_RGB:
+      return {3, {0, 1, 2}};
+    case PATCHCORE_BGR:
+      return {3, {2, 1, 0}};
+    case PATCHCORE_GREY:
+      return {1, {0, 0, 0}};
+    default:
+      throw ImageError("layout: expected 0 (RGB), 1 (BGR) or 2 (grey), got " +
+                       std::to_string(layout));
+  }
+}
+
+void CheckSides(const Pixels& pixels) {
+  const std::string got =
+      ", got " + std::to_string(pixels.width) + " x " + std::to_string(pixels.height);
+  if (pixels.width != 0 && pixels.height > kMaxPixels / pixels.width) {
+    throw ImageError("image: expected at most " + std::to_string(kMaxPixels) + " pixels" + got +
+                     "; scale it down or cut it into tiles");
+  }
+  if (std::min(pixels.width, pixels.height) < kMinSidePx) {
+    throw ImageError("image: expected at least " + std::to_string(kMinSidePx) + " x " +
+                     std::to_string(kMinSidePx) + " px" + got);
+  }
+}
+
+}  // namespace
+
+Image ImageOf(const Pixels& pixels) {
+  const Layout layout = LayoutOf(pixels.layout);
+  CheckSides(pixels);
+  if (pixels.stride < pixels.width * layout.bytes) {
+    throw ImageError("stride: expected at least " + std::to_string(pixels.width * layout.bytes) +
+                     " bytes for a row of " + std::to_string(pixels.width) + " pixels, got " +
+                     std::to_string(pixels.stride));
+  }
+  Image image{pixels.height, pixels.width, {}};
+  image.pixels.reserve(pixels.height * pixels.width * 3);
+  for (std::size_t y = 0; y < pixels.height; ++y) {
+    const std::uint8_t* pixel = pixels.first + y * pixels.stride;
+    for (std::size_t x = 0; x < pixels.width; ++x, pixel += layout.bytes) {
+      for (const std::size_t part : layout.parts) image.pixels.push_back(pixel[part]);
+    }
+  }
+  return image;
+}
+
+}  // namespace patchcore
