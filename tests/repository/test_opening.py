@@ -19,6 +19,7 @@ ALLOWED = {
     "runtime/patchcore_runtime/image/decode.py": "Pillow on a file that the opener opened",
     "runtime/patchcore_runtime/image/thumbnails.py": "Pillow on bytes",
     "runtime/patchcore_runtime/explain/heatmap.py": "a table of the package",
+    "runtime/patchcore_runtime/cli/terminal.py": "the null device",
     "runtime/patchcore_runtime/engine/onnx_model.py": "a table of the package",
     "runtime/patchcore_runtime/engine/network.py": "a table of the package",
     "build/patchcore_build/report/html.py": "texts of the package",

@@ -28,7 +28,8 @@ def new_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: the target exists, cannot be written, or the disk is full. If the block fails,
-            the staging folder and the parents created for it are removed.
+            the staging folder and the parents created for it are removed. If only the flush after
+            the rename fails, the target is whole and the message says so.
     """
     missing: list[Path] = []
     try:
@@ -39,7 +40,7 @@ def new_folder(target: Path) -> Iterator[Path]:
             flush_tree(staging)
             with held():
                 staging.rename(target)
-                flush(target.parent)
+                _flush_parent(target)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
@@ -49,6 +50,16 @@ def new_folder(target: Path) -> Iterator[Path]:
         for folder in missing:
             with suppress(OSError):  # not empty: the target is in it
                 folder.rmdir()
+
+
+def _flush_parent(target: Path) -> None:
+    try:
+        flush(target.parent)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: is whole, but its disk reports an error ({error.strerror}), and a power "
+            "cut may remove it; copy it to another disk"
+        ) from error
 
 
 def check_new_folder(target: Path) -> None:

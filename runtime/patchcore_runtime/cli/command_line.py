@@ -5,12 +5,13 @@ parser + argv -> exit code 0 done, 1 refused (one line on stderr), 2 wrong usage
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from patchcore_runtime.cli.terminal import print_error, safe_terminal
-from patchcore_runtime.errors import PatchCoreError
+from patchcore_runtime.cli.terminal import drop_output, print_error, safe_terminal
+from patchcore_runtime.errors import OutputError, PatchCoreError
 from patchcore_runtime.stopping import is_stopping
 
 Run = Callable[[argparse.Namespace, argparse.ArgumentParser], int]
@@ -51,6 +52,7 @@ def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None
         arguments = parser.parse_args(argv)
         try:
             code: int = arguments.run(arguments, parser)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             if is_stopping():
                 raise  # `stoppable` prints the line
@@ -60,6 +62,11 @@ def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None
             if is_stopping():
                 return 1
             return _refuse(parser.prog, error)
+        except MemoryError:
+            if is_stopping():
+                return 1
+            print_error(parser.prog, "out of memory; free some, or use a smaller artifact")
+            return 1
         return code
 
 
@@ -70,6 +77,10 @@ def _refuse(program: str, error: PatchCoreError | OSError) -> int:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         words = f"{where}{error.strerror or error}"
     print_error(program, words)
+    try:
+        sys.stdout.flush()
+    except OutputError:  # the reason, or a second one
+        drop_output()
     return 1
 
 

@@ -85,12 +85,14 @@ class ScoringRun:
         *,
         workers: int,
         add_to_table: Callable[[dict[str, Any]], None],
+        problems: list[str],
     ) -> None:
         self.detector = detector
         self._sources = sources
         self._outputs = outputs
         self._workers = workers
         self._add_to_table = add_to_table
+        self._problems = problems
         self._memory = MemoryBudget()
         self.refused = self.anomalous = self.scored = 0
 
@@ -113,8 +115,8 @@ class ScoringRun:
         self._add_to_table(row)
 
     def exit_code(self, *, fail_on_anomaly: bool) -> int:
-        """Return 1 if an image was refused, 3 if one is anomalous and that counts, else 0."""
-        if self.refused:
+        """Return 1 if an image was refused or the table lost, 3 for an anomaly that counts."""
+        if self.refused or self._problems:
             return REFUSED
         return ANOMALOUS if fail_on_anomaly and self.anomalous else 0
 
@@ -161,10 +163,15 @@ def scoring(
     print_notes(PROGRAM, notes)
     outputs.prepare(sources)
     began = time.monotonic()
-    with score_table(arguments.csv) as add_to_table:  # an unusable path fails before any scoring
+    lost: list[str] = []
+    # An unusable path fails before any scoring.
+    with score_table(arguments.csv, lost) as add_to_table:
         detector, workers = _open_detector(arguments, len(sources))
-        run = ScoringRun(detector, sources, outputs, workers=workers, add_to_table=add_to_table)
+        run = ScoringRun(
+            detector, sources, outputs, workers=workers, add_to_table=add_to_table, problems=lost
+        )
         yield run
+    print_notes(PROGRAM, list(lost))
     seconds = time.monotonic() - began
     refused = f", {run.refused} refused" if run.refused else ""
     print_error(

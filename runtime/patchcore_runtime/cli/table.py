@@ -6,7 +6,7 @@ memory. The file gets its name after the last line.
 
 import csv
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,20 @@ _TEXTS = ("image", "error")  # columns that may begin like a formula
 
 
 @contextmanager
-def score_table(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+def score_table(
+    path: Path | None, problems: list[str]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Yield a function that adds a row to the table; without a path it does nothing.
+
+    A disk that becomes full costs the table, but not the other outputs of the run.
 
     Args:
         path: The CSV file to write or replace.
+        problems: Gets a line if the table cannot be finished; an older file remains unchanged.
 
     Raises:
         OutputError: the folder does not exist, or a folder or a device has this name.
-        OSError: the disk is full; an older file remains unchanged.
+        OSError: the table cannot be begun.
     """
     if path is None:
         yield lambda _: None
@@ -40,16 +45,29 @@ def score_table(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]
             f"{path}: expected a file name in an existing folder; create the folder, or choose "
             "another name"
         )
-    with (
-        written_whole(path) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as file,
-    ):
+    failed: list[OSError] = []
+    with ExitStack() as files:
+        unfinished = files.enter_context(written_whole(path))
+        file = files.enter_context(
+            unfinished.open("w", buffering=1, newline="", encoding="utf-8")  # line by line
+        )
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
         writer.writeheader()
 
         def add(row: dict[str, Any]) -> None:
+            if failed:
+                return
             y, x = row.get("peak", ("", ""))
             texts = {name: cell(row[name]) for name in _TEXTS if name in row}
-            writer.writerow(row | texts | {"peak_y": y, "peak_x": x})
+            try:
+                writer.writerow(row | texts | {"peak_y": y, "peak_x": x})
+            except OSError as error:
+                failed.append(error)
 
         yield add
+        try:
+            with files.pop_all():
+                if failed:
+                    raise failed[0]
+        except OSError as error:
+            problems.append(f"{path}: cannot be written ({error.strerror}); free the disk")

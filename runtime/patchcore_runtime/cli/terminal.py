@@ -16,9 +16,9 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
-from patchcore_runtime.errors import ImageWarning
+from patchcore_runtime.errors import ImageWarning, OutputError
 from patchcore_runtime.files.names import printable, shown_path
 
 _LAYOUT = re.compile("[\n\r\t]")  # of our own lines and progress bars
@@ -45,18 +45,37 @@ def print_notes(program: str, notes: list[str]) -> None:
 
 
 class SafeText:
-    """A text stream that escapes everything a terminal may obey, except the ends of lines."""
+    """A text stream that escapes everything a terminal may obey, except the ends of lines.
 
-    def __init__(self, stream: TextIO) -> None:
+    Args:
+        stream: The stream below.
+        name: Name of the stream in the OutputError that says that it cannot be written.
+    """
+
+    def __init__(self, stream: TextIO, name: str) -> None:
         self._stream = stream
+        self._name = name
 
     def write(self, text: str) -> int:
         """Write a text; return the number of characters given."""
         parts = _LAYOUT.split(text)
         layout = [*_LAYOUT.findall(text), ""]
         safe = (printable(part) + end for part, end in zip(parts, layout, strict=True))
-        self._stream.write("".join(safe))
+        with self._named():
+            self._stream.write("".join(safe))
         return len(text)
+
+    def flush(self) -> None:
+        """Hand everything written to the system."""
+        with self._named():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot be written ({error.strerror})") from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -78,7 +97,7 @@ def safe_terminal(program: str) -> Iterator[None]:
         for stream in (stdout, own):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
-        sys.stdout, sys.stderr = SafeText(stdout), SafeText(own)
+        sys.stdout, sys.stderr = SafeText(stdout, "standard output"), SafeText(own, "stderr")
         try:
             yield
         finally:
@@ -99,7 +118,10 @@ def _shown_by(program: str, usual: Callable[..., None]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def _foreign_aside() -> Iterator[TextIO]:
-    """Yield a stream to the real stderr; meanwhile file descriptor 2 leads to a hidden file."""
+    """Yield a stream to the real stderr; meanwhile file descriptor 2 leads to a hidden file.
+
+    On a full disk it leads nowhere, because a command that writes no file needs no disk.
+    """
     try:
         redirected = sys.stderr.fileno() == 2
     except (AttributeError, OSError, ValueError):  # captured by a test, or closed
@@ -109,17 +131,38 @@ def _foreign_aside() -> Iterator[TextIO]:
         return
     sys.stderr.flush()
     real = os.dup(2)
-    with tempfile.TemporaryFile() as foreign, os.fdopen(real, "w", buffering=1) as own:
+    with _hidden_file() as foreign, os.fdopen(real, "w", buffering=1) as own:
         os.dup2(foreign.fileno(), 2)
         try:
             yield own
         except Exception:
-            foreign.seek(0)
-            lines = foreign.read().decode(errors="replace").splitlines()[-_LINES_KEPT:]
+            lines = _text_of(foreign).splitlines()[-_LINES_KEPT:]
             own.writelines(printable(line) + "\n" for line in lines)
             raise
         finally:
             os.dup2(real, 2)
+
+
+def _hidden_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return Path(os.devnull).open("wb")
+
+
+def _text_of(foreign: IO[bytes]) -> str:
+    if not foreign.readable():
+        return ""
+    foreign.seek(0)
+    return foreign.read().decode(errors="replace")
+
+
+def drop_output() -> None:
+    """Let standard output lead nowhere: Python writes what is left there when the process ends."""
+    with contextlib.suppress(OSError, ValueError):  # captured by a test, or closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _plain(value: Any) -> Any:

@@ -31,7 +31,8 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
     Raises:
         OSError: the folder is missing, cannot be written, or its disk is full, or the path is a
-            folder or a device. An older file is unchanged, and the temporary file is removed.
+            folder or a device. The error names `path`. An older file is unchanged, unless only the
+            folder's flush failed, and the temporary file is removed.
     """
     if path.exists() and not path.is_file():  # a rename would replace even a device
         raise OSError(errno.EEXIST, "Not a regular file", str(path))
@@ -46,6 +47,10 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
             unfinished.replace(path)
             if sync:
                 flush(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(unfinished)):
+            error.filename = str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

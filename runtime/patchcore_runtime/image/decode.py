@@ -44,6 +44,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 DECODER_ERRORS = (
     OSError,
     SyntaxError,
+    AssertionError,
     ValueError,
     TypeError,
     EOFError,

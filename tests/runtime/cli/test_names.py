@@ -116,7 +116,7 @@ def test_what_strangers_wrote_cannot_steer_the_terminal(capsys, tiny_artifact):
 
 def test_a_guarded_stream_escapes_all_but_the_ends_of_lines():
     stream = io.StringIO()
-    print("a\x1b[31m\udcef\u202e\x9b", "b", file=SafeText(stream), sep="\n")
+    print("a\x1b[31m\udcef\u202e\x9b", "b", file=SafeText(stream, "stdout"), sep="\n")
     assert stream.getvalue() == "a\\x1b[31m\\xef\\u202e\\u009b\nb\n"
 
 
