@@ -90,11 +90,7 @@ def choose_suspects(
     count = int((scores > _limit(scores)).sum()) if wanted == "auto" else wanted
     if wanted == "auto":
         count = min(count, len(scores) // 10)
-    if len(scores) - count < 2:
-        raise DatasetError(
-            f"--drop-suspects {count}: expected at least two of the {len(scores)} images to "
-            f"remain; drop {len(scores) - 2} at most"
-        )
+    require_images_left(len(scores), count)
     median = float(np.median(scores))
     return tuple(
         Suspect(
@@ -104,6 +100,19 @@ def choose_suspects(
         )
         for image in order[:count]
     )
+
+
+def require_images_left(images: int, dropped: int) -> None:
+    """Refuse to leave out so many images that fewer than two remain.
+
+    Raises:
+        DatasetError: fewer than two images would remain.
+    """
+    if images - dropped < 2:
+        raise DatasetError(
+            f"--drop-suspects {dropped}: expected at least two of the {images} images to "
+            f"remain; drop {images - 2} at most"
+        )
 
 
 def _limit(scores: NDArray[np.float64]) -> float:

@@ -25,6 +25,7 @@ from patchcore_runtime.scoring.thresholds import describe_calibration
 if TYPE_CHECKING:
     from patchcore_build.data.dataset import Dataset, ImageFolder
     from patchcore_build.fitting.job import FitJob, FitReport
+    from patchcore_build.fitting.plan import FitPlan
 
 _GIGABYTES = number("a number, 0 or more", lambda value: value >= 0)
 
@@ -161,15 +162,19 @@ def _print_plan(job: "FitJob", *, json: bool) -> int:
     height, width = plan.input_size
     for line in plan.skipped:
         print(f"skipped: {line}")
-    print(f"images: {plan.images}; input {height} x {width} px, {plan.tiles} tiles of each")
+    print(f"images: {plan.images}; input {height} x {width} px")
     if plan.left_out:
         print(plan.left_out)
+    _print_view(plan)
     print(f"memory bank: {plan.rows} rows of {plan.patches} patches")
     print(f"estimates, from a fit of {plan.sample} images:")
+    if plan.random_weights:
+        print("  weights: not downloaded yet; random ones took their place, the download is extra")
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in plan.seconds.items())
     print(f"  time: {plan.total_seconds:.0f} s ({stages})")
     print(f"  memory: {plan.memory_bytes / 1e9:.1f} GB")
-    print(f"  temporary files: {plan.scratch_bytes / 1e9:.1f} GB")
+    print(f"  disk: {plan.artifact_bytes / 1e6:.0f} MB for the artifact, ", end="")
+    print(f"{plan.scratch_bytes / 1e6:.0f} MB for temporary files")
     print("nothing was written")
     return 0
 
@@ -202,7 +207,7 @@ def _print_report(report: "FitReport", source: str, review: Path | None) -> None
     print(f"artifact: {report.artifact}")
 
 
-def _print_view(report: "FitReport") -> None:
+def _print_view(report: "FitReport | FitPlan") -> None:
     """Print the number of tiles and the region of interest, if there are any."""
     if report.tiles > 1:
         print(f"tiles: {report.tiles} of each image")

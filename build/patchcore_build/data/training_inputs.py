@@ -27,7 +27,7 @@ from patchcore_runtime.errors import ImageError
 from patchcore_runtime.image.decode import image_size, largest_grey
 from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.region import Region
-from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
+from patchcore_runtime.manifest.manifest import WHITE_16_BITS, Preprocessing, RegionOfInterest
 from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
 from patchcore_runtime.ordered_work import MemoryBudget, work_in_order
 
@@ -75,14 +75,8 @@ def load_inputs(
         DatasetError: fewer than two readable images.
     """
     good, sizes, skipped = read_sizes(folder, skip_bad=skip_bad)
-    try:
-        white_level = _choose_white_level(config, good)
-        settings = plan_preprocessing(config, sizes, white_level=white_level)
-        grid = plan_grid(config, settings)
-    except SettingError as error:
-        raise SettingError(f"{folder.root}: {error}") from None
-    except ValueError as error:
-        raise DatasetError(f"{folder.root}: no input fits these images ({error})") from None
+    white_level = _choose_white_level(config, good)
+    settings, grid = plan_input(folder.root, config, sizes, white_level=white_level)
     region, found = plan_region(roi, settings, sizes)
     shape = (len(good) * grid.tiles, *grid.tile_px, 3)
     # Reserve memory for the coreset selection first: ROW_BYTES for each patch.
@@ -170,6 +164,28 @@ def read_sizes(
             skipped.append(_reason(error, path, folder))
     _require_enough(folder.root, len(good))
     return good, sizes, skipped
+
+
+def plan_input(
+    root: Path,
+    config: Config,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    white_level: int = WHITE_16_BITS,
+) -> tuple[Preprocessing, TileGrid]:
+    """The input geometry of images of these (height, width), and its tiles.
+
+    Raises:
+        SettingError: a tile is larger than the input; the message names the folder `root`.
+        DatasetError: no input fits the images.
+    """
+    try:
+        settings = plan_preprocessing(config, sizes, white_level=white_level)
+        return settings, plan_grid(config, settings)
+    except SettingError as error:
+        raise SettingError(f"{root}: {error}") from None
+    except ValueError as error:
+        raise DatasetError(f"{root}: no input fits these images ({error})") from None
 
 
 def _choose_white_level(config: Config, images: Sequence[Path]) -> int:

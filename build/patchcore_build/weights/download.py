@@ -133,6 +133,18 @@ def fetch_weights(
     return target
 
 
+def cached_weights(backbone: str, *, cache: Path) -> Path | None:
+    """The verified copy of a backbone's weights in a folder, which `fetch_weights` returns.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    name = TORCHVISION_FILES[backbone]
+    path = cache / name
+    verified = path.is_file() and digest(path) == TORCHVISION_DIGESTS[name]
+    return path if verified else None
+
+
 def user_cache_dir(
     environ: Mapping[str, str] = os.environ, *, platform: str = sys.platform
 ) -> Path:
