@@ -10,6 +10,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import BinaryIO
 
 from PIL import Image
@@ -154,12 +155,12 @@ class PngView(io.RawIOBase):
         self.kind = 0  # of its colours, as in IHDR
         self.colours = 0  # of its palette
         self._starts: list[int] = []
-        self._parts: list[tuple[int, int] | bytes] = []  # place and length in the file, or bytes
+        self._parts: list[tuple[int, int] | bytes] = [SIGNATURE]  # places and lengths, or bytes
+        self._packet = 0  # number of the part that is a packet of XMP
         self._pixels: list[_Chunk] = []
         self._size = self._place = 0
         self._raw_bytes = 0
         self._interlaced = False
-        self._append(SIGNATURE)
 
     def add(self, chunk: _Chunk) -> None:
         """Add a chunk whose checksum is right.
@@ -170,7 +171,10 @@ class PngView(io.RawIOBase):
         self._check_sum(chunk)
         if chunk.kind == b"IHDR":
             self._read_header(chunk)
-        self._append((chunk.start, 12 + chunk.length))
+        if chunk.kind == b"iTXt":  # of several packets of XMP the last counts
+            self._parts[self._packet] = b"" if self._packet else SIGNATURE
+            self._packet = len(self._parts)
+        self._parts.append((chunk.start, 12 + chunk.length))
 
     def add_pixels(self, chunk: _Chunk) -> None:
         """Add an IDAT chunk."""
@@ -197,14 +201,16 @@ class PngView(io.RawIOBase):
         self._check_sum(chunk)
         self.file.seek(chunk.start + 8)
         content = b"tRNS" + self.file.read(min(chunk.length, self.colours))
-        self._append(
-            struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
-        )
+        length, checksum = len(content) - 4, zlib.crc32(content)
+        self._parts.append(struct.pack(">I", length) + content + struct.pack(">I", checksum))
         return True
 
     def end(self) -> None:
-        """Finish the file."""
-        self._append(_END)
+        """Finish the file, so that it can be read."""
+        self._parts.append(_END)
+        sizes = [len(part) if isinstance(part, bytes) else part[1] for part in self._parts]
+        self._starts = [0, *accumulate(sizes)][:-1]
+        self._size = sum(sizes)
 
     def refuse_missing_rows(self, image: Image.Image) -> None:
         """Refuse pixels of which some are missing; Pillow leaves them black.
@@ -259,11 +265,6 @@ class PngView(io.RawIOBase):
             left -= len(block)
         if self.file.read(4) != struct.pack(">I", total):
             raise SyntaxError(f"broken PNG file: the checksum of {chunk.kind.decode()}")
-
-    def _append(self, part: tuple[int, int] | bytes) -> None:
-        self._starts.append(self._size)
-        self._parts.append(part)
-        self._size += len(part) if isinstance(part, bytes) else part[1]
 
     def readable(self) -> bool:
         """Return True."""
