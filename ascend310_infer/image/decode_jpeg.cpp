@@ -171,7 +171,7 @@ class Decoder {
 
 // Counts SOS markers up to the end of the image (ITU T.81, annex B), as the Python runtime
 // does: each scan, of ten bytes, costs a pass over all coefficients.
-bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
+bool HasTooManyScans(const std::vector<std::uint8_t>& bytes, const std::string& where) {
   std::size_t scans = 0;
   for (std::size_t at = 2; at + 1 < bytes.size();) {
     const std::uint8_t kind = bytes[at + 1];
@@ -183,6 +183,8 @@ bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
     at += 2;
     if (kind == 0xD9) break;  // the end
     if (kind == 0xDA && ++scans > kMostScans) return true;
+    // Of arithmetic coding; Pillow refuses it in a header.
+    if (kind == 0x01 && scans == 0) RefuseUnreadable(where, "no marker found");
     if (kind == 0x01 || kind == 0xD8) continue;  // without a length
     if (at + 1 >= bytes.size()) break;
     at += std::size_t{bytes[at]} << 8 | bytes[at + 1];
@@ -194,7 +196,7 @@ bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
 
 StoredImage DecodeJpeg(const std::vector<std::uint8_t>& bytes, const std::string& where,
                        const ReadOptions& options) {
-  if (HasTooManyScans(bytes)) {
+  if (HasTooManyScans(bytes, where)) {
     throw ImageError(where + ": expected at most " + std::to_string(kMostScans) +
                      " scans in a JPEG, got more; save it as baseline");
   }

@@ -93,6 +93,7 @@ class Walk {
   // What is missing or damaged behind the pixels costs none of them.
   void AddRest(Chunk chunk) {
     do {
+      if (IsMetadata(chunk) && !HasRightSum(chunk)) return;
       AddMetadata(chunk);
     } while (Next(chunk));
   }
@@ -122,31 +123,46 @@ class Walk {
   }
 
   void AddCut(const Chunk& chunk) {
-    const auto sum = [](const std::uint8_t* bytes, std::size_t count) {
-      return static_cast<std::uint32_t>(crc32(0, bytes, static_cast<uInt>(count)));
-    };
-    const std::uint8_t* told = chunk.start + kHeadBytes + chunk.length;
-    const std::uint32_t expected = std::uint32_t{told[0]} << 24 | std::uint32_t{told[1]} << 16 |
-                                   std::uint32_t{told[2]} << 8 | told[3];
-    if (sum(chunk.start + 4, 4 + chunk.length) != expected) Broken("the checksum of tRNS");
+    CheckSum(chunk);
     auto& own = view_.transparency;
     own.assign(chunk.start, chunk.start + kHeadBytes + colours_);
     own[0] = own[1] = 0;
     own[2] = static_cast<std::uint8_t>(colours_ >> 8);
     own[3] = static_cast<std::uint8_t>(colours_);
-    const std::uint32_t cut = sum(own.data() + 4, 4 + colours_);
+    const std::uint32_t cut = Sum(own.data() + 4, 4 + colours_);
     for (int shift = 24; shift >= 0; shift -= 8) {
       own.push_back(static_cast<std::uint8_t>(cut >> shift));
     }
     view_.parts.emplace_back(own.data(), own.size());
   }
 
-  void AddMetadata(const Chunk& chunk) {
+  static bool IsMetadata(const Chunk& chunk) {
     const bool known = chunk.Is("eXIf") || chunk.Is("tEXt") || chunk.Is("zTXt") || chunk.Is("iTXt");
-    if (known && chunk.length <= kMostMetadata) Add(chunk);
+    return known && chunk.length <= kMostMetadata;
+  }
+
+  void AddMetadata(const Chunk& chunk) {
+    if (IsMetadata(chunk)) Add(chunk);
+  }
+
+  static std::uint32_t Sum(const std::uint8_t* bytes, std::size_t count) {
+    return static_cast<std::uint32_t>(crc32(0, bytes, static_cast<uInt>(count)));
+  }
+
+  static bool HasRightSum(const Chunk& chunk) {
+    const std::uint8_t* told = chunk.start + kHeadBytes + chunk.length;
+    const std::uint32_t expected = std::uint32_t{told[0]} << 24 | std::uint32_t{told[1]} << 16 |
+                                   std::uint32_t{told[2]} << 8 | told[3];
+    return Sum(chunk.start + 4, 4 + chunk.length) == expected;
+  }
+
+  void CheckSum(const Chunk& chunk) const {
+    if (HasRightSum(chunk)) return;
+    Broken("the checksum of " + std::string(chunk.start + 4, chunk.start + kHeadBytes));
   }
 
   void Add(const Chunk& chunk) {
+    CheckSum(chunk);
     view_.parts.emplace_back(chunk.start, kFrameBytes + chunk.length);
   }
 

@@ -16,8 +16,8 @@ struct PngView {
   std::vector<std::uint8_t> transparency;  // a tRNS chunk that was cut to the palette
 };
 
-// Bytes of a whole file, which begins with the signature of PNG -> its checked view. Checksums are
-// left to the decoder. Throws ImageError: a rule is broken, or the file ends before its pixels do.
+// Bytes of a whole file, which begins with the signature of PNG -> its checked view.
+// Throws ImageError: a rule is broken, or the file ends before its pixels do.
 PngView ViewPng(const std::vector<std::uint8_t>& bytes, const std::string& where);
 
 }  // namespace patchcore

@@ -18,6 +18,7 @@ def test_both_programs_read_the_same_mutated_images_or_refuse_them(tmp_path):
         requests[-1][0].write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about damaged files
-        read, freedom = compare(requests)
+        read, freedom, disagreements = compare(requests)
+    assert disagreements == {}
     assert 40 < read < 360
     assert freedom < 20

@@ -7,6 +7,7 @@ artifacts/FORMAT.md, section Preprocess, defines the accepted formats and what i
 import io
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,7 @@ DECODER_ERRORS = (
     IndexError,
     MemoryError,
     struct.error,
+    zlib.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )

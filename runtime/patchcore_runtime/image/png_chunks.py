@@ -24,6 +24,7 @@ _TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # that hold an orient
 _TEXT_KINDS = (b"tEXt", b"zTXt", b"iTXt")
 _MOST_TEXT = 2**20  # bytes of a text after decompression
 _BLOCK = 2**16
+_ZLIB_HEAD = 2  # bytes before the compressed data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,9 +227,11 @@ class PngView(io.RawIOBase):
             self._refuse_short_stream()
 
     def _refuse_short_stream(self) -> None:
-        left, stream = self._raw_bytes, zlib.decompressobj()
+        # Without zlib's frame: its checksum is not compared, as in libpng.
+        left, stream, skipped = self._raw_bytes, zlib.decompressobj(-zlib.MAX_WBITS), 0
         for block in self._packed():
-            packed = block
+            packed = block[max(0, _ZLIB_HEAD - skipped) :]
+            skipped += len(block)
             while packed and left > 0 and not stream.eof:
                 left -= len(stream.decompress(packed, _BLOCK))
                 packed = stream.unconsumed_tail
