@@ -4,6 +4,7 @@
 #include <jpeglib.h>
 
 #include <csetjmp>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -14,6 +15,7 @@
 namespace patchcore {
 namespace {
 
+constexpr char kTruncated[] = "image file is truncated";
 constexpr int kApp1 = JPEG_APP0 + 1;
 constexpr unsigned int kWholeMarker = 0xFFFF;
 constexpr std::string_view kExif("Exif\0\0", 6);
@@ -40,7 +42,7 @@ void IgnoreMessage(j_common_ptr, int) {}
 // Called when the file has ended before the image: libjpeg itself would go on with grey.
 boolean FailTruncated(j_decompress_ptr jpeg) {
   auto* handler = reinterpret_cast<ErrorHandler*>(jpeg->err);
-  std::snprintf(handler->message, sizeof(handler->message), "image file is truncated");
+  std::snprintf(handler->message, sizeof(handler->message), "%s", kTruncated);
   std::longjmp(handler->jump, 1);
 }
 
@@ -85,7 +87,7 @@ class Decoder {
     row_.resize(stored.image.width * static_cast<std::size_t>(channels));
     Guarded([&] { jpeg_start_decompress(&jpeg_); });
     ReadRows(stored.image);
-    Guarded([&] { jpeg_finish_decompress(&jpeg_); });
+    Finish();
     return stored;
   }
 
@@ -96,6 +98,15 @@ class Decoder {
   void Guarded(Calls calls) {
     if (setjmp(handler_.jump) != 0) RefuseUnreadable(where_, handler_.message);
     calls();
+  }
+
+  // As Pillow, accepts a file that ends after its last row without a marker of the end.
+  void Finish() {
+    if (setjmp(handler_.jump) == 0) {
+      jpeg_finish_decompress(&jpeg_);
+    } else if (std::strcmp(handler_.message, kTruncated) != 0) {
+      RefuseUnreadable(where_, handler_.message);
+    }
   }
 
   void ReadRows(Image& image) {
@@ -160,7 +171,7 @@ class Decoder {
 
 // Counts SOS markers up to the end of the image (ITU T.81, annex B), as the Python runtime
 // does: each scan, of ten bytes, costs a pass over all coefficients.
-bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
+bool HasTooManyScans(const std::vector<std::uint8_t>& bytes, const std::string& where) {
   std::size_t scans = 0;
   for (std::size_t at = 2; at + 1 < bytes.size();) {
     const std::uint8_t kind = bytes[at + 1];
@@ -172,6 +183,8 @@ bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
     at += 2;
     if (kind == 0xD9) break;  // the end
     if (kind == 0xDA && ++scans > kMostScans) return true;
+    // Of arithmetic coding; Pillow refuses it in a header.
+    if (kind == 0x01 && scans == 0) RefuseUnreadable(where, "no marker found");
     if (kind == 0x01 || kind == 0xD8) continue;  // without a length
     if (at + 1 >= bytes.size()) break;
     at += std::size_t{bytes[at]} << 8 | bytes[at + 1];
@@ -183,7 +196,7 @@ bool HasTooManyScans(const std::vector<std::uint8_t>& bytes) {
 
 StoredImage DecodeJpeg(const std::vector<std::uint8_t>& bytes, const std::string& where,
                        const ReadOptions& options) {
-  if (HasTooManyScans(bytes)) {
+  if (HasTooManyScans(bytes, where)) {
     throw ImageError(where + ": expected at most " + std::to_string(kMostScans) +
                      " scans in a JPEG, got more; save it as baseline");
   }

@@ -12,6 +12,7 @@
 #include "image/decoders.hpp"
 #include "image/exif.hpp"
 #include "image/png_pixels.hpp"
+#include "image/png_view.hpp"
 
 namespace patchcore {
 namespace {
@@ -23,6 +24,9 @@ constexpr std::size_t kWidthAt = 16;  // width and height in IHDR, big-endian
 // zlib's format cannot expand more than 1032-fold, so a larger promise is refused unallocated.
 constexpr std::size_t kMaxExpansion = 1040;
 
+// Of a text after decompression, as in Python.
+constexpr png_alloc_size_t kMostTextBytes = png_alloc_size_t{1} << 20;
+
 // Chunks whose content matters here; all others are only checked for damage.
 constexpr png_byte kKept[] = "tRNS\0tEXt\0zTXt\0iTXt";
 constexpr int kKeptCount = 4;
@@ -31,8 +35,9 @@ constexpr png_byte kExif[] = "eXIf";
 constexpr std::string_view kExifPrefix("Exif\0\0", 6);
 
 struct Source {
-  const std::uint8_t* next;
-  std::size_t left;
+  PngView view;
+  std::size_t part = 0;
+  std::size_t place = 0;  // in the part
 };
 
 // The place that libpng's error function jumps to, and its message.
@@ -51,10 +56,19 @@ void IgnoreWarning(png_structp, png_const_charp) {}
 
 void ReadBytes(png_structp png, png_bytep target, std::size_t length) {
   auto* source = static_cast<Source*>(png_get_io_ptr(png));
-  if (length > source->left) png_error(png, "image file is truncated");
-  std::memcpy(target, source->next, length);
-  source->next += length;
-  source->left -= length;
+  while (length > 0) {
+    if (source->part == source->view.parts.size()) png_error(png, "image file is truncated");
+    const auto& [bytes, size] = source->view.parts[source->part];
+    const std::size_t count = std::min(length, size - source->place);
+    std::memcpy(target, bytes + source->place, count);
+    target += count;
+    length -= count;
+    source->place += count;
+    if (source->place == size) {
+      ++source->part;
+      source->place = 0;
+    }
+  }
 }
 
 std::uint32_t BigEndian(const std::uint8_t* bytes) {
@@ -93,7 +107,7 @@ class Decoder {
  public:
   Decoder(const std::vector<std::uint8_t>& bytes, const std::string& where,
           const ReadOptions& options)
-      : where_(where), options_(options), source_{bytes.data(), bytes.size()} {
+      : where_(where), options_(options), bytes_(bytes) {
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &handler_, FailDecoding, IgnoreWarning);
     info_ = png_ != nullptr ? png_create_info_struct(png_) : nullptr;
     if (info_ == nullptr) {
@@ -106,7 +120,7 @@ class Decoder {
   Decoder& operator=(const Decoder&) = delete;
 
   StoredImage Decode() {
-    const std::size_t file_bytes = source_.left;
+    const std::size_t file_bytes = bytes_.size();
     ReadHeader();
     AcceptSize();
     if (packed_row_bytes_ > file_bytes * kMaxExpansion / height_) {
@@ -134,11 +148,13 @@ class Decoder {
 
   void ReadHeader() {
     CheckFirstChunk();
+    source_.view = ViewPng(bytes_, where_);
     Guarded([&] {
       png_set_read_fn(png_, &source_, ReadBytes);
       png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // CheckSize has the limits
-      png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+      png_set_crc_action(png_, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);  // ViewPng checks
       png_set_benign_errors(png_, 1);
+      png_set_chunk_malloc_max(png_, kMostTextBytes);
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_AS_DEFAULT, kKept, kKeptCount);
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_ALWAYS, kExif, 1);
@@ -157,11 +173,11 @@ class Decoder {
   // The size decides before libpng sees the file, and reads the same as in Python.
   void CheckFirstChunk() const {
     constexpr char kIhdr[] = "IHDR";
-    if (source_.left < kHeaderEnd || std::memcmp(source_.next + kIhdrAt, kIhdr, 4) != 0) {
-      RefuseUnreadable(where_, "broken PNG file");
+    if (bytes_.size() < kHeaderEnd || std::memcmp(&bytes_[kIhdrAt], kIhdr, 4) != 0) {
+      RefuseUnreadable(where_, "broken PNG file: its header");
     }
-    const std::uint32_t width = BigEndian(source_.next + kWidthAt);
-    const std::uint32_t height = BigEndian(source_.next + kWidthAt + 4);
+    const std::uint32_t width = BigEndian(&bytes_[kWidthAt]);
+    const std::uint32_t height = BigEndian(&bytes_[kWidthAt + 4]);
     CheckSize(where_, width, height);
   }
 
@@ -246,6 +262,7 @@ class Decoder {
 
   const std::string& where_;
   const ReadOptions& options_;
+  const std::vector<std::uint8_t>& bytes_;
   Source source_;
   ErrorHandler handler_{};
   png_structp png_ = nullptr;

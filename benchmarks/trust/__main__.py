@@ -1,13 +1,14 @@
 """Try all known failures -> benchmarks/results/trust.md and trust.json: `make trust`.
 
-    python -m benchmarks.trust [--only artifacts,images,faults,use,fuzz] [--kills N] ...
+    python -m benchmarks.trust [--only artifacts,images,faults,injected,use,compared,fuzz] ...
 
 The command runs every hostile artifact and image of tests/support/hostile in both programs, many
-accidents of tests/support/faults.py, and the fuzzers. Sections that are not named keep their former
-results. The exit code is 1 if any result is wrong.
+accidents of tests/support/faults.py, failing calls, comparisons of readers, and the fuzzers.
+Sections that are not named keep their former results. The exit code is 1 if any result is wrong.
 """
 
 import argparse
+import itertools
 import re
 import shutil
 import signal
@@ -27,6 +28,7 @@ from benchmarks.places import RESULTS_FOLDER, ROOT
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import faults
+import injection
 from artifact_factory import make_artifact, tiny_config, write_photos
 from benchmarks.harness.stored_sections import machine_line, names_among, store
 from benchmarks.trust.page import ABOUT, page
@@ -36,6 +38,7 @@ from hostile.cases import KINDS, allowed_mib, damages, outcomes, run_again_if_sl
 from hostile.odd_images import bombs, odd_images
 from hostile.trial import SLACK_MIB, SLOWEST_S, CppTrial, Outcome, PythonTrial
 from patchcore_runtime.image.decode import read_image
+from places import TINY
 
 RESULTS = RESULTS_FOLDER / "trust.json"
 BINARY = ROOT / "out" / "host" / "patchcore_infer"
@@ -49,6 +52,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, metavar="N")
     parser.add_argument("--stops", type=int, default=50, metavar="N")
     parser.add_argument("--predictions", type=int, default=10_000, metavar="N")
+    parser.add_argument("--calls", type=int, default=10**6, metavar="N", help="of a kind, to fail")
+    parser.add_argument("--compare-seconds", type=int, default=60, metavar="N", help="of each kind")
     parser.add_argument("--fuzz-seconds", type=int, default=60, metavar="N", help="of each target")
     arguments = parser.parse_args()
     bad = []
@@ -222,6 +227,61 @@ def _use(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
                   f"{last}", words)  # fmt: skip
 
 
+def _injected(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
+    reason = injection.no_shim()
+    if reason:
+        yield _record("all", "not run", reason, "not run", "")
+        return
+    place = injection.Workplace(scratch)
+    with injection.server(scratch) as running:
+        for command in injection.COMMANDS:
+            good = injection.whole_run(running, place, command)
+            for kind, onward in itertools.product(injection.KINDS, (False, True)):
+                tried = injection.injected(
+                    running, place, command, good, kind, onward=onward, most=arguments.calls
+                )
+                yield _injected_kind(command, kind, onward, good.calls[kind], list(tried))
+
+
+def _injected_kind(
+    command: str, kind: str, onward: bool, calls: int, tried: list[tuple[int, Any, list[str]]]
+) -> Record:
+    told = sum(run.code == 1 for _, run, _ in tried)
+    wrong = [f"call {nth}: {words[0]}" for nth, _, words in tried if words]
+    how = "and all later ones fail" if onward else "fails"
+    case = f"{command}: call n {how}, n = 1 to {calls}" if calls else f"{command} makes no call"
+    result = f"{len(tried)} runs, {told} with exit code 1, {len(wrong)} against the law"
+    program = "stand-in of fit" if command == "fit" else "Python"
+    return _record(program, f"{kind}", case, result, _bare("; ".join(wrong[:3])))
+
+
+def _compared(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
+    support, seconds = ROOT / "tests" / "support", arguments.compare_seconds
+    files = {"manifest": "manifest.json", "sums": "SHA256SUMS", "network": "features.onnx"}
+    for kind, name in files.items():
+        (scratch / kind).mkdir()
+        shutil.copyfile(TINY / name, scratch / kind / name)
+    tasks: list[tuple[str, str, list[Any]]] = [
+        ("Python, onnx", "networks", [support / "onnx_differential.py", scratch / "network"])
+    ]
+    verdicts = BINARY.parent / "tests" / "dump_verdicts"
+    if verdicts.is_file() and DUMP.is_file():
+        compare = support / "compare_programs.py"
+        tasks += [
+            ("Python, C++", kind, [compare, verdicts, kind, scratch / kind]) for kind in files
+        ]
+        tasks.append(("Python, C++", "images", [support / "compare_images.py", DUMP]))
+    for program, kind, command in tasks:
+        full = [sys.executable, "-W", "ignore", *command, "--seconds", seconds]
+        done = subprocess.run(
+            list(map(str, full)), capture_output=True, text=True, check=False,
+            env=faults.environment(), errors="replace",
+        )  # fmt: skip
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        words = "" if done.returncode == 0 and said[-1].startswith("Done") else _bare(said[0])
+        yield _record(program, "compared", f"{kind}, {seconds} s", _bare(said[-1]), words)
+
+
 def _fuzz(scratch: Path, arguments: argparse.Namespace) -> Iterator[Record]:
     corpus = scratch / "corpus"
     subprocess.run([sys.executable, ROOT / "tests/support/make_fuzz_corpus.py", corpus],
@@ -267,7 +327,9 @@ SECTIONS = {
     "artifacts": _artifacts,
     "images": _images,
     "faults": _faults,
+    "injected": _injected,
     "use": _use,
+    "compared": _compared,
     "fuzz": _fuzz,
 }
 

@@ -17,8 +17,16 @@ ABOUT = {
     "the file and the pixels it may hold, and 32 MiB.",
     "faults": "Accidents around `patchcore-build fit` (scattering network, tiny images): an "
     "artifact is whole or not there.",
+    "injected": "The n-th call of a kind fails, in commands on small inputs: `write` with ENOSPC "
+    "to files, `print` with ENOSPC on standard output, `rename` and `fsync` with EIO, `open` with "
+    "ENOSPC for writing, `malloc` with ENOMEM of 64 kB or more. The law: files are old or new, "
+    "whole, and no other file is left; one line says why; the exit code is 0 or 1; each image of "
+    "`score` and `monitor` has its line. The fit has a small network in place of MindSpore's.",
     "use": "One artifact used by many at once, and for long.",
-    "fuzz": "libFuzzer with ASan and UBSan for C++, atheris for Python.",
+    "compared": "Mutated files are judged by two readers. Both must accept a file or both refuse "
+    "it; bytes that onnx writes again, and pixels of images, must be equal.",
+    "fuzz": "Mutated files are read by one reader: in C++ with libFuzzer, ASan and UBSan, in "
+    "Python with atheris where the table says `guided by coverage`, else by blind mutation.",
 }
 
 

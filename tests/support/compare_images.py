@@ -6,6 +6,7 @@ level.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -22,6 +23,9 @@ from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.manifest.manifest import Preprocessing
 
 AT_ONCE = 200
+# The two freedoms of FORMAT.md: a stream of a PNG that lacks its end, which libpng refuses, and
+# the smoothing of a damaged progressive JPEG, which differs between versions of libjpeg.
+NO_END = "Not enough image data"
 
 
 def draw_file(rng: Random) -> tuple[str, bytes]:
@@ -41,26 +45,32 @@ def draw_settings(rng: Random) -> Preprocessing | None:
     )  # fmt: skip
 
 
-def compare(requests: list[tuple[Path, Preprocessing | None]]) -> tuple[int, int]:
-    """Decode files in both programs; return how many both read, and how many messages differ.
+def compare(
+    requests: list[tuple[Path, Preprocessing | None]],
+) -> tuple[int, int, dict[Path, str]]:
+    """Decode files in both programs.
 
-    Raises:
-        AssertionError: one reads what the other refuses, or the pixels differ.
+    Returns:
+        How many both read alike, how many used a freedom, and the disagreements.
     """
-    read = other_words = 0
+    read, freedom, found = 0, 0, {}
     for (path, settings), theirs in zip(requests, cpp_dump.dump(requests), strict=True):
         ours = cpp_dump.attempt(*_request(path, settings))
         if isinstance(ours, str) or isinstance(theirs, str):
             words = [one if isinstance(one, str) else "read" for one in (ours, theirs)]
-            if "read" in words:
-                raise AssertionError(f"{path}: Python: {words[0]}; C++: {words[1]}")
-            other_words += words[0] != words[1]
+            if words[0] == "read" and NO_END in words[1]:
+                freedom += 1
+            elif "read" in words:
+                found[path] = f"Python: {words[0]}; C++: {words[1]}"
             continue
         pixels = ours if settings is None else ours[0]
-        if not np.array_equal(np.asarray(pixels), theirs[0]):
-            raise AssertionError(f"{path}: {settings}: other pixels")
-        read += 1
-    return read, other_words
+        if np.array_equal(np.asarray(pixels), theirs[0]):
+            read += 1
+        elif b"\xff\xc2" in path.read_bytes():
+            freedom += 1
+        else:
+            found[path] = f"{settings}: other pixels"
+    return read, freedom, found
 
 
 def _request(path: Path, settings: Preprocessing | None):
@@ -77,25 +87,29 @@ def main() -> int:
     cpp_dump.DUMP = arguments.tool.resolve()
     warnings.simplefilter("ignore")
     rng = Random(arguments.seed)  # noqa: S311 inputs, no secrets
-    end, files, read, other_words = time.monotonic() + arguments.seconds, 0, 0, 0
+    end, files, read, freedom, wrong = time.monotonic() + arguments.seconds, 0, 0, 0, 0
+    kept = Path(tempfile.gettempdir()) / "patchcore-findings"
     while time.monotonic() < end:
-        folder = Path(tempfile.mkdtemp(prefix="patchcore-compare-"))  # kept after a finding
+        folder = Path(tempfile.mkdtemp(prefix="patchcore-compare-"))
         requests = []
         for number in range(AT_ONCE):
             suffix, content = draw_file(rng)
             requests.append((folder / f"{number}{suffix}", draw_settings(rng)))
             requests[-1][0].write_bytes(content)
-        counts = compare(requests)
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-        files, read, other_words = files + AT_ONCE, read + counts[0], other_words + counts[1]
+        *counts, found = compare(requests)
+        for path, words in found.items():
+            kept.mkdir(exist_ok=True)
+            shutil.copy(path, kept / f"{files}-{path.name}")
+            print(f"{kept / f'{files}-{path.name}'}: {words}", file=sys.stderr)
+        shutil.rmtree(folder)
+        files, wrong = files + AT_ONCE, wrong + len(found)
+        read, freedom = read + counts[0], freedom + counts[1]
     print(
-        f"Done {files} files, {read} read by both to the same pixels, no different verdict, "
-        f"{other_words} refused in other words",
+        f"Done {files} files, {read} read by both to the same pixels, {wrong} disagreements, "
+        f"{freedom} about which FORMAT.md lets readers differ",
         file=sys.stderr,
     )
-    return 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

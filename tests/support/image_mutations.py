@@ -67,8 +67,8 @@ def _lines(rng: Random, width: int, height: int, bits: int, interlaced: bool) ->
         rows = (height - top + step_y - 1) // step_y
         if columns <= 0:
             continue
-        for _ in range(max(rows, 0)):
-            parts.append(bytes([rng.randrange(5)]) + rng.randbytes((columns * bits + 7) // 8))
+        size = (columns * bits + 7) // 8
+        parts += [bytes([rng.randrange(5)]) + rng.randbytes(size) for _ in range(rows)]
     return b"".join(parts)
 
 

@@ -7,6 +7,7 @@ artifacts/FORMAT.md, section Preprocess, defines the accepted formats and what i
 import io
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from patchcore_runtime.files.regular import open_regular
 from patchcore_runtime.image.jpeg_scans import refuse_endless_jpeg
 from patchcore_runtime.image.limits import check_size, too_large
 from patchcore_runtime.image.orientation import orientation_of, shown_size, turned
+from patchcore_runtime.image.png_chunks import SIGNATURE, PngView, readable_png
 from patchcore_runtime.image.to_rgb import grey_to_rgb, stored_depth, to_rgb
 from patchcore_runtime.manifest.manifest import WHITE_16_BITS
 
@@ -40,6 +42,8 @@ ChannelOrder = Literal["rgb", "bgr"]
 
 MOST_FILE_BYTES = 2**30  # far above any file of 2^26 pixels
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_PNG_SIZE_END = 24  # of width and height in a PNG's header
+_VIEW = "patchcore view"  # key of a PNG's view in `Image.info`
 # The exceptions that Pillow's decoders raise on corrupt files.
 DECODER_ERRORS = (
     OSError,
@@ -53,6 +57,7 @@ DECODER_ERRORS = (
     IndexError,
     MemoryError,
     struct.error,
+    zlib.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
@@ -167,7 +172,7 @@ def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
     with file:
         try:
             refuse_endless_jpeg(file, where)
-            image = Image.open(file, formats=FORMATS)
+            image = _open_image(file, where)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageError(too_large(where)) from None
         except DECODER_ERRORS as error:
@@ -175,6 +180,19 @@ def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
         with image:
             check_size(where, *image.size)
             yield image, where
+
+
+def _open_image(file: BinaryIO, where: str) -> Image.Image:
+    start = file.read(_PNG_SIZE_END)
+    file.seek(0)
+    if not start.startswith(SIGNATURE):
+        return Image.open(file, formats=FORMATS)
+    if len(start) == _PNG_SIZE_END and start[12:16] == b"IHDR":
+        check_size(where, *struct.unpack(">II", start[16:]))
+    view = readable_png(file)
+    image = Image.open(io.BufferedReader(view), formats=("PNG",))
+    image.info[_VIEW] = view
+    return image
 
 
 def _file_of(source: object) -> tuple[BinaryIO, str]:
@@ -212,6 +230,9 @@ def _decoded(
             accept(where, *shown_size(image))
         depth = stored_depth(image, where, white_level)
         image.load()
+        view = image.info.pop(_VIEW, None)
+        if isinstance(view, PngView):
+            view.refuse_missing_rows(image)
         orientation = orientation_of(image)
         return to_rgb(image, depth, where, notes), orientation
     except DECODER_ERRORS as error:
