@@ -34,7 +34,7 @@ nitpicky = True
 # Annotations name types whose pages are on other servers, or that are private to a room. The build
 # needs no network, so neither has a page to link to. Links written by hand are still checked.
 nitpick_ignore_regex = [
-    ("py:class", r"(numpy|np|PIL|pathlib|collections|types|typing|patchcore_\w+)\..*"),
+    ("py:class", r"(numpy|np|os|PIL|pathlib|collections|types|typing|patchcore_\w+)\..*"),
     ("py:class", r"[A-Z]\w+"),
     ("py:exc", r"\w+Error"),
 ]
