@@ -131,6 +131,7 @@ def _zip():
         (_npy(np.zeros((64, 96, 1), np.float32)), "expected float32"),
         (_npy(np.zeros((96, 64), np.float32)), "expected 64 x 96"),
     ],
+    ids=range(11),  # a ZIP archive contains the time, and workers must agree on names
 )
 def test_a_stored_map_of_another_kind_is_refused(own_artifact, content, message):
     (own_artifact / "selftest_map.npy").write_bytes(content)
