@@ -89,13 +89,14 @@ def _widened(found: Threshold, ordered: Array, rate: float, independent: int) ->
     """
     if independent >= FEW_IMAGES or independent < 2 or ordered[-1] <= 0:
         return found
-    from scipy.stats import nct, norm
+    from scipy.special import nctdtrit
+    from scipy.stats import norm
 
     logs = np.log(np.maximum(ordered, ordered[-1] * 1e-3))
     spread = max(float(logs.std(ddof=1)), _SMALLEST_SPREAD)
     root, ends = math.sqrt(independent), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
     shift = float(norm.isf(rate)) * root
-    low, high = (float(nct.ppf(end, independent - 1, shift)) / root for end in ends)
+    low, high = (float(nctdtrit(independent - 1, shift, end)) / root for end in ends)
     centre = float(logs.mean())
     return replace(
         found,
