@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, metavar="N")
     parser.add_argument("--stops", type=int, default=50, metavar="N")
     parser.add_argument("--predictions", type=int, default=10_000, metavar="N")
-    parser.add_argument("--calls", type=int, default=10**6, metavar="N", help="of a kind, to fail")
+    parser.add_argument("--calls", type=int, default=1000, metavar="N", help="of a kind, to fail")
     parser.add_argument("--compare-seconds", type=int, default=60, metavar="N", help="of each kind")
     parser.add_argument("--fuzz-seconds", type=int, default=60, metavar="N", help="of each target")
     arguments = parser.parse_args()
@@ -249,7 +249,8 @@ def _injected_kind(
     told = sum(run.code == 1 for _, run, _ in tried)
     wrong = [f"call {nth}: {words[0]}" for nth, _, words in tried if words]
     how = "and all later ones fail" if onward else "fails"
-    case = f"{command}: call n {how}, n = 1 to {calls}" if calls else f"{command} makes no call"
+    numbers = f"n = 1 to {calls}" if len(tried) >= calls else f"{len(tried)} n of 1 to {calls}"
+    case = f"{command}: call n {how}, {numbers}" if calls else f"{command} makes no call"
     result = f"{len(tried)} runs, {told} with exit code 1, {len(wrong)} against the law"
     program = "stand-in of fit" if command == "fit" else "Python"
     return _record(program, f"{kind}", case, result, _bare("; ".join(wrong[:3])))

@@ -72,7 +72,7 @@ def _add_before_pixels(view: "PngView", chunk: _Chunk, seen: set[bytes]) -> None
             raise SyntaxError("broken PNG file: its transparency")
     elif chunk.kind[0] & 0x20 == 0:
         raise SyntaxError("broken PNG file: a chunk out of place")
-    elif _holds_orientation(view.file, chunk):
+    elif _holds_orientation(view, chunk):
         view.add(chunk)
 
 
@@ -103,18 +103,19 @@ def _add_after_pixels(view: "PngView", chunk: _Chunk, rest: Iterator[_Chunk]) ->
     """Add metadata; what is missing or damaged behind the pixels costs none of them."""
     try:
         while True:
-            if _holds_orientation(view.file, chunk):
+            if _holds_orientation(view, chunk):
                 view.add(chunk)
             chunk = next(rest)
     except (StopIteration, SyntaxError, OSError):
         return
 
 
-def _holds_orientation(file: BinaryIO, chunk: _Chunk) -> bool:
+def _holds_orientation(view: "PngView", chunk: _Chunk) -> bool:
     """Return whether a chunk is EXIF or a text of a known name, which can be decompressed."""
     if chunk.kind not in (b"eXIf", *_TEXT_KINDS) or chunk.length > _MOST_TEXT:
         return False
-    return chunk.kind == b"eXIf" or _is_orientation_text(file, chunk)
+    view.check_sum(chunk)
+    return chunk.kind == b"eXIf" or _is_orientation_text(view.file, chunk)
 
 
 def _is_orientation_text(file: BinaryIO, chunk: _Chunk) -> bool:
@@ -169,7 +170,7 @@ class PngView(io.RawIOBase):
         Raises:
             SyntaxError: it is wrong, or the header's numbers are.
         """
-        self._check_sum(chunk)
+        self.check_sum(chunk)
         if chunk.kind == b"IHDR":
             self._read_header(chunk)
         if chunk.kind == b"iTXt":  # of several packets of XMP the last counts
@@ -199,7 +200,7 @@ class PngView(io.RawIOBase):
             return False
         if not self.colours or not chunk.length:
             return False
-        self._check_sum(chunk)
+        self.check_sum(chunk)
         self.file.seek(chunk.start + 8)
         content = b"tRNS" + self.file.read(min(chunk.length, self.colours))
         length, checksum = len(content) - 4, zlib.crc32(content)
@@ -259,7 +260,12 @@ class PngView(io.RawIOBase):
             if columns > 0 and rows > 0:
                 self._raw_bytes += rows * (1 + (columns * bits + 7) // 8)
 
-    def _check_sum(self, chunk: _Chunk) -> None:
+    def check_sum(self, chunk: _Chunk) -> None:
+        """Refuse a chunk whose checksum is wrong.
+
+        Raises:
+            SyntaxError: it is.
+        """
         self.file.seek(chunk.start + 4)
         left, total = 4 + chunk.length, 0
         while left:
