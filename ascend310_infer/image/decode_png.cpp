@@ -151,7 +151,7 @@ class Decoder {
     source_.view = ViewPng(bytes_, where_);
     Guarded([&] {
       png_set_read_fn(png_, &source_, ReadBytes);
-      png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // CheckSize has the limits
+      png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);     // CheckSize has the limits
       png_set_crc_action(png_, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);  // ViewPng checks
       png_set_benign_errors(png_, 1);
       png_set_chunk_malloc_max(png_, kMostTextBytes);
