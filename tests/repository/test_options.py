@@ -14,7 +14,7 @@ from places import ROOT
 OPTION = re.compile(r"(?<![\w/-])--[a-z][a-z0-9_-]*\w")
 # Sentences that advise something without naming an option of that kind.
 VAGUE = re.compile(r"\ballow \w+ing\b")
-PACKAGES = {"build/patchcore_build", "runtime/patchcore_runtime"}
+PACKAGES = ("build/patchcore_build", "runtime/patchcore_runtime")
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "SECURITY.md", "runtime/README.md")),
     ROOT / "artifacts" / "FORMAT.md",
