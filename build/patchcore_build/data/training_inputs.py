@@ -24,6 +24,7 @@ from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError
+from patchcore_runtime.files.names import shown_path
 from patchcore_runtime.image.decode import image_size, largest_grey
 from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.region import Region
@@ -225,7 +226,7 @@ def _with_advice(error: ImageError) -> ImageError:
 
 def _reason(error: ImageError, path: Path, folder: ImageFolder) -> str:
     """Why an image was left out, for the manifest: without its folder on this machine."""
-    reason = str(error).removeprefix(f"{path}: ")
+    reason = str(error).removeprefix(f"{shown_path(path)}: ")
     # Pillow repeats the whole path, perhaps cut off, in this one message.
     reason = re.sub(r"(cannot identify image file)[^)]*", r"\1", reason)
     return f"{folder.name(path)}: {reason}"

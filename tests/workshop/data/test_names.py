@@ -10,6 +10,8 @@ from PIL import Image
 
 from artifact_factory import make_artifact, striped_photo, tiny_config, write_photos
 from patchcore_build.data.dataset import list_images
+from patchcore_build.data.training_inputs import load_inputs
+from patchcore_build.storage import Storage
 from patchcore_runtime import Artifact
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.files.names import shown
@@ -61,3 +63,13 @@ def test_an_odd_image_is_explained_learned_and_forgotten_by_its_shown_name(odd, 
     )
     assert code == 0, err
     assert f"forgotten: {learned}" in out
+
+
+def test_a_skipped_image_is_named_without_its_folder(tmp_path):
+    """The manifest keeps the line, and must not tell a path of this machine."""
+    photos = write_photos(tmp_path / "photos", 2)
+    (photos / os.fsdecode(b"broken\xef\n.png")).write_bytes(b"junk")
+    storage = Storage(tmp_path, budget_bytes=2**30)
+    (line,) = load_inputs(list_images(photos), tiny_config(), storage, skip_bad=True).skipped
+    assert line.startswith("broken\\xef\\x0a.png: not a readable image")
+    assert str(tmp_path) not in line
