@@ -1,6 +1,5 @@
 #include "capi/pixels.hpp"
 
-#include <algorithm>
 #include <array>
 #include <string>
 
@@ -29,24 +28,11 @@ Layout LayoutOf(int layout) {
   }
 }
 
-void CheckSides(const Pixels& pixels) {
-  const std::string got =
-      ", got " + std::to_string(pixels.width) + " x " + std::to_string(pixels.height);
-  if (pixels.width != 0 && pixels.height > kMaxPixels / pixels.width) {
-    throw ImageError("image: expected at most " + std::to_string(kMaxPixels) + " pixels" + got +
-                     "; scale it down or cut it into tiles");
-  }
-  if (std::min(pixels.width, pixels.height) < kMinSidePx) {
-    throw ImageError("image: expected at least " + std::to_string(kMinSidePx) + " x " +
-                     std::to_string(kMinSidePx) + " px" + got);
-  }
-}
-
 }  // namespace
 
 Image ImageOf(const Pixels& pixels) {
   const Layout layout = LayoutOf(pixels.layout);
-  CheckSides(pixels);
+  CheckSize("image", pixels.width, pixels.height);
   if (pixels.stride < pixels.width * layout.bytes) {
     throw ImageError("stride: expected at least " + std::to_string(pixels.width * layout.bytes) +
                      " bytes for a row of " + std::to_string(pixels.width) + " pixels, got " +

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "manifest/manifest.hpp"
+
 namespace patchcore {
 
 inline constexpr std::size_t kMaxPixels = std::size_t{1}
@@ -24,9 +26,12 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 };
 
+// Throws ImageError for a size that is refused; call it before anything is decoded.
+void CheckSize(const std::string& where, std::size_t width, std::size_t height);
+
 // What reading depends on, besides the file.
 struct ReadOptions {
-  std::uint32_t white_level = 65535;  // value of white in grey of 16 bits
+  std::uint32_t white_level = kWhite16Bits;  // value of white in grey of 16 bits
   // Called with the beginning of a message and the size as shown, before the pixels are decoded;
   // throws ImageError for a size that the caller cannot use.
   std::function<void(const std::string& where, std::size_t height, std::size_t width)> accept;

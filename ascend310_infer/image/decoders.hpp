@@ -25,9 +25,6 @@ StoredImage DecodePng(const std::vector<std::uint8_t>& bytes, const std::string&
 // Whether an orientation swaps the sides.
 inline bool IsSideways(int orientation) { return orientation >= 5 && orientation <= 8; }
 
-// Throws ImageError for a size that is refused; call it before anything is decoded.
-void CheckSize(const std::string& where, std::size_t width, std::size_t height);
-
 // Throws ImageError: the file is no image that this program reads; gives the decoder's reason.
 [[noreturn]] void RefuseUnreadable(const std::string& where, const std::string& reason);
 

@@ -15,7 +15,6 @@ uint8_t OnBlack(unsigned int colour, unsigned int alpha) {
   return static_cast<uint8_t>((colour * alpha + 127) / 255);
 }
 
-constexpr std::uint32_t kWhite16Bits = 65535;
 constexpr std::uint32_t kDarkShare = 16;  // an image that stays below this part of white is named
 
 void NameDark(std::uint32_t largest, std::uint32_t white, const std::string& where,
