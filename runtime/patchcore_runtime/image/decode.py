@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
@@ -43,7 +44,6 @@ ChannelOrder = Literal["rgb", "bgr"]
 MOST_FILE_BYTES = 2**30  # far above any file of 2^26 pixels
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _PNG_SIZE_END = 24  # of width and height in a PNG's header
-_VIEW = "patchcore view"  # key of a PNG's view in `Image.info`
 # The exceptions that Pillow's decoders raise on corrupt files.
 DECODER_ERRORS = (
     OSError,
@@ -95,10 +95,11 @@ def read_image(
         )
     if isinstance(source, Image.Image):
         check_size("image", *source.size)
-        return turned(*_decoded(source, "image", white_level, accept, notes))
-    with _opened(source) as (image, where):
-        rgb, orientation = _decoded(image, where, white_level, accept, notes)
-    del image  # the pixels as stored, which a turn does not need
+        opened = _Opened(image=source, where="image")
+        return turned(*_decoded(opened, white_level, accept, notes))
+    with _opened(source) as opened:
+        rgb, orientation = _decoded(opened, white_level, accept, notes)
+    del opened  # the pixels as stored, which a turn does not need
     return turned(rgb, orientation)
 
 
@@ -112,11 +113,11 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         return source.shape[0], source.shape[1]
     if isinstance(source, Image.Image):
         return shown_size(source)
-    with _opened(source) as (image, where):
+    with _opened(source) as opened:
         try:
-            return shown_size(image)
+            return shown_size(opened.image)
         except DECODER_ERRORS as error:
-            raise ImageError(_unreadable(where, error)) from None
+            raise ImageError(_unreadable(opened.where, error)) from None
 
 
 def largest_grey(source: ImageSource) -> int:
@@ -125,7 +126,8 @@ def largest_grey(source: ImageSource) -> int:
     Raises:
         ImageError: see `read_image`.
     """
-    with _opened(source) as (image, where):
+    with _opened(source) as opened:
+        image, where = opened.image, opened.where
         try:
             depth = stored_depth(image, where, WHITE_16_BITS)
             if not image.mode.startswith("I") or depth.white != WHITE_16_BITS:
@@ -163,36 +165,44 @@ def _from_array(
     return Image.fromarray(np.ascontiguousarray(array[..., :: -1 if channel_order == "bgr" else 1]))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    """An image whose header was read, its name for messages, and what Pillow sees of a PNG."""
+
+    image: Image.Image
+    where: str
+    view: PngView | None = None
+
+
 @contextmanager
-def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
-    """Open an image, read its header and check its size; yield it with its name for messages."""
+def _opened(source: object) -> Iterator[_Opened]:
+    """Open an image, read its header and check its size."""
     file, where = _file_of(source)
     # Pillow gets the file instead of its path. With a path it maps an uncompressed grey TIFF into
     # memory, and then confuses rows and columns if the orientation swaps the sides (Pillow 13.0).
     with file:
         try:
             refuse_endless_jpeg(file, where)
-            image = _open_image(file, where)
+            opened = _open_image(file, where)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageError(too_large(where)) from None
         except DECODER_ERRORS as error:
             raise ImageError(_unreadable(where, error)) from None
-        with image:
-            check_size(where, *image.size)
-            yield image, where
+        with opened.image:
+            check_size(where, *opened.image.size)
+            yield opened
 
 
-def _open_image(file: BinaryIO, where: str) -> Image.Image:
+def _open_image(file: BinaryIO, where: str) -> _Opened:
     start = file.read(_PNG_SIZE_END)
     file.seek(0)
     if not start.startswith(SIGNATURE):
-        return Image.open(file, formats=FORMATS)
+        return _Opened(image=Image.open(file, formats=FORMATS), where=where)
     if len(start) == _PNG_SIZE_END and start[12:16] == b"IHDR":
         check_size(where, *struct.unpack(">II", start[16:]))
     view = readable_png(file)
     image = Image.open(io.BufferedReader(view), formats=("PNG",))
-    image.info[_VIEW] = view
-    return image
+    return _Opened(image=image, where=where, view=view)
 
 
 def _file_of(source: object) -> tuple[BinaryIO, str]:
@@ -218,21 +228,20 @@ def _file_of(source: object) -> tuple[BinaryIO, str]:
 
 
 def _decoded(
-    image: Image.Image,
-    where: str,
+    opened: _Opened,
     white_level: int,
     accept: Callable[[str, int, int], None] | None,
     notes: list[str] | None,
 ) -> tuple[Image.Image, int]:
     """Decode the pixels of an opened image; return them as RGB, and how they are to be turned."""
+    image, where = opened.image, opened.where
     try:
         if accept is not None:
             accept(where, *shown_size(image))
         depth = stored_depth(image, where, white_level)
         image.load()
-        view = image.info.pop(_VIEW, None)
-        if isinstance(view, PngView):
-            view.refuse_missing_rows(image)
+        if opened.view is not None:
+            opened.view.refuse_missing_rows(image)
         orientation = orientation_of(image)
         return to_rgb(image, depth, where, notes), orientation
     except DECODER_ERRORS as error:

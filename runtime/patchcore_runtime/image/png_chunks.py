@@ -73,7 +73,7 @@ def _add_before_pixels(view: "PngView", chunk: _Chunk, seen: set[bytes]) -> None
     elif chunk.kind[0] & 0x20 == 0:
         raise SyntaxError("broken PNG file: a chunk out of place")
     elif _holds_orientation(view, chunk):
-        view.add(chunk)
+        view.add_metadata(chunk)
 
 
 def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
@@ -104,14 +104,18 @@ def _add_after_pixels(view: "PngView", chunk: _Chunk, rest: Iterator[_Chunk]) ->
     try:
         while True:
             if _holds_orientation(view, chunk):
-                view.add(chunk)
+                view.add_metadata(chunk)
             chunk = next(rest)
     except (StopIteration, SyntaxError, OSError):
         return
 
 
 def _holds_orientation(view: "PngView", chunk: _Chunk) -> bool:
-    """Return whether a chunk is EXIF or a text of a known name, which can be decompressed."""
+    """Return whether a chunk is EXIF or a text of a known name, which can be decompressed.
+
+    Raises:
+        SyntaxError: its checksum is wrong.
+    """
     if chunk.kind not in (b"eXIf", *_TEXT_KINDS) or chunk.length > _MOST_TEXT:
         return False
     view.check_sum(chunk)
@@ -173,9 +177,16 @@ class PngView(io.RawIOBase):
         self.check_sum(chunk)
         if chunk.kind == b"IHDR":
             self._read_header(chunk)
-        if chunk.kind == b"iTXt":  # of several packets of XMP the last counts
+        self._append(chunk)
+
+    def add_metadata(self, chunk: _Chunk) -> None:
+        """Add EXIF or a text whose checksum was compared; of several packets of XMP the last."""
+        if chunk.kind == b"iTXt":
             self._parts[self._packet] = b"" if self._packet else SIGNATURE
             self._packet = len(self._parts)
+        self._append(chunk)
+
+    def _append(self, chunk: _Chunk) -> None:
         self._parts.append((chunk.start, 12 + chunk.length))
 
     def add_pixels(self, chunk: _Chunk) -> None:

@@ -54,18 +54,15 @@ def stored_depth(image: Image.Image, where: str, white_level: int) -> Depth:
         inverted = image.tag_v2.get(
             TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
         ) == _MIN_IS_WHITE and image.mode.startswith("I")
-    deep = not image.mode.startswith("I") and any(";16" in str(tile) for tile in image_tiles(image))
+    # How Pillow will decode the pixels; empty for an image whose pixels are loaded.
+    tiles = getattr(image, "tile", None) or ()
+    deep = not image.mode.startswith("I") and any(";16" in str(tile) for tile in tiles)
     if deep and white_level != WHITE_16_BITS:
         raise ImageError(
             f"{where}: expected grey, because this artifact has the white level {white_level}, got "
             "colours of 16 bits; save it as 16-bit grey or as 8-bit RGB"
         )
     return Depth(white=white, inverted=inverted, deep_color=deep)
-
-
-def image_tiles(image: Image.Image) -> list[object]:
-    """Return how Pillow will decode an opened image; empty after the pixels are loaded."""
-    return list(getattr(image, "tile", None) or [])
 
 
 def to_rgb(image: Image.Image, depth: Depth, where: str, notes: list[str] | None) -> Image.Image:
