@@ -10,8 +10,9 @@
 Importing is light: names are loaded when one is first used, MindSpore when something is built.
 """
 
-import importlib as _importlib
 import typing as _typing
+
+from patchcore_runtime.lazy_names import lazy_names as _lazy_names
 
 if _typing.TYPE_CHECKING:
     from patchcore_build._version import __version__ as __version__
@@ -34,14 +35,4 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> _typing.Any:
-    """Load all public names from their modules when one of them is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for public, module in _MODULES.items():
-        globals()[public] = getattr(_importlib.import_module(module), public)
-    return globals()[name]
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = _lazy_names(globals(), _MODULES)
