@@ -275,17 +275,21 @@ def test_images_that_are_transparent_everywhere_are_opaque_in_both(tmp_path):
         assert np.array_equal(np.asarray(read_image(path))[..., 0], grey)
 
 
+def _stretched(height, width, **more):
+    return Preprocessing(
+        resize="stretch",
+        resize_height=height,
+        resize_width=width,
+        filter="bilinear",
+        height=height,
+        width=width,
+        **more,
+    )
+
+
 @pytest.mark.parametrize("white", [255, 1023, 4095, 16383, 65535])
 def test_white_levels_and_refusals_are_the_same(tmp_path, white):
-    settings = Preprocessing(
-        resize="stretch",
-        resize_height=40,
-        resize_width=56,
-        filter="bilinear",
-        height=40,
-        width=56,
-        white_level=white,
-    )
+    settings = _stretched(40, 56, white_level=white)
     rng = np.random.default_rng(white)
     requests = []
     for number, top in enumerate([white, white // 17, min(white + 1, 65535), 65535]):
@@ -307,14 +311,7 @@ def test_white_levels_and_refusals_are_the_same(tmp_path, white):
 
 @pytest.mark.parametrize("size", [(8, 2**23), (2**23, 8), (8, 2**20), (2**20, 8), (64, 2**19)])
 def test_elongated_images_are_refused_alike_before_a_pixel_is_decoded(tmp_path, size):
-    settings = Preprocessing(
-        resize="stretch",
-        resize_height=64,
-        resize_width=96,
-        filter="bilinear",
-        height=64,
-        width=96,
-    )
+    settings = _stretched(64, 96)
     width, height = size
     path = _write(tmp_path, "long.png", _png((width, height, 1, 0, 0), b"\0"))  # one line of pixels
     (ours,) = dump([(path, settings)])

@@ -1,8 +1,8 @@
 """`fit --dry-run`: what a fit would read and write, and estimates of its time and memory.
 
 job -> FitPlan. A sample of the images is fitted in a temporary folder, and each stage's time is
-scaled by how it grows with the number of images. Nothing remains on the disk, and
-nothing is downloaded.
+scaled by how it grows with the number of images. Nothing remains on the disk, and nothing is
+downloaded.
 """
 
 import dataclasses

@@ -4,13 +4,12 @@ parser + argv -> exit code 0 done, 1 refused (one line on stderr), 2 wrong usage
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from patchcore_runtime.cli.terminal import drop_output, print_error, safe_terminal
+from patchcore_runtime.cli.terminal import drop_output, print_error, safe_terminal, words_of
 from patchcore_runtime.errors import OutputError, PatchCoreError
 from patchcore_runtime.stopping import is_stopping
 
@@ -72,11 +71,7 @@ def run_command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None
 
 def _refuse(program: str, error: PatchCoreError | OSError) -> int:
     """Print why a command is refused, in one line, and return the exit code."""
-    words = str(error)
-    if isinstance(error, OSError):
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        words = f"{where}{error.strerror or error}"
-    print_error(program, words)
+    print_error(program, words_of(error))
     try:
         sys.stdout.flush()
     except OutputError:  # the reason, or a second one

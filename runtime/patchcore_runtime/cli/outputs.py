@@ -14,6 +14,7 @@ from PIL import Image
 
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.errors import OutputError
+from patchcore_runtime.explain.heatmap import save_heatmap, save_png
 from patchcore_runtime.files.names import shown, shown_path, with_suffix
 from patchcore_runtime.files.whole import check_writable, written_whole
 from patchcore_runtime.result import Result
@@ -114,7 +115,7 @@ class Outputs:
             row["map"] = shown_path(target)
         if self.masks is not None:
             target = _target(self.masks, name, MASK_SUFFIX)
-            _save(target, Image.fromarray(result.mask))
+            save_png(target, result.mask)
             row["mask"] = shown_path(target)
         if self.regions:
             row["regions"] = [dataclasses.asdict(region) for region in result.regions()]
@@ -139,14 +140,7 @@ def _target(folder: Path, name: str, suffix: str) -> Path:
     return target
 
 
-def _save(target: Path, image: Image.Image) -> None:
-    with written_whole(target) as unfinished:
-        image.save(unfinished, format="PNG")
-
-
 def _write_heatmap(target: Path, detector: Detector, image: Image.Image, result: Result) -> None:
-    from patchcore_runtime.explain.heatmap import save_heatmap
-
     verdict = "anomalous" if result.is_anomalous else "normal"
     title = f"{verdict}: score {result.score:.3g}, threshold {result.threshold:.3g}"
     photograph = np.asarray(image)
@@ -161,7 +155,7 @@ def _write_npy(target: Path, _detector: Detector, _image: Image.Image, result: R
 def _write_png16(target: Path, detector: Detector, _image: Image.Image, result: Result) -> None:
     top = _HEADROOM * np.float32(detector.heatmap_scale.high)
     grey = np.rint(np.clip(result.anomaly_map / top, 0, 1) * np.float32(65535))
-    _save(target, Image.fromarray(grey.astype(np.uint16)))
+    save_png(target, grey.astype(np.uint16))
 
 
 _MAP_WRITERS: dict[MapFormat, Callable[[Path, Detector, Image.Image, Result], None]] = {
@@ -174,7 +168,6 @@ _MAP_WRITERS: dict[MapFormat, Callable[[Path, Detector, Image.Image, Result], No
 def _explain(
     target: Path, detector: Detector, image: Image.Image, result: Result, name: str
 ) -> list[dict[str, Any]]:
-    from patchcore_runtime.explain.heatmap import save_png
     from patchcore_runtime.explain.sheet import explain_sheet
 
     evidence = detector.explain(result)

@@ -18,7 +18,7 @@ from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.freed_memory import loading
 from patchcore_runtime.cli.outputs import Outputs, Source, add_output_options
 from patchcore_runtime.cli.table import score_table
-from patchcore_runtime.cli.terminal import print_error, print_json, print_notes
+from patchcore_runtime.cli.terminal import print_error, print_json, print_notes, words_of
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.engine.session import usable_cores
 from patchcore_runtime.errors import ImageError, PatchCoreError
@@ -141,11 +141,8 @@ class ScoringRun:
 
 def _reason(where: str, error: Exception) -> str:
     """Return one line that begins with the image's name."""
-    if isinstance(error, PatchCoreError):
-        reason = printable(str(error))
-    elif isinstance(error, OSError):
-        named = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        reason = printable(f"{named}{error.strerror or error}")
+    if isinstance(error, PatchCoreError | OSError):
+        reason = printable(words_of(error))
     else:
         text = printable(" ".join(str(error).split()))[:200]
         reason = f"{type(error).__name__}{f': {text}' if text else ''}"
@@ -171,7 +168,7 @@ def scoring(
             detector, sources, outputs, workers=workers, add_to_table=add_to_table, problems=lost
         )
         yield run
-    print_notes(PROGRAM, list(lost))
+    print_notes(PROGRAM, lost)
     seconds = time.monotonic() - began
     refused = f", {run.refused} refused" if run.refused else ""
     print_error(

@@ -14,11 +14,11 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from patchcore_runtime.errors import ImageWarning, OutputError
+from patchcore_runtime.errors import ImageWarning, OutputError, PatchCoreError
 from patchcore_runtime.files.names import printable, shown_path
 
 _LAYOUT = re.compile("[\n\r\t]")  # of our own lines and progress bars
@@ -38,10 +38,18 @@ def print_error(program: str, message: object) -> None:
     print(f"{program}: {printable(str(message))}", file=sys.stderr)
 
 
-def print_notes(program: str, notes: list[str]) -> None:
-    """Print each note as one line on stderr, and forget it."""
-    while notes:
-        print_error(program, notes.pop(0))
+def print_notes(program: str, notes: Iterable[str]) -> None:
+    """Print each note as one line on stderr."""
+    for note in notes:
+        print_error(program, note)
+
+
+def words_of(error: PatchCoreError | OSError) -> str:
+    """Return what a refusal says; of an error of the system its file and its reason."""
+    if isinstance(error, PatchCoreError):
+        return str(error)
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 class SafeText:

@@ -206,8 +206,12 @@ def save_heatmap(
     save_png(path, with_legend(np.hstack([image, gap, heated]), scale, title=title))
 
 
-def save_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write one image, RGB (H, W, 3); whole or not at all, replacing an older one.
+def save_png(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]) -> None:
+    """Write one image; whole or not at all, replacing an older one.
+
+    Args:
+        path: Where to write, in an existing folder.
+        image: RGB (H, W, 3) in uint8, grey (H, W) in uint8 or uint16, or a mask (H, W).
 
     Raises:
         OSError: The folder is missing or cannot be written.

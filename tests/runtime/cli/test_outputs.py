@@ -11,7 +11,7 @@ from PIL import Image
 from artifact_factory import striped_photo
 from patchcore_runtime import Detector
 from patchcore_runtime.cli import outputs, score
-from patchcore_runtime.cli.main import main
+from runtime_command import run
 
 
 @pytest.fixture
@@ -27,12 +27,8 @@ def parts(tmp_path):
 
 
 def _run(capsys, *argv):
-    try:
-        code = main([str(part) for part in argv])
-    except SystemExit as ended:
-        code = ended.code
-    captured = capsys.readouterr()
-    return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
+    code, out, err = run(capsys, *argv)
+    return code, [json.loads(line) for line in out.splitlines()], err
 
 
 def test_an_anomaly_fails_the_command_only_where_it_is_asked_to(capsys, tiny_artifact, parts):

@@ -15,6 +15,7 @@ from patchcore_runtime import Detector, __version__
 from patchcore_runtime.cli import score
 from patchcore_runtime.cli.main import main
 from patchcore_runtime.image.preprocess import read_photograph
+from runtime_command import run as _run
 
 
 @pytest.fixture
@@ -29,16 +30,6 @@ def parts(tmp_path):
     Image.fromarray(striped_photo(32)).save(folder / "a_late" / "z.bmp")
     (folder / "notes.txt").write_text("no image")
     return folder
-
-
-def _run(capsys, *argv):
-    """Return (exit code, stdout, stderr) of the command."""
-    try:
-        code = main([str(part) for part in argv])
-    except SystemExit as ended:
-        code = ended.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def _lines(out):
