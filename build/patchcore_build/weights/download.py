@@ -42,33 +42,18 @@ TORCHVISION_FILES: Mapping[str, str] = MappingProxyType(
 )
 TORCHVISION_DIGESTS: Mapping[str, str] = MappingProxyType(
     {
-        name: f"{first}{rest}"
-        for name, first, rest in (
-            (
-                "resnet18-f37072fd.pth", "f37072fd",
-                "47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-            ),
-            (
-                "resnet34-b627a593.pth", "b627a593",
-                "bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
-            ),
-            (
-                "resnet50-0676ba61.pth", "0676ba61",
-                "b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-            ),
-            (
-                "resnet101-63fe2227.pth", "63fe2227",
-                "b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
-            ),
-            (
-                "wide_resnet50_2-95faca4d.pth", "95faca4d",
-                "11227dddf8633dbb5ff6c8a9003c1aa5b8945c73834b8007b10950b8",
-            ),
-            (
-                "wide_resnet101_2-32ee1156.pth", "32ee1156",
-                "5f95f2f07223b243ada444a6457c4b90a88e6e293922813faf6dfd06",
-            ),
-        )
+        "resnet18-f37072fd.pth":
+            "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        "resnet34-b627a593.pth":
+            "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+        "resnet50-0676ba61.pth":
+            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        "resnet101-63fe2227.pth":
+            "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+        "wide_resnet50_2-95faca4d.pth":
+            "95faca4d11227dddf8633dbb5ff6c8a9003c1aa5b8945c73834b8007b10950b8",
+        "wide_resnet101_2-32ee1156.pth":
+            "32ee11565f95f2f07223b243ada444a6457c4b90a88e6e293922813faf6dfd06",
     }
 )  # fmt: skip
 MAX_BYTES = 2**29  # the largest file of torchvision's has 255 MB
