@@ -80,7 +80,7 @@ def join_equal(groups: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[n
 
     Args:
         groups: Group number of each image, (N,).
-        first: Number of the first image that equals each image, (N,); see `equal_images`.
+        first: Number of the first image that equals each image, (N,); see `Inputs.first_equal`.
 
     Returns:
         Group numbers (N,), from 0 in the order of first appearance.

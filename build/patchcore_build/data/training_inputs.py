@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,20 @@ class Inputs:
     grid: TileGrid
     region: RegionOfInterest
     roi: Region | None  # None: the whole input counts
+
+    @cached_property
+    def first_equal(self) -> NDArray[np.int64]:
+        """Number of the first image with the same input as each image, (N,); its own if none is."""
+        tiles = self.grid.tiles
+        firsts: dict[bytes, int] = {}
+        numbers = [
+            firsts.setdefault(
+                hashlib.sha256(self.pixels[image * tiles : (image + 1) * tiles].tobytes()).digest(),
+                image,
+            )
+            for image in range(len(self.names))
+        ]
+        return np.array(numbers, np.int64)
 
 
 def load_inputs(
@@ -119,20 +133,6 @@ def keep_inputs(inputs: Inputs, kept: NDArray[np.int64]) -> Inputs:
         names=tuple(inputs.names[image] for image in kept),
         paths=tuple(inputs.paths[image] for image in kept),
     )
-
-
-def equal_images(inputs: Inputs) -> NDArray[np.int64]:
-    """Number of the first image with the same input as each image, (N,); its own if none is."""
-    tiles = inputs.grid.tiles
-    firsts: dict[bytes, int] = {}
-    numbers = [
-        firsts.setdefault(
-            hashlib.sha256(inputs.pixels[image * tiles : (image + 1) * tiles].tobytes()).digest(),
-            image,
-        )
-        for image in range(len(inputs.names))
-    ]
-    return np.array(numbers, np.int64)
 
 
 def digest_images(inputs: Inputs) -> str:

@@ -14,7 +14,7 @@ from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import Network, mindspore_network, onnx_network
 from patchcore_build.coreset.checkpoint import clear_checkpoints
 from patchcore_build.data.dataset import ImageFolder, list_images
-from patchcore_build.data.training_inputs import Inputs, equal_images, load_inputs
+from patchcore_build.data.training_inputs import Inputs, load_inputs
 from patchcore_build.export.checked import CellMaker, export_features
 from patchcore_build.fitting.artifact_writer import (
     ArtifactFacts,
@@ -134,7 +134,7 @@ def _read(site: Site, folder: ImageFolder) -> Inputs:
         inputs = load_inputs(
             folder, job.config, site.storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
         )
-    image_groups(inputs, job.groups, equal_images(inputs))  # raise errors before the long steps
+    image_groups(inputs, job.groups)  # raise errors before the long steps
     return inputs
 
 

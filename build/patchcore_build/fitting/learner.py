@@ -21,7 +21,7 @@ from patchcore_build.config import Config
 from patchcore_build.coreset.checkpoint import make_folder
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import coreset_size, projection_size, random_projection
-from patchcore_build.data.training_inputs import Inputs, equal_images, keep_inputs
+from patchcore_build.data.training_inputs import Inputs, keep_inputs
 from patchcore_build.features.store import FeatureStore, extract_features, keep_images
 from patchcore_build.fitting.review import write_review
 from patchcore_build.progress import Stopwatch
@@ -68,8 +68,7 @@ class Learner:
 
     def prepare(self, store: FeatureStore, inputs: Inputs) -> TrainingFeatures:
         """Project the patches, and sort them once for the bank and for every fold."""
-        first = equal_images(inputs)
-        groups = image_groups(inputs, self.groups, first)
+        groups = image_groups(inputs, self.groups)
         projected = self._project(store)
         with self.clock.shown("coreset"):
             cloud = self._sort(projected)
@@ -79,7 +78,7 @@ class Learner:
             store=store,
             cloud=cloud,
             groups=groups,
-            counted=np.unique(first),
+            counted=np.unique(inputs.first_equal),
             size=inputs.preprocessing,
             config=self.config,
             checkpoints=self.checkpoints,
@@ -160,9 +159,7 @@ class Learner:
         return cloud
 
 
-def image_groups(
-    inputs: Inputs, pattern: str | None, first: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def image_groups(inputs: Inputs, pattern: str | None) -> NDArray[np.int64]:
     """Group number of each image, (N,): by its name if there is a pattern, and with its copies.
 
     Raises:
@@ -170,7 +167,7 @@ def image_groups(
     """
     names = inputs.names
     groups = group_images(names, pattern) if pattern else every_image_alone(len(names))
-    return join_equal(groups, first)
+    return join_equal(groups, inputs.first_equal)
 
 
 def without(
