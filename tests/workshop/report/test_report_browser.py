@@ -333,11 +333,17 @@ def test_the_browsers_own_way_of_closing_is_noticed(written, tmp_path):
     )
     page = tmp_path / "closing.html"
     page.write_text(text.replace("</body>", f"<script>{actions}</script></body>"))
-    flags = ("--dump-dom", "--virtual-time-budget=2000")
-    dumped, console = _browse(f"{page.as_uri()}#image=1", tmp_path / "profile", *flags)
-    assert console == []
+    # A busy machine can spend a short budget before the page is read, or before the event.
+    before = Page(text).all("title")[0].text
+    for budget_ms in (2_000, 20_000, 200_000):
+        flags = ("--dump-dom", f"--virtual-time-budget={budget_ms}")
+        dumped, console = _browse(f"{page.as_uri()}#image=1", tmp_path / "profile", *flags)
+        assert console == []
+        title = Page(dumped).all("title")[0].text
+        if title != before:
+            break
     assert _large(Page(dumped)) is None
-    assert Page(dumped).all("title")[0].text == "forgotten"
+    assert title == "forgotten"
 
 
 def test_controls_change_the_page_and_the_address(after):
