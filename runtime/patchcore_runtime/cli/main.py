@@ -21,10 +21,13 @@ from patchcore_runtime.cli.command_line import (
 from patchcore_runtime.cli.edit import (
     FORGET_SUMMARY,
     LEARN_SUMMARY,
+    UPGRADE_SUMMARY,
     add_forget_options,
     add_learn_options,
+    add_upgrade_options,
     run_forget,
     run_learn,
+    run_upgrade,
 )
 from patchcore_runtime.cli.freed_memory import loading
 from patchcore_runtime.cli.monitor import add_monitor_options, run_monitor
@@ -34,6 +37,7 @@ from patchcore_runtime.cli.terminal import print_error, print_json
 from patchcore_runtime.engine.providers import SHORT_NAMES
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.files.names import printable, shown_path
+from patchcore_runtime.manifest.features import Features
 from patchcore_runtime.manifest.manifest import Index, Training
 from patchcore_runtime.scoring.thresholds import describe_calibration, few_images
 from patchcore_runtime.search.open import Search
@@ -51,6 +55,7 @@ _EXAMPLES = """examples:
   patchcore-runtime info artifacts/bottle
   patchcore-runtime learn artifacts/bottle refused_but_good/ --output artifacts/bottle2
   patchcore-runtime forget artifacts/bottle2 --image learned/photo.png --output artifacts/bottle3
+  patchcore-runtime upgrade artifacts/of_format_2 --output artifacts/of_format_3
 """
 
 
@@ -83,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_key_option(info)
     add_learn_options(_command(commands, "learn", run_learn, LEARN_SUMMARY))
     add_forget_options(_command(commands, "forget", run_forget, FORGET_SUMMARY))
+    add_upgrade_options(_command(commands, "upgrade", run_upgrade, UPGRADE_SUMMARY))
     return parser
 
 
@@ -164,7 +170,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         return 0
     calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
     tiles = manifest.tiling
-    channels = manifest.features.layer2.channels + manifest.features.layer3.channels
+    channels = sum(layer.channels for layer in manifest.features.layers)
     # No reader decides by these two objects, so any entry of them may be missing.
     config, packages = manifest.config, manifest.provenance.get("packages")
     listed = packages.items() if isinstance(packages, dict) else [("unknown", "packages")]
@@ -173,7 +179,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "category": manifest.training.category,
         "recipe": f"{config.get('recipe', '?')}, seed {config.get('seed', '?')}",
         "trained on": _training(manifest.training),
-        "backbone": manifest.features.backbone,
+        "backbone": _backbone(manifest.features),
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
         "inspects": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
         "tiles": f"{tiles.rows} x {tiles.columns} of {tiles.tile_height} x {tiles.tile_width} px",
@@ -188,6 +194,11 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     for line in few_images(calibration):
         print(f"{'warning:':17}{line}")
     return 0
+
+
+def _backbone(features: Features) -> str:
+    layers = " + ".join(layer.name for layer in features.layers)
+    return f"{features.backbone}, {layers}, patches of {features.patch_px} px"
 
 
 def _index_line(index: Index) -> str:

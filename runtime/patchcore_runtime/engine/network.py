@@ -21,6 +21,7 @@ from patchcore_runtime.engine.operator_shapes import result_shapes, work_of
 from patchcore_runtime.engine.shape_checks import Call, Numbers, Shape, ShapeError
 from patchcore_runtime.engine.whole_numbers import INT64, MOST_WHOLE, made_numbers
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.manifest.features import MOST_LAYERS
 
 OPSETS = range(11, 21)
 MOST_NODES = 4096
@@ -87,7 +88,7 @@ class _Network:
         images = self._ends("input", ["images"], _UINT8)["images"]
         if len(images) != 4:
             self.refuse("images", "4 dimensions", str(len(images)))
-        outputs = self._ends("output", ["layer2", "layer3"], _FLOAT)
+        outputs = self._ends("output", None, _FLOAT)
         for batch in (1, 2):
             self.values = {}
             self.weights = self.numbers = self.products = 0
@@ -123,11 +124,16 @@ class _Network:
         for tensor in self.graph["initializer"]:
             self._define(tensor.get("name", ""), self._tensor(tensor), "initializer")
 
-    def _ends(self, kind: str, names: list[str], number_type: int) -> dict[str, Shape]:
-        """Return the shapes of the graph's inputs or outputs, whose first side becomes 1."""
+    def _ends(self, kind: str, names: list[str] | None, number_type: int) -> dict[str, Shape]:
+        """Return the shapes of the graph's inputs or outputs, whose first side becomes 1.
+
+        `None` accepts one to `MOST_LAYERS` outputs of any names.
+        """
         values = self.graph[kind]
         got = [value["name"] for value in values]
-        if got != names:
+        if names is None and not 1 <= len(set(got)) == len(got) <= MOST_LAYERS:
+            self.refuse(kind, f"1 to {MOST_LAYERS} of different names", str(len(got)))
+        if names is not None and got != names:
             self.refuse(kind, ", ".join(names), _plain(", ".join(got)) or "none")
         shapes = {}
         for value in values:
