@@ -5,7 +5,7 @@ knows the batch knows these numbers, too, and needs no arithmetic for them.
 """
 
 from patchcore_runtime.engine.rearranged_shapes import asked_sides, slices
-from patchcore_runtime.engine.shape_checks import Call, Numbers, ShapeError, expect
+from patchcore_runtime.engine.shape_checks import Call, Numbers, expect
 
 INT64 = 7  # TensorProto.DataType
 MOST_WHOLE = 4096  # int64 numbers of a tensor
