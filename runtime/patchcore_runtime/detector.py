@@ -4,7 +4,6 @@ preprocess -> features.onnx -> search -> image score and map. PatchCore, Roth et
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,8 +28,9 @@ from patchcore_runtime.image.region import Region, narrower, read_region
 from patchcore_runtime.image.statistics import measure_image
 from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.result import Result
-from patchcore_runtime.scoring.patch_scorer import Layers, PatchScorer, PatchScores
+from patchcore_runtime.scoring.patch_scorer import PatchScorer, PatchScores
 from patchcore_runtime.scoring.thresholds import p_value, with_thresholds
+from patchcore_runtime.search.exact import Layers
 from patchcore_runtime.search.open import Search, open_index, require_search
 
 if TYPE_CHECKING:
@@ -55,16 +55,17 @@ class Detector:
         bank = artifact.memory_bank  # validated before the large files are opened
         self.region = _open_region(artifact, roi)
         self.grid = artifact.manifest.grid
+        self._layout = artifact.manifest.layout
         self._features = open_network(
             artifact.path(FEATURES_ONNX),
-            shapes={"images": (*self.grid.tile_px, 3), **artifact.manifest.features.shapes},
+            shapes={"images": (*self.grid.tile_px, 3), **self._layout.shapes},
             threads=threads,
             providers=providers,
         )
         self._scorer = PatchScorer(
             bank,
             open_index(artifact, search, threads=threads, providers=providers),
-            artifact.manifest.features,
+            self._layout,
             artifact.manifest.scoring,
             grid=self.grid,
             region=self.region,
@@ -156,14 +157,13 @@ class Detector:
         """
         from patchcore_runtime.explain.evidence import explain_patches
 
-        squared = self.manifest.scoring.image_score == "modelzoo"  # its maps are squared distances
         return explain_patches(
             self.artifact,
             result.patch_distances,
             result.nearest_rows,
             result.placement,
             counts=None if self.region is None else self.region.patches,
-            threshold=math.sqrt(result.pixel_threshold) if squared else result.pixel_threshold,
+            threshold=self.manifest.scoring.euclidean(result.pixel_threshold),
             top=top,
         )
 
@@ -222,20 +222,18 @@ class Detector:
             )
         return [self.predict(image, channel_order=channel_order) for image in images]
 
-    def features(
-        self, pixels: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compute layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of an input's tiles.
+    def features(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """Compute each layer (T, C, h/s, w/s) of an input's tiles.
 
         Args:
             pixels: uint8 (H, W, 3); T is 1 if the input is not cut.
         """
-        layers2, layers3 = zip(*self._tile_features(pixels), strict=True)
-        return np.concatenate(layers2), np.concatenate(layers3)
+        layers = zip(*self._tile_features(pixels), strict=True)
+        return tuple(np.concatenate(layer) for layer in layers)
 
     def _tile_features(self, pixels: NDArray[np.uint8]) -> Iterator[Layers]:
         for tile in self.grid.cut(pixels):
-            yield self._features.run(["layer2", "layer3"], {"images": tile[None]})
+            yield self._features.run(self._layout.names, {"images": tile[None]})
 
     def predict_input(
         self, pixels: NDArray[np.uint8], placement: Placement, *, measure: bool = False
@@ -247,24 +245,20 @@ class Detector:
         """
         if not measure:
             return self._result(self._scorer.score_tiles(self._tile_features(pixels)), placement)
-        layer2, layer3 = self.features(pixels)
-        result = self.score_features(layer2, layer3, placement)
-        return dataclasses.replace(result, measured=measure_image(pixels, layer2, layer3))
+        layers = self.features(pixels)
+        result = self.score_features(layers, placement)
+        return dataclasses.replace(result, measured=measure_image(pixels, layers))
 
-    def score_features(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32], placement: Placement
-    ) -> Result:
+    def score_features(self, layers: Layers, placement: Placement) -> Result:
         """Score one image's `features`; the part of `predict` after the network."""
-        return self._result(self._scorer.score(layer2, layer3), placement)
+        return self._result(self._scorer.score(layers), placement)
 
-    def tile_distances(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def tile_distances(self, layers: Layers) -> NDArray[np.float32]:
         """Compute the distance of every patch in one image's `features` to the bank, (T, h, w).
 
         It is 0 outside the region. Overlapping tiles have their own views of a patch.
         """
-        return self._scorer.tile_distances(layer2, layer3)
+        return self._scorer.tile_distances(layers)
 
     def _result(self, scores: PatchScores, placement: Placement) -> Result:
         calibration = self.manifest.calibration
@@ -290,4 +284,6 @@ def _open_region(artifact: Artifact, roi: str | Path | None) -> Region | None:
     if roi is None:
         return learned
     manifest = artifact.manifest
-    return narrower(roi, read_region(roi, manifest.preprocess, manifest.region), learned)
+    side = manifest.features.patch_px
+    asked = read_region(roi, manifest.preprocess, manifest.region, patch_px=side)
+    return narrower(roi, asked, learned)

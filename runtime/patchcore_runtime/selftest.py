@@ -74,9 +74,9 @@ def run_selftest(
     detector = Detector(artifact, threads=threads, providers=providers, search=search)
     pixels, placement = preprocess(artifact.path(SELFTEST_IMAGE), manifest.preprocess)
     layers = detector.features(pixels)
-    result = detector.score_features(*layers, placement)
+    result = detector.score_features(layers, placement)
     expected = manifest.selftest
-    magnitudes = layer_magnitudes(*layers)
+    magnitudes = layer_magnitudes(layers)
     return [
         SelfTestStep(name="input", difference=_gap(pixels, stored_input), tolerance=0.0),
         SelfTestStep(
@@ -97,13 +97,10 @@ def run_selftest(
     ]
 
 
-def layer_magnitudes(
-    layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-) -> tuple[float, float, float, float]:
-    """Compute mean and largest absolute value of layer2, then of layer3; sums are in float64."""
-    levels = [np.abs(layer).astype(np.float64) for layer in (layer2, layer3)]
-    (mean2, most2), (mean3, most3) = ((float(level.mean()), float(level.max())) for level in levels)
-    return mean2, most2, mean3, most3
+def layer_magnitudes(layers: Sequence[NDArray[np.float32]]) -> tuple[float, ...]:
+    """Compute mean and largest absolute value of each layer in turn; sums are in float64."""
+    levels = [np.abs(layer).astype(np.float64) for layer in layers]
+    return tuple(float(value) for level in levels for value in (level.mean(), level.max()))
 
 
 def rescore_selftest(folder: Path, detector: Detector) -> SelfTest:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from patchcore_runtime.artifact.private import PrivateCopy
 from patchcore_runtime.artifact.signature import check_signature
 from patchcore_runtime.artifact.sums import parse_sums
-from patchcore_runtime.bank.memory_bank import MemoryBank, read_memory_bank
+from patchcore_runtime.bank.memory_bank import BankShape, MemoryBank, read_memory_bank
 from patchcore_runtime.errors import ArtifactError, SettingError
 from patchcore_runtime.files.regular import open_regular, read_regular, refuse_link_out
 from patchcore_runtime.image.region import Region, stored_region
@@ -169,18 +169,13 @@ class Artifact:
         path = self.path(MEMORY_BANK)
         bank = read_memory_bank(path)
         manifest = self.manifest
-        expected = (
-            manifest.memory_bank.rows,
-            manifest.features.layer2.channels,
-            manifest.features.layer3.channels,
-            manifest.memory_bank.neighbours,
-            manifest.memory_bank.precision,
-        )
-        got = (*bank.shape, bank.precision)
-        if got != expected:
+        told = manifest.memory_bank
+        channels = tuple(layer.channels for layer in manifest.features.layers)
+        expected = BankShape(told.rows, told.neighbours, channels, told.precision)
+        if bank.shape != expected:
             raise ArtifactError(
-                f"{path}: (M, C2, C3, K, precision): manifest.json says {expected}, "
-                f"the file has {got}; "
+                f"{path}: (M, K, channels, precision): manifest.json says {tuple(expected)}, "
+                f"the file has {tuple(bank.shape)}; "
                 "the files belong to different artifacts, copy the folder again"
             )
         return bank
@@ -199,7 +194,8 @@ class Artifact:
             refuse_link_out(path)
         except OSError as error:
             raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
-        return stored_region(path, self.manifest.preprocess)
+        manifest = self.manifest
+        return stored_region(path, manifest.preprocess, patch_px=manifest.features.patch_px)
 
     @cached_property
     def thumbnails(self) -> "tuple[Thumbnail, ...]":

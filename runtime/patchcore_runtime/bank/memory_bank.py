@@ -1,42 +1,45 @@
 """memory_bank.bin <-> the memory bank's arrays; artifacts/FORMAT.md defines the bytes.
 
-Header (64 bytes), then sections at multiples of 64 bytes: layer2 (M, C2), layer3 (M, C3), norms
-(M,), origins (M, 3), neighbours (M, K). Rows are stored per layer, because the search works per
-layer. Each section can be mapped into memory and used directly.
+Header (64 bytes), then sections at multiples of 64 bytes: each layer (M, C), norms (M,), origins
+(M, 3), neighbours (M, K). Rows are stored per layer, because the search works per layer. Each
+section can be mapped into memory and used directly.
 """
 
+import functools
 import math
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import open_regular
+from patchcore_runtime.manifest.features import MOST_LAYERS
 from patchcore_runtime.manifest.manifest import BankPrecision
 
 MAGIC = b"PCMEMBNK"
-VERSION = 2
+VERSION = 3
 ALIGNMENT = 64
-_HEADER = struct.Struct("<8sIIQIIII")  # magic, version, header size, M, C2, C3, K, bits
+_HEADER = struct.Struct("<8sIIQ7I")  # magic, version, header size, M, K, bits, L, C_0 to C_3
 _PRECISIONS: dict[int, BankPrecision] = {32: "float32", 16: "float16"}  # bits of a layer's number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MemoryBank:
-    """The normal patches: one row is layer2 and layer3 of one patch.
+    """The normal patches: one row is all layers of one patch.
 
     `norms` are squared lengths of whole rows; `origins` are training image, y and x (patch grid)
     of each row; `neighbours` are the K nearest rows of each row, itself first (N_b, eq. 7). Norms
     and neighbours are computed from the stored rows, that is after rounding to float16.
     """
 
-    layer2: NDArray[np.floating]  # (M, C2), float32 or float16
-    layer3: NDArray[np.floating]  # (M, C3), the same
+    layers: tuple[NDArray[np.floating], ...]  # (M, C) each, float32 or float16
     norms: NDArray[np.float32]  # (M,)
     origins: NDArray[np.int32]  # (M, 3)
     neighbours: NDArray[np.int32]  # (M, K)
@@ -44,38 +47,48 @@ class MemoryBank:
     @property
     def rows(self) -> int:
         """Return M, the number of rows."""
-        return len(self.layer2)
+        return len(self.layers[0])
 
     @property
-    def channels(self) -> tuple[int, int]:
-        """Return C2 and C3, the length of a row in each layer."""
-        return self.layer2.shape[1], self.layer3.shape[1]
+    def channels(self) -> tuple[int, ...]:
+        """Return the length of a row in each layer."""
+        return tuple(layer.shape[1] for layer in self.layers)
 
     @property
     def precision(self) -> BankPrecision:
-        """Return the number type in which the two layers are stored."""
-        return _PRECISIONS[8 * self.layer2.itemsize]
+        """Return the number type in which the layers are stored."""
+        return _PRECISIONS[8 * self.layers[0].itemsize]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Return M, C2, C3 and K, in the order of the file's header."""
-        return self.rows, *self.channels, self.neighbours.shape[1]
+    def shape(self) -> "BankShape":
+        """Return M, K, the channels and the precision, as the file's header has them."""
+        return BankShape(self.rows, self.neighbours.shape[1], self.channels, self.precision)
 
     def whole_rows(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some rows as whole vectors (n, D) in float32, as search libraries expect them."""
-        whole = np.concatenate([self.layer2[rows], self.layer3[rows]], axis=1)
+        whole = np.concatenate([layer[rows] for layer in self.layers], axis=1)
         return whole.astype(np.float32, copy=False)
 
     def squared_distances(
-        self,
-        layer2: NDArray[np.float32],
-        layer3: NDArray[np.float32],
-        rows: slice | NDArray[np.int32],
+        self, patch: Sequence[NDArray[np.float32]], rows: slice | NDArray[np.integer]
     ) -> NDArray[np.float32]:
-        """Compute squared distances from one patch, (C2,) and (C3,), to some rows."""
-        difference2 = self.layer2[rows].astype(np.float32, copy=False) - layer2
-        difference3 = self.layer3[rows].astype(np.float32, copy=False) - layer3
-        return squared_lengths(difference2) + squared_lengths(difference3)
+        """Compute squared distances from one patch, one (C,) for each layer, to some rows."""
+        return functools.reduce(
+            np.add,
+            (
+                squared_lengths(layer[rows].astype(np.float32, copy=False) - part)
+                for layer, part in zip(self.layers, patch, strict=True)
+            ),
+        )
+
+
+class BankShape(NamedTuple):
+    """The shape of a bank: what its file's header says."""
+
+    rows: int
+    neighbours: int
+    channels: tuple[int, ...]
+    precision: BankPrecision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,26 +106,20 @@ class Section:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def sections(
-    rows: int,
-    channels2: int,
-    channels3: int,
-    neighbours: int,
-    precision: BankPrecision = "float32",
-) -> tuple[Section, ...]:
-    """Return the position of each array in the file of a bank of that shape."""
-    layer = "<f4" if precision == "float32" else "<f2"
+def sections(shape: BankShape) -> tuple[Section, ...]:
+    """Return the position of each array in the file: the layers, norms, origins, neighbours."""
+    layer = "<f4" if shape.precision == "float32" else "<f2"
+    rows = shape.rows
     parts: list[tuple[str, tuple[int, ...], str]] = [
-        ("layer2", (rows, channels2), layer),
-        ("layer3", (rows, channels3), layer),
+        *((f"layer {at}", (rows, channels), layer) for at, channels in enumerate(shape.channels)),
         ("norms", (rows,), "<f4"),
         ("origins", (rows, 3), "<i4"),
-        ("neighbours", (rows, neighbours), "<i4"),
+        ("neighbours", (rows, shape.neighbours), "<i4"),
     ]
     placed = []
     offset = ALIGNMENT
-    for name, shape, dtype in parts:
-        section = Section(name=name, offset=offset, shape=shape, dtype=dtype)
+    for name, size, dtype in parts:
+        section = Section(name=name, offset=offset, shape=size, dtype=dtype)
         placed.append(section)
         offset = _aligned(offset + section.size)
     return tuple(placed)
@@ -130,19 +137,26 @@ def _aligned(offset: int) -> int:
 
 def bank_sections(bank: MemoryBank) -> tuple[Section, ...]:
     """Return the `sections` of a bank."""
-    return sections(*bank.shape, bank.precision)
+    return sections(bank.shape)
 
 
 def write_memory_bank(path: Path, bank: MemoryBank) -> None:
     """Write the file into a staging folder; the caller renames that folder into place."""
     placed = bank_sections(bank)
+    arrays = (*bank.layers, bank.norms, bank.origins, bank.neighbours)
     with path.open("wb") as file:
-        bits = 8 * bank.layer2.itemsize
-        file.write(_HEADER.pack(MAGIC, VERSION, ALIGNMENT, *bank.shape, bits))
-        for section in placed:
+        file.write(_header(bank.shape))
+        for section, array in zip(placed, arrays, strict=True):
             file.write(b"\0" * (section.offset - file.tell()))
-            file.write(np.ascontiguousarray(getattr(bank, section.name), section.dtype).data)
+            file.write(np.ascontiguousarray(array, section.dtype).data)
         file.write(b"\0" * (_aligned(file.tell()) - file.tell()))
+
+
+def _header(shape: BankShape) -> bytes:
+    bits = next(bits for bits, name in _PRECISIONS.items() if name == shape.precision)
+    channels = (*shape.channels, *(0,) * (MOST_LAYERS - len(shape.channels)))
+    numbers = (shape.rows, shape.neighbours, bits, len(shape.channels))
+    return _HEADER.pack(MAGIC, VERSION, ALIGNMENT, *numbers, *channels)
 
 
 def read_memory_bank(path: Path) -> MemoryBank:
@@ -160,33 +174,43 @@ def read_memory_bank(path: Path) -> MemoryBank:
         raise ArtifactError(f"{path}: {error.strerror}; copy the folder again") from None
     if mapped is None or len(header) < _HEADER.size or header[:8] != MAGIC:
         raise ArtifactError(f"{path}: expected a memory bank ({MAGIC!r}), got {header[:8]!r}")
-    _, version, start, rows, channels2, channels3, neighbours, bits = _HEADER.unpack(header)
+    shape = _read_header(path, header)
+    placed = sections(shape)
+    expected = _aligned(placed[-1].offset + placed[-1].size)
+    rows, neighbours = shape.rows, shape.neighbours
+    if min(rows, neighbours, *shape.channels) < 1 or neighbours > rows or size != expected:
+        channels = " + ".join(map(str, shape.channels))
+        raise ArtifactError(
+            f"{path}: header says {rows} rows of {channels} numbers of {shape.precision} and "
+            f"{neighbours} neighbours, {expected} bytes, but the file has {size}; "
+            "copy the folder again"
+        )
+    whole = np.frombuffer(mapped, np.uint8)
+    arrays = [whole[s.offset : s.offset + s.size].view(s.dtype).reshape(s.shape) for s in placed]
+    *layers, norms, origins, listed = arrays
+    for section, values in zip(placed, (*layers, norms), strict=False):
+        _refuse_not_finite(path, section.name, values)
+    if listed.min() < 0 or listed.max() >= rows:
+        raise ArtifactError(f"{path}: neighbours: expected rows 0 to {rows - 1}; copy it again")
+    if hasattr(mmap, "MADV_DONTNEED"):  # the search maps the file itself: release these pages
+        mapped.madvise(mmap.MADV_DONTNEED)
+    return MemoryBank(layers=tuple(layers), norms=norms, origins=origins, neighbours=listed)
+
+
+def _read_header(path: Path, header: bytes) -> BankShape:
+    _, version, start, rows, neighbours, bits, count, *channels = _HEADER.unpack(header)
     if version != VERSION:
         raise ArtifactError(f"{path}: version: expected {VERSION}, got {version}")
     if start != ALIGNMENT:
         raise ArtifactError(f"{path}: header size: expected {ALIGNMENT}, got {start}")
     if bits not in _PRECISIONS:
         raise ArtifactError(f"{path}: bits of a number: expected 32 or 16, got {bits}")
-    placed = sections(rows, channels2, channels3, neighbours, _PRECISIONS[bits])
-    expected = _aligned(placed[-1].offset + placed[-1].size)
-    if min(rows, channels2, channels3, neighbours) < 1 or neighbours > rows or size != expected:
+    if not 1 <= count <= MOST_LAYERS or any(channels[count:]):
         raise ArtifactError(
-            f"{path}: header says {rows} rows of {channels2} + {channels3} floats of {bits} bits "
-            f"and {neighbours} neighbours, {expected} bytes, but the file has {size}; "
-            "copy the folder again"
+            f"{path}: layers: expected 1 to {MOST_LAYERS} and no channels beyond them, got {count} "
+            f"and {channels}; copy the folder again"
         )
-    whole = np.frombuffer(mapped, np.uint8)
-    arrays = {
-        s.name: whole[s.offset : s.offset + s.size].view(s.dtype).reshape(s.shape) for s in placed
-    }
-    for name in ("layer2", "layer3", "norms"):
-        _refuse_not_finite(path, name, arrays[name])
-    listed = arrays["neighbours"]
-    if listed.min() < 0 or listed.max() >= rows:
-        raise ArtifactError(f"{path}: neighbours: expected rows 0 to {rows - 1}; copy it again")
-    if hasattr(mmap, "MADV_DONTNEED"):  # the search maps the file itself: release these pages
-        mapped.madvise(mmap.MADV_DONTNEED)
-    return MemoryBank(**arrays)
+    return BankShape(rows, neighbours, tuple(channels[:count]), _PRECISIONS[bits])
 
 
 def _refuse_not_finite(path: Path, name: str, values: NDArray[np.floating]) -> None:

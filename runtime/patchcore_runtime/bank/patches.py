@@ -1,13 +1,18 @@
-"""Layers on their own grids -> whole patch vectors on the finer grid.
+"""Layers on their own grids -> whole patch vectors on the patch grid.
 
-layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2) -> patches (B·h·w, C2 + C3). Upsampling is linear and
-separable, so it needs two small matrices, one for each side.
+Layers (B, C, h/s, w/s) -> patches (B·h·w, D). Upsampling is linear and separable, so it needs two
+small matrices for each layer, one for each side.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.manifest.manifest import Features, Upsampling
+from patchcore_runtime.manifest.features import Layout, Upsampling
+
+Matrix = NDArray[np.float32]
 
 
 def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> NDArray[np.float32]:
@@ -30,24 +35,51 @@ def upsampling_matrix(size: int, cells: int, mode: Upsampling = "bilinear") -> N
     return matrix.astype(np.float32)
 
 
-def layer3_upsampling(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Compute the matrices that upsample layer3 to layer2's grid, (h, h/2) and (w, w/2)."""
-    fine, coarse, mode = features.layer2, features.layer3, features.layer3_upsampling
-    return (
-        upsampling_matrix(fine.height, coarse.height, mode),
-        upsampling_matrix(fine.width, coarse.width, mode),
+@dataclass(frozen=True, eq=False)
+class Upsampler:
+    """How one layer of a stride s is upsampled to the patch grid: (h, h/s) and (w, w/s)."""
+
+    down: Matrix
+    across: Matrix
+
+    def grid(self, layer: Matrix) -> Matrix:
+        """Upsample (..., h/s, w/s) to (..., h, w)."""
+        fine: Matrix = self.down @ layer @ self.across.T
+        return fine
+
+    def patch(self, layer: Matrix, y: int, x: int) -> Matrix:
+        """Return one patch, (C,), of a layer (C, h/s, w/s)."""
+        found: Matrix = (layer @ self.across[x]) @ self.down[y]
+        return found
+
+
+def upsamplers(layout: Layout) -> tuple[Upsampler | None, ...]:
+    """Return how each layer is upsampled; None for a layer that has the patch grid already."""
+    height, width = layout.grid
+    mode = layout.upsampling
+    return tuple(
+        None
+        if layer.stride == 1
+        else Upsampler(
+            upsampling_matrix(height, layer.height, mode),
+            upsampling_matrix(width, layer.width, mode),
+        )
+        for layer in layout.layers
     )
 
 
-def whole_patches(
-    layer2: NDArray[np.float32],
-    layer3: NDArray[np.float32],
-    up_rows: NDArray[np.float32],
-    up_columns: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Compute patch vectors (B·h·w, D) from layers (B, C2, h, w) and (B, C3, h/2, w/2).
-
-    The matrices are those of `layer3_upsampling`.
-    """
-    whole = np.concatenate([layer2, up_rows @ layer3 @ up_columns.T], axis=1)
+def whole_patches(layers: Sequence[Matrix], ups: Sequence[Upsampler | None]) -> Matrix:
+    """Compute patch vectors (B·h·w, D) from layers (B, C, h/s, w/s)."""
+    fine = [up.grid(layer) if up else layer for layer, up in zip(layers, ups, strict=True)]
+    whole = np.concatenate(fine, axis=1)
     return np.ascontiguousarray(whole.transpose(0, 2, 3, 1)).reshape(-1, whole.shape[1])
+
+
+def one_patch(
+    layers: Sequence[Matrix], ups: Sequence[Upsampler | None], y: int, x: int
+) -> tuple[Matrix, ...]:
+    """Return one patch of one tile's layers (C, h/s, w/s): a (C,) for each layer."""
+    return tuple(
+        up.patch(layer, y, x) if up else layer[:, y, x]
+        for layer, up in zip(layers, ups, strict=True)
+    )

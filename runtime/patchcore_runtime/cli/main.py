@@ -34,6 +34,7 @@ from patchcore_runtime.cli.terminal import print_error, print_json
 from patchcore_runtime.engine.providers import SHORT_NAMES
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.files.names import printable, shown_path
+from patchcore_runtime.manifest.features import Features
 from patchcore_runtime.manifest.manifest import Index, Training
 from patchcore_runtime.scoring.thresholds import describe_calibration, few_images
 from patchcore_runtime.search.open import Search
@@ -164,7 +165,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         return 0
     calibration, size, bank = manifest.calibration, manifest.preprocess, manifest.memory_bank
     tiles = manifest.tiling
-    channels = manifest.features.layer2.channels + manifest.features.layer3.channels
+    channels = sum(layer.channels for layer in manifest.features.layers)
     # No reader decides by these two objects, so any entry of them may be missing.
     config, packages = manifest.config, manifest.provenance.get("packages")
     listed = packages.items() if isinstance(packages, dict) else [("unknown", "packages")]
@@ -173,7 +174,7 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
         "category": manifest.training.category,
         "recipe": f"{config.get('recipe', '?')}, seed {config.get('seed', '?')}",
         "trained on": _training(manifest.training),
-        "backbone": manifest.features.backbone,
+        "backbone": _backbone(manifest.features),
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
         "inspects": "the region in roi.png" if manifest.region.kind == "mask" else "all of it",
         "tiles": f"{tiles.rows} x {tiles.columns} of {tiles.tile_height} x {tiles.tile_width} px",
@@ -188,6 +189,11 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     for line in few_images(calibration):
         print(f"{'warning:':17}{line}")
     return 0
+
+
+def _backbone(features: Features) -> str:
+    layers = " + ".join(layer.name for layer in features.layers)
+    return f"{features.backbone}, {layers}, patches of {features.patch_px} px"
 
 
 def _index_line(index: Index) -> str:

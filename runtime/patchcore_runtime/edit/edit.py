@@ -63,7 +63,7 @@ def edited(source: Artifact, output: Path, edit: Edit, threads: int | None) -> I
         for name in files_of(manifest):
             if name not in _REMADE:
                 shutil.copyfile(source.path(name), staging / name)
-        write_bank(staging, edit.bank, manifest.features)
+        write_bank(staging, edit.bank, manifest.layout)
         if edit.thumbnails is not None:
             write_thumbnails(staging / THUMBNAILS, edit.thumbnails)
         detector = Detector(Artifact(staging, manifest), threads=threads)

@@ -124,8 +124,7 @@ def _without(bank: MemoryBank, kept: NDArray[np.int64], number: int) -> MemoryBa
     origins[:, 0] -= origins[:, 0] > number  # later images move up by one
     norms = bank.norms[kept]
     return MemoryBank(
-        layer2=bank.layer2[kept],
-        layer3=bank.layer3[kept],
+        layers=tuple(layer[kept] for layer in bank.layers),
         norms=norms,
         origins=origins,
         neighbours=without_rows(bank.whole_rows(kept), norms, bank.neighbours, kept),

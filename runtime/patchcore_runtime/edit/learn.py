@@ -5,13 +5,12 @@ becomes a row if it is farther from the bank than the radius. The farthest patch
 until none lies beyond the radius.
 
 The radius is the median held-out image score, as a distance. An image score is at most the largest
-distance of its patches (its square for `modelzoo`). Afterwards each image therefore scores like
-the better half of the good images: below the threshold, with a margin for similar images. With the
-threshold itself as radius, the next images of their kind would still be refused.
+distance of its patches, or its square. Afterwards each image therefore scores like the better half
+of the good images: below the threshold, with a margin for similar images. With the threshold itself
+as radius, the next images of their kind would still be refused.
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from patchcore_runtime.artifact.folder import Artifact, file_digest
 from patchcore_runtime.artifact.writing import check_new_folder
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import with_new_rows
-from patchcore_runtime.bank.patches import layer3_upsampling, whole_patches
+from patchcore_runtime.bank.patches import upsamplers, whole_patches
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.edit.cover import extend_cover
 from patchcore_runtime.edit.edit import (
@@ -41,7 +40,6 @@ from patchcore_runtime.files.names import shown_path
 from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail
 from patchcore_runtime.manifest.manifest import Manifest
-from patchcore_runtime.manifest.tiling import CELL_PX
 from patchcore_runtime.scoring.thresholds import threshold_at
 
 _KEPT = "kept by learn: more rows only lower patch distances"
@@ -149,7 +147,7 @@ def learning_radius(manifest: Manifest) -> float:
     calibration = manifest.calibration
     median = threshold_at(calibration, calibration.image_scores, 0.5)
     score = min(median, calibration.image_threshold)
-    return math.sqrt(score) if manifest.scoring.image_score == "modelzoo" else score
+    return manifest.scoring.euclidean(score)
 
 
 def _new_names(source: Artifact, images: Sequence[Path]) -> list[str]:
@@ -189,16 +187,16 @@ def _candidates(detector: Detector, path: Path, radius: float) -> _Candidates:
     manifest = detector.manifest
     image = read_photograph(path, manifest.preprocess)
     pixels, placement = fit_to_input(image, manifest.preprocess)
-    layer2, layer3 = detector.features(pixels)
-    result = detector.score_features(layer2, layer3, placement)
-    distances = detector.tile_distances(layer2, layer3)
+    layers = detector.features(pixels)
+    result = detector.score_features(layers, placement)
+    distances = detector.tile_distances(layers)
     numbers = np.flatnonzero(distances > radius)
     tiles, y, x = np.unravel_index(numbers, distances.shape)
-    corners = np.array(detector.grid.corners_px)[tiles] // CELL_PX
+    corners = np.array(detector.grid.corners_px)[tiles] // detector.grid.patch_px
     keeps = manifest.training.thumbnails == "jpeg"
     return _Candidates(
         score=result.score,
-        patches=whole_patches(layer2, layer3, *layer3_upsampling(manifest.features))[numbers],
+        patches=whole_patches(layers, upsamplers(manifest.layout))[numbers],
         distances=distances.ravel()[numbers],
         places=(corners + np.column_stack([y, x])).astype(np.int32),
         thumbnail=make_thumbnail(image) if keeps else None,
@@ -216,15 +214,17 @@ def _extended(
     bank: MemoryBank, patches: NDArray[np.float32], origins: NDArray[np.int32]
 ) -> MemoryBank:
     """Return the bank with new rows at its end, in the bank's own precision."""
-    split = bank.channels[0]
-    layer2 = np.concatenate([bank.layer2, patches[:, :split].astype(bank.layer2.dtype)])
-    layer3 = np.concatenate([bank.layer3, patches[:, split:].astype(bank.layer3.dtype)])
-    new = np.concatenate([layer2, layer3], axis=1)[bank.rows :].astype(np.float32, copy=False)
+    added = np.split(patches, np.cumsum(bank.channels)[:-1], axis=1)
+    layers = tuple(
+        np.concatenate([layer, rows.astype(layer.dtype)])
+        for layer, rows in zip(bank.layers, added, strict=True)
+    )
+    stored = [layer[bank.rows :] for layer in layers]
+    new = np.concatenate(stored, axis=1).astype(np.float32, copy=False)
     norms = np.concatenate([bank.norms, squared_lengths(new)])
     whole = np.concatenate([bank.whole_rows(slice(None)), new])
     return MemoryBank(
-        layer2=layer2,
-        layer3=layer3,
+        layers=layers,
         norms=norms,
         origins=np.concatenate([bank.origins, origins]),
         neighbours=with_new_rows(whole, norms, bank.neighbours),

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from patchcore_runtime.engine.onnx_model import Parsed
 from patchcore_runtime.engine.operator_shapes import ShapeError, result_shape, work_of
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.manifest.features import MOST_LAYERS
 
 Shape = tuple[int, ...]
 
@@ -77,7 +78,7 @@ class _Network:
                 self.refuse(where, f"at most {most} numbers in all results", "more")
             if self.products > MOST_PRODUCTS * pixels:
                 self.refuse(where, f"at most {MOST_PRODUCTS * pixels} products", "more")
-        outputs = self._ends("output", ["layer2", "layer3"], _FLOAT)
+        outputs = self._ends("output", None, _FLOAT)
         for name, shape in outputs.items():
             if self.shapes.get(name) != shape:
                 self.refuse(name, _shown(shape), _shown(self.shapes.get(name, ())))
@@ -89,11 +90,16 @@ class _Network:
             if tensor["data_type"] in _INTEGERS:
                 self.whole.add(tensor["name"])
 
-    def _ends(self, kind: str, names: list[str], number_type: int) -> dict[str, Shape]:
-        """Return the shapes of the graph's inputs or outputs, whose first side becomes 1."""
+    def _ends(self, kind: str, names: list[str] | None, number_type: int) -> dict[str, Shape]:
+        """Return the shapes of the graph's inputs or outputs, whose first side becomes 1.
+
+        `None` accepts one to `MOST_LAYERS` outputs of any names.
+        """
         values = self.graph[kind]
         got = [value["name"] for value in values]
-        if got != names:
+        if names is None and not 1 <= len(set(got)) == len(got) <= MOST_LAYERS:
+            self.refuse(kind, f"1 to {MOST_LAYERS} of different names", str(len(got)))
+        if names is not None and got != names:
             self.refuse(kind, ", ".join(names), _plain(", ".join(got)) or "none")
         shapes = {}
         for value in values:

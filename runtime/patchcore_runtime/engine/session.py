@@ -65,7 +65,7 @@ def open_network(
 
     Args:
         path: features.onnx; it holds all its weights.
-        shapes: Shapes of `images`, `layer2` and `layer3` that are required, each without the
+        shapes: Shapes of `images` and of the layers that are required, in order, each without the
             leading B; `None` accepts the file's own.
         threads: Threads of one operator; `None` uses all available cores.
         providers: onnxruntime execution providers in order of preference.
@@ -80,6 +80,12 @@ def open_network(
     in_place = list(providers) == [CPU]
     model = read_model(path) if in_place else read_model(path, least_bytes=MOST_MODEL_BYTES)
     got = check_network(path, model)
+    if shapes is not None and list(got) != list(shapes):
+        raise ArtifactError(
+            f"{path}: expected the outputs {', '.join(list(shapes)[1:])} as manifest.json says, "
+            f"got {', '.join(list(got)[1:])!r:.80}; the files belong to different artifacts, copy the "
+            "folder again"
+        )
     for name, shape in (shapes or got).items():
         if got[name] != shape:
             raise ArtifactError(

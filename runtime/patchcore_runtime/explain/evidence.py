@@ -14,8 +14,7 @@ from patchcore_runtime.artifact.folder import MEMORY_BANK, Artifact
 from patchcore_runtime.errors import ArtifactError, SettingError
 from patchcore_runtime.explain.regions import Box, find_regions
 from patchcore_runtime.image.placement import Placement
-from patchcore_runtime.manifest.manifest import Preprocessing
-from patchcore_runtime.manifest.tiling import CELL_PX
+from patchcore_runtime.manifest.manifest import Manifest
 
 _APART = 5  # smallest distance of two patches in cells: two cells lie between their boxes
 
@@ -69,7 +68,8 @@ def explain_patches(  # noqa: PLR0913 - the parts of a result, and the request
     """
     if top < 1:
         raise SettingError(f"top: expected 1 or more, got {top}")
-    size, names = artifact.manifest.preprocess, artifact.manifest.training.images
+    manifest = artifact.manifest
+    names = manifest.training.images
     evidence = []
     for y, x in choose_patches(distances, threshold, top, counts=counts):
         row = int(nearest_rows[y, x])
@@ -84,12 +84,12 @@ def explain_patches(  # noqa: PLR0913 - the parts of a result, and the request
                 distance=float(distances[y, x]),
                 threshold=threshold,
                 patch=(y, x),
-                box=on_photograph(patch_box((y, x), size), placement),
+                box=on_photograph(patch_box((y, x), manifest), placement),
                 row=row,
                 normal_number=number,
                 normal_image=names[number],
                 normal_patch=(cell[0], cell[1]),
-                normal_box=patch_box((cell[0], cell[1]), size),
+                normal_box=patch_box((cell[0], cell[1]), manifest),
             )
         )
     return tuple(evidence)
@@ -134,14 +134,14 @@ def _take_out(left: NDArray[np.float64], y: int, x: int) -> None:
     left[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = -np.inf
 
 
-def patch_box(patch: tuple[int, int], size: Preprocessing) -> Box:
+def patch_box(patch: tuple[int, int], manifest: Manifest) -> Box:
     """Return the box of the 3 x 3 cells around a patch, in input pixels, clipped to the input."""
-    y, x = patch
+    (y, x), size, side = patch, manifest.preprocess, manifest.features.patch_px
     return (
-        max(0, (y - 1) * CELL_PX),
-        max(0, (x - 1) * CELL_PX),
-        min(size.height, (y + 2) * CELL_PX),
-        min(size.width, (x + 2) * CELL_PX),
+        max(0, (y - 1) * side),
+        max(0, (x - 1) * side),
+        min(size.height, (y + 2) * side),
+        min(size.width, (x + 2) * side),
     )
 
 

@@ -16,7 +16,6 @@ from patchcore_runtime.explain.evidence import PatchEvidence, on_photograph
 from patchcore_runtime.explain.heatmap import HeatmapScale, overlay, shorten, text_font
 from patchcore_runtime.explain.regions import Box
 from patchcore_runtime.image.placement import Placement, place_input
-from patchcore_runtime.manifest.tiling import CELL_PX
 
 if TYPE_CHECKING:
     from patchcore_runtime.result import Result
@@ -30,7 +29,7 @@ _ALARM_RGB = (190, 30, 45)
 _CALM_RGB = (20, 120, 70)
 _PHOTO_PX = 460  # long side of the photograph
 _CROP_PX = 176
-_CONTEXT_CELLS = 13  # side of a crop
+_CONTEXT_PX = 104  # side of a crop in pixels of the input
 _FONT_PX, _TITLE_PX = 15, 22
 _SPACE, _GAP = 24, 12
 _WORDS_PX = 300
@@ -137,10 +136,9 @@ def _normal_crop(artifact: Artifact, one: PatchEvidence) -> Image.Image:
 
 
 def _crop(image: Image.Image, place: Placement, box: Box) -> Image.Image:
-    """Cut out a square of some cells around a patch's box, shifted to lie within the image."""
-    side = _CONTEXT_CELLS * CELL_PX  # in input pixels
-    height = min(place.photo_height, side * place.photo_height / place.resized_height)
-    width = min(place.photo_width, side * place.photo_width / place.resized_width)
+    """Cut out a square around a patch's box, shifted to lie within the image."""
+    height = min(place.photo_height, _CONTEXT_PX * place.photo_height / place.resized_height)
+    width = min(place.photo_width, _CONTEXT_PX * place.photo_width / place.resized_width)
     middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     top = min(max(0.0, middle[0] - height / 2), place.photo_height - height)
     left = min(max(0.0, middle[1] - width / 2), place.photo_width - width)

@@ -16,9 +16,7 @@ from patchcore_runtime.errors import ArtifactError, ImageError
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.placement import Placement, place_input
 from patchcore_runtime.manifest.manifest import Preprocessing, RegionOfInterest
-from patchcore_runtime.manifest.tiling import CELL_PX
 
-_LEAST_PX = CELL_PX * CELL_PX // 2  # pixels of a cell that must be white for its patch to count
 _ASPECT_SHARE = 50  # a mask's aspect ratio may be off by one fiftieth
 _BLACK, _WHITE = 0, 255
 
@@ -28,30 +26,32 @@ class Region:
     """The pixels that count, bool (H, W), all of them inside patches that count."""
 
     pixels: NDArray[np.bool_]
+    patch_px: int  # side of a patch
 
     @classmethod
-    def of(cls, pixels: NDArray[np.bool_]) -> "Region":
+    def of(cls, pixels: NDArray[np.bool_], patch_px: int) -> "Region":
         """Make a region without the pixels of cells that are marked by less than half.
 
         Args:
-            pixels: bool (H, W), multiples of 8.
+            pixels: bool (H, W), multiples of `patch_px`.
+            patch_px: Side of a patch.
 
         Raises:
             ValueError: no patch counts.
         """
-        counts = _cells(pixels).sum(axis=(1, 3), dtype=np.int64)
-        patches = np.repeat(np.repeat(counts >= _LEAST_PX, CELL_PX, axis=0), CELL_PX, axis=1)
+        counts = 2 * _cells(pixels, patch_px).sum(axis=(1, 3), dtype=np.int64) >= patch_px**2
+        patches = np.repeat(np.repeat(counts, patch_px, axis=0), patch_px, axis=1)
         if not patches.any():
             raise ValueError(
-                "expected white pixels to inspect, got no patch of 8 x 8 input pixels that is half "
-                "white; draw a larger region"
+                f"expected white pixels to inspect, got no patch of {patch_px} x {patch_px} input "
+                "pixels that is half white; draw a larger region"
             )
-        return cls(pixels & patches)
+        return cls(pixels & patches, patch_px)
 
     @cached_property
     def patches(self) -> NDArray[np.bool_]:
         """Return the patches that count, (h, w)."""
-        inside: NDArray[np.bool_] = np.asarray(_cells(self.pixels).any(axis=(1, 3)))
+        inside: NDArray[np.bool_] = np.asarray(_cells(self.pixels, self.patch_px).any(axis=(1, 3)))
         return inside
 
     def on_photograph(self, place: Placement) -> NDArray[np.bool_]:
@@ -68,13 +68,16 @@ class Region:
         return float(self.pixels.mean())
 
 
-def read_region(path: str | Path, settings: Preprocessing, photo: RegionOfInterest) -> Region:
+def read_region(
+    path: str | Path, settings: Preprocessing, photo: RegionOfInterest, *, patch_px: int
+) -> Region:
     """Load a mask of the photograph and convert it to the input's geometry.
 
     Args:
         path: Mask image with the aspect ratio of the artifact's photographs; white is inspected.
         settings: The artifact's geometry.
         photo: The size of the artifact's photographs.
+        patch_px: Side of a patch.
 
     Raises:
         ImageError: the file is unreadable, not a mask, of another aspect ratio, or no patch of it
@@ -94,12 +97,12 @@ def read_region(path: str | Path, settings: Preprocessing, photo: RegionOfIntere
     y = _nearest(height, place.resized_height, place.top, settings.height)
     x = _nearest(width, place.resized_width, place.left, settings.width)
     try:
-        return Region.of(white[y[:, None], x])
+        return Region.of(white[y[:, None], x], patch_px)
     except ValueError as error:
         raise ImageError(f"{path}: {error}") from None
 
 
-def stored_region(path: Path, settings: Preprocessing) -> Region:
+def stored_region(path: Path, settings: Preprocessing, *, patch_px: int) -> Region:
     """Load an artifact's roi.png.
 
     Raises:
@@ -112,7 +115,7 @@ def stored_region(path: Path, settings: Preprocessing) -> Region:
                 f"{path}: expected {settings.width} x {settings.height} px as the input, "
                 f"got {pixels.shape[1]} x {pixels.shape[0]}"
             )
-        region = Region.of(pixels)
+        region = Region.of(pixels, patch_px)
     except ImageError as error:
         raise ArtifactError(f"{error}; copy the folder again") from None
     except ValueError as error:
@@ -142,10 +145,10 @@ def narrower(path: str | Path, asked: Region, learned: Region | None) -> Region:
     return asked
 
 
-def _cells(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Reshape (H, W) to (h, 8, w, 8)."""
+def _cells(pixels: NDArray[np.bool_], patch_px: int) -> NDArray[np.bool_]:
+    """Reshape (H, W) to (h, p, w, p)."""
     height, width = pixels.shape
-    return pixels.reshape(height // CELL_PX, CELL_PX, width // CELL_PX, CELL_PX)
+    return pixels.reshape(height // patch_px, patch_px, width // patch_px, patch_px)
 
 
 def _nearest(source: int, target: int, start: int, count: int) -> NDArray[np.int64]:

@@ -1,12 +1,12 @@
 """An image as a whole -> nine statistics that distinguish a moved camera from other light or parts.
 
-input (H, W, 3), layer2, layer3 -> Measured; Measured against the normal images -> statistics.
+input (H, W, 3) and its layers -> Measured; Measured against the normal images -> statistics.
 A linear model gives the position (Lucas & Kanade 1981). If an image shows the mean thumbnail r
 moved by s under another light, its thumbnail p is a·(r - s·r') + b. The variance that the model
 cannot explain measures how unlike the image is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,7 @@ class Measured:
     thumbnail: Array  # (16, 16), luminance in 0 to 255
     warmth: float  # natural logarithm of red over blue
     sharpness: float  # differences of adjacent pixels, divided by those of pixels four apart
-    layer2: Array  # (up to 16,), means over positions and over the channels of a group
-    layer3: Array
+    layers: tuple[Array, ...]  # (up to 16,) each: means over positions and channels of a group
     cell_px: tuple[float, float]  # height and width of a thumbnail's cell
 
 
@@ -38,42 +37,47 @@ class Reference:
     """The statistics of the normal images, with which an image is compared."""
 
     thumbnail: Array  # (16, 16)
-    layer2: tuple[Array, Array]  # means and spreads
-    layer3: tuple[Array, Array]
+    layers: dict[str, tuple[Array, Array]]  # means and spreads of each layer, by its name
 
     @classmethod
-    def of(cls, monitoring: Monitoring) -> "Reference":
-        """Load the reference from a manifest."""
-        groups = [
-            (np.array(layer.means), np.array(layer.spreads))
-            for layer in (monitoring.layer2, monitoring.layer3)
-        ]
+    def of(cls, monitoring: Monitoring, names: Sequence[str]) -> "Reference":
+        """Load the reference from a manifest; the names are those of its layers."""
+        groups = {
+            name: (np.array(layer.means), np.array(layer.spreads))
+            for name, layer in zip(names, monitoring.layers, strict=True)
+        }
         thumbnail = np.reshape(monitoring.thumbnail, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return cls(thumbnail=thumbnail, layer2=groups[0], layer3=groups[1])
+        return cls(thumbnail=thumbnail, layers=groups)
 
 
-def measure_image(
-    pixels: NDArray[np.uint8], layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-) -> Measured:
+def measure_image(pixels: NDArray[np.uint8], layers: Sequence[NDArray[np.float32]]) -> Measured:
     """Measure one image.
 
     Args:
-        pixels: The input, (H, W, 3), H and W multiples of 16.
-        layer2: Its features, (T, C2, h, w), of all T tiles; a region of interest is ignored.
-        layer3: (T, C3, h/2, w/2).
+        pixels: The input, (H, W, 3), H and W 16 or more.
+        layers: Its features, (T, C, h/s, w/s) each, of all T tiles; a region of interest is
+            ignored.
     """
-    height, width = pixels.shape[0] // THUMBNAIL_SIDE, pixels.shape[1] // THUMBNAIL_SIDE
-    cells = pixels.reshape(THUMBNAIL_SIDE, height, THUMBNAIL_SIDE, width, 3)
-    colours = cells.mean(axis=(1, 3), dtype=np.float64)  # (16, 16, 3)
+    colours = _cell_means(pixels)
     red, _, blue = colours.mean(axis=(0, 1))
     return Measured(
         thumbnail=colours @ _LUMINANCE,
         warmth=float(np.log((red + 1) / (blue + 1))),
         sharpness=_sharpness(pixels[:, :, 1].astype(np.int16)),
-        layer2=_group_means(layer2),
-        layer3=_group_means(layer3),
-        cell_px=(float(height), float(width)),
+        layers=tuple(_group_means(layer) for layer in layers),
+        cell_px=(pixels.shape[0] / THUMBNAIL_SIDE, pixels.shape[1] / THUMBNAIL_SIDE),
     )
+
+
+def _cell_means(pixels: NDArray[np.uint8]) -> Array:
+    """Compute the mean colours of 16 x 16 cells, (16, 16, 3); their sizes differ by at most one."""
+    rows, columns = (
+        np.arange(THUMBNAIL_SIDE + 1) * length // THUMBNAIL_SIDE for length in pixels.shape[:2]
+    )
+    tall = np.add.reduceat(pixels, rows[:-1], axis=0, dtype=np.int64)
+    sums = np.add.reduceat(tall, columns[:-1], axis=1)
+    means: Array = sums / np.outer(np.diff(rows), np.diff(columns))[:, :, None]
+    return means
 
 
 def _sharpness(green: NDArray[np.int16]) -> float:
@@ -91,12 +95,13 @@ def _group_means(layer: NDArray[np.float32]) -> Array:
 
 
 def compare(measured: Measured, reference: Reference) -> Mapping[str, float]:
-    """Compute the nine statistics of one image, by the names of `monitoring.Quantiles`.
+    """Compute the statistics of one image, by the names of `Quantiles` and of the layers.
 
     Shifts are in input pixels, downwards and to the right. `likeness` is the share of the
-    thumbnail's variance that the model explains, 0 to 1; `layer2` and `layer3` are root mean
+    thumbnail's variance that the model explains, 0 to 1; those of the layers are root mean
     squares of standardised group means.
     """
+    layers = zip(measured.layers, reference.layers.items(), strict=True)
     down, right, likeness = _fit(measured.thumbnail, reference.thumbnail)
     return {
         "brightness": float(measured.thumbnail.mean()),
@@ -106,8 +111,7 @@ def compare(measured: Measured, reference: Reference) -> Mapping[str, float]:
         "row_shift": down * measured.cell_px[0],
         "column_shift": right * measured.cell_px[1],
         "likeness": likeness,
-        "layer2": _distance(measured.layer2, *reference.layer2),
-        "layer3": _distance(measured.layer3, *reference.layer3),
+        **{name: _distance(of, *normal) for of, (name, normal) in layers},
     }
 
 

@@ -6,24 +6,28 @@ the fields and their meaning; `tests/contract/test_contract.py` compares it with
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.strict_json import OPTIONAL, build, check, parse_json
 from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.manifest.features import Features, Layout
 from patchcore_runtime.manifest.monitoring import Monitoring
-from patchcore_runtime.manifest.tiling import STEP_PX, TileGrid, Tiling, tiles_along
+from patchcore_runtime.manifest.tiling import TileGrid, Tiling, tiles_along
 
 FORMAT = "patchcore-artifact"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 ResampleFilter = Literal["bilinear", "bicubic", "lanczos"]
 Resize = Literal["stretch", "shorter_side"]
-Upsampling = Literal["bilinear", "nearest"]
 ImageScore = Literal["max", "paper", "modelzoo"]
+Distance = Literal["euclidean", "squared"]
+MapUpsampling = Literal["bilinear", "nearest"]
+MapBorder = Literal["repeated", "mirrored"]
 IndexKind = Literal["exact", "hnsw", "faiss-flat", "faiss-ivfpq"]
-FeaturePrecision = Literal["float32", "int8"]
 BankPrecision = Literal["float32", "float16"]
 RegionKind = Literal["whole", "mask"]
 Thumbnails = Literal["none", "jpeg"]
@@ -67,36 +71,6 @@ class RegionOfInterest:
     def __post_init__(self) -> None:
         for field in ("photo_height", "photo_width"):
             check(8 <= getattr(self, field) <= 2**23, field, "8 to 2^23")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerShape:
-    """One output of features.onnx: (B, channels, height, width)."""
-
-    channels: int
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        for field in ("channels", "height", "width"):
-            check(1 <= getattr(self, field) <= 2**16, field, "1 to 65536")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """The feature network, its layers for one tile, and how they form one patch vector."""
-
-    backbone: str
-    precision: FeaturePrecision
-    layer2: LayerShape
-    layer3: LayerShape
-    layer3_upsampling: Upsampling
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return (C, h, w) of each output of features.onnx, by name."""
-        layers = {"layer2": self.layer2, "layer3": self.layer3}
-        return {name: (of.channels, of.height, of.width) for name, of in layers.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +119,19 @@ class Scoring:
     """Patch distances -> image score and anomaly map."""
 
     image_score: ImageScore
+    distance: Distance  # the unit of score and map
     sigma_px: float
+    map_upsampling: MapUpsampling
+    map_border: MapBorder
 
     def __post_init__(self) -> None:
         check(0 < self.sigma_px <= 1024, "sigma_px", "in (0, 1024]")
+        unit = {"paper": "euclidean", "modelzoo": "squared"}.get(self.image_score, self.distance)
+        check(self.distance == unit, "distance", f"{unit} for {self.image_score}")
+
+    def euclidean(self, value: float) -> float:
+        """Convert a score or a map value, 0 or more, to a Euclidean distance."""
+        return math.sqrt(value) if self.distance == "squared" else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,14 +139,14 @@ class SelfTest:
     """Expected results of the stored image: score, box of the defect, relative tolerances."""
 
     score: float
-    layer_magnitudes: tuple[float, float, float, float]
+    layer_magnitudes: tuple[float, ...]  # mean and largest absolute value of each layer
     defect_box: tuple[int, int, int, int]  # top, left, bottom, right in input pixels
     score_tolerance: float
     map_tolerance: float
 
     def __post_init__(self) -> None:
         check(self.score >= 0, "score", "0 or more")
-        check(min(self.layer_magnitudes) >= 0, "layer_magnitudes", "0 or more, each")
+        check(min(self.layer_magnitudes, default=0) >= 0, "layer_magnitudes", "0 or more, each")
         # With a wide tolerance every machine would pass.
         check(0 < self.score_tolerance <= 0.1, "score_tolerance", "in (0, 0.1]")
         check(0 < self.map_tolerance <= 0.1, "map_tolerance", "in (0, 0.1]")
@@ -202,11 +185,13 @@ class Manifest:
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
-        size, tiles = self.preprocess, self.tiling
+        size, tiles, step = self.preprocess, self.tiling, self.features.step_px
         for side in ("height", "width"):
             length, tile = getattr(size, side), getattr(tiles, f"tile_{side}")
-            check(length % STEP_PX == 0, f"preprocess.{side}", "a multiple of 16")
+            check(length % step == 0, f"preprocess.{side}", f"a multiple of {step}")
+            check(tile % step == 0, f"tiling.tile_{side}", f"a multiple of {step}")
             check(tile <= length, f"tiling.tile_{side}", f"up to preprocess.{side}")
+        check(tiles.overlap % step == 0, "tiling.overlap", f"a multiple of {step}")
         for count, side in (("rows", "height"), ("columns", "width")):
             covering = tiles_along(
                 getattr(size, side), getattr(tiles, f"tile_{side}"), tiles.overlap
@@ -214,17 +199,13 @@ class Manifest:
             check(
                 getattr(tiles, count) == covering, f"tiling.{count}", "as many as cover the input"
             )
-        layer2, layer3 = self.features.layer2, self.features.layer3
-        check(
-            (layer2.height * 8, layer2.width * 8) == (tiles.tile_height, tiles.tile_width),
-            "features.layer2",
-            "an eighth of tiling.tile_height and tile_width",
-        )
-        check(
-            (layer3.height * 2, layer3.width * 2) == (layer2.height, layer2.width),
-            "features.layer3",
-            "half of features.layer2's height and width",
-        )
+        layers = len(self.features.layers)
+        magnitudes = len(self.selftest.layer_magnitudes) == 2 * layers
+        check(magnitudes, "selftest.layer_magnitudes", "two numbers for each of features.layers")
+        described = len(self.monitoring.layers) == layers
+        check(described, "monitoring.layers", "as many as features.layers")
+        compared = len(self.monitoring.quantiles.layers) == layers
+        check(compared, "monitoring.quantiles.layers", "as many as features.layers")
         bare = self.features.precision == "float32" or self.index.mindir_candidates == 0
         check(bare, "index.mindir_candidates", "0 where features.precision is int8")
         top, left, bottom, right = self.selftest.defect_box
@@ -234,7 +215,13 @@ class Manifest:
     @property
     def grid(self) -> TileGrid:
         """Return the positions of an input's tiles."""
-        return TileGrid(self.tiling, self.preprocess.height, self.preprocess.width)
+        size = self.preprocess
+        return TileGrid(self.tiling, size.height, size.width, patch_px=self.features.patch_px)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Return the shapes of the layers of one tile."""
+        return self.features.layout(self.tiling.tile_height, self.tiling.tile_width)
 
     def to_json(self) -> str:
         """Return the text of manifest.json: fixed key order, no timestamps, one final newline."""
@@ -259,6 +246,11 @@ def parse_manifest(text: str, where: str) -> Manifest:
             f'{where}: expected "format": "{FORMAT}"; this folder is not a PatchCore artifact'
         )
     version = data.get("format_version")
+    if version == FORMAT_VERSION - 1 and not isinstance(version, bool):
+        raise ArtifactError(
+            f"{where}: format_version: expected {FORMAT_VERSION}, got {version}; "
+            "convert the artifact with `patchcore-runtime upgrade ARTIFACT --output NEW`"
+        )
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ArtifactError(
             f"{where}: format_version: expected {FORMAT_VERSION}, got {version!r:.40}; "

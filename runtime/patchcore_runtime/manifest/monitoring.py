@@ -4,6 +4,7 @@ JSON object -> frozen dataclasses. artifacts/FORMAT.md defines the fields; `imag
 compares images with them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from patchcore_runtime.files.strict_json import check
@@ -37,14 +38,17 @@ class Quantiles:
     row_shift: tuple[float, ...]
     column_shift: tuple[float, ...]
     likeness: tuple[float, ...]
-    layer2: tuple[float, ...]
-    layer3: tuple[float, ...]
+    layers: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            values = getattr(self, field.name)
+        for name, values in self.named([f"layers[{at}]" for at in range(len(self.layers))]).items():
             whole = len(values) == LEVELS and list(values) == sorted(values)
-            check(whole, field.name, f"{LEVELS} values in ascending order")
+            check(whole, name, f"{LEVELS} values in ascending order")
+
+    def named(self, layers: Sequence[str]) -> dict[str, tuple[float, ...]]:
+        """Return the quantiles of each statistic by name, those of the layers by the given ones."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return named | dict(zip(layers, named.pop("layers"), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +57,7 @@ class Monitoring:
 
     images: int
     thumbnail: tuple[float, ...]
-    layer2: ChannelGroups
-    layer3: ChannelGroups
+    layers: tuple[ChannelGroups, ...]
     quantiles: Quantiles
 
     def __post_init__(self) -> None:

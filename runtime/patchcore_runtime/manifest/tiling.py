@@ -1,8 +1,8 @@
 """Cut an input into overlapping tiles of one size, and blend the results of the tiles.
 
 uint8 (H, W, 3) -> T tiles (tile_height, tile_width, 3); T pieces of the patch grid -> (h, w).
-artifacts/FORMAT.md, section Tiles, defines both. Tiles begin at multiples of 16 pixels, so that
-their patch grids are pieces of one grid. An input that is not cut is one tile.
+artifacts/FORMAT.md, section Tiles, defines both. Tiles begin at multiples of the features' step, so
+that their patch grids are pieces of one grid. An input that is not cut is one tile.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.files.strict_json import check
-
-CELL_PX = 8
-STEP_PX = 16  # a cell of layer3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +30,7 @@ class Tiling:
         for field in ("tile_height", "tile_width"):
             check(1 <= getattr(self, field) <= 2**16, field, "1 to 65536")
         half = min(self.tile_height, self.tile_width) // 2
-        fits = 0 <= self.overlap <= half and self.overlap % STEP_PX == 0
-        check(fits, "overlap", "a multiple of 16, 0 to half of the tile's shorter side")
+        check(0 <= self.overlap <= half, "overlap", "0 to half of the tile's shorter side")
         check(self.rows >= 1, "rows", "1 or more")
         check(self.columns >= 1, "columns", "1 or more")
 
@@ -72,16 +68,18 @@ class TileGrid:
         tiling: The input's tiling.
         height: H of the input.
         width: W of the input.
+        patch_px: Side of a patch in pixels, which divides all lengths.
     """
 
-    def __init__(self, tiling: Tiling, height: int, width: int) -> None:
-        self.cells = (height // CELL_PX, width // CELL_PX)  # h, w of the whole grid
+    def __init__(self, tiling: Tiling, height: int, width: int, *, patch_px: int) -> None:
+        self.patch_px = patch_px
+        self.cells = (height // patch_px, width // patch_px)  # h, w of the whole grid
         self.tile_px = (tiling.tile_height, tiling.tile_width)
-        self._tile_cells = (tiling.tile_height // CELL_PX, tiling.tile_width // CELL_PX)
+        self._tile_cells = (tiling.tile_height // patch_px, tiling.tile_width // patch_px)
         tops = _starts(height, tiling.tile_height, tiling.overlap, tiling.rows)
         lefts = _starts(width, tiling.tile_width, tiling.overlap, tiling.columns)
         self.corners_px = tuple((top, left) for top in tops for left in lefts)
-        ramp = max(1, tiling.overlap // CELL_PX)
+        ramp = max(1, tiling.overlap // patch_px)
         self._weights = np.outer(*(_ramp(cells, ramp) for cells in self._tile_cells))
 
     @property
@@ -98,7 +96,7 @@ class TileGrid:
     def piece(self, whole: NDArray[Any], tile: int) -> NDArray[Any]:
         """Return a view of the part of a whole patch grid (h, w) that lies in one tile."""
         (top, left), (height, width) = self.corners_px[tile], self._tile_cells
-        top, left = top // CELL_PX, left // CELL_PX
+        top, left = top // self.patch_px, left // self.patch_px
         return whole[top : top + height, left : left + width]
 
     def pieces(self, whole: NDArray[np.bool_]) -> NDArray[np.bool_]:

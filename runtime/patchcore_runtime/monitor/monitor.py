@@ -4,7 +4,6 @@ The score and the image statistics of each Result go to control charts (`control
 `causes` names the cause of an alarm. The artifact's calibration defines the normal range.
 """
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ class Monitor:
                 f"monitor: expected an artifact of at least {FEWEST_IMAGES} good images, got "
                 f"{count}; fit the artifact with more images"
             )
-        self._reference = Reference.of(manifest.monitoring)
+        self._reference = Reference.of(manifest.monitoring, manifest.layout.names)
         self._path = state
         # Another score threshold at load changes no statistic.
         told = [manifest.training.digest, manifest.calibration.image_scores.values]
@@ -177,9 +176,8 @@ def _normal(manifest: Manifest) -> dict[str, Normal]:
     ranks = [rank - 1.0 for rank in calibration.ranks]
     normal = {"score": Normal(calibration.image_scores.values, ranks, calibration.images)}
     spread = np.linspace(0, monitoring.images - 1, LEVELS).tolist()
-    for field in dataclasses.fields(monitoring.quantiles):
-        values = getattr(monitoring.quantiles, field.name)
-        normal[field.name] = Normal(values, spread, monitoring.images)
+    for name, values in monitoring.quantiles.named(manifest.layout.names).items():
+        normal[name] = Normal(values, spread, monitoring.images)
     return normal
 
 

@@ -1,30 +1,29 @@
-"""The part of a detector after the network: layer2, layer3 of an image's tiles -> score and map.
+"""The part of a detector after the network: layers of an image's tiles -> score and map.
 
 The detector uses it with an artifact's bank, and calibration uses it with the banks of its folds.
 Thresholds are thus computed by the same code that applies them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.bank.patches import layer3_upsampling
+from patchcore_runtime.bank.patches import one_patch, upsamplers
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.image.region import Region
-from patchcore_runtime.manifest.manifest import Features, Scoring
-from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid, tiling_of
+from patchcore_runtime.manifest.features import Layout
+from patchcore_runtime.manifest.manifest import Scoring
+from patchcore_runtime.manifest.tiling import TileGrid, tiling_of
 from patchcore_runtime.scoring.rules import (
     anomaly_map,
     map_matrix,
     modelzoo_score,
     paper_score,
 )
-from patchcore_runtime.search.exact import NearestIndex
-
-Layers = Sequence[NDArray[np.float32]]  # layer2 (1, C2, h, w), layer3 (1, C3, h/2, w/2) of a tile
+from patchcore_runtime.search.exact import Layers, NearestIndex
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,12 +42,10 @@ class _Peak:
 
     distance: float  # s*; -1 until a patch that counts is found
     row: int  # m*
-    layer2: NDArray[np.float32]  # (C2,)
-    layer3: NDArray[np.float32]  # (C3,)
+    patch: tuple[NDArray[np.float32], ...]  # (C,) for each layer
 
 
-_EMPTY = np.empty(0, np.float32)
-_NOWHERE = _Peak(distance=-1.0, row=0, layer2=_EMPTY, layer3=_EMPTY)
+_NOWHERE = _Peak(distance=-1.0, row=0, patch=())
 
 
 class PatchScorer:
@@ -57,7 +54,7 @@ class PatchScorer:
     Args:
         bank: The rows.
         index: A search over these rows.
-        features: The layers of one tile.
+        layout: The layers of one tile.
         scoring: The scoring rule.
         grid: The tiles of an input; None: the input is one tile.
         region: The part of the input that counts; None: all of it.
@@ -67,7 +64,7 @@ class PatchScorer:
         self,
         bank: MemoryBank,
         index: NearestIndex,
-        features: Features,
+        layout: Layout,
         scoring: Scoring,
         *,
         grid: TileGrid | None = None,
@@ -75,23 +72,23 @@ class PatchScorer:
     ) -> None:
         self._bank = bank
         self._index = index
-        self._kind = scoring.image_score
-        self._up_rows, self._up_columns = layer3_upsampling(features)
-        self._grid = grid or _one_tile(features)
-        height, width = self._grid.cells
-        self._map_rows = map_matrix(CELL_PX * height, height, scoring.sigma_px)
-        self._map_columns = map_matrix(CELL_PX * width, width, scoring.sigma_px)
+        self._scoring = scoring
+        self._ups = upsamplers(layout)
+        self._grid = grid or _one_tile(layout)
+        (height, width), side = self._grid.cells, layout.patch_px
+        self._map_rows = map_matrix(side * height, height, scoring)
+        self._map_columns = map_matrix(side * width, width, scoring)
         self._region = region
         if region is not None:
             self._map_weights = self._blurred(region.patches.astype(np.float32))
 
-    def score(self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]) -> PatchScores:
-        """Score the features of all tiles of one image: (T, C2, h, w) and (T, C3, h/2, w/2).
+    def score(self, layers: Layers) -> PatchScores:
+        """Score the features of all tiles of one image: (T, C, h/s, w/s) for each layer.
 
         Raises:
             ArtifactError: as `score_tiles`.
         """
-        return self.score_tiles(zip(layer2[:, None], layer3[:, None], strict=True))
+        return self.score_tiles(_tiles_of(layers))
 
     def score_tiles(self, tiles: Iterable[Layers]) -> PatchScores:
         """Score one image, with only one of its T tiles in memory at a time.
@@ -103,16 +100,16 @@ class PatchScorer:
             ArtifactError: the index returned non-finite distances, or rows that do not exist.
         """
         blend, peak = self._grid.blend(), _NOWHERE
-        for tile, (layer2, layer3) in enumerate(tiles):
-            distances, rows = (batch[0] for batch in self._index.nearest(layer2, layer3))
+        for tile, layers in enumerate(tiles):
+            distances, rows = (batch[0] for batch in self._index.nearest(layers))
             _check_nearest(distances, rows, self._bank.rows)
             blend.add(tile, distances, rows)
-            peak = self._higher(peak, tile, (layer2[0], layer3[0]), (distances, rows))
+            peak = self._higher(peak, tile, layers, (distances, rows))
         distances, rows = blend.whole()
         if self._region is not None:
             distances = np.where(self._region.patches, distances, np.float32(0))
-        # The MindSpore Models evaluation uses faiss's squared distances without the root.
-        levels = distances * distances if self._kind == "modelzoo" else distances
+        # The original implementations use faiss's squared distances without the root.
+        levels = distances * distances if self._scoring.distance == "squared" else distances
         return PatchScores(
             score=self._image_score(peak),
             anomaly_map=self._anomaly_map(levels),
@@ -120,15 +117,13 @@ class PatchScorer:
             rows=rows,
         )
 
-    def tile_distances(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def tile_distances(self, layers: Layers) -> NDArray[np.float32]:
         """Compute the distance of every patch of every tile, (T, h, w); 0 outside the region.
 
         Overlapping tiles have their own views of a patch; `PatchScores.distances` blends them.
         """
-        views = zip(layer2[:, None], layer3[:, None], strict=True)
-        distances = np.concatenate([self._index.nearest(*view)[0] for view in views])
+        views = _tiles_of(layers)
+        distances = np.concatenate([self._index.nearest(view)[0] for view in views])
         if self._region is None:
             return distances
         return np.where(self._grid.pieces(self._region.patches), distances, np.float32(0))
@@ -156,8 +151,7 @@ class PatchScorer:
         return _Peak(
             distance=float(distances[y, x]),
             row=int(rows[y, x]),
-            layer2=layers[0][:, y, x],
-            layer3=(layers[1] @ self._up_columns[x]) @ self._up_rows[y],
+            patch=one_patch([layer[0] for layer in layers], self._ups, y, x),
         )
 
     def _anomaly_map(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -174,19 +168,27 @@ class PatchScorer:
         return anomaly_map(levels, self._map_rows, self._map_columns)
 
     def _image_score(self, peak: _Peak) -> float:
-        if self._kind == "max":
-            return peak.distance
-        if self._kind == "paper":
+        kind = self._scoring.image_score
+        if kind == "max":
+            squared = self._scoring.distance == "squared"
+            return peak.distance * peak.distance if squared else peak.distance
+        if kind == "paper":
             neighbours = self._bank.neighbours[peak.row]  # N_b(m*)
-            squares = self._bank.squared_distances(peak.layer2, peak.layer3, neighbours)
+            squares = self._bank.squared_distances(peak.patch, neighbours)
             return paper_score(peak.distance, np.sqrt(squares))
-        squares = self._bank.squared_distances(peak.layer2, peak.layer3, slice(None))
+        squares = self._bank.squared_distances(peak.patch, slice(None))
         return modelzoo_score(np.sort(squares)[: self._bank.neighbours.shape[1]])
 
 
-def _one_tile(features: Features) -> TileGrid:
-    height, width = CELL_PX * features.layer2.height, CELL_PX * features.layer2.width
-    return TileGrid(tiling_of(height, width, height, width, 0), height, width)
+def _tiles_of(layers: Layers) -> Iterator[Layers]:
+    """Yield the layers of each tile, (1, C, h/s, w/s)."""
+    return zip(*(layer[:, None] for layer in layers), strict=True)
+
+
+def _one_tile(layout: Layout) -> TileGrid:
+    height, width = layout.tile_px
+    tiling = tiling_of(height, width, height, width, 0)
+    return TileGrid(tiling, height, width, patch_px=layout.patch_px)
 
 
 def _check_nearest(distances: NDArray[np.float32], rows: NDArray[np.int64], bank_rows: int) -> None:

@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.patches import upsampling_matrix
+from patchcore_runtime.manifest.manifest import MapBorder, Scoring
 
 _LARGEST_LONE_PRODUCT = 2**17  # multiplications; OpenBLAS starts threads above 2^18
 _TRUNCATE = 4.0  # the Gaussian is cut off at four sigma, as in scipy.ndimage
 
 
-def gaussian_matrix(size: int, sigma_px: float) -> NDArray[np.float64]:
+def gaussian_matrix(
+    size: int, sigma_px: float, border: MapBorder = "repeated"
+) -> NDArray[np.float64]:
     """Compute weights (size, size) of a Gaussian blur along one side, reflecting at the border.
 
-    The border repeats its last pixel (d c b a | a b c d), as scipy.ndimage's `reflect` does.
+    A `repeated` border repeats its last pixel (d c b a | a b c d), as scipy.ndimage's `reflect`
+    does; a `mirrored` one does not (d c b | a b c d), as scipy.ndimage's `mirror`.
     """
     radius = int(_TRUNCATE * sigma_px + 0.5)
     offsets = np.arange(-radius, radius + 1)
@@ -27,16 +31,21 @@ def gaussian_matrix(size: int, sigma_px: float) -> NDArray[np.float64]:
     kernel /= kernel.sum()
     rows = np.repeat(np.arange(size), len(offsets))
     reached = rows + np.tile(offsets, size)
-    period = reached % (2 * size)
-    columns = np.minimum(period, 2 * size - 1 - period)
+    if border == "repeated":
+        period = reached % (2 * size)
+        columns = np.minimum(period, 2 * size - 1 - period)
+    else:
+        period = reached % max(1, 2 * size - 2)
+        columns = np.minimum(period, 2 * size - 2 - period) if size > 1 else period
     matrix = np.zeros((size, size))
     np.add.at(matrix, (rows, columns), np.tile(kernel, size))
     return matrix
 
 
-def map_matrix(size: int, cells: int, sigma_px: float) -> NDArray[np.float32]:
+def map_matrix(size: int, cells: int, scoring: Scoring) -> NDArray[np.float32]:
     """Compute upsampling and blur of one side as one matrix, (size, cells)."""
-    return (gaussian_matrix(size, sigma_px) @ upsampling_matrix(size, cells)).astype(np.float32)
+    blur = gaussian_matrix(size, scoring.sigma_px, scoring.map_border)
+    return (blur @ upsampling_matrix(size, cells, scoring.map_upsampling)).astype(np.float32)
 
 
 def anomaly_map(

@@ -1,8 +1,8 @@
-"""Nearest-neighbour search: layer2, layer3 of some images -> nearest distance and bank row.
+"""Nearest-neighbour search: layers of some images -> nearest distance and bank row.
 
 `NearestIndex` is the interface of every kind of index. The exact one runs index.onnx, whose bank is
-external data in memory_bank.bin. The upsampling U of layer3 to layer2's grid is linear, so
-q·m = q2·m2 + U(q3·m3). Products with layer3 are computed on its own quarter-size grid and then
+external data in memory_bank.bin. The upsampling U_i of a layer to the patch grid is linear, so
+q·m = Σ U_i(q_i·m_i). Products with a coarse layer are computed on its own small grid and then
 upsampled, which is exact (see exact_graph.py).
 """
 
@@ -18,21 +18,20 @@ from patchcore_runtime.bank.memory_bank import MemoryBank, bank_sections
 from patchcore_runtime.engine.session import CPU, open_graph
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import read_regular
-from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.manifest.features import Layout
 from patchcore_runtime.search.exact_graph import index_bytes
+
+Layers = Sequence[NDArray[np.float32]]  # one array (B, C, h/s, w/s) for each layer
 
 
 class NearestIndex(Protocol):
     """A search over one bank; each kind has one module, this one or one named …_index.py."""
 
-    def nearest(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def nearest(self, layers: Layers) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the nearest row of every patch.
 
         Args:
-            layer2: (B, C2, h, w).
-            layer3: (B, C3, h/2, w/2).
+            layers: (B, C, h/s, w/s) each, in the order of the manifest.
 
         Returns:
             Euclidean distances (B, h, w) and the nearest rows (B, h, w).
@@ -46,7 +45,7 @@ class ExactIndex:
         self,
         path: Path,
         bank: MemoryBank,
-        features: Features,
+        layout: Layout,
         *,
         threads: int | None = None,
         providers: Sequence[str] = (CPU,),
@@ -57,7 +56,7 @@ class ExactIndex:
             path: index.onnx beside its memory_bank.bin; it must have the bytes that this program
                 writes for that bank, and these are what is loaded.
             bank: The bank.
-            features: Shapes of the layers.
+            layout: Shapes of the layers.
             threads: Threads of one operator; `None` uses all available cores.
             providers: onnxruntime execution providers in order of preference.
 
@@ -65,8 +64,9 @@ class ExactIndex:
             ArtifactError: the file is missing or another one.
             ProviderError: a provider is not available.
         """
-        content = index_bytes(features, bank_sections(bank))
+        content = index_bytes(layout, bank_sections(bank))
         _expect_content(path, content)
+        self._names = layout.names
         self._graph = open_graph(
             # The file has the same bytes. Other providers may need its path to find the rows.
             content if list(providers) == [CPU] else path,
@@ -76,12 +76,10 @@ class ExactIndex:
             repack=False,
         )
 
-    def nearest(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def nearest(self, layers: Layers) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As NearestIndex: (B, h, w) twice, from differences; the first of equally near rows."""
         distances, rows = self._graph.run(
-            ["distances", "rows"], {"layer2": layer2, "layer3": layer3}
+            ["distances", "rows"], dict(zip(self._names, layers, strict=True))
         )
         return distances, rows
 

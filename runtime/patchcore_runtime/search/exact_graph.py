@@ -1,13 +1,14 @@
 """index.onnx: exact nearest-neighbour search as an ONNX graph over memory_bank.bin.
 
-layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2) -> distances (B, h, w), rows (B, h, w).
+Layers (B, C, h/s, w/s) -> distances (B, h, w), rows (B, h, w).
 The bank is external data: every tensor of rows refers to memory_bank.bin, which is stored once and
-mapped into memory. With U the upsampling of layer3, q·m = q2·m2 + U(q3·m3), and the nearest row
-maximises q·m - |m|²/2. Rows are processed in blocks, so that no (P, M) matrix exists.
+mapped into memory. With U_i the upsampling of layer i, q·m = Σ U_i(q_i·m_i), and the nearest row
+maximises q·m - |m|²/2. So each layer is multiplied on its own grid, and only the products are
+upsampled. Rows are processed in blocks, so that no (P, M) matrix exists.
 
 In every product, patches are rows and bank rows are columns. The maximum is then found, and
-layer3's products are upsampled, along contiguous memory: a fifth to a third faster than the
-transposed layout. U is two small matrix products. They are no slower than ONNX's Resize, which
+products are upsampled, along contiguous memory: a fifth to a third faster than the transposed
+layout. U_i is two small matrix products. They are no slower than ONNX's Resize, which
 onnxruntime computes wrongly on CUDA if the last axis is not resized (1.31). The best score of a
 patch is found among the maxima of groups, and then in the best group. This takes a third to a half
 of the time of TopK over all rows of a block.
@@ -17,7 +18,7 @@ writes it, so a line PC can write it again after an edit of the bank.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,64 +26,59 @@ import numpy as np
 from patchcore_runtime.artifact.folder import INDEX_ONNX, MEMORY_BANK
 from patchcore_runtime.bank.memory_bank import MemoryBank, Section, bank_sections, write_memory_bank
 from patchcore_runtime.engine import onnx_file
-from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.manifest.features import Layout
 from patchcore_runtime.search.graph import GridGraph
 
 BLOCK_ROWS = 2048  # rows of a bank whose products are in memory at the same time
 _GROUP = 64  # scores per group
 
 
-def write_bank(folder: Path, bank: MemoryBank, features: Features) -> Path:
+def write_bank(folder: Path, bank: MemoryBank, layout: Layout) -> Path:
     """Write memory_bank.bin and index.onnx into a folder; return the path of the index."""
     write_memory_bank(folder / MEMORY_BANK, bank)
     path = folder / INDEX_ONNX
-    write_index(path, features, bank_sections(bank))
+    write_index(path, layout, bank_sections(bank))
     return path
 
 
-def write_index(path: Path, features: Features, bank: Sequence[Section]) -> None:
+def write_index(path: Path, layout: Layout, bank: Sequence[Section]) -> None:
     """Write index.onnx beside a memory_bank.bin of that shape.
 
     Args:
         path: The file to write; it refers to `memory_bank.bin` in its own folder.
-        features: Shapes of the two layers, and the upsampling of layer3.
+        layout: Shapes of the layers, and their upsampling.
         bank: Positions of the arrays in that file.
     """
-    path.write_bytes(index_bytes(features, bank))
+    path.write_bytes(index_bytes(layout, bank))
 
 
-def index_bytes(features: Features, bank: Sequence[Section]) -> bytes:
+def index_bytes(layout: Layout, bank: Sequence[Section]) -> bytes:
     """Return the content of index.onnx; arguments as in `write_index`."""
     sections = {section.name: section for section in bank}
     blocks = _blocks(sections["norms"].shape[0])
-    return _IndexGraph(features, sections, blocks).build()
+    return _IndexGraph(layout, sections, blocks).build()
 
 
 class _IndexGraph(GridGraph):
     def __init__(
-        self, features: Features, bank: dict[str, Section], blocks: list[tuple[int, int]]
+        self, layout: Layout, bank: dict[str, Section], blocks: list[tuple[int, int]]
     ) -> None:
-        super().__init__(features)
+        super().__init__(layout)
         self.bank = bank
         self.blocks = blocks  # the first row of each, and the row after its last
 
     def build(self) -> bytes:
-        layer2, layer3 = self.features.layer2, self.features.layer3
-        grid = [layer2.height, layer2.width]
-        self.constant("grid2", np.array([-1, *grid], np.int64))
-        self.upsampling()
+        grid = list(self.layout.grid)
+        self.constant("grid", np.array([-1, *grid], np.int64))
         self.constant("one", np.array([1], np.int64))
-        self.patches("layer2", layer2)  # q2, (B·P, C2)
-        self.patches("layer3", layer3)  # q3, (B·P/4, C3)
+        for at in range(len(self.layout.layers)):
+            self.patches(at)
         best = self._best_rows()
         self._distances(best)
-        self.node("Reshape", [best, "grid2"], "rows")
+        self.node("Reshape", [best, "grid"], "rows")
         return self.model(
             "patchcore_exact_index",
-            inputs=[
-                _value("layer2", [layer2.channels, *grid]),
-                _value("layer3", [layer3.channels, layer3.height, layer3.width]),
-            ],
+            inputs=self.inputs("B"),
             outputs=[_value("distances", grid), _value("rows", grid, onnx_file.INT64)],
         )
 
@@ -101,18 +97,34 @@ class _IndexGraph(GridGraph):
 
     def _block(self, name: str, start: int, stop: int) -> tuple[str, str]:
         """Add the largest score of each patch among some rows, and its row; both (B·P, 1)."""
-        rows2 = self._rows("layer2", start, stop, f"m2_{name}")
-        rows3 = self._rows("layer3", start, stop, f"m3_{name}")
-        norms = self._rows("norms", start, stop, f"norms_{name}")
         offset = self.constant(f"start_{name}", np.array(start, np.int64))
-        # U keeps constants unchanged, so -|m|²/2 can already be added on the coarse grid.
-        coarse = self.node(
-            "Gemm", ["q3", rows3, norms], f"coarse_{name}", transB=1, alpha=1.0, beta=-0.5
-        )
-        fine = self.upsample(coarse, stop - start, f"fine_{name}")
-        score = self.node("Gemm", ["q2", rows2, fine], f"score_{name}", transB=1)
+        score = self._scores(name, start, stop)
         largest, winner = self._largest(score, stop - start, name)
         return largest, self.node("Add", [winner, offset], f"row_{name}")
+
+    def _scores(self, name: str, start: int, stop: int) -> str:
+        """Add q·m - |m|²/2 of every patch and some rows, the coarsest layers first.
+
+        An upsampling keeps constants unchanged, so -|m|²/2 is added to the first product on its
+        own grid. Layers of one stride are added up before they are upsampled.
+        """
+        norms = self._rows("norms", start, stop, f"norms_{name}")
+        backwards = list(enumerate(self.layout.layers))[::-1]
+        total, first = "", True
+        for stride, layers in groupby(backwards, lambda one: one[1].stride):
+            added = total if stride == 1 else ""
+            for at, _ in layers:
+                rows = self._rows(f"layer {at}", start, stop, f"m{at}_{name}")
+                inputs = [f"q{at}", rows, *([norms] if first else [added] if added else [])]
+                scale = -0.5 if first else 1.0
+                target = f"product_{at}_{name}"
+                added = self.node("Gemm", inputs, target, transB=1, alpha=1.0, beta=scale)
+                first = False
+            if stride == 1:
+                return added
+            fine = self.upsample(added, at, stop - start, f"fine_{at}_{name}")
+            total = self.node("Add", [total, fine], f"sum_{at}_{name}") if total else fine
+        raise AssertionError("the first layer has stride 1")
 
     def _largest(self, score: str, rows: int, name: str) -> tuple[str, str]:
         """Add the maximum of each row of (B·P, rows) and its column; ties go to the first."""
@@ -139,37 +151,35 @@ class _IndexGraph(GridGraph):
         file a second time, and most of its pages would count twice as resident memory.
         """
         picks = self.node("Reshape", [winners, self._list()], "picks")
-        q3_fine = self.upsample("q3", self.features.layer3.channels, "q3_fine")
+        queries = [self.fine_patches(at) for at in range(len(self.layout.layers))]
         squares = self.node("ConstantOfShape", [self.node("Shape", [picks], "count")], "no_square")
         below = self.node("Less", [picks, "start_0"], "below_0")
         for block, (start, stop) in enumerate(self.blocks):
             end = self.constant(f"start_{block + 1}", np.array(stop, np.int64))
             earlier, below = below, self.node("Less", [picks, end], f"below_{block + 1}")
             inside = self.node("Xor", [earlier, below], f"inside_{block}")
-            squares = self._winning_pairs(block, (start, stop), inside, squares, q3_fine)
+            squares = self._winning_pairs(block, (start, stop), inside, squares, queries)
         root = self.node("Sqrt", [squares], "distance")
-        self.node("Reshape", [root, "grid2"], "distances")
+        self.node("Reshape", [root, "grid"], "distances")
 
     def _winning_pairs(
-        self, block: int, rows: tuple[int, int], inside: str, squares: str, q3_fine: str
+        self, block: int, rows: tuple[int, int], inside: str, squares: str, queries: Sequence[str]
     ) -> str:
         """Insert the squared distances of the patches whose winner is in a block, (B·P)."""
         patches = self.node("NonZero", [inside], f"patches_{block}_column")
         patches = self.node("Reshape", [patches, self._list()], f"patches_{block}")
         picked = self.node("Gather", ["picks", patches], f"picked_{block}", axis=0)
         winners = self.node("Sub", [picked, f"start_{block}"], f"winners_{block}")
-        parts = []
-        for layer, query in (("layer2", "q2"), ("layer3", q3_fine)):
-            name = f"{layer}_{block}"
-            own = self.node("Gather", [query, patches], f"{name}_own", axis=0)
-            stored, is_half = self._stored_rows(layer, *rows, f"m{layer[-1]}_{block}")
-            rows_there = self.node("Gather", [stored, winners], f"{name}_picked", axis=0)
-            nearest = self._float32(rows_there, f"{name}_nearest", is_half=is_half)
-            difference = self.node("Sub", [own, nearest], f"{name}_difference")
-            parts.append(
-                self.node("ReduceSumSquare", [difference], f"{name}_square", axes=[1], keepdims=0)
-            )
-        square = self.node("Add", parts, f"square_{block}")
+        square = ""
+        for at, query in enumerate(queries):
+            name = f"{at}_{block}"
+            own = self.node("Gather", [query, patches], f"own_{name}", axis=0)
+            stored, is_half = self._stored_rows(f"layer {at}", *rows, f"m{name}")
+            rows_there = self.node("Gather", [stored, winners], f"there_{name}", axis=0)
+            nearest = self._float32(rows_there, f"nearest_{name}", is_half=is_half)
+            difference = self.node("Sub", [own, nearest], f"difference_{name}")
+            part = self.node("ReduceSumSquare", [difference], f"part_{name}", axes=[1], keepdims=0)
+            square = self.node("Add", [square, part], f"square_{name}") if square else part
         return self.node("ScatterElements", [squares, patches, square], f"squares_{block}", axis=0)
 
     def _list(self) -> str:

@@ -1,6 +1,6 @@
 """Nearest-neighbour search with the optional faiss: index.faiss, one class for its two kinds.
 
-layer2, layer3 of some images -> distance and bank row of each patch. `faiss-flat` compares a patch
+layers of some images -> distance and bank row of each patch. `faiss-flat` compares a patch
 with every row. `faiss-ivfpq` visits some cells, whose rows are compressed to codes (Jegou et al.
 2011, doi:10.1109/TPAMI.2010.57).
 """
@@ -15,7 +15,8 @@ from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import ArtifactError, ProviderError
 from patchcore_runtime.files.regular import open_regular
-from patchcore_runtime.manifest.manifest import Features, IndexKind
+from patchcore_runtime.manifest.features import Layout
+from patchcore_runtime.manifest.manifest import IndexKind
 from patchcore_runtime.search.faiss_file import check_faiss_file
 from patchcore_runtime.search.ranked import RankedIndex
 
@@ -30,13 +31,13 @@ class FaissIndex(RankedIndex):
         self,
         path: Path,
         bank: MemoryBank,
-        features: Features,
+        layout: Layout,
         *,
         kind: IndexKind,
         effort: int,
         threads: int | None = None,
     ) -> None:
-        super().__init__(bank, features)
+        super().__init__(bank, layout)
         self._faiss = import_faiss(path)
         check_faiss_file(path, kind, bank)
         try:

@@ -1,4 +1,4 @@
-"""Parts of the graphs that search a bank: nodes, constants, patches as rows, layer3's upsampling.
+"""Parts of the graphs that search a bank: nodes, constants, patches as rows, layers upsampled.
 
 The exact search (exact_graph.py) and the search along principal axes (pca_graphs.py) share them.
 onnx_file.py writes the graphs, so a line PC can make them without the onnx package.
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_runtime.bank.patches import layer3_upsampling
-from patchcore_runtime.engine.onnx_file import Attribute, tensor
+from patchcore_runtime.bank.patches import upsamplers
+from patchcore_runtime.engine.onnx_file import FLOAT, Attribute, tensor, value
 from patchcore_runtime.engine.onnx_file import graph as graph_of
 from patchcore_runtime.engine.onnx_file import model as model_of
 from patchcore_runtime.engine.onnx_file import node as node_of
-from patchcore_runtime.manifest.manifest import Features, LayerShape
+from patchcore_runtime.manifest.features import Layout
 
 _OPSET = 17
 _IR_VERSION = 8
@@ -54,10 +54,10 @@ class SearchGraph:
         self.nodes(kind, inputs, [output], output, **attributes)
         return output
 
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+    def constant(self, name: str, numbers: NDArray[np.generic]) -> str:
         """Add numbers, unless the name exists; return the name."""
         if name not in self._constants:
-            self._constants[name] = tensor(name, value)
+            self._constants[name] = tensor(name, numbers)
         return name
 
     def external(self, name: str, place: bytes) -> str:
@@ -67,42 +67,50 @@ class SearchGraph:
 
 
 class GridGraph(SearchGraph):
-    """A graph whose inputs are the patches of images.
+    """A graph whose inputs are the layers of images.
 
     Args:
-        features: Shapes of the two layers, and the upsampling of layer3.
+        layout: Shapes of the layers, and their upsampling.
     """
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.features = features
+        self.layout = layout
 
-    def patches(self, layer: str, shape: LayerShape) -> str:
-        """Add one row per patch: (B, C, h, w) -> (B·h·w, C), named q2 or q3."""
-        self.node("Transpose", [layer], f"{layer}_last", perm=[0, 2, 3, 1])
-        rows = self.constant(f"{layer}_rows", np.array([-1, shape.channels], np.int64))
-        return self.node("Reshape", [f"{layer}_last", rows], f"q{layer[-1]}")
+    def inputs(self, batch: str | int) -> list[bytes]:
+        """Return the graph's inputs: each layer, (batch, C, h/s, w/s)."""
+        return [value(of.name, FLOAT, [batch, *of.shape]) for of in self.layout.layers]
 
-    def upsampling(self) -> None:
-        """Add the matrices of U, the upsampling of layer3."""
-        down, across = layer3_upsampling(self.features)  # (h, h/2), (w, w/2)
-        self.constant("down", down)
-        self.constant("across", across)
+    def patches(self, at: int) -> str:
+        """Add one row per cell of a layer: (B, C, h/s, w/s) -> (B·P/s², C), named q and `at`."""
+        layer = self.layout.layers[at]
+        last = self.node("Transpose", [layer.name], f"last_{at}", perm=[0, 2, 3, 1])
+        rows = self.constant(f"rows_of_{layer.channels}", np.array([-1, layer.channels], np.int64))
+        return self.node("Reshape", [last, rows], f"q{at}")
 
-    def upsample(self, source: str, width: int, target: str) -> str:
-        """Apply U to rows of any width: (B·P/4, width) -> (B·P, width)."""
-        layer3 = self.features.layer3
-        shapes = {
-            "lines": [-1, layer3.width, width],  # one for each line of the coarse grid
-            "columns": [-1, layer3.height, 2 * layer3.width * width],  # one for each image
-            "rows": [-1, width],
-        }
-        lines, columns, rows = (
-            self.constant(f"{name}_of_{width}", np.array(shape, np.int64))
-            for name, shape in shapes.items()
+    def fine_patches(self, at: int) -> str:
+        """Add one row per patch of a layer on the patch grid: its `patches`, upsampled."""
+        layer = self.layout.layers[at]
+        return self.upsample(f"q{at}", at, layer.channels, f"q{at}_fine")
+
+    def upsample(self, source: str, at: int, width: int, target: str) -> str:
+        """Apply a layer's upsampling to rows of any width: (B·P/s², width) -> (B·P, width)."""
+        layer, up = self.layout.layers[at], upsamplers(self.layout)[at]
+        if up is None:
+            return source
+        stride = layer.stride
+        down = self.constant(f"down_{stride}", up.down)  # layers of one stride share them
+        across = self.constant(f"across_{stride}", up.across)
+        lines = self.constant(  # one for each line of the coarse grid
+            f"lines_of_{width}_by_{stride}", np.array([-1, layer.width, width], np.int64)
         )
+        columns = self.constant(  # one for each image
+            f"columns_of_{width}_by_{stride}",
+            np.array([-1, layer.height, stride * layer.width * width], np.int64),
+        )
+        rows = self.constant(f"rows_of_{width}", np.array([-1, width], np.int64))
         self.node("Reshape", [source, lines], f"{target}_coarse")
-        self.node("MatMul", ["across", f"{target}_coarse"], f"{target}_across")
+        self.node("MatMul", [across, f"{target}_coarse"], f"{target}_across")
         self.node("Reshape", [f"{target}_across", columns], f"{target}_columns")
-        self.node("MatMul", ["down", f"{target}_columns"], f"{target}_grid")
+        self.node("MatMul", [down, f"{target}_columns"], f"{target}_grid")
         return self.node("Reshape", [f"{target}_grid", rows], target)

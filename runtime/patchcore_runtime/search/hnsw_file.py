@@ -84,7 +84,7 @@ def _element_type(links: int, size: int) -> np.dtype[np.void]:
 
 
 def _check_elements(path: Path, elements: NDArray[np.void], bank: MemoryBank) -> None:
-    rows, split = bank.rows, bank.channels[0]
+    rows = bank.rows
     most = elements["links"].shape[1]
     for start in range(0, rows, _BLOCK_ROWS):
         block = elements[start : start + _BLOCK_ROWS]
@@ -94,10 +94,8 @@ def _check_elements(path: Path, elements: NDArray[np.void], bank: MemoryBank) ->
         expect_all(block["links"] < rows, path, f"links of level 0 to 0..{rows - 1}", start)
         own = np.arange(start, part.stop, dtype=np.uint64)
         expect_all(block["label"] == own, path, "its own number as label", start)
-        same2 = block["vector"][:, :split] == bank.layer2[part]
-        same3 = block["vector"][:, split:] == bank.layer3[part]
-        expect_all(same2, path, "layer2 of that row of memory_bank.bin", start)
-        expect_all(same3, path, "layer3 of that row of memory_bank.bin", start)
+        same = block["vector"] == bank.whole_rows(part)
+        expect_all(same, path, "the numbers of that row of memory_bank.bin", start)
 
 
 def _check_upper_links(

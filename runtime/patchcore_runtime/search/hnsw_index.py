@@ -1,6 +1,6 @@
 """Approximate nearest-neighbour search with a graph: index.hnsw and the optional hnswlib.
 
-layer2, layer3 of some images -> distance and bank row of each patch. They equal those of the exact
+layers of some images -> distance and bank row of each patch. They equal those of the exact
 search unless a walk ends at another row. Malkov & Yashunin 2018 (arXiv:1603.09320).
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import ArtifactError, ProviderError
-from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.manifest.features import Layout
 from patchcore_runtime.search.hnsw_file import check_hnsw_file
 from patchcore_runtime.search.ranked import RankedIndex
 
@@ -26,12 +26,12 @@ class HnswIndex(RankedIndex):
         self,
         path: Path,
         bank: MemoryBank,
-        features: Features,
+        layout: Layout,
         *,
         effort: int,
         threads: int | None = None,
     ) -> None:
-        super().__init__(bank, features)
+        super().__init__(bank, layout)
         library = import_hnswlib(path)
         check_hnsw_file(path, bank)
         self._graph = library.Index(space="l2", dim=sum(bank.channels))

@@ -11,7 +11,8 @@ from patchcore_runtime.artifact.folder import INDEX_FILES, INDEX_ONNX, Artifact
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.engine.session import CPU
 from patchcore_runtime.errors import SettingError
-from patchcore_runtime.manifest.manifest import Features, IndexKind
+from patchcore_runtime.manifest.features import Layout
+from patchcore_runtime.manifest.manifest import IndexKind
 from patchcore_runtime.search.exact import ExactIndex, NearestIndex
 
 Search = Literal["auto", "exact", "pca"]
@@ -41,25 +42,23 @@ def open_index(
     """
     require_search(search)
     kind = artifact.manifest.index
-    bank, features = artifact.memory_bank, artifact.manifest.features
+    bank, layout = artifact.memory_bank, artifact.manifest.layout
     if kind.kind == "exact" or search != "auto":
         path = artifact.path(INDEX_ONNX)
-        exact = ExactIndex(path, bank, features, threads=threads, providers=providers)
+        exact = ExactIndex(path, bank, layout, threads=threads, providers=providers)
         if search in ("auto", "exact"):
             return exact
         from patchcore_runtime.search.pca_index import PcaIndex
 
-        return PcaIndex(bank, features, exact, threads=threads)
+        return PcaIndex(bank, layout, exact, threads=threads)
     path = artifact.path(INDEX_FILES[kind.kind])
-    return open_index_file(
-        path, bank, features, kind=kind.kind, effort=kind.effort, threads=threads
-    )
+    return open_index_file(path, bank, layout, kind=kind.kind, effort=kind.effort, threads=threads)
 
 
 def open_index_file(
     path: Path,
     bank: MemoryBank,
-    features: Features,
+    layout: Layout,
     *,
     kind: IndexKind,
     effort: int,
@@ -70,7 +69,7 @@ def open_index_file(
     Args:
         path: The file.
         bank: The rows that the index must contain.
-        features: Shapes of the layers.
+        layout: Shapes of the layers.
         kind: The manifest's `index.kind`; not `exact`, which has no such file.
         effort: The manifest's `index.effort`.
         threads: Threads of one search; `None` uses all available cores.
@@ -82,7 +81,7 @@ def open_index_file(
     if kind == "hnsw":
         from patchcore_runtime.search.hnsw_index import HnswIndex
 
-        return HnswIndex(path, bank, features, effort=effort, threads=threads)
+        return HnswIndex(path, bank, layout, effort=effort, threads=threads)
     from patchcore_runtime.search.faiss_index import FaissIndex
 
-    return FaissIndex(path, bank, features, kind=kind, effort=effort, threads=threads)
+    return FaissIndex(path, bank, layout, kind=kind, effort=effort, threads=threads)

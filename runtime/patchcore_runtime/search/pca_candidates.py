@@ -21,8 +21,8 @@ class Shortlist:
     """Pairs of a patch and a row that may be its nearest, for one image.
 
     Args:
-        bank: Both layers of the rows, (M, C2) and (M, C3).
-        patches: Both layers of the patches, (P, C2) and (P, C3).
+        bank: The layers of the rows, (M, C) each.
+        patches: The layers of the patches, (P, C) each.
         squared_lengths: Squared lengths of the patches about the bank's centre, (P,).
         slack: Upper bound of a bound's rounding error, (P,).
     """

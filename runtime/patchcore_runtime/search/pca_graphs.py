@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.engine.onnx_file import FLOAT, INT64, value
-from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.manifest.features import Layout
 from patchcore_runtime.search.graph import GridGraph, SearchGraph
 from patchcore_runtime.search.pca_axes import ROUNDED_UP, Axes
 
@@ -18,17 +18,17 @@ GROUP = 32  # rows of a group, whose highest bound is compared first
 _NOWHERE = np.float32(-1e30)  # bound of the rows that pad a group
 
 
-def patches_graph(features: Features, axes: Axes) -> bytes:
-    """Build a graph: layer2 (1, C2, h, w), layer3 (1, C3, h/2, w/2) -> inputs of a search.
+def patches_graph(layout: Layout, axes: Axes) -> bytes:
+    """Build a graph: layers of one image (1, C, h/s, w/s) -> inputs of a search.
 
-    Outputs: q2 (P, C2) and q3_fine (P, C3), the vectors themselves; columns (P, k + 2); squared
-    (P, 1), |q|² about the axes' centre.
+    Outputs: patches_i (P, C_i), the vectors themselves, layer by layer; columns (P, k + 2);
+    squared (P, 1), |q|² about the axes' centre.
     """
-    graph = GridGraph(features)
-    layer2, layer3 = features.layer2, features.layer3
-    graph.upsampling()
-    fine = graph.patches("layer2", layer2)
-    coarse = graph.upsample(graph.patches("layer3", layer3), layer3.channels, "q3_fine")
+    graph = GridGraph(layout)
+    parts = []
+    for at in range(len(layout.layers)):
+        graph.patches(at)
+        parts.append(graph.node("Identity", [graph.fine_patches(at)], f"patches_{at}"))
     constants = {
         "centre": axes.centre,
         "axes": axes.axes,
@@ -39,7 +39,7 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
     }
     for name, values in constants.items():
         graph.constant(name, np.asarray(values))
-    graph.node("Concat", [fine, coarse], "whole", axis=1)
+    graph.node("Concat", parts, "whole", axis=1)
     graph.node("Sub", ["whole", "centre"], "centred")
     graph.node("MatMul", ["centred", "axes"], "main")
     graph.node("ReduceSumSquare", ["centred"], "squared", axes=[1])
@@ -52,13 +52,12 @@ def patches_graph(features: Features, axes: Axes) -> bytes:
     graph.node("Pad", ["bounding", "one_more_column", "one"], "columns")
     return graph.model(
         "patchcore_principal_patches",
-        inputs=[
-            value("layer2", FLOAT, [1, layer2.channels, layer2.height, layer2.width]),
-            value("layer3", FLOAT, [1, layer3.channels, layer3.height, layer3.width]),
-        ],
+        inputs=graph.inputs(1),
         outputs=[
-            value(fine, FLOAT, ["P", layer2.channels]),
-            value(coarse, FLOAT, ["P", layer3.channels]),
+            *(
+                value(name, FLOAT, ["P", layer.channels])
+                for name, layer in zip(parts, layout.layers, strict=True)
+            ),
             value("columns", FLOAT, ["P", axes.count + 2]),
             value("squared", FLOAT, ["P", 1]),
         ],

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.bank.neighbours import SLACK
 from patchcore_runtime.engine.session import open_graph
-from patchcore_runtime.manifest.manifest import Features
-from patchcore_runtime.search.exact import NearestIndex
+from patchcore_runtime.manifest.features import Layout
+from patchcore_runtime.search.exact import Layers, NearestIndex
 from patchcore_runtime.search.pca_axes import axes_of
 from patchcore_runtime.search.pca_candidates import Shortlist
 from patchcore_runtime.search.pca_graphs import GROUP, bounds_graph, patches_graph
@@ -36,7 +36,7 @@ class PcaIndex:
     def __init__(
         self,
         bank: MemoryBank,
-        features: Features,
+        layout: Layout,
         exact: NearestIndex,
         *,
         threads: int | None = None,
@@ -45,15 +45,15 @@ class PcaIndex:
 
         Args:
             bank: The rows.
-            features: Shapes of the layers, and the upsampling of layer3.
+            layout: Shapes of the layers, and their upsampling.
             exact: The search that takes over if too many rows cannot be excluded.
             threads: Threads of one operator; `None` uses all available cores.
         """
-        self._bank = np.asarray(bank.layer2), np.asarray(bank.layer3)
+        self._bank = [np.asarray(layer) for layer in bank.layers]
         self._exact = exact
-        self._grid = features.layer2.height, features.layer2.width
+        self._layout = layout
         axes = axes_of(bank)
-        self._patches = open_graph(patches_graph(features, axes), _OWN, threads=threads)
+        self._patches = open_graph(patches_graph(layout, axes), _OWN, threads=threads)
         self._graphs, self._largest = [], np.float32(0)
         for start, end in _ends(bank.rows):
             blocks = []
@@ -64,33 +64,33 @@ class PcaIndex:
                 self._largest = max(self._largest, squared.max())
             self._graphs.append((start, open_graph(bounds_graph(blocks), _OWN, threads=threads)))
 
-    def nearest(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def nearest(self, layers: Layers) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As NearestIndex: (B, h, w) twice, from differences; the first of equally near rows."""
-        images = zip(layer2, layer3, strict=True)
-        found = [self._search(fine[None], coarse[None]) for fine, coarse in images]
+        images = zip(*layers, strict=True)
+        found = [self._search([layer[None] for layer in image]) for image in images]
         distances, rows = zip(*found, strict=True)
         return np.concatenate(distances), np.concatenate(rows)
 
-    def _search(self, layer2: Vectors, layer3: Vectors) -> tuple[Vectors, NDArray[np.int64]]:
-        """Search for one image, (1, C, h, w)."""
-        fine, coarse, columns, squared = self._patches.run(
-            ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
+    def _search(self, layers: Layers) -> tuple[Vectors, NDArray[np.int64]]:
+        """Search for one image, (1, C, h/s, w/s)."""
+        names = self._layout.names
+        parts = [f"patches_{at}" for at in range(len(names))]
+        *patches, columns, squared = self._patches.run(
+            [*parts, "columns", "squared"], dict(zip(names, layers, strict=True))
         )
         squared = squared[:, 0]
         slack = (squared + self._largest) * np.float32(SLACK)
-        shortlist = Shortlist(self._bank, (fine, coarse), squared, slack)
+        shortlist = Shortlist(self._bank, patches, squared, slack)
         for start, graph in self._graphs:
             least = shortlist.least[:, None]
             groups, bounds = graph.run(["groups", "bounds"], {"columns": columns, "least": least})
             pairs, members = np.nonzero(bounds >= least[groups[:, 0]])
-            patches, numbers = groups[pairs].T
-            shortlist.add(patches, start + numbers * GROUP + members, bounds[pairs, members])
+            places, numbers = groups[pairs].T
+            shortlist.add(places, start + numbers * GROUP + members, bounds[pairs, members])
             if shortlist.is_longer_than(_MOST_PAIRS * len(squared)):
-                return self._exact.nearest(layer2, layer3)
+                return self._exact.nearest(layers)
         shortlist.settle()
-        shape = (1, *self._grid)
+        shape = (1, *self._layout.grid)
         return np.sqrt(shortlist.nearest).reshape(shape), shortlist.winners.reshape(shape)
 
 

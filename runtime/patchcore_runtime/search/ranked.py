@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.bank.patches import layer3_upsampling, whole_patches
-from patchcore_runtime.manifest.manifest import Features
+from patchcore_runtime.bank.patches import upsamplers, whole_patches
+from patchcore_runtime.manifest.features import Layout
+from patchcore_runtime.search.exact import Layers
 
 _PAIRS_AT_ONCE = 256  # fit into the cache: 9 ms instead of 22 ms with 4096 pairs (D = 384)
 
@@ -20,9 +21,10 @@ _PAIRS_AT_ONCE = 256  # fit into the cache: 9 ms instead of 22 ms with 4096 pair
 class RankedIndex(ABC):
     """A search whose candidates are ranked by the bank's own rows; threads may share it."""
 
-    def __init__(self, bank: MemoryBank, features: Features) -> None:
+    def __init__(self, bank: MemoryBank, layout: Layout) -> None:
         self._bank = bank
-        self._up_rows, self._up_columns = layer3_upsampling(features)
+        self._ups = upsamplers(layout)
+        self._ends = np.cumsum(bank.channels)[:-1]
 
     @abstractmethod
     def propose(self, patches: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -31,22 +33,19 @@ class RankedIndex(ABC):
         A patch without a proposed row is compared with all rows.
         """
 
-    def nearest(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def nearest(self, layers: Layers) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the nearest of the proposed rows for every patch: nearly always the nearest row.
 
         Each patch is searched independently, so the number of threads does not change the result.
 
         Args:
-            layer2: (B, C2, h, w).
-            layer3: (B, C3, h/2, w/2).
+            layers: (B, C, h/s, w/s) each.
 
         Returns:
             Euclidean distances (B, h, w), recomputed from the differences, and rows (B, h, w).
         """
-        count, _, height, width = layer2.shape
-        patches = whole_patches(layer2, layer3, self._up_rows, self._up_columns)
+        count, _, height, width = layers[0].shape
+        patches = whole_patches(layers, self._ups)
         # Ascending order makes the first of equally near rows win.
         candidates = np.sort(self.propose(patches), axis=1)
         squares, rows = np.empty(len(patches), np.float32), np.empty(len(patches), np.int64)
@@ -63,19 +62,21 @@ class RankedIndex(ABC):
         self, patches: NDArray[np.float32], candidates: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Rank (p, S) candidates of (p, D) patches; return squared distances (p,) and rows (p,)."""
-        split = self._bank.channels[0]
         rows = np.maximum(candidates, 0)
-        difference2 = self._bank.layer2[rows] - patches[:, None, :split]
-        difference3 = self._bank.layer3[rows] - patches[:, None, split:]
-        squares: NDArray[np.float32] = np.einsum("psd,psd->ps", difference2, difference2)
-        squares += np.einsum("psd,psd->ps", difference3, difference3)
+        squares = np.zeros(rows.shape, np.float32)
+        for layer, own in zip(self._bank.layers, self._split(patches), strict=True):
+            difference = layer[rows] - own[:, None, :]
+            squares += np.einsum("psd,psd->ps", difference, difference)
         squares[candidates < 0] = np.inf
         best = squares.argmin(axis=1)[:, None]
         nearest, winners = (np.take_along_axis(of, best, axis=1)[:, 0] for of in (squares, rows))
         return nearest, winners
 
     def _nearest_of_all(self, patch: NDArray[np.float32]) -> tuple[np.float32, np.intp]:
-        split = self._bank.channels[0]
-        squares = self._bank.squared_distances(patch[:split], patch[split:], slice(None))
+        squares = self._bank.squared_distances(self._split(patch), slice(None))
         best = squares.argmin()
         return squares[best], best
+
+    def _split(self, patches: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Split whole vectors (..., D) into their layers."""
+        return np.split(patches, self._ends, axis=-1)
