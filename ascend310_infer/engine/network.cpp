@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <set>
 #include <sstream>
 #include <utility>
 
 #include "errors.hpp"
+#include "manifest/features.hpp"
 
 namespace patchcore {
 namespace {
@@ -88,9 +90,11 @@ class Network {
   Network(std::string where, const OnnxMessage& model)
       : where_(std::move(where)), model_(model), graph_(model.One("graph").message) {}
 
-  std::map<std::string, Shape> Check() {
+  std::vector<NetworkEnd> Check() {
     CheckOpset();
-    const Shape images = Ends("input", {"images"}, kUint8).at("images");
+    const Names inputs = NamesOf("input");
+    if (inputs != Names{"images"}) Refuse("input", "images", Listed(inputs));
+    const Shape images = Ends("input", kUint8).front().second;
     if (images.size() != 4) Refuse("images", "4 dimensions", std::to_string(images.size()));
     shapes_["images"] = images;
     for (const OnnxValue& tensor : graph_.Many("initializer")) {
@@ -98,13 +102,19 @@ class Network {
       if (IsInteger(tensor.message)) whole_.emplace(tensor.message.Text("name"));
     }
     CheckNodes(images[1] * images[2]);
-    std::map<std::string, Shape> ends = Ends("output", {"layer2", "layer3"}, kFloat);
+    const Names outputs = NamesOf("output");
+    const std::size_t different = std::set<std::string>(outputs.begin(), outputs.end()).size();
+    if (outputs.empty() || outputs.size() > kMostLayers || different != outputs.size()) {
+      Refuse("output", "1 to " + std::to_string(kMostLayers) + " of different names",
+             std::to_string(outputs.size()));
+    }
+    std::vector<NetworkEnd> ends = Ends("output", kFloat);
     for (const auto& [name, shape] : ends) {
       const auto found = shapes_.find(name);
       const Shape got = found == shapes_.end() ? Shape() : found->second;
       if (got != shape) Refuse(name, Shown(shape), Shown(got));
     }
-    ends["images"] = images;
+    ends.insert(ends.begin(), {"images", images});
     for (auto& [name, shape] : ends) shape.erase(shape.begin());
     return ends;
   }
@@ -139,18 +149,26 @@ class Network {
     }
   }
 
-  // Shapes of the graph's inputs or outputs, whose first side becomes 1.
-  std::map<std::string, Shape> Ends(std::string_view kind, const std::vector<std::string>& names,
-                                    std::int64_t type) const {
-    std::vector<std::string> got;
-    std::string expected, shown;
+  using Names = std::vector<std::string>;
+
+  // Names of the graph's inputs or outputs.
+  Names NamesOf(std::string_view kind) const {
+    Names names;
     for (const OnnxValue& value : graph_.Many(kind)) {
-      got.emplace_back(value.message.Text("name"));
-      shown += (got.size() == 1 ? "" : ", ") + got.back();
+      names.emplace_back(value.message.Text("name"));
     }
-    for (const std::string& name : names) expected += (expected.empty() ? "" : ", ") + name;
-    if (got != names) Refuse(kind, expected, shown.empty() ? "none" : Plain(shown));
-    std::map<std::string, Shape> shapes;
+    return names;
+  }
+
+  static std::string Listed(const Names& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text.empty() ? "none" : Plain(text);
+  }
+
+  // Shapes of the graph's inputs or outputs, whose first side becomes 1.
+  std::vector<NetworkEnd> Ends(std::string_view kind, std::int64_t type) const {
+    std::vector<NetworkEnd> ends;
     for (const OnnxValue& value : graph_.Many(kind)) {
       const OnnxMessage& tensor = value.message.One("type").message.One("tensor_type").message;
       const auto& sides = tensor.One("shape").message.Many("dim");
@@ -167,9 +185,9 @@ class Network {
         Refuse(name, "numbers of type " + std::to_string(type) + " and (B, fixed sizes)",
                "another type or shape");
       }
-      shapes[name] = shape;
+      ends.emplace_back(name, std::move(shape));
     }
-    return shapes;
+    return ends;
   }
 
   void Define(std::string_view name, Shape shape, const std::string& where) {
@@ -322,8 +340,7 @@ class Network {
 
 }  // namespace
 
-std::map<std::string, Shape> CheckNetwork(const std::filesystem::path& path,
-                                          const OnnxModel& model) {
+std::vector<NetworkEnd> CheckNetwork(const std::filesystem::path& path, const OnnxModel& model) {
   return Network(path.string(), model.root).Check();
 }
 
