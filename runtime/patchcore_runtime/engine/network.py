@@ -18,7 +18,14 @@ from typing import Any, NoReturn
 
 from patchcore_runtime.engine.onnx_model import Parsed
 from patchcore_runtime.engine.operator_shapes import result_shapes, work_of
-from patchcore_runtime.engine.shape_checks import Call, Numbers, Shape, ShapeError
+from patchcore_runtime.engine.shape_checks import (
+    LONGEST_SIDE,
+    MOST_DIMENSIONS,
+    Call,
+    Numbers,
+    Shape,
+    ShapeError,
+)
 from patchcore_runtime.engine.whole_numbers import INT64, MOST_WHOLE, made_numbers
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest.features import MOST_LAYERS
@@ -48,7 +55,7 @@ _TAKE = {
 }
 _PASSING = ("Expand", "Identity", "Transpose")  # results hold what their input holds
 _MAKING = {"IsNaN": _TRUTHS, "QuantizeLinear": _INTEGERS}
-_LONGEST_SIDE = 2**31
+_MANY = 2**56 - 1  # the C++ twin counts no further
 
 
 def check_network(path: Path, model: Parsed) -> dict[str, Shape]:
@@ -106,11 +113,12 @@ class _Network:
         for number, node in enumerate(nodes):
             where = f"node {number} ({_plain(node['op_type'])})"
             self._node(where, node)
-            most = (MOST_NUMBERS * pixels + 4 * self.weights) * batch
+            most = min((MOST_NUMBERS * pixels + 4 * self.weights) * batch, _MANY)
             if self.numbers > most:
                 self.refuse(where, f"at most {most} numbers in all results", "more")
-            if self.products > MOST_PRODUCTS * pixels * batch:
-                self.refuse(where, f"at most {MOST_PRODUCTS * pixels} products", "more")
+            most = min(MOST_PRODUCTS * pixels * batch, _MANY)
+            if self.products > most:
+                self.refuse(where, f"at most {most} products", "more")
 
     def _results(self, outputs: Mapping[str, Shape]) -> None:
         for name, shape in outputs.items():
@@ -141,7 +149,7 @@ class _Network:
             first, *sides = tensor["shape"]["dim"] or [{}]
             fixed = [side.get("dim_value", 0) for side in sides if "dim_param" not in side]
             free = bool(first.get("dim_param")) and "dim_value" not in first
-            held = all(0 < side < _LONGEST_SIDE for side in fixed) and len(fixed) == len(sides)
+            held = all(0 < side < LONGEST_SIDE for side in fixed) and len(fixed) == len(sides)
             if tensor["elem_type"] != number_type or not free or not held:
                 expected = f"numbers of type {number_type} and (B, fixed sizes)"
                 self.refuse(_plain(value["name"]), expected, "another type or shape")
@@ -158,7 +166,7 @@ class _Network:
         width = _NUMBER_BYTES.get(tensor["data_type"])
         if width is None:
             self.refuse(name, "type 1, 2, 3, 6, 7, 9 or 10", str(tensor["data_type"]))
-        if not all(0 < side < _LONGEST_SIDE for side in shape) or len(shape) > 8:
+        if not all(0 < side < LONGEST_SIDE for side in shape) or len(shape) > MOST_DIMENSIONS:
             self.refuse(name, "up to 8 dimensions above 0", _shown(shape))
         given = [field for field in ("raw_data", "float_data", "int32_data") if field in tensor]
         if len(given) != 1:
@@ -222,6 +230,9 @@ class _Network:
             made = made_numbers(call) if numbers is None else numbers
         except ShapeError as error:
             self.refuse(where, error.expected, error.got)
+        for shape in shapes:
+            if not all(0 < side < LONGEST_SIDE for side in shape) or len(shape) > MOST_DIMENSIONS:
+                self.refuse(where, "up to 8 sides below 2^31", _shown(shape))
         self.numbers += sum(map(prod, shapes))
         self.products += work_of(call, shapes)
         for output, shape in zip(outputs, shapes, strict=True):
