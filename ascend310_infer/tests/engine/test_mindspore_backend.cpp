@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
-#include <tuple>
 
 #include "artifact/engine_files.hpp"
 #include "detector.hpp"
@@ -86,10 +85,11 @@ TEST_CASE("the same layers come out as through ONNX Runtime") {
       patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
   const auto got =
       patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
-  REQUIRE(got.first.shape == reference.first.shape);
-  REQUIRE(got.second.shape == reference.second.shape);
-  REQUIRE(got.first.values == reference.first.values);
-  REQUIRE(got.second.values == reference.second.values);
+  REQUIRE(got.size() == 2);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    REQUIRE(got[i].shape == reference[i].shape);
+    REQUIRE(got[i].values == reference[i].values);
+  }
 }
 
 TEST_CASE("answers in half precision stay within its rounding") {
@@ -101,9 +101,9 @@ TEST_CASE("answers in half precision stay within its rounding") {
       patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
   const auto got =
       patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
-  for (std::size_t i = 0; i < got.first.values.size(); ++i) {
-    const float exact = reference.first.values[i];
-    REQUIRE(std::abs(got.first.values[i] - exact) <= std::abs(exact) / 2048 + 1e-7F);
+  for (std::size_t i = 0; i < got[0].values.size(); ++i) {
+    const float exact = reference[0].values[i];
+    REQUIRE(std::abs(got[0].values[i] - exact) <= std::abs(exact) / 2048 + 1e-7F);
   }
 }
 
@@ -114,9 +114,9 @@ TEST_CASE("a dynamic batch is resized, and again") {
   const auto one = SelfTestInput(artifact).pixels;
   auto three = one;
   for (int i = 0; i < 2; ++i) three.insert(three.end(), one.begin(), one.end());
-  REQUIRE(engine->Features(one.data(), 1).first.shape.front() == 1);
-  REQUIRE(engine->Features(three.data(), 3).first.shape.front() == 3);
-  REQUIRE(engine->Features(one.data(), 1).second.shape.front() == 1);
+  REQUIRE(engine->Features(one.data(), 1)[0].shape.front() == 1);
+  REQUIRE(engine->Features(three.data(), 3)[0].shape.front() == 3);
+  REQUIRE(engine->Features(one.data(), 1)[1].shape.front() == 1);
 }
 
 TEST_CASE("whatever batch a model was converted for, every image gets its own layers") {
@@ -135,10 +135,10 @@ TEST_CASE("whatever batch a model was converted for, every image gets its own la
       patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(images.data(), count);
   const auto got =
       patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(images.data(), count);
-  REQUIRE(got.first.shape == reference.first.shape);
-  REQUIRE(got.second.shape == reference.second.shape);
-  REQUIRE(Close(got.first.values, reference.first.values));
-  REQUIRE(Close(got.second.values, reference.second.values));
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    REQUIRE(got[i].shape == reference[i].shape);
+    REQUIRE(Close(got[i].values, reference[i].values));
+  }
   const int batches = (static_cast<int>(count) + fixed - 1) / fixed;
   REQUIRE(behaving.behaviour.runs == batches);
 }
@@ -295,16 +295,16 @@ struct Searched {
   explicit Searched(const patchcore::BackendOptions& options = OnAscend())
       : artifact(Artifact::Open(PATCHCORE_TINY)),
         engine(patchcore::MakeBackend(EngineFilesOf(artifact), options)),
-        search(*engine, artifact.bank(), artifact.manifest().features, 1) {
+        search(*engine, artifact.bank(), artifact.manifest().layout(), 1) {
     const auto input = SelfTestInput(artifact);
-    std::tie(layer2, layer3) = engine->Features(input.pixels.data(), 1);
+    layers = engine->Features(input.pixels.data(), 1);
   }
-  patchcore::NearestRows Nearest() { return search.Nearest(layer2, layer3); }
+  patchcore::NearestRows Nearest() { return search.Nearest(layers); }
 
   Artifact artifact;
   std::unique_ptr<patchcore::Backend> engine;
   patchcore::EngineSearch search;
-  patchcore::Tensor layer2, layer3;
+  patchcore::Layers layers;
 };
 
 }  // namespace
@@ -319,8 +319,8 @@ TEST_CASE("rows and distances are the exact search's, whatever the device rounds
   REQUIRE(patchcore::EngineSearch::Serves(*searched.engine));
   const auto got = searched.Nearest();
   const patchcore::PortableIndex index(searched.artifact.bank(),
-                                       searched.artifact.manifest().features, 1);
-  const auto exact = index.Nearest(searched.layer2, searched.layer3);
+                                       searched.artifact.manifest().layout(), 1);
+  const auto exact = index.Nearest(searched.layers);
   REQUIRE(got.rows == exact.rows);
   REQUIRE(got.distances == exact.distances);
   const bool honest =
