@@ -11,19 +11,23 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from patchcore_build.errors import SettingError, require
+from patchcore_build.feature_layers import DEFAULT_LAYERS, LayerPlan, plan_layers
+from patchcore_runtime.manifest.features import (
+    FeaturePrecision,
+    Features,
+    Layer,
+    Layout,
+    Upsampling,
+)
 from patchcore_runtime.manifest.manifest import (
     WHITE_16_BITS,
     BankPrecision,
-    FeaturePrecision,
-    Features,
     ImageScore,
-    LayerShape,
     Preprocessing,
     ResampleFilter,
     Scoring,
-    Upsampling,
 )
-from patchcore_runtime.manifest.tiling import STEP_PX, TileGrid, Tiling, tiling_of
+from patchcore_runtime.manifest.tiling import TileGrid, Tiling, tiling_of
 
 BACKBONES = (
     "resnet18",
@@ -34,12 +38,12 @@ BACKBONES = (
     "wide_resnet101_2",
     "scattering",
 )
-SIDE_MULTIPLE = 32
 WHITE_LEVELS = (1023, 4095, 16383, WHITE_16_BITS)  # of cameras with 10, 12, 14 and 16 bits
 _OVERLAP_PX = 64  # of neighbouring tiles, by default
 
 Frame = Literal["whole", "shorter_side_crop", "stretch_crop"]
 PoolingBorder = Literal["counted", "not_counted"]
+NEIGHBOURHOODS = (1, 3, 5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,10 @@ class Config:
     resize to `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of
     the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
     the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
-    stored rows. An input is cut into tiles of `tile_px`, which is at most its longer side; 0
+    stored rows. `layers` are stages of the network, the finest first. Each is averaged over
+    `neighbourhood` cells squared (PatchCore, section 3.1), or brought to `pool_to` channels of all
+    layers together by the original's adaptive pooling; 0 keeps the channels. An input is cut into
+    tiles of `tile_px`, which is at most its longer side; 0
     disables tiling. `white_level` is the value of white in grey images of 16 bits; `auto` takes
     the smallest of `WHITE_LEVELS` that the training images fit in. A value that would do nothing
     beside the others is refused.
@@ -62,10 +69,13 @@ class Config:
     resize_px: int
     crop_px: int
     resample_filter: ResampleFilter
-    layer3_upsampling: Upsampling
+    upsampling: Upsampling
     pooling_border: PoolingBorder
     image_score: ImageScore
     backbone: str = "wide_resnet50_2"
+    layers: tuple[str, ...] = DEFAULT_LAYERS
+    neighbourhood: int = 3
+    pool_to: int = 0
     neighbours: int = 9
     sigma_px_at_224: float = 4.0
     coreset_ratio: float = 0.01
@@ -81,6 +91,7 @@ class Config:
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        self._check_layers()
         self._check_frame()
         self._check_tiles()
         require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
@@ -113,17 +124,38 @@ class Config:
                 whole = isinstance(value, int) and not isinstance(value, bool)
                 require(whole, field.name, "a whole number", repr(value))
 
+    @property
+    def plan(self) -> LayerPlan:
+        """The layers' patch, strides and input sides."""
+        return plan_layers(self.layers)
+
+    def _check_layers(self) -> None:
+        count = len(self.plan.names)
+        usual = self.backbone != "scattering" or self.layers == DEFAULT_LAYERS
+        require(usual, "layers", "layer2 layer3 for scattering", " ".join(self.layers))
+        odd = self.neighbourhood in NEIGHBOURHOODS
+        require(odd, "neighbourhood", "1, 3 or 5", self.neighbourhood)
+        fits = self.pool_to % count == 0 and 0 <= self.pool_to <= 2**16
+        require(
+            fits, "pool_to", f"0, or a multiple of the {count} layers up to 65536", self.pool_to
+        )
+        if self.pool_to:
+            counted = self.pooling_border == "counted"
+            require(counted, "pooling_border", "counted beside pool_to", self.pooling_border)
+
     def _check_frame(self) -> None:
         require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
         if self.frame != "whole":
-            fits = self.crop_px % SIDE_MULTIPLE == 0 and 0 < self.crop_px <= self.resize_px
-            want = f"a multiple of {SIDE_MULTIPLE} up to resize_px ({self.resize_px})"
+            side = self.plan.side_px
+            fits = self.crop_px % side == 0 and 0 < self.crop_px <= self.resize_px
+            want = f"a multiple of {side} up to resize_px ({self.resize_px})"
             require(fits, "crop_px", want, self.crop_px)
 
     def _check_tiles(self) -> None:
         if self.tile_px:
-            fits = self.tile_px % SIDE_MULTIPLE == 0 and 64 <= self.tile_px <= 4096
-            want = f"0, or a multiple of {SIDE_MULTIPLE} from 64 to 4096"
+            side = self.plan.side_px
+            fits = self.tile_px % side == 0 and 64 <= self.tile_px <= 4096
+            want = f"0, or a multiple of {side} from 64 to 4096"
             require(fits, "tile_px", want, self.tile_px)
             if self.frame != "whole":
                 _require_tile_inside(self.tile_px, self.crop_px, self.crop_px)
@@ -131,8 +163,9 @@ class Config:
             plain = self.tile_overlap_px == _OVERLAP_PX
             require(plain, "tile_overlap_px", "a tile size beside it", self.tile_overlap_px)
         overlap, most = self.tile_overlap_px, (self.tile_px or 4096) // 2
-        fits = 0 <= overlap <= most and overlap % STEP_PX == 0
-        want = f"a multiple of {STEP_PX} up to half of tile_px ({most})"
+        step = self.plan.step_px if self.tile_px else 1
+        fits = 0 <= overlap <= most and overlap % step == 0
+        want = f"a multiple of {step} up to half of tile_px ({most})"
         require(fits, "tile_overlap_px", want, overlap)
 
 
@@ -144,7 +177,7 @@ RECIPES: Mapping[str, Config] = MappingProxyType(
             resize_px=320,
             crop_px=0,
             resample_filter="bilinear",
-            layer3_upsampling="bilinear",
+            upsampling="bilinear",
             pooling_border="counted",
             image_score="max",
         ),
@@ -154,7 +187,7 @@ RECIPES: Mapping[str, Config] = MappingProxyType(
             resize_px=256,
             crop_px=224,
             resample_filter="bilinear",
-            layer3_upsampling="bilinear",
+            upsampling="bilinear",
             pooling_border="counted",
             image_score="paper",
         ),
@@ -164,7 +197,7 @@ RECIPES: Mapping[str, Config] = MappingProxyType(
             resize_px=256,
             crop_px=224,
             resample_filter="lanczos",
-            layer3_upsampling="nearest",
+            upsampling="nearest",
             pooling_border="counted",
             image_score="modelzoo",
         ),
@@ -186,6 +219,11 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     given = {name: value for name, value in overrides.items() if value is not None}
     if "tile_overlap_px" in given and not given.get("tile_px"):
         raise SettingError("--overlap: expected --tile N beside it, got no tile size")
+    if given.get("tile_px") and "tile_overlap_px" not in given:
+        step = plan_layers(given.get("layers", RECIPES[recipe].layers)).step_px
+        given["tile_overlap_px"] = (
+            min(-(-_OVERLAP_PX // step), given["tile_px"] // 2 // step) * step
+        )
     return replace(RECIPES[recipe], **given)
 
 
@@ -200,11 +238,11 @@ def plan_preprocessing(
         white_level: The value of white in grey images of 16 bits.
 
     Returns:
-        The preprocessing of every image. For `whole`, H and W are the multiples of 32 nearest to
-        the median aspect ratio at an area of about `resize_px` squared.
+        The preprocessing of every image. For `whole`, H and W are the multiples of the layers'
+        `side_px` nearest to the median aspect ratio at an area of about `resize_px` squared.
     """
     if config.frame == "whole":
-        height, width = _whole_frame(config.resize_px, sizes)
+        height, width = _whole_frame(config.resize_px, sizes, config.plan.side_px)
         return Preprocessing(
             resize="stretch",
             resize_height=height,
@@ -250,34 +288,48 @@ def _require_tile_inside(tile_px: int, height: int, width: int) -> None:
 
 def plan_grid(config: Config, size: Preprocessing) -> TileGrid:
     """The positions of the tiles of an input of that size."""
-    return TileGrid(plan_tiling(config, size), size.height, size.width)
-
-
-def describe_features(config: Config, size: Preprocessing, channels: tuple[int, int]) -> Features:
-    """The manifest's `features`, for layers of (C2, C3) channels and an input of that size."""
     tiling = plan_tiling(config, size)
-    height, width = tiling.tile_height, tiling.tile_width
+    return TileGrid(tiling, size.height, size.width, patch_px=config.plan.patch_px)
+
+
+def describe_features(config: Config, channels: Sequence[int]) -> Features:
+    """The manifest's `features`, for layers of these channels."""
+    plan = config.plan
+    layers = zip(plan.names, channels, plan.strides, strict=True)
     return Features(
         backbone=config.backbone,
         precision=config.feature_precision,
-        layer2=LayerShape(channels=channels[0], height=height // 8, width=width // 8),
-        layer3=LayerShape(channels=channels[1], height=height // 16, width=width // 16),
-        layer3_upsampling=config.layer3_upsampling,
+        patch_px=plan.patch_px,
+        layers=tuple(Layer(name=name, channels=of, stride=stride) for name, of, stride in layers),
+        upsampling=config.upsampling,
     )
+
+
+def plan_layout(config: Config, size: Preprocessing, channels: Sequence[int]) -> Layout:
+    """The shapes of the layers of one tile of an input of that size."""
+    tiling = plan_tiling(config, size)
+    return describe_features(config, channels).layout(tiling.tile_height, tiling.tile_width)
 
 
 def scoring_rule(config: Config, size: Preprocessing) -> Scoring:
     """The rule for image score and map; the width of the Gaussian scales with the input's side."""
     side = math.sqrt(size.height * size.width)
-    return Scoring(image_score=config.image_score, sigma_px=config.sigma_px_at_224 * side / 224)
+    return Scoring(
+        image_score=config.image_score,
+        # The MindSpore Models evaluation uses faiss's squared distances without the root.
+        distance="squared" if config.image_score == "modelzoo" else "euclidean",
+        sigma_px=config.sigma_px_at_224 * side / 224,
+        map_upsampling="bilinear",
+        map_border="repeated",
+    )
 
 
-def _whole_frame(side_px: int, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def _whole_frame(side_px: int, sizes: Sequence[tuple[int, int]], multiple: int) -> tuple[int, int]:
     ratios = sorted(math.log(width / height) for height, width in sizes)
     aspect = math.exp(ratios[len(ratios) // 2])  # width / height
     height = side_px / math.sqrt(aspect)
-    return _nearest_multiple(height), _nearest_multiple(height * aspect)
+    return _nearest_multiple(height, multiple), _nearest_multiple(height * aspect, multiple)
 
 
-def _nearest_multiple(length_px: float) -> int:
-    return max(2, round(length_px / SIDE_MULTIPLE)) * SIDE_MULTIPLE
+def _nearest_multiple(length_px: float, multiple: int) -> int:
+    return max(-(-64 // multiple), round(length_px / multiple)) * multiple

@@ -139,8 +139,9 @@ def _union(first: MemoryBank, second: MemoryBank, *, images: int) -> MemoryBank:
     moved = second.origins + np.array([images, 0, 0], np.int32)
     count = max(first.neighbours.shape[1], second.neighbours.shape[1])
     return MemoryBank(
-        layer2=np.concatenate([first.layer2, second.layer2]),
-        layer3=np.concatenate([first.layer3, second.layer3]),
+        layers=tuple(
+            np.concatenate(both) for both in zip(first.layers, second.layers, strict=True)
+        ),
         norms=norms,
         origins=np.concatenate([first.origins, moved]),
         neighbours=nearest_rows(whole, norms, count),

@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import nn
 
 from patchcore_build import FitJob, fit, make_config
-from patchcore_build.backbone.extractor import FeatureExtractor
+from patchcore_build.backbone.extractor import Average, FeatureExtractor
 from patchcore_build.data.demo import write_demo_dataset
 from patchcore_build.data.training_inputs import Inputs
 
@@ -47,9 +47,9 @@ def choose_tiny(_job: FitJob, inputs: Inputs) -> tuple[Any, dict[str, str]]:
     height, width = inputs.grid.tile_px
 
     def make() -> Any:
-        cell = FeatureExtractor(
-            TinyBody(), height=height, width=width, border="counted", half=False
-        )
+        grids = [(height // cell_px, width // cell_px) for cell_px in (8, 16)]
+        after = [Average(grid, 3, "counted") for grid in grids]
+        cell = FeatureExtractor(TinyBody(), after, half=False)
         cell.set_train(False)
         cell.set_inputs(ms.Tensor(shape=[None, height, width, 3], dtype=ms.uint8))
         return cell

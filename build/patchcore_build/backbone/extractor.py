@@ -1,12 +1,13 @@
-"""The feature network: uint8 images (B, H, W, 3) -> layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2).
+"""The feature network: uint8 images (B, H, W, 3) -> its layers, (B, C, h/s, w/s) each.
 
 The network contains the normalisation, so every program feeds the exported graph plain 8-bit RGB.
-Both layers are locally aware: they are averaged over 3x3 neighbours (PatchCore, section 3.1). The
-network only uses operators that MindSpore exports to ONNX: a pool is zero padding plus a valid
-pool.
+Layers are locally aware: they are averaged over 3x3 neighbours (PatchCore, section 3.1), or over
+another neighbourhood. The network only uses operators that MindSpore exports to ONNX: a pool is
+zero padding plus a valid pool.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -15,18 +16,17 @@ from mindspore import nn, ops
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.resnet import RESNETS, ResNet
-from patchcore_build.config import PoolingBorder
+from patchcore_build.config import Config, PoolingBorder
+from patchcore_build.feature_layers import DEFAULT_LAYERS
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, in units of full scale
 STD = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(nn.Cell):
-    """Normalisation, the body, and the 3x3 average of both layers."""
+    """Normalisation, the body, and what follows each layer."""
 
-    def __init__(
-        self, body: Any, *, height: int, width: int, border: PoolingBorder, half: bool
-    ) -> None:
+    def __init__(self, body: Any, after: Sequence[Any], *, half: bool) -> None:
         super().__init__()
         scale = 255 * np.array(STD)
         shift = np.array(MEAN) / np.array(STD)
@@ -35,52 +35,146 @@ class FeatureExtractor(nn.Cell):
         self.cast = ops.Cast()
         self.transpose = ops.Transpose()
         self.body = body.to_float(ms.float16) if half else body
-        self.pad = nn.Pad(paddings=((0, 0), (0, 0), (1, 1), (1, 1)))
-        self.average = nn.AvgPool2d(kernel_size=3, stride=1, pad_mode="valid")
-        self.reweigh = border == "not_counted"
-        self.weight2 = ms.Tensor(_border_weight(height // 8, width // 8), ms.float32)
-        self.weight3 = ms.Tensor(_border_weight(height // 16, width // 16), ms.float32)
+        self.after = nn.CellList(after)
+        self.count = len(after)
 
     def construct(self, images: Any) -> Any:
-        """Uint8 RGB (B, H, W, 3) -> float32 (B, C2, H/8, W/8) and (B, C3, H/16, W/16)."""
+        """Uint8 RGB (B, H, W, 3) -> float32 (B, C, h/s, w/s) for each layer."""
         x = self.transpose(self.cast(images, ms.float32), (0, 3, 1, 2))
-        layer2, layer3 = self.body(x * self.scale - self.shift)
-        layer2 = self.average(self.pad(self.cast(layer2, ms.float32)))
-        layer3 = self.average(self.pad(self.cast(layer3, ms.float32)))
+        layers = self.body(x * self.scale - self.shift)
+        found: Any = ()
+        for at in range(self.count):
+            found += (self.after[at](self.cast(layers[at], ms.float32)),)
+        return found
+
+
+class Average(nn.Cell):
+    """The average over a neighbourhood of cells, with zeros around the layer.
+
+    Args:
+        grid: Rows and columns of the layer.
+        side: Cells along one side of the neighbourhood, an odd number.
+        border: Whether the zeros count in the average.
+    """
+
+    def __init__(self, grid: tuple[int, int], side: int, border: PoolingBorder) -> None:
+        super().__init__()
+        reach = side // 2
+        self.pad = nn.Pad(paddings=((0, 0), (0, 0), (reach, reach), (reach, reach)))
+        self.average = nn.AvgPool2d(kernel_size=side, stride=1, pad_mode="valid")
+        self.reweigh = border == "not_counted"
+        self.weight = ms.Tensor(_border_weight(grid, side), ms.float32)
+
+    def construct(self, layer: Any) -> Any:
+        """Average a layer (B, C, h, w)."""
+        layer = self.average(self.pad(layer))
         if self.reweigh:
-            layer2 = layer2 * self.weight2
-            layer3 = layer3 * self.weight3
-        return layer2, layer3
+            layer = layer * self.weight
+        return layer
 
 
-def _border_weight(height: int, width: int) -> NDArray[np.float32]:
-    """9 / (number of cells of the 3x3 window inside of the layer), shape (1, 1, h, w)."""
-    rows = np.full(height, 3.0)
-    rows[[0, -1]] -= 1
-    columns = np.full(width, 3.0)
-    columns[[0, -1]] -= 1
-    return (9 / np.outer(rows, columns)).astype(np.float32)[None, None]
+class AdaptivePool(nn.Cell):
+    """The pooling of the original implementation: a neighbourhood's values -> fewer channels.
+
+    It is linear, so it is one convolution, in groups of as few channels as possible.
+
+    Args:
+        channels: Channels of the layer.
+        side: Cells along one side of the neighbourhood.
+        outputs: Channels of the result.
+        layers: Number of layers that are pooled together.
+    """
+
+    def __init__(self, channels: int, side: int, outputs: int, layers: int) -> None:
+        super().__init__()
+        weights, groups = grouped(pooling_weights(channels, side, outputs, layers))
+        self.pool = nn.Conv2d(
+            channels,
+            outputs,
+            side,
+            pad_mode="pad",
+            padding=side // 2,
+            group=groups,
+            has_bias=False,
+            weight_init=ms.Tensor(weights),
+        )
+
+    def construct(self, layer: Any) -> Any:
+        """Pool a layer (B, C, h, w) to (B, outputs, h, w)."""
+        return self.pool(layer)
 
 
-def make_body(backbone: str) -> Any:
-    """The network between normalisation and averaging, with its initial parameters."""
+def pooling_weights(channels: int, side: int, outputs: int, layers: int) -> NDArray[np.float32]:
+    """Compute the original's two adaptive poolings of one layer as a kernel.
+
+    The values of a neighbourhood, channel by channel, are pooled to `outputs · layers` numbers, and
+    the numbers of all layers together to as many again; each result is a mean of `layers` of them.
+
+    Returns:
+        (outputs, channels, side, side).
+    """
+    values, bins = channels * side * side, outputs * layers
+    places = np.arange(bins)
+    starts, ends = places * values // bins, -(-(places + 1) * values // bins)
+    matrix = np.zeros((outputs, values))
+    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        matrix[place // layers, start:end] += 1 / ((end - start) * layers)
+    return matrix.reshape(outputs, channels, side, side).astype(np.float32)
+
+
+def grouped(weights: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Split a kernel into the most groups that lose nothing: (O, C/groups, k, k), and groups."""
+    outputs, channels = weights.shape[:2]
+    used = np.abs(weights).sum(axis=(2, 3)) > 0
+    for groups in range(math.gcd(outputs, channels), 1, -1):
+        if math.gcd(outputs, channels) % groups:
+            continue
+        own = np.kron(np.eye(groups), np.ones((outputs // groups, channels // groups))) > 0
+        if not (used & ~own).any():
+            parts = weights.reshape(groups, outputs // groups, groups, channels // groups, -1)
+            kept = parts[np.arange(groups), :, np.arange(groups)]
+            shape = (outputs, channels // groups, *weights.shape[2:])
+            return np.ascontiguousarray(kept.reshape(shape)), groups
+    return weights, 1
+
+
+def _border_weight(grid: tuple[int, int], side: int) -> NDArray[np.float32]:
+    """Cells of a window over those of them inside of the layer, shape (1, 1, h, w)."""
+    reach = side // 2
+    inside = [
+        np.minimum(places, reach) + 1 + np.minimum(places[::-1], reach)
+        for places in (np.arange(length) for length in grid)
+    ]
+    return (side * side / np.outer(*inside)).astype(np.float32)[None, None]
+
+
+def make_body(backbone: str, layers: Sequence[str] = DEFAULT_LAYERS) -> Any:
+    """The network between normalisation and averaging, with its initial parameters.
+
+    Its `channels` are those of each layer that it returns.
+    """
     if backbone == "scattering":
         from patchcore_build.backbone.scattering import Scattering
 
         return Scattering()
-    return ResNet(RESNETS[backbone])
+    return ResNet(RESNETS[backbone], layers)
 
 
-def expected_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
+def expected_shapes(
+    backbone: str, layers: Sequence[str] = DEFAULT_LAYERS
+) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter that a weights file must contain."""
-    return {name: tuple(p.shape) for name, p in make_body(backbone).parameters_and_names()}
+    body = make_body(backbone, layers)
+    return {name: tuple(p.shape) for name, p in body.parameters_and_names()}
 
 
-def random_weights(backbone: str, *, seed: int) -> dict[str, NDArray[np.float32]]:
+def random_weights(
+    backbone: str, layers: Sequence[str] = DEFAULT_LAYERS, *, seed: int
+) -> dict[str, NDArray[np.float32]]:
     """He-normal convolutions and neutral normalisation, for benchmarks and tests only."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, shape in expected_shapes(backbone).items():
+    for name, shape in expected_shapes(backbone, layers).items():
         leaf = name.rsplit(".", 1)[-1]
         if len(shape) == 4:
             fan_out = shape[0] * shape[2] * shape[3]
@@ -92,30 +186,36 @@ def random_weights(backbone: str, *, seed: int) -> dict[str, NDArray[np.float32]
 
 
 def make_extractor(
-    backbone: str,
-    weights: Mapping[str, NDArray[np.float32]],
-    *,
-    height: int,
-    width: int,
-    border: PoolingBorder = "counted",
-    half: bool = False,
+    config: Config, weights: Mapping[str, NDArray[np.float32]], *, height: int, width: int
 ) -> Any:
     """Make a network with its parameters, for inputs of (H, W) pixels and any batch size.
 
     Args:
-        backbone: Name of the body.
+        config: Backbone, layers, neighbourhood, border rule and precision.
         weights: MindSpore parameter name -> array. A ResNet needs all its parameters;
             `scattering` takes the whitening, or nothing for the identity.
-        height: H, a multiple of 32.
-        width: W, a multiple of 32.
-        border: Whether the zeros around a layer count in its 3x3 average.
-        half: Run the body in float16.
+        height: H, a multiple of the layers' `side_px`.
+        width: W, the same.
     """
-    body = make_body(backbone)
+    body = make_body(config.backbone, config.layers)
     for name, parameter in body.parameters_and_names():
         if name in weights:
             parameter.set_data(ms.Tensor(weights[name]))
-    network = FeatureExtractor(body, height=height, width=width, border=border, half=half)
+    after = [
+        _after(config, channels, cell_px, (height, width))
+        for channels, cell_px in zip(body.channels, config.plan.cells_px, strict=True)
+    ]
+    network = FeatureExtractor(body, after, half=config.precision == "fp16")
     network.set_train(False)
     network.set_inputs(ms.Tensor(shape=[None, height, width, 3], dtype=ms.uint8))
     return network
+
+
+def _after(config: Config, channels: int, cell_px: int, size: tuple[int, int]) -> Any:
+    """What follows a layer of the body."""
+    side, layers = config.neighbourhood, len(config.layers)
+    if config.pool_to:
+        return AdaptivePool(channels, side, config.pool_to // layers, layers)
+    if side == 1:
+        return nn.Identity()
+    return Average((size[0] // cell_px, size[1] // cell_px), side, config.pooling_border)

@@ -1,6 +1,6 @@
 """A feature network as a function of arrays, on MindSpore or onnxruntime.
 
-uint8 (B, H, W, 3) -> layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2).
+uint8 (B, H, W, 3) -> its layers, (B, C, h/s, w/s) each.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,16 @@ from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.stopping import held
 
 Images = NDArray[np.uint8]
-Network = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
+Network = Callable[[Images], tuple[NDArray[np.float32], ...]]
 
 
 def mindspore_network(cell: Any) -> Network:
     """A MindSpore cell as a function of arrays."""
     import mindspore
 
-    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(images: Images) -> tuple[NDArray[np.float32], ...]:
         with held():  # MindSpore compiles at the first call, and reports an interrupt as its own
-            layer2, layer3 = cell(mindspore.Tensor(images))
-            return layer2.asnumpy(), layer3.asnumpy()
+            return tuple(layer.asnumpy() for layer in cell(mindspore.Tensor(images)))
 
     return run
 
@@ -37,10 +36,8 @@ def onnx_network(path: Path) -> Network:
     """
     session = open_network(path)
 
-    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        names = ["layer2", "layer3"]
-        outputs = (session.run(names, {"images": image[None]}) for image in images)
-        layers2, layers3 = zip(*outputs, strict=True)
-        return np.concatenate(layers2), np.concatenate(layers3)
+    def run(images: Images) -> tuple[NDArray[np.float32], ...]:
+        outputs = (session.run(session.outputs, {"images": image[None]}) for image in images)
+        return tuple(np.concatenate(layer) for layer in zip(*outputs, strict=True))
 
     return run

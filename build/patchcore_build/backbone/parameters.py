@@ -43,14 +43,8 @@ def make_network(
     Raises:
         WeightsError: no source is given, or the file does not hold this network.
     """
-    make = partial(
-        make_extractor,
-        config.backbone,
-        height=inputs.grid.tile_px[0],
-        width=inputs.grid.tile_px[1],
-        border=config.pooling_border,
-        half=config.precision == "fp16",
-    )
+    height, width = inputs.grid.tile_px
+    make = partial(make_extractor, config, height=height, width=width)
     if config.backbone == "scattering":
         plain = mindspore_network(make(weights={}))
         found = whitening_parameters(plain, inputs.pixels, seed=config.seed, progress=progress)
@@ -58,21 +52,18 @@ def make_network(
     elif isinstance(weights, tuple):
         found, source = weights
     else:
-        found, source = load_parameters(
-            config.backbone, weights, seed=config.seed, progress=progress
-        )
+        found, source = load_parameters(config, weights, progress=progress)
     return partial(make, weights=found), source
 
 
 def load_parameters(
-    backbone: str, weights: str | None, *, seed: int, progress: Progress = silent
+    config: Config, weights: str | None, *, progress: Progress = silent
 ) -> tuple[Parameters, dict[str, str]]:
     """Load the parameters of a ResNet.
 
     Args:
-        backbone: Name of the ResNet.
+        config: Backbone, layers, and the seed of `random`.
         weights: A file, `auto` (torchvision's, downloaded once) or `random`.
-        seed: Seed of `random`.
         progress: Called with the number of bytes downloaded.
 
     Returns:
@@ -81,14 +72,16 @@ def load_parameters(
     Raises:
         WeightsError: no source is given, or the file does not hold this network.
     """
-    check_source(backbone, weights)
+    check_source(config.backbone, weights)
     if weights == "random":
-        return random_weights(backbone, seed=seed), {"name": f"random, seed {seed}"}
+        drawn = random_weights(config.backbone, config.layers, seed=config.seed)
+        return drawn, {"name": f"random, seed {config.seed}"}
     if weights == "auto":
-        path = fetch_weights(backbone, cache=user_cache_dir(), progress=progress)
+        path = fetch_weights(config.backbone, cache=user_cache_dir(), progress=progress)
     else:
         path = Path(str(weights))
-    found = match_weights(read_weights(path), expected_shapes(backbone), source=str(path))
+    expected = expected_shapes(config.backbone, config.layers)
+    found = match_weights(read_weights(path), expected, source=str(path))
     return found, {"name": path.name, "sha256": digest(path)}
 
 

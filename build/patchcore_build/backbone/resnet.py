@@ -1,33 +1,36 @@
-"""ResNet up to layer3: normalised images (B, 3, H, W) -> layer2 (B, C2, H/8, W/8), layer3.
+"""ResNet: normalised images (B, 3, H, W) -> some of layer1 (B, C, H/4, W/4) to layer4.
 
 He et al. 2015 (arXiv:1512.03385); wide: Zagoruyko & Komodakis 2016 (arXiv:1605.07146). Modules
 have torchvision's names, and as in torchvision the 3x3 convolution of a bottleneck has the stride.
-Layers after layer3 are never built.
+Stages after the deepest layer that is asked for are never built.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mindspore import nn
+
+from patchcore_build.feature_layers import DEFAULT_LAYERS, STAGES
 
 EXPANSION = 4  # output channels of a bottleneck, in units of its planes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetShape:
-    """Blocks in layer1 to layer3, and the width of a bottleneck (0: basic blocks)."""
+    """Blocks in layer1 to layer4, and the width of a bottleneck (0: basic blocks)."""
 
-    blocks: tuple[int, int, int]
+    blocks: tuple[int, int, int, int]
     bottleneck_width: int = 0  # inner channels per 64 planes
 
 
 RESNETS = {
-    "resnet18": ResNetShape(blocks=(2, 2, 2)),
-    "resnet34": ResNetShape(blocks=(3, 4, 6)),
-    "resnet50": ResNetShape(blocks=(3, 4, 6), bottleneck_width=64),
-    "resnet101": ResNetShape(blocks=(3, 4, 23), bottleneck_width=64),
-    "wide_resnet50_2": ResNetShape(blocks=(3, 4, 6), bottleneck_width=128),
-    "wide_resnet101_2": ResNetShape(blocks=(3, 4, 23), bottleneck_width=128),
+    "resnet18": ResNetShape(blocks=(2, 2, 2, 2)),
+    "resnet34": ResNetShape(blocks=(3, 4, 6, 3)),
+    "resnet50": ResNetShape(blocks=(3, 4, 6, 3), bottleneck_width=64),
+    "resnet101": ResNetShape(blocks=(3, 4, 23, 3), bottleneck_width=64),
+    "wide_resnet50_2": ResNetShape(blocks=(3, 4, 6, 3), bottleneck_width=128),
+    "wide_resnet101_2": ResNetShape(blocks=(3, 4, 23, 3), bottleneck_width=128),
 }
 
 
@@ -84,9 +87,14 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> Any:
 
 
 class ResNet(nn.Cell):
-    """A ResNet of the family, from the stem to layer3."""
+    """A ResNet of the family, from the stem to the deepest layer.
 
-    def __init__(self, shape: ResNetShape) -> None:
+    Args:
+        shape: Blocks and width.
+        layers: The stages that it returns, the finest first.
+    """
+
+    def __init__(self, shape: ResNetShape, layers: Sequence[str] = DEFAULT_LAYERS) -> None:
         super().__init__()
         self.conv1 = _convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm2d(64)
@@ -95,17 +103,32 @@ class ResNet(nn.Cell):
         self.pad = nn.Pad(paddings=((0, 0), (0, 0), (1, 1), (1, 1)))
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="valid")
         expansion = EXPANSION if shape.bottleneck_width else 1
+        depth = STAGES.index(layers[-1]) + 1
         self.layer1 = _stage(64, 64, shape, 0, stride=1)
-        self.layer2 = _stage(64 * expansion, 128, shape, 1, stride=2)
-        self.layer3 = _stage(128 * expansion, 256, shape, 2, stride=2)
-        self.channels = (128 * expansion, 256 * expansion)
+        self.layer2 = _stage(64 * expansion, 128, shape, 1, stride=2) if depth > 1 else None
+        self.layer3 = _stage(128 * expansion, 256, shape, 2, stride=2) if depth > 2 else None
+        self.layer4 = _stage(256 * expansion, 512, shape, 3, stride=2) if depth > 3 else None
+        self.wanted = tuple(name in layers for name in STAGES)
+        self.channels = tuple(64 * expansion << STAGES.index(name) for name in layers)
 
     def construct(self, x: Any) -> Any:
-        """Normalised (B, 3, H, W) -> layer2 (B, C2, H/8, W/8), layer3 (B, C3, H/16, W/16)."""
+        """Normalised (B, 3, H, W) -> the layers, (B, C, H/4, W/4) for layer1, halved for each."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer1(self.maxpool(self.pad(x)))
-        layer2 = self.layer2(x)
-        return layer2, self.layer3(layer2)
+        found = (x,) if self.wanted[0] else ()
+        if self.layer2 is not None:
+            x = self.layer2(x)
+            if self.wanted[1]:
+                found += (x,)
+        if self.layer3 is not None:
+            x = self.layer3(x)
+            if self.wanted[2]:
+                found += (x,)
+        if self.layer4 is not None:
+            x = self.layer4(x)
+            if self.wanted[3]:
+                found += (x,)
+        return found
 
 
 def _stage(inputs: int, planes: int, shape: ResNetShape, index: int, *, stride: int) -> Any:

@@ -16,7 +16,7 @@ from patchcore_build.progress import Progress, silent
 
 Features = Callable[
     [NDArray[np.uint8]],
-    tuple[NDArray[np.float32], NDArray[np.float32]],
+    tuple[NDArray[np.float32], ...],
 ]
 
 MAX_IMAGES = 30

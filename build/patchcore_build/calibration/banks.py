@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.config import Config, describe_features, scoring_rule
+from patchcore_build.config import Config, plan_layout, scoring_rule
 from patchcore_build.coreset.checkpoint import checkpoint_in
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import coreset_size, select_coreset
@@ -79,7 +79,7 @@ def bank_of(training: TrainingFeatures, rows: NDArray[np.int64]) -> MemoryBank:
 def open_scorer(training: TrainingFeatures, bank: MemoryBank, folder: Path) -> PatchScorer:
     """A scorer for a bank; its files overwrite those of an earlier bank in `folder`."""
     config, size = training.config, training.size
-    features = describe_features(config, size, bank.channels)
-    index = ExactIndex(write_bank(folder, bank, features), bank, features)
+    layout = plan_layout(config, size, bank.channels)
+    index = ExactIndex(write_bank(folder, bank, layout), bank, layout)
     rule, region = scoring_rule(config, size), training.store.region
-    return PatchScorer(bank, index, features, rule, grid=training.store.grid, region=region)
+    return PatchScorer(bank, index, layout, rule, grid=training.store.grid, region=region)

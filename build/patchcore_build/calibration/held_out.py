@@ -80,7 +80,7 @@ def score_held_out(
         rows = choose_rows(training, learned, name=name)
         scorer = open_scorer(training, bank_of(training, rows), folder)
         for image in np.intersect1d(held_out, counted):
-            result = scorer.score(*training.store.as_network_output(int(image)))
+            result = scorer.score(training.store.as_network_output(int(image)))
             quiet = float(np.quantile(result.anomaly_map[inside], _QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1

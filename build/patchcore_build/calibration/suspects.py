@@ -47,7 +47,7 @@ def leave_one_out(
     distances = np.empty((store.images, *store.cells), np.float32)
     group_of_row = training.groups[bank.origins[:, 0]]
     for image in range(store.images):
-        found = scorer.score(*store.as_network_output(image))
+        found = scorer.score(store.as_network_output(image))
         distances[image] = found.distances
         own = group_of_row == training.groups[image]
         counts = True if store.region is None else store.region.patches

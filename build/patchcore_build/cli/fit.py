@@ -229,7 +229,8 @@ def _test_set(dataset: "Dataset | None", category: str) -> "Dataset | None":
 
 def _print_quantization(facts: dict[str, Any]) -> None:
     errors, auroc = facts["layer_errors"], facts["auroc"]
-    print(f"int8: layers differ from float32 by {errors['layer2']:.3f} and {errors['layer3']:.3f}")
+    shown = ", ".join(f"{name} {error:.3f}" for name, error in errors.items() if name != "images")
+    print(f"int8: layers differ from float32: {shown}")
     if isinstance(auroc, str):
         print(f"int8: AUROC against float32 {auroc}")
         return

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from patchcore_build.config import BACKBONES, RECIPES, Config, make_config
+from patchcore_build.config import BACKBONES, NEIGHBOURHOODS, RECIPES, Config, make_config
 from patchcore_build.errors import SettingError
 from patchcore_runtime.cli.option_types import whole_number
-from patchcore_runtime.manifest.manifest import FeaturePrecision
+from patchcore_runtime.manifest.features import FeaturePrecision
 
 LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"  # of a data set on disk
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
-    "pooling_border", "bank_precision", "tile_px", "tile_overlap_px", "white_level",
+    "pooling_border", "bank_precision", "tile_px", "tile_overlap_px", "white_level", "layers",
+    "neighbourhood", "pool_to",
 )  # fmt: skip
 _FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
@@ -27,6 +28,21 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--backbone", choices=BACKBONES, default="wide_resnet50_2",
         help="feature network (default wide_resnet50_2)",
+    )  # fmt: skip
+    network.add_argument(
+        "--layers", nargs="+", metavar="LAYER",
+        help="stages of the network that form a patch: one to four of layer1 to layer4 (default: "
+        "layer2 layer3)",
+    )  # fmt: skip
+    network.add_argument(
+        "--neighbourhood", type=int, choices=NEIGHBOURHOODS,
+        help="cells along one side of the square that each cell of a layer is averaged over "
+        "(default 3, as in the paper)",
+    )  # fmt: skip
+    network.add_argument(
+        "--pool-to", type=whole_number(0), metavar="D",
+        help="channels of a patch, by the adaptive pooling of the original implementation, which "
+        "uses 1024 (default: 0, the layers' own channels)",
     )  # fmt: skip
     network.add_argument(
         "--weights",
@@ -81,7 +97,7 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     method.add_argument(
         "--overlap", dest="tile_overlap_px", type=int, metavar="N",
-        help="overlap of neighbouring tiles in px, a multiple of 16 (default 64)",
+        help="overlap of neighbouring tiles in px, a multiple of 16 for layer3 (default 64)",
     )  # fmt: skip
     method.add_argument(
         "--image-score", choices=("max", "paper", "modelzoo"),
@@ -128,6 +144,8 @@ def config_from(
 ) -> Config:
     """Make the config from the options of both groups."""
     given = {name: getattr(arguments, name) for name in _OVERRIDES}
+    if given["layers"] is not None:
+        given["layers"] = tuple(sorted(given["layers"]))
     given["feature_precision"] = _FEATURE_PRECISIONS[arguments.quantize]
     with wrong_usage(parser):
         return make_config(arguments.recipe, **given, seed=seed)

@@ -27,7 +27,11 @@ Corners = NDArray[np.float64]  # (n, 2), x and y
 
 
 def plan_region(
-    roi: str | Path | None, settings: Preprocessing, sizes: Sequence[tuple[int, int]]
+    roi: str | Path | None,
+    settings: Preprocessing,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    patch_px: int,
 ) -> tuple[RegionOfInterest, Region | None]:
     """Compute the manifest's entry, and the region itself; None if the whole input counts.
 
@@ -36,6 +40,7 @@ def plan_region(
         settings: The input geometry.
         sizes: (height, width) of the training images. A mask must have the size of the image with
             the median aspect ratio.
+        patch_px: Side of a patch.
 
     Raises:
         ImageError: the mask or the polygon is invalid, or marks nothing.
@@ -48,8 +53,8 @@ def plan_region(
     if roi is None:
         return kind, None
     if isinstance(roi, str) and _POLYGON.fullmatch(roi):
-        return kind, _polygon_region(roi, settings, (height, width))
-    return kind, read_region(roi, settings, kind)
+        return kind, _polygon_region(roi, settings, (height, width), patch_px)
+    return kind, read_region(roi, settings, kind, patch_px=patch_px)
 
 
 def check_roi(roi: str | Path) -> None:
@@ -70,13 +75,15 @@ def write_region(folder: Path, region: Region | None) -> None:
         Image.fromarray(region.pixels.astype(np.uint8) * 255).save(folder / ROI)
 
 
-def _polygon_region(text: str, settings: Preprocessing, photo: tuple[int, int]) -> Region:
+def _polygon_region(
+    text: str, settings: Preprocessing, photo: tuple[int, int], patch_px: int
+) -> Region:
     corners = _corners(text)
     place = place_input(*photo, settings)
     y = (place.top + np.arange(settings.height) + 0.5) / place.resized_height
     x = (place.left + np.arange(settings.width) + 0.5) / place.resized_width
     try:
-        return Region.of(fill_polygon(corners, y[:, None], x))
+        return Region.of(fill_polygon(corners, y[:, None], x), patch_px)
     except ValueError as error:
         raise ImageError(f"--roi {text!r}: {error}") from None
 

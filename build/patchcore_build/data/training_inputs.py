@@ -29,7 +29,7 @@ from patchcore_runtime.image.decode import image_size, largest_grey
 from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.manifest import WHITE_16_BITS, Preprocessing, RegionOfInterest
-from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
+from patchcore_runtime.manifest.tiling import TileGrid
 from patchcore_runtime.ordered_work import MemoryBudget, work_in_order
 
 MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
@@ -92,10 +92,10 @@ def load_inputs(
     good, sizes, skipped = read_sizes(folder, skip_bad=skip_bad)
     white_level = _choose_white_level(config, good)
     settings, grid = plan_input(folder.root, config, sizes, white_level=white_level)
-    region, found = plan_region(roi, settings, sizes)
+    region, found = plan_region(roi, settings, sizes, patch_px=grid.patch_px)
     shape = (len(good) * grid.tiles, *grid.tile_px, 3)
     # Reserve memory for the coreset selection first: ROW_BYTES for each patch.
-    storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // CELL_PX**2)
+    storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // grid.patch_px**2)
     pixels = storage.allocate(shape, np.uint8)
     paths: list[Path] = []
     notes: list[str] = []

@@ -15,6 +15,7 @@ from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, INDEX_MINDIR
 from patchcore_runtime.bank.memory_bank import MemoryBank
+from patchcore_runtime.manifest.features import Layout
 from patchcore_runtime.search.exact import NearestIndex
 
 CellMaker = Callable[[], Any]  # makes a new cell each time, because MindSpore exports a cell once
@@ -54,7 +55,7 @@ def export_features(
     expected = mindspore_network(make_cell())(pixels)
     onnx_path, mindir_path = staging / FEATURES_ONNX, staging / FEATURES_MINDIR
     float32 = config.feature_precision == "float32"
-    export_onnx(make_cell, onnx_path, height=height, width=width)
+    export_onnx(make_cell, onnx_path, height=height, width=width, layers=config.plan.names)
     gap = compare_onnx(onnx_path, pixels, expected, tolerance=EXPORT_TOLERANCE)
     if not float32:
         return {FEATURES_ONNX: gap}
@@ -66,7 +67,7 @@ def export_features(
 
 
 def export_shortlist(
-    staging: Path, bank: MemoryBank, index: NearestIndex, store: FeatureStore
+    staging: Path, bank: MemoryBank, index: NearestIndex, store: FeatureStore, layout: Layout
 ) -> int:
     """Write index.mindir and compare it with the exact search on two of the images.
 
@@ -75,6 +76,7 @@ def export_shortlist(
         bank: The memory bank.
         index: The exact search of that bank.
         store: Features of the images.
+        layout: Shapes of their layers.
 
     Returns:
         S, the number of rows that index.mindir lists for each patch; 0 if it was not written.
@@ -88,6 +90,6 @@ def export_shortlist(
     candidates = write_shortlist(path, bank)
     if candidates:
         images = [store.as_network_output(image) for image in range(min(2, store.images))]
-        layer2, layer3 = (np.concatenate(layers) for layers in zip(*images, strict=True))
-        check_shortlist(path, bank, index, (layer2, layer3), store.upsampling)
+        layers = [np.concatenate(layer) for layer in zip(*images, strict=True)]
+        check_shortlist(path, bank, index, layers, layout)
     return candidates

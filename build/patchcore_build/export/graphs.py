@@ -1,7 +1,7 @@
 """Write the feature network to files, and compare them: Cell -> features.onnx, features.mindir.
 
-Input `images` uint8 (B, H, W, 3), outputs `layer2` (B, C2, h, w) and `layer3` (B, C3, h/2, w/2)
-float32; B is free, all other sizes are fixed. MindSpore's exporters put counters of the process
+Input `images` uint8 (B, H, W, 3), an output (B, C, h/s, w/s) float32 for each layer, by its name; B
+is free, all other sizes are fixed. MindSpore's exporters put counters of the process
 into names. So the files are brought to a canonical form, in which the same network has the same
 bytes. In the ONNX file, paddings and BatchNorm are fused (`fusions`).
 Call `patchcore_build.backbone.device.open_device` first.
@@ -9,7 +9,7 @@ Call `patchcore_build.backbone.device.open_device` first.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,21 @@ from numpy.typing import NDArray
 from patchcore_build.errors import ExportError
 from patchcore_build.export.fusions import fold_norms, fold_paddings
 from patchcore_build.export.mindir import canonical
+from patchcore_build.feature_layers import DEFAULT_LAYERS
 from patchcore_runtime.files.whole import write_whole
 
 INPUT = "images"
-OUTPUTS = ("layer2", "layer3")
 BATCH_AXIS = "B"
 
 
-def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width: int) -> None:
+def export_onnx(
+    make_cell: Callable[[], Any],
+    path: Path,
+    *,
+    height: int,
+    width: int,
+    layers: Sequence[str] = DEFAULT_LAYERS,
+) -> None:
     """Write the network as ONNX (opset 11) with its parameters, in canonical form.
 
     Not thread-safe: the process changes to a temporary directory meanwhile. wide_resnet50_2's 25 M
@@ -41,6 +48,7 @@ def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width:
         path: The file to write, whole or not at all; its folder exists.
         height: H in pixels.
         width: W in pixels.
+        layers: Names of the outputs, in order.
 
     Raises:
         ExportError: MindSpore or the ONNX checker rejects the network.
@@ -53,11 +61,11 @@ def export_onnx(make_cell: Callable[[], Any], path: Path, *, height: int, width:
             _any_batch(height, width),
             file_name="features.onnx",
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(layers),
         )
         model = onnx.load("features.onnx")
     _canonise(model, parameters=set(cell.parameters_dict()))
-    _free_batch(model, path)
+    _free_batch(model, path, layers)
     fold_paddings(model.graph)
     fold_norms(model.graph)
     try:
@@ -123,7 +131,7 @@ def compare_onnx(
     Args:
         path: A file of `export_onnx`.
         images: uint8 (B, H, W, 3), real or random pixels; zeros would hide differences.
-        expected: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2).
+        expected: Each layer, (B, C, h/s, w/s).
         tolerance: Largest allowed max|a - b| / max|b| of a layer.
 
     Returns:
@@ -133,7 +141,9 @@ def compare_onnx(
         ExportError: a layer differs in shape, by more than `tolerance`, or is not finite.
     """
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return _difference(path, session.run(list(OUTPUTS), {INPUT: images}), expected, tolerance)
+    names = [output.name for output in session.get_outputs()]
+    got = dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+    return _difference(path, got, expected, tolerance)
 
 
 def compare_mindir(
@@ -148,7 +158,7 @@ def compare_mindir(
     Args:
         path: A file of `export_mindir`.
         images: uint8 (B, H, W, 3), real or random pixels; zeros would hide differences.
-        expected: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2).
+        expected: Each layer, (B, C, h/s, w/s).
         tolerance: Largest allowed max|a - b| / max|b| of a layer; 0 on the same device.
 
     Returns:
@@ -158,7 +168,8 @@ def compare_mindir(
         ExportError: a layer differs in shape, by more than `tolerance`, or is not finite.
     """
     network = ms.nn.GraphCell(ms.load(str(path)))
-    got = [layer.asnumpy() for layer in network(ms.Tensor(images))]
+    layers = [layer.asnumpy() for layer in network(ms.Tensor(images))]
+    got = {f"output {at}": layer for at, layer in enumerate(layers)}
     return _difference(path, got, expected, tolerance)
 
 
@@ -213,13 +224,13 @@ def _canonise(model: Any, *, parameters: set[str]) -> None:
         part.ClearField("metadata_props")
 
 
-def _free_batch(model: Any, path: Path) -> None:
+def _free_batch(model: Any, path: Path, layers: Sequence[str]) -> None:
     """Name the first dimension of the input and the outputs `B`; all others must be numbers."""
     values = [*model.graph.input, *model.graph.output]
-    if [value.name for value in values] != [INPUT, *OUTPUTS]:
+    if [value.name for value in values] != [INPUT, *layers]:
         raise ExportError(
-            f"{path}: expected input {INPUT} and outputs {OUTPUTS}, "
-            f"got {[value.name for value in values]}; return exactly two layers"
+            f"{path}: expected input {INPUT} and outputs {', '.join(layers)}, "
+            f"got {[value.name for value in values]}; return exactly these layers"
         )
     for value in values:
         batch, *rest = value.type.tensor_type.shape.dim
@@ -233,12 +244,12 @@ def _free_batch(model: Any, path: Path) -> None:
 
 def _difference(
     path: Path,
-    got: Sequence[NDArray[np.float32]],
+    got: Mapping[str, NDArray[np.float32]],
     expected: Sequence[NDArray[np.float32]],
     tolerance: float,
 ) -> float:
     worst = 0.0
-    for name, layer, truth in zip(OUTPUTS, got, expected, strict=True):
+    for (name, layer), truth in zip(got.items(), expected, strict=True):
         if layer.shape != truth.shape:
             raise ExportError(
                 f"{path}: {name}: expected shape {truth.shape}, got {layer.shape}; export again"

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from patchcore_build.errors import ExportError
 from patchcore_build.export.graphs import write_mindir
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.bank.patches import upsampling_matrix, whole_patches
-from patchcore_runtime.manifest.manifest import Upsampling
-from patchcore_runtime.search.exact import NearestIndex
+from patchcore_runtime.bank.patches import upsamplers, whole_patches
+from patchcore_runtime.manifest.features import Layout
+from patchcore_runtime.search.exact import Layers, NearestIndex
 
 CANDIDATES = 8  # S; 4 suffice for every patch of bottle at 1 % and 10 %, see ascend310_infer/
 BLOCK_ROWS = 4096
@@ -148,8 +148,8 @@ def check_shortlist(
     path: Path,
     bank: MemoryBank,
     index: NearestIndex,
-    layers: tuple[NDArray[np.float32], NDArray[np.float32]],
-    upsampling: Upsampling,
+    layers: Layers,
+    layout: Layout,
 ) -> None:
     """Load index.mindir and check that every patch has its nearest row in its shortlist.
 
@@ -157,16 +157,16 @@ def check_shortlist(
         path: A file of `write_shortlist`.
         bank: The bank it was made of.
         index: The exact search over the same bank.
-        layers: layer2 (B, C2, h, w) and layer3 (B, C3, h/2, w/2) of real images.
-        upsampling: How layer3 is upsampled to layer2's grid.
+        layers: Those of real images, (B, C, h/s, w/s) each.
+        layout: Their shapes, and their upsampling.
 
     Raises:
         ExportError: the best row of some shortlist is farther away than the nearest row.
     """
-    vectors = patch_vectors(*layers, upsampling)
+    vectors = whole_patches(layers, upsamplers(layout))
     queries = Frame.of(bank).queries(vectors).astype(np.float32)
     rows = ms.nn.GraphCell(ms.load(str(path)))(ms.Tensor(queries))[1].asnumpy()
-    nearest = index.nearest(*layers)[0].ravel()
+    nearest = index.nearest(layers)[0].ravel()
     whole = bank.whole_rows(slice(None))
     listed = np.full(len(vectors), np.inf)
     for column in rows.T:
@@ -178,16 +178,6 @@ def check_shortlist(
             f"{path}: expected the nearest row of each of {len(vectors)} patches in its shortlist, "
             f"got {len(missing)} without; do not ship this file, export again"
         )
-
-
-def patch_vectors(
-    layer2: NDArray[np.float32], layer3: NDArray[np.float32], upsampling: Upsampling
-) -> NDArray[np.float32]:
-    """Layers (B, C2, h, w), (B, C3, h/2, w/2) -> patch vectors (B·h·w, D)."""
-    (height, width), (height3, width3) = layer2.shape[2:], layer3.shape[2:]
-    rows = upsampling_matrix(height, height3, upsampling)
-    columns = upsampling_matrix(width, width3, upsampling)
-    return whole_patches(layer2, layer3, rows, columns)
 
 
 def _to_half(values: NDArray[np.float64]) -> NDArray[np.float64]:

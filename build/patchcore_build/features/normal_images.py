@@ -4,8 +4,6 @@ Each image is compared with all the other images, as a new image will be. A comp
 statistics that include the image itself would make it look too normal.
 """
 
-import dataclasses
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,33 +25,28 @@ def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitorin
         store: Their features.
     """
     measured = [
-        measure_image(pixels[image], *store.as_network_output(image))
+        measure_image(pixels[image], store.as_network_output(image))
         for image in range(store.images)
     ]
     thumbnails, _ = _without_each(np.stack([one.thumbnail for one in measured]))
-    layers2 = np.stack([one.layer2 for one in measured])
-    layers3 = np.stack([one.layer3 for one in measured])
-    others = zip(
-        thumbnails,
-        zip(*_without_each(layers2), strict=True),
-        zip(*_without_each(layers3), strict=True),
-        strict=True,
-    )
+    layers = [np.stack(groups) for groups in zip(*(one.layers for one in measured), strict=True)]
+    names = [f"layers[{at}]" for at in range(len(layers))]
+    others = [list(zip(*_without_each(groups), strict=True)) for groups in layers]
     found = [
-        compare(one, Reference(thumbnail=thumbnail, layer2=layer2, layer3=layer3))
-        for one, (thumbnail, layer2, layer3) in zip(measured, others, strict=True)
+        compare(one, Reference(thumbnail=thumbnail, layers=dict(zip(names, normal, strict=True))))
+        for one, thumbnail, normal in zip(
+            measured, thumbnails, zip(*others, strict=True), strict=True
+        )
     ]
     levels = np.linspace(0, 1, LEVELS)
     quantiles = {
-        field.name: _short(np.quantile([one[field.name] for one in found], levels))
-        for field in dataclasses.fields(Quantiles)
+        name: _short(np.quantile([one[name] for one in found], levels)) for name in found[0]
     }
     return Monitoring(
         images=len(measured),
         thumbnail=_short(np.mean([one.thumbnail for one in measured], axis=0).ravel()),
-        layer2=_groups(layers2),
-        layer3=_groups(layers3),
-        quantiles=Quantiles(**quantiles),
+        layers=tuple(_groups(groups) for groups in layers),
+        quantiles=Quantiles(layers=tuple(quantiles.pop(name) for name in names), **quantiles),
     )
 
 

@@ -1,7 +1,7 @@
 """Images -> patch features in one preallocated store -> projections and memory banks.
 
-uint8 inputs (N, H, W, 3) -> layer2 (N, h, w, C2) and layer3 (N, h/2, w/2, C3) -> patch rows.
-Each layer is stored on its own grid, which halves the store. Upsampling layer3 to layer2's grid is
+uint8 inputs (N, H, W, 3) -> layers (N, h/s, w/s, C) -> patch rows.
+Each layer is stored on its own grid, which halves the store. Upsampling to the patch grid is
 linear, so it is done after a projection, or for picked rows only.
 """
 
@@ -17,8 +17,9 @@ from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.bank.patches import upsampling_matrix
 from patchcore_runtime.image.region import Region
-from patchcore_runtime.manifest.manifest import BankPrecision, Upsampling
-from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
+from patchcore_runtime.manifest.features import Upsampling
+from patchcore_runtime.manifest.manifest import BankPrecision
+from patchcore_runtime.manifest.tiling import TileGrid
 
 BATCH_IMAGES = 8
 # Copies of a bank in memory, at most, while its index.mindir is written and loaded again.
@@ -32,8 +33,7 @@ class FeatureStore:
     h and w are the patch grid of one tile; an input without tiling is one tile.
     """
 
-    layer2: NDArray[np.float32]  # (N·T, h, w, C2)
-    layer3: NDArray[np.float32]  # (N·T, h/2, w/2, C3)
+    layers: tuple[NDArray[np.float32], ...]  # (N·T, h/s, w/s, C) each; the first is the finest
     upsampling: Upsampling
     grid: TileGrid | None = None  # None: one tile
     region: Region | None = None  # None: every patch counts
@@ -41,7 +41,7 @@ class FeatureStore:
     @property
     def images(self) -> int:
         """Number of images, N."""
-        return len(self.layer2) // self._tiles
+        return len(self.layers[0]) // self._tiles
 
     @property
     def patches_per_image(self) -> int:
@@ -51,8 +51,17 @@ class FeatureStore:
     @property
     def cells(self) -> tuple[int, int]:
         """Rows and columns of the whole input's patch grid."""
-        height, width = self.layer2.shape[1:3]
-        return (height, width) if self.grid is None else self.grid.cells
+        return self._tile_cells if self.grid is None else self.grid.cells
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each layer."""
+        return tuple(layer.shape[3] for layer in self.layers)
+
+    @property
+    def _tile_cells(self) -> tuple[int, int]:
+        height, width = self.layers[0].shape[1:3]
+        return height, width
 
     @property
     def _tiles(self) -> int:
@@ -60,7 +69,8 @@ class FeatureStore:
 
     @property
     def _patches_per_tile(self) -> int:
-        return int(self.layer2.shape[1] * self.layer2.shape[2])
+        height, width = self._tile_cells
+        return height * width
 
     def rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of all patches that count, in the order of the given images."""
@@ -85,20 +95,18 @@ class FeatureStore:
         if self.grid is None:
             return start + places
         rows = np.empty(self.grid.cells, np.int64)
-        numbers = np.arange(self._patches_per_tile).reshape(self.layer2.shape[1:3])
+        numbers = np.arange(self._patches_per_tile).reshape(self._tile_cells)
         for tile in range(self.grid.tiles):
             owned = self.grid.owned(tile)
             self.grid.piece(rows, tile)[owned] = tile * numbers.size + numbers[owned]
         found: NDArray[np.int64] = start + rows.ravel()[places]
         return found
 
-    def as_network_output(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One image's layers in the network's order: (T, C2, h, w), (T, C3, h/2, w/2)."""
+    def as_network_output(self, image: int) -> tuple[NDArray[np.float32], ...]:
+        """One image's layers in the network's order: (T, C, h/s, w/s) each."""
         tiles = slice(image * self._tiles, (image + 1) * self._tiles)
-        layer2, layer3 = self.layer2[tiles], self.layer3[tiles]
-        return (
-            np.ascontiguousarray(layer2.transpose(0, 3, 1, 2)),
-            np.ascontiguousarray(layer3.transpose(0, 3, 1, 2)),
+        return tuple(
+            np.ascontiguousarray(layer[tiles].transpose(0, 3, 1, 2)) for layer in self.layers
         )
 
     def project(
@@ -107,48 +115,58 @@ class FeatureStore:
         """Multiply every patch vector with a matrix.
 
         Args:
-            matrix: (C2 + C3, d).
+            matrix: (D, d).
             target: Array for the result, (rows, d), in row order.
             progress: Called with the number of tiles that are done.
         """
-        channels2 = self.layer2.shape[3]
-        patches, tiles = self._patches_per_tile, len(self.layer2)
+        finest, *others = np.split(matrix, np.cumsum(self.channels)[:-1])
+        patches, tiles = self._patches_per_tile, len(self.layers[0])
         for tile in range(tiles):
             block = target[tile * patches : (tile + 1) * patches]
-            np.matmul(self.layer2[tile].reshape(patches, -1), matrix[:channels2], out=block)
-            height, width, channels3 = self.layer3[tile].shape
-            coarse = self.layer3[tile].reshape(-1, channels3) @ matrix[channels2:]
-            block += self._upsample(coarse.reshape(height, width, -1)).reshape(patches, -1)
+            np.matmul(self.layers[0][tile].reshape(patches, -1), finest, out=block)
+            for layer, part in zip(self.layers[1:], others, strict=True):
+                height, width, channels = layer[tile].shape
+                product = layer[tile].reshape(-1, channels) @ part
+                fine = self._upsample(product.reshape(height, width, -1))
+                block += fine.reshape(patches, -1)
             progress(tile + 1, tiles)
 
-    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Some patch vectors: layer2 (M, C2) and layer3 (M, C3), in the order of `rows`."""
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+        """Some patch vectors, in the order of `rows`: (M, C) for each layer."""
         patches = self._patches_per_tile
-        layer2 = self.layer2.reshape(-1, self.layer2.shape[3])[rows]
-        layer3 = np.empty((len(rows), self.layer3.shape[3]), np.float32)
         tiles, places = np.divmod(rows, patches)
-        for tile in np.unique(tiles):
-            fine = self._upsample(self.layer3[tile]).reshape(patches, -1)
-            wanted = tiles == tile
-            layer3[wanted] = fine[places[wanted]]
-        return layer2, layer3
+        taken = []
+        for layer in self.layers:
+            channels = layer.shape[3]
+            if layer.shape[1:3] == self._tile_cells:
+                taken.append(layer.reshape(-1, channels)[rows])
+                continue
+            own = np.empty((len(rows), channels), np.float32)
+            for tile in np.unique(tiles):
+                fine = self._upsample(layer[tile]).reshape(patches, -1)
+                wanted = tiles == tile
+                own[wanted] = fine[places[wanted]]
+            taken.append(own)
+        return tuple(taken)
 
     def origins(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """(image number, y, x on the grid of the whole input) of some rows, (M, 3)."""
         tiles, places = np.divmod(rows, self._patches_per_tile)
         images, tiles = np.divmod(tiles, self._tiles)
-        y, x = np.divmod(places, self.layer2.shape[2])
+        y, x = np.divmod(places, self._tile_cells[1])
         if self.grid is not None:
-            corners = np.array(self.grid.corners_px)[tiles] // CELL_PX
+            corners = np.array(self.grid.corners_px)[tiles] // self.grid.patch_px
             y, x = y + corners[:, 0], x + corners[:, 1]
         return np.stack([images, y, x], axis=1).astype(np.int32)
 
     def _upsample(self, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(h/2, w/2, d) -> (h, w, d)."""
-        height, width = self.layer2.shape[1:3]
+        """(h/s, w/s, d) -> (h, w, d)."""
+        height, width = self._tile_cells
+        if coarse.shape[:2] == (height, width):
+            return coarse
         rows = upsampling_matrix(height, coarse.shape[0], self.upsampling)
         columns = upsampling_matrix(width, coarse.shape[1], self.upsampling)
-        tall = np.tensordot(rows, coarse, axes=1)  # (h, w/2, d)
+        tall = np.tensordot(rows, coarse, axes=1)  # (h, w/s, d)
         fine: NDArray[np.float32] = columns @ tall
         return fine
 
@@ -163,8 +181,9 @@ def keep_images(store: FeatureStore, kept: NDArray[np.int64]) -> FeatureStore:
     tiles = store.tiles_of(kept)
     for place, tile in enumerate(tiles):
         if place < tile:
-            store.layer2[place], store.layer3[place] = store.layer2[tile], store.layer3[tile]
-    return replace(store, layer2=store.layer2[: len(tiles)], layer3=store.layer3[: len(tiles)])
+            for layer in store.layers:
+                layer[place] = layer[tile]
+    return replace(store, layers=tuple(layer[: len(tiles)] for layer in store.layers))
 
 
 def extract_features(
@@ -181,9 +200,9 @@ def extract_features(
     If images are tiled or have a region of interest, the caller adds `grid` and `region`.
 
     Args:
-        network: uint8 (B, H, W, 3) -> layer2 (B, C2, h, w), layer3 (B, C3, h/2, w/2).
+        network: uint8 (B, H, W, 3) -> layers (B, C, h/s, w/s), the finest first.
         inputs: Preprocessed images or their tiles, uint8 (N·T, H, W, 3), N >= 1.
-        upsampling: How layer3 will be upsampled to layer2's grid.
+        upsampling: How coarse layers will be upsampled to the patch grid.
         storage: Allocates the arrays.
         bank_rows: Rows of the memory bank to come; its part of the budget is reserved.
         progress: Called with the number of images that are done.
@@ -201,7 +220,7 @@ def extract_features(
         for store, layer in zip(stores, layers, strict=True):
             store[start : start + BATCH_IMAGES] = layer
         progress(min(start + BATCH_IMAGES, count), count)
-    return FeatureStore(layer2=stores[0], layer3=stores[1], upsampling=upsampling)
+    return FeatureStore(layers=tuple(stores), upsampling=upsampling)
 
 
 def make_bank(
@@ -216,12 +235,11 @@ def make_bank(
     K is clipped to the number of rows. Norms and table are computed from the stored rows, after
     rounding to `precision`.
     """
-    layer2, layer3 = (layer.astype(precision, copy=False) for layer in store.take(rows))
-    whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32, copy=False)
+    layers = tuple(layer.astype(precision, copy=False) for layer in store.take(rows))
+    whole = np.concatenate(layers, axis=1).astype(np.float32, copy=False)
     norms = squared_lengths(whole)
     return MemoryBank(
-        layer2=layer2,
-        layer3=layer3,
+        layers=layers,
         norms=norms,
         origins=store.origins(rows),
         neighbours=nearest_rows(whole, norms, min(neighbours, len(rows))),

@@ -38,7 +38,7 @@ from patchcore_runtime.manifest.monitoring import Monitoring
 _PACKAGES = ("patchcore-build", "mindspore", "onnx", "onnxruntime", "numpy", "pillow")
 _NO_SELFTEST_YET = SelfTest(
     score=0.0,
-    layer_magnitudes=(0.0, 0.0, 0.0, 0.0),
+    layer_magnitudes=(),
     defect_box=(0, 0, 0, 0),
     score_tolerance=1e-3,
     map_tolerance=1e-3,
@@ -133,7 +133,7 @@ def plan_manifest(
         preprocess=inputs.preprocessing,
         region=inputs.region,
         tiling=plan_tiling(config, inputs.preprocessing),
-        features=describe_features(config, inputs.preprocessing, bank.channels),
+        features=describe_features(config, bank.channels),
         memory_bank=Bank(
             rows=bank.rows, neighbours=bank.neighbours.shape[1], precision=bank.precision
         ),
@@ -141,7 +141,9 @@ def plan_manifest(
         scoring=scoring_rule(config, inputs.preprocessing),
         calibration=calibration,
         monitoring=facts.monitoring,
-        selftest=_NO_SELFTEST_YET,
+        selftest=dataclasses.replace(
+            _NO_SELFTEST_YET, layer_magnitudes=(0.0,) * 2 * len(bank.channels)
+        ),
         training=Training(
             category=facts.category,
             images=inputs.names,

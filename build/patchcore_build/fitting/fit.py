@@ -165,9 +165,7 @@ def _named_network(site: Site) -> NetworkChooser:
     config, loaded = site.job.config, None
     if config.backbone != "scattering":
         with site.clock.stage("weights"), progress_bar("weights", "byte") as progress:
-            loaded = load_parameters(
-                config.backbone, site.job.weights, seed=config.seed, progress=progress
-            )
+            loaded = load_parameters(config, site.job.weights, progress=progress)
 
     def choose(job: FitJob, inputs: Inputs) -> tuple[CellMaker, dict[str, str]]:
         with progress_bar("whitening" if loaded is None else "network", "pair") as progress:

@@ -7,6 +7,7 @@ good images and no AUROC, and no artifact is rejected.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.network import Network, onnx_network
-from patchcore_build.config import Config, describe_features
+from patchcore_build.config import Config, plan_layout
 from patchcore_build.data.dataset import Dataset, open_dataset
 from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs
@@ -57,13 +58,17 @@ _NO_CALIBRATION_YET = Calibration(
     map_maxima=_ONE_SCORE,
 )
 _ALL_EQUAL = ChannelGroups(means=(0.0,), spreads=(1.0,))
-_NO_MONITORING_YET = Monitoring(
-    images=2,
-    thumbnail=(0.0,) * THUMBNAIL_SIDE**2,
-    layer2=_ALL_EQUAL,
-    layer3=_ALL_EQUAL,
-    quantiles=Quantiles(**{field.name: (0.0,) * LEVELS for field in fields(Quantiles)}),
-)
+
+
+def _no_monitoring_yet(layers: int) -> Monitoring:
+    flat = (0.0,) * LEVELS
+    statistics = {field.name: flat for field in fields(Quantiles) if field.name != "layers"}
+    return Monitoring(
+        images=2,
+        thumbnail=(0.0,) * THUMBNAIL_SIDE**2,
+        layers=(_ALL_EQUAL,) * layers,
+        quantiles=Quantiles(layers=(flat,) * layers, **statistics),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +110,15 @@ class Float32Twin:
 
         self._folder.mkdir()
         size = self._inputs.preprocessing
-        write_bank(self._folder, bank, describe_features(self._float32, size, bank.channels))
+        write_bank(self._folder, bank, plan_layout(self._float32, size, bank.channels))
         source, target = self._folder / FEATURES_ONNX, self._staging / FEATURES_ONNX
         shutil.move(target, source)
         pixels = self._inputs.pixels
         self.facts = quantize_features(source, target, pixels, seed=self._config.seed)
         network = onnx_network(target)
         chosen = unseen_images(len(pixels), self.facts["calibration_images"])
-        errors = layer_errors(onnx_network(source), network, pixels[chosen])
+        names = self._config.layers
+        errors = layer_errors(onnx_network(source), network, pixels[chosen], names)
         self.facts["layer_errors"] = {"images": chosen.tolist(), **errors}
         self.facts["auroc"] = NOT_MEASURED
         return network
@@ -131,8 +137,9 @@ class Float32Twin:
             require_small_loss(float32, int8, where=f"{dataset.root}: {category}")
 
     def _measure(self, folder: Path, config: Config, category: str, dataset: Dataset) -> Auroc:
+        monitoring = _no_monitoring_yet(len(config.layers))
         facts = ArtifactFacts(
-            category=category, config=config, monitoring=_NO_MONITORING_YET, provenance={}
+            category=category, config=config, monitoring=monitoring, provenance={}
         )
         write_region(folder, self._inputs.roi)
         manifest = plan_manifest(folder, self._inputs, _NO_CALIBRATION_YET, facts)
@@ -181,20 +188,23 @@ def unseen_images(count: int, seen: list[int]) -> NDArray[np.int64]:
     return rest[np.rint(picks).astype(np.int64)].astype(np.int64)
 
 
-def layer_errors(float32: Network, int8: Network, images: NDArray[np.uint8]) -> dict[str, float]:
+def layer_errors(
+    float32: Network, int8: Network, images: NDArray[np.uint8], names: Sequence[str]
+) -> dict[str, float]:
     """Compute |int8 - float32| / |float32| of each layer, as Euclidean norms over all images.
 
     Args:
         float32: The exported network.
         int8: The quantized network.
         images: uint8 (N, H, W, 3), N >= 1; preferably not those that determined the ranges.
+        names: Names of the layers.
     """
-    squares = np.zeros((2, 2))  # layer; error and size
+    squares = np.zeros((len(names), 2))  # layer; error and size
     for start in range(0, len(images), BATCH_IMAGES):
         batch = images[start : start + BATCH_IMAGES]
         for layer, (true, near) in enumerate(zip(float32(batch), int8(batch), strict=True)):
             squares[layer] += np.square(near - true).sum(), np.square(true).sum()
     return {
         name: float(np.sqrt(error / max(size, np.finfo(np.float64).tiny)))
-        for name, (error, size) in zip(("layer2", "layer3"), squares, strict=True)
+        for name, (error, size) in zip(names, squares, strict=True)
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.backbone.network import Network
 from patchcore_build.calibration.banks import TrainingFeatures
-from patchcore_build.config import describe_features
+from patchcore_build.config import plan_layout
 from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.export.checked import export_shortlist
 from patchcore_build.features.normal_images import describe_normal
@@ -133,10 +133,10 @@ def _write_index(site: Site, bank: MemoryBank, training: TrainingFeatures) -> in
     """Write the bank and its graphs; return how many rows index.mindir lists for a patch."""
     config = training.config
     with site.clock.shown("write"):
-        features = describe_features(config, training.size, bank.channels)
-        index_path = write_bank(site.staging, bank, features)
+        layout = plan_layout(config, training.size, bank.channels)
+        index_path = write_bank(site.staging, bank, layout)
     if config.feature_precision == "int8":
         return 0
     with site.clock.shown("export"), held():
-        index = ExactIndex(index_path, bank, features, threads=1)
-        return export_shortlist(site.staging, bank, index, training.store)
+        index = ExactIndex(index_path, bank, layout, threads=1)
+        return export_shortlist(site.staging, bank, index, training.store, layout)

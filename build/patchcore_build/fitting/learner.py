@@ -29,7 +29,6 @@ from patchcore_build.storage import Storage
 from patchcore_runtime.bank.memory_bank import MemoryBank
 from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.manifest.calibration import Calibration
-from patchcore_runtime.manifest.tiling import CELL_PX
 
 # A sorted copy of the patches saves a fifth of the coreset's time at 10 % and nothing at 1 %. So it
 # gets an eighth of the budget, and nothing below a coreset ratio of 5 %.
@@ -54,12 +53,12 @@ class Learner:
 
     def features(self, network: Network, inputs: Inputs) -> FeatureStore:
         """Compute both layers of every image."""
-        patches = inputs.pixels[..., 0].size // CELL_PX**2
+        patches = inputs.pixels[..., 0].size // inputs.grid.patch_px**2
         with self.clock.shown("features", "image") as progress:
             store = extract_features(
                 network,
                 inputs.pixels,
-                upsampling=self.config.layer3_upsampling,
+                upsampling=self.config.upsampling,
                 storage=self.storage,
                 bank_rows=coreset_size(patches, self.config.coreset_ratio),
                 progress=progress,
@@ -138,8 +137,9 @@ class Learner:
 
     def _project(self, store: FeatureStore) -> NDArray[np.float32]:
         count = store.images * store.patches_per_image
-        dim = store.layer2.shape[3] + store.layer3.shape[3]
-        matrix = random_projection(dim, projection_size(count), seed=self.config.seed)
+        matrix = random_projection(
+            sum(store.channels), projection_size(count), seed=self.config.seed
+        )
         projected = self.storage.allocate((count, matrix.shape[1]))
         with self.clock.shown("projection", "image") as progress:
             store.project(matrix, projected, progress)

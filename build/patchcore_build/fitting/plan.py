@@ -27,7 +27,7 @@ from patchcore_build.weights.download import cached_weights, user_cache_dir
 from patchcore_runtime.artifact.folder import MEMORY_BANK, THUMBNAILS, Artifact
 from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.image.region import Region
-from patchcore_runtime.manifest.tiling import CELL_PX, TileGrid
+from patchcore_runtime.manifest.tiling import TileGrid
 
 _MOST_IMAGES, _FEWEST_IMAGES = 24, 4  # of a sample
 _SAMPLE_PX = _MOST_IMAGES * 512**2  # larger images make a smaller sample
@@ -100,7 +100,7 @@ def _survey(job: FitJob) -> _Site:
     folder = list_images(job.images) if isinstance(job.images, Path) else job.images
     good, sizes, skipped = read_sizes(folder, skip_bad=job.skip_bad)
     settings, grid = plan_input(folder.root, job.config, sizes)
-    _, region = plan_region(job.roi, settings, sizes)
+    _, region = plan_region(job.roi, settings, sizes, patch_px=grid.patch_px)
     if job.groups is not None:
         group_images([folder.name(path) for path in good], job.groups)
     if job.drop_suspects != "auto":
@@ -212,8 +212,8 @@ def _patches_per_image(site: _Site) -> int:
     """The patches of all tiles of an image that count."""
     if site.region is not None:
         return int(site.grid.pieces(site.region.patches).sum())
-    height, width = site.grid.tile_px
-    return site.grid.tiles * (height // CELL_PX) * (width // CELL_PX)
+    (height, width), side = site.grid.tile_px, site.grid.patch_px
+    return site.grid.tiles * (height // side) * (width // side)
 
 
 def _artifact_bytes(artifact: Artifact, images: float, rows: float) -> int:
@@ -232,8 +232,8 @@ def _array_bytes(artifact: Artifact, images: int) -> int:
     manifest = artifact.manifest
     height, width = manifest.grid.tile_px
     pixels = images * manifest.grid.tiles * height * width
-    cells = pixels // CELL_PX**2
-    layers = manifest.features.layer2.channels + manifest.features.layer3.channels / 4
+    cells = pixels // manifest.features.patch_px**2
+    layers = sum(layer.channels / layer.stride**2 for layer in manifest.features.layers)
     floats = layers + projection_size(cells)
     return 3 * pixels + ROW_BYTES * cells + round(4 * floats * cells)
 

@@ -95,9 +95,10 @@ def write_review(
 
 def _maps(distances: NDArray[np.float32], features: TrainingFeatures) -> list[NDArray[np.float32]]:
     """(n, h, w) -> n maps (H, W), smoothed like the artifact's."""
-    size, sigma_px = features.size, scoring_rule(features.config, features.size).sigma_px
-    rows = map_matrix(size.height, distances.shape[1], sigma_px)
-    columns = map_matrix(size.width, distances.shape[2], sigma_px)
+    size = features.size
+    scoring = scoring_rule(features.config, size)
+    rows = map_matrix(size.height, distances.shape[1], scoring)
+    columns = map_matrix(size.width, distances.shape[2], scoring)
     return [anomaly_map(one, rows, columns) for one in distances]
 
 

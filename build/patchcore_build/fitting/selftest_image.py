@@ -13,7 +13,8 @@ from patchcore_runtime.artifact.folder import SELFTEST_IMAGE, SELFTEST_INPUT
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.region import Region
-from patchcore_runtime.manifest.manifest import FeaturePrecision, Preprocessing, SelfTest
+from patchcore_runtime.manifest.features import FeaturePrecision
+from patchcore_runtime.manifest.manifest import Preprocessing, SelfTest
 from patchcore_runtime.result import Result
 from patchcore_runtime.selftest import layer_magnitudes, write_selftest_map
 
@@ -54,7 +55,7 @@ def write_selftest(folder: Path, detector: Detector, photograph: Path) -> SelfTe
     tolerance = TOLERANCES[detector.manifest.features.precision]
     return SelfTest(
         score=result.score,
-        layer_magnitudes=layer_magnitudes(*detector.features(pixels)),
+        layer_magnitudes=layer_magnitudes(detector.features(pixels)),
         defect_box=box,
         score_tolerance=tolerance,
         map_tolerance=tolerance,

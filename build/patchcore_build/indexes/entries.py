@@ -57,7 +57,7 @@ def list_entries(
         The entries, and a line for each entry that is not available on this machine.
     """
     bank = source.memory_bank
-    exact = ExactIndex(source.path(INDEX_ONNX), bank, source.manifest.features, threads=threads)
+    exact = ExactIndex(source.path(INDEX_ONNX), bank, source.manifest.layout, threads=threads)
     own = INDEX_FILES.get(source.manifest.index.kind)
     bare_mb = _megabytes(source.path(name) for name in source.files if name != own)
     entries = [Entry(kind="exact", bank=bank, index=exact, artifact_mb=bare_mb)]
@@ -92,9 +92,7 @@ def _with_file(
         path, effort = scratch / f"{kind}.{INDEX_FILES[kind]}", effort_of(settings)
         with progress_bar(kind, "row") as progress:
             write_index_file(path, bank, settings, progress=progress)
-    index = open_index_file(
-        path, bank, manifest.features, kind=kind, effort=effort, threads=threads
-    )
+    index = open_index_file(path, bank, manifest.layout, kind=kind, effort=effort, threads=threads)
     return Entry(kind=kind, bank=bank, index=index, artifact_mb=bare_mb + _megabytes([path]))
 
 
@@ -105,8 +103,8 @@ def _smaller(
     folder = scratch / str(rows)
     folder.mkdir()
     bank = first_rows(source.memory_bank, rows)
-    features = source.manifest.features
-    index = ExactIndex(write_bank(folder, bank, features), bank, features, threads=threads)
+    layout = source.manifest.layout
+    index = ExactIndex(write_bank(folder, bank, layout), bank, layout, threads=threads)
     whole = [source.path(name) for name in (MEMORY_BANK, INDEX_ONNX)]
     saved = _megabytes(whole) - _megabytes(folder.iterdir())
     if source.manifest.index.mindir_candidates:  # its size is proportional to the rows
@@ -125,8 +123,7 @@ def first_rows(bank: MemoryBank, rows: int) -> MemoryBank:
     norms = bank.norms[part]
     count = min(bank.neighbours.shape[1], rows)
     return MemoryBank(
-        layer2=bank.layer2[part],
-        layer3=bank.layer3[part],
+        layers=tuple(layer[part] for layer in bank.layers),
         norms=norms,
         origins=bank.origins[part],
         neighbours=nearest_rows(bank.whole_rows(part), np.asarray(norms), count),

@@ -25,7 +25,7 @@ def write_hnsw(
     ef_construction: int,
     progress: Progress = silent,
 ) -> None:
-    """Build the graph over whole rows, [layer2, layer3] in float32, and write it.
+    """Build the graph over whole rows in float32, and write it.
 
     It takes about 1 ms a row at D = 384 (one thread), and M·(4 D + 8 links + 16) bytes.
 

@@ -19,7 +19,7 @@ from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
-from patchcore_runtime.search.exact import NearestIndex
+from patchcore_runtime.search.exact import Layers, NearestIndex
 
 _TIE = 1e-6  # relative; rows whose distances differ by less are equally near
 _SEED = 0  # of the made images and the drawn defects
@@ -54,7 +54,7 @@ class MeasuredIndex:
         self._scorer = PatchScorer(
             bank,
             self,
-            manifest.features,
+            manifest.layout,
             manifest.scoring,
             grid=manifest.grid,
             region=artifact.region,
@@ -65,22 +65,18 @@ class MeasuredIndex:
         self.scoring_ms: list[float] = []
         self.found = self.patches = 0
 
-    def nearest(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def nearest(self, layers: Layers) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Search, and add the time to that of the current image."""
         start = time.perf_counter()
-        answer = self._index.nearest(layer2, layer3)
+        answer = self._index.nearest(layers)
         self._searched_ms += 1e3 * (time.perf_counter() - start)
         return answer
 
-    def score(
-        self, layer2: NDArray[np.float32], layer3: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def score(self, layers: Layers) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Score one image, and return distances and rows of the whole input's patches."""
         self._searched_ms = 0.0
         start = time.perf_counter()
-        result = self._scorer.score(layer2, layer3)
+        result = self._scorer.score(layers)
         self.scoring_ms.append(1e3 * (time.perf_counter() - start))
         self.search_ms.append(self._searched_ms)
         self.scores.append(result.score)
@@ -128,14 +124,12 @@ def measure_indexes(
     network_ms = []
     for number, pixels in enumerate(images):
         start = time.perf_counter()
-        tiles = [
-            network.run(["layer2", "layer3"], {"images": tile[None]}) for tile in grid.cut(pixels)
-        ]
+        tiles = [network.run(network.outputs, {"images": tile[None]}) for tile in grid.cut(pixels)]
         layers = [np.concatenate(layer) for layer in zip(*tiles, strict=True)]
         network_ms.append(1e3 * (time.perf_counter() - start))
         first = number % len(indexes)
         turn = [*indexes[first:], *indexes[:first]]
-        found = {index: index.score(*layers) for index in turn}
+        found = {index: index.score(layers) for index in turn}
         nearest, rows = found[indexes[0]]
         for index, (distances, own) in found.items():
             near = ((own == rows) | (distances <= nearest * (1 + _TIE)))[counts]

@@ -166,9 +166,9 @@ def _with_file(job: IndexJob, source: Artifact, staging: Path) -> tuple[Manifest
 def _measure(job: IndexJob, source: Artifact, path: Path, effort: int) -> tuple[Quality, str]:
     """Compare the staged index with the exact search; returns a description of the images, too."""
     manifest, bank, kind = source.manifest, source.memory_bank, job.settings.kind
-    exact = ExactIndex(source.path(INDEX_ONNX), bank, manifest.features, threads=job.threads)
+    exact = ExactIndex(source.path(INDEX_ONNX), bank, manifest.layout, threads=job.threads)
     own = open_index_file(
-        path, bank, manifest.features, kind=kind, effort=effort, threads=job.threads
+        path, bank, manifest.layout, kind=kind, effort=effort, threads=job.threads
     )
     reference, measured = (MeasuredIndex(bank, index, source) for index in (exact, own))
     given = list_images(job.images).images if job.images else ()

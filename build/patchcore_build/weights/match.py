@@ -18,7 +18,7 @@ from patchcore_build.weights.read import Weights, one_line, read_weights
 from patchcore_runtime.files.whole import check_writable, written_whole
 
 # A torchvision classifier has more layers than PatchCore uses.
-_SURPLUS_PREFIXES = ("layer4.", "fc.")
+_SURPLUS_PREFIXES = ("layer2.", "layer3.", "layer4.", "fc.")
 # Number of blocks in layer3, bottleneck or not, (out, in) of layer1.0.conv2 -> torchvision's name.
 _BACKBONES: dict[tuple[int | bool, ...], str] = {
     (2, False, 64, 64): "resnet18",
@@ -35,8 +35,8 @@ def match_weights(
 ) -> Weights:
     """Select exactly the tensors that a backbone needs.
 
-    `layer4.*` and `fc.*` of a complete torchvision classifier are dropped silently, unless
-    `expected` names them.
+    Stages of a torchvision classifier behind the deepest one of `expected`, and `fc.*`, are dropped
+    silently.
 
     Args:
         weights: Arrays by MindSpore parameter name.
@@ -50,10 +50,15 @@ def match_weights(
         WeightsError: A tensor is missing, surplus, of another shape or not finite, or a variance
             is negative; the message lists them.
     """
+    surplus = tuple(
+        prefix
+        for prefix in _SURPLUS_PREFIXES
+        if not any(name.startswith(prefix) for name in expected)
+    )
     kept = {
         name: array
         for name, array in weights.items()
-        if name in expected or not name.startswith(_SURPLUS_PREFIXES)
+        if name in expected or not name.startswith(surplus)
     }
     misshapen = [
         f"{name} (expected {_sides(shape)}, got {_sides(kept[name].shape)})"

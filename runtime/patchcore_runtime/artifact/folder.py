@@ -135,7 +135,7 @@ class Artifact:
         path = folder / MANIFEST
         key = None if public_key is None else Path(public_key)
         if key is not None:
-            _verify(folder, (MANIFEST,), key)  # unsigned content is never parsed
+            verify_files(folder, (MANIFEST,), key)  # unsigned content is never parsed
         artifact = cls(folder, parse_manifest(_read_text(path), str(path)), key, copy)
         if copy is not None:
             used = artifact.scoring_files
@@ -218,10 +218,16 @@ class Artifact:
             ArtifactError: a file is missing, altered or not listed in SHA256SUMS, or the key with
                 which the artifact was opened has not signed SHA256SUMS.
         """
-        _verify(self.folder, self.files if names is None else names, self.public_key)
+        verify_files(self.folder, self.files if names is None else names, self.public_key)
 
 
-def _verify(folder: Path, names: Sequence[str], public_key: Path | None) -> None:
+def verify_files(folder: Path, names: Sequence[str], public_key: Path | None) -> None:
+    """Compare files of a folder with its SHA256SUMS, which a given key must have signed.
+
+    Raises:
+        ArtifactError: a file is missing, altered or not listed; the subclass SignatureError if the
+            key has not signed the sums.
+    """
     sums = _sums(folder / SHA256SUMS, public_key)
     for name in names:
         if name not in sums:

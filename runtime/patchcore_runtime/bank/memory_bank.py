@@ -145,18 +145,20 @@ def write_memory_bank(path: Path, bank: MemoryBank) -> None:
     placed = bank_sections(bank)
     arrays = (*bank.layers, bank.norms, bank.origins, bank.neighbours)
     with path.open("wb") as file:
-        file.write(_header(bank.shape))
+        file.write(pack_header(bank.shape))
         for section, array in zip(placed, arrays, strict=True):
             file.write(b"\0" * (section.offset - file.tell()))
             file.write(np.ascontiguousarray(array, section.dtype).data)
         file.write(b"\0" * (_aligned(file.tell()) - file.tell()))
 
 
-def _header(shape: BankShape) -> bytes:
+def pack_header(shape: BankShape) -> bytes:
+    """Return the header of a file; the rest of its 64 bytes is zero."""
     bits = next(bits for bits, name in _PRECISIONS.items() if name == shape.precision)
     channels = (*shape.channels, *(0,) * (MOST_LAYERS - len(shape.channels)))
     numbers = (shape.rows, shape.neighbours, bits, len(shape.channels))
-    return _HEADER.pack(MAGIC, VERSION, ALIGNMENT, *numbers, *channels)
+    header = _HEADER.pack(MAGIC, VERSION, ALIGNMENT, *numbers, *channels)
+    return header.ljust(ALIGNMENT, b"\0")
 
 
 def read_memory_bank(path: Path) -> MemoryBank:

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from patchcore_runtime.artifact.folder import SIGNATURE
 from patchcore_runtime.cli.command_line import add_key_option
 from patchcore_runtime.cli.terminal import print_error, print_json
+from patchcore_runtime.files.names import shown_path
+from patchcore_runtime.manifest.manifest import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from patchcore_runtime.edit.learn import LearnReport
 
 LEARN_SUMMARY = "add good images that were refused to the memory bank; writes a new artifact"
 FORGET_SUMMARY = "remove one training image from the memory bank; writes a new artifact"
+UPGRADE_SUMMARY = "write an artifact of format 2 again in the present format"
 
 
 def add_learn_options(command: argparse.ArgumentParser) -> None:
@@ -40,6 +43,11 @@ def add_forget_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_NUMBER",
         help="the training image, as `score --explain` names it",
     )
+    _add_output(command)
+
+
+def add_upgrade_options(command: argparse.ArgumentParser) -> None:
+    """Declare the options of `upgrade`."""
     _add_output(command)
 
 
@@ -97,6 +105,20 @@ def run_forget(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) 
         f"{report.largest_rise:.4g}: score some good images before you rely on the new artifact"
     )
     _print_end(report.dropped, report.artifact)
+    return 0
+
+
+def run_upgrade(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    """Run `upgrade` and print the new folder; return the exit code."""
+    from patchcore_runtime.edit.upgrade import upgrade
+
+    _tell_unsigned(arguments)
+    written = upgrade(arguments.artifact, arguments.output, public_key=arguments.public_key)
+    if arguments.json:
+        print_json({"artifact": shown_path(written), "format_version": FORMAT_VERSION})
+        return 0
+    print(f"format: {FORMAT_VERSION}; scores and thresholds are unchanged")
+    print(f"artifact: {written}")
     return 0
 
 

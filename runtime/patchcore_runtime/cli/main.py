@@ -21,10 +21,13 @@ from patchcore_runtime.cli.command_line import (
 from patchcore_runtime.cli.edit import (
     FORGET_SUMMARY,
     LEARN_SUMMARY,
+    UPGRADE_SUMMARY,
     add_forget_options,
     add_learn_options,
+    add_upgrade_options,
     run_forget,
     run_learn,
+    run_upgrade,
 )
 from patchcore_runtime.cli.freed_memory import loading
 from patchcore_runtime.cli.monitor import add_monitor_options, run_monitor
@@ -52,6 +55,7 @@ _EXAMPLES = """examples:
   patchcore-runtime info artifacts/bottle
   patchcore-runtime learn artifacts/bottle refused_but_good/ --output artifacts/bottle2
   patchcore-runtime forget artifacts/bottle2 --image learned/photo.png --output artifacts/bottle3
+  patchcore-runtime upgrade artifacts/of_format_2 --output artifacts/of_format_3
 """
 
 
@@ -84,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_key_option(info)
     add_learn_options(_command(commands, "learn", run_learn, LEARN_SUMMARY))
     add_forget_options(_command(commands, "forget", run_forget, FORGET_SUMMARY))
+    add_upgrade_options(_command(commands, "upgrade", run_upgrade, UPGRADE_SUMMARY))
     return parser
 
 

@@ -40,6 +40,11 @@ class Graph:
         self._session = session
         self._provider = provider
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the names of the graph's outputs, in order."""
+        return tuple(output.name for output in self._session.get_outputs())
+
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """Compute outputs, in the order of their names.
 
@@ -83,8 +88,8 @@ def open_network(
     if shapes is not None and list(got) != list(shapes):
         raise ArtifactError(
             f"{path}: expected the outputs {', '.join(list(shapes)[1:])} as manifest.json says, "
-            f"got {', '.join(list(got)[1:])!r:.80}; the files belong to different artifacts, copy the "
-            "folder again"
+            f"got {', '.join(list(got)[1:])!r:.80}; the files belong to different artifacts, copy "
+            "the folder again"
         )
     for name, shape in (shapes or got).items():
         if got[name] != shape:

@@ -1,0 +1,56 @@
+"""Which layers of a network form a patch vector: their names -> patch, strides and input sides.
+
+The names are those of features.onnx: `layer1` to `layer4` are the stages of a ResNet, whose cells
+have 4, 8, 16 and 32 pixels. Nothing here needs the network itself, so that inputs can be planned
+before it is made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from patchcore_build.errors import require
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+DEFAULT_LAYERS = ("layer2", "layer3")
+MOST_LAYERS = 4
+_RESNET_SIDE_PX = 32  # sides of an input are multiples of it, whatever the layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPlan:
+    """The layers of a network, the finest first."""
+
+    names: tuple[str, ...]
+    strides: tuple[int, ...]  # cells of the patch grid along one side of a layer's cell
+    patch_px: int  # side of a patch in pixels of the input
+    side_px: int  # sides of an input are multiples of it
+
+    @property
+    def cells_px(self) -> tuple[int, ...]:
+        """Return the side of a cell of each layer."""
+        return tuple(self.patch_px * stride for stride in self.strides)
+
+    @property
+    def step_px(self) -> int:
+        """Return the step of tiles: a cell of the coarsest layer."""
+        return self.patch_px * self.strides[-1]
+
+
+def plan_layers(names: Sequence[str]) -> LayerPlan:
+    """Plan stages of a ResNet, or of a network with the same grids.
+
+    Raises:
+        SettingError: a name is not a stage, is given twice, or comes after a deeper one.
+    """
+    known = set(names) <= set(STAGES) and 1 <= len(names) <= MOST_LAYERS
+    require(known, "layers", f"one to four of {', '.join(STAGES)}", " ".join(names) or "none")
+    depths = [STAGES.index(name) for name in names]
+    rising = depths == sorted(set(depths))
+    require(rising, "layers", "each once, the finest first", " ".join(names))
+    cells_px = [4 << depth for depth in depths]
+    return LayerPlan(
+        names=tuple(names),
+        strides=tuple(cell // cells_px[0] for cell in cells_px),
+        patch_px=cells_px[0],
+        side_px=_RESNET_SIDE_PX,
+    )
