@@ -105,9 +105,8 @@ class IndexGraph {
   // One row per cell of a layer: (B, C, h/s, w/s) -> (B·P/s², C), named q and the layer's number.
   void Patches(std::size_t number) {
     const LayerShape& layer = layout_.layers[number];
-    const std::string last =
-        Node("Transpose", {layer.name}, "last_" + std::to_string(number),
-             {{"perm", Sides{0, 2, 3, 1}}});
+    const std::string last = Node("Transpose", {layer.name}, "last_" + std::to_string(number),
+                                  {{"perm", Sides{0, 2, 3, 1}}});
     const std::string rows =
         Numbers("rows_of_" + std::to_string(layer.channels), {-1, Side(layer.channels)});
     Node("Reshape", {last, rows}, Query(number));

@@ -82,20 +82,18 @@ class OnnxRuntimeBackend : public Backend {
   }
 
   Layers Features(const std::uint8_t* images, std::size_t count) override {
-    const std::array<std::int64_t, 4> shape{
-        Side(count), Side(layout_.patch_px * layout_.Height()),
-        Side(layout_.patch_px * layout_.Width()), 3};
+    const std::array<std::int64_t, 4> shape{Side(count), Side(layout_.patch_px * layout_.Height()),
+                                            Side(layout_.patch_px * layout_.Width()), 3};
     const auto size = static_cast<std::size_t>(shape[0] * shape[1] * shape[2] * shape[3]);
     // ONNX Runtime takes inputs by non-const pointers, but does not write to them.
-    const Ort::Value input = Ort::Value::CreateTensor(
-        memory_, const_cast<std::uint8_t*>(images), size, shape.data(), shape.size());
+    const Ort::Value input = Ort::Value::CreateTensor(memory_, const_cast<std::uint8_t*>(images),
+                                                      size, shape.data(), shape.size());
     const std::string where = features_path_.string();
     const auto outputs = Run(where, feature_session_, {"images"}, &input, LayerNames());
     Layers layers;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       const LayerShape& layer = layout_.layers[i];
-      layers.push_back(
-          LayerOf(outputs[i], where + ": " + layer.name, BatchShape(layer, count)));
+      layers.push_back(LayerOf(outputs[i], where + ": " + layer.name, BatchShape(layer, count)));
     }
     return layers;
   }

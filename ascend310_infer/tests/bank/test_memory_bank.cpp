@@ -96,9 +96,8 @@ std::string Refusal(const std::string& content) {
 }
 
 TEST_CASE("A bank gives the values of its sections, aligned to 64 bytes") {
-  for (const Shape& shape :
-       {Of(1, {1, 1}, 1), Shape{}, Of(16, {16, 32}, 16), Of(33, {2, 1}, 9), Of(9, {5}, 2),
-        Of(9, {5, 1, 17}, 2), Of(9, {5, 16, 2, 3}, 2)}) {
+  for (const Shape& shape : {Of(1, {1, 1}, 1), Shape{}, Of(16, {16, 32}, 16), Of(33, {2, 1}, 9),
+                             Of(9, {5}, 2), Of(9, {5, 1, 17}, 2), Of(9, {5, 16, 2, 3}, 2)}) {
     const Scratch folder;
     WriteFile(folder.path() / "bank", Content(shape));
     const MemoryBank bank = ReadMemoryBank(folder.path() / "bank");

@@ -90,8 +90,8 @@ TEST_CASE("the engine's search and the portable one agree") {
   REQUIRE(engine->HasSearch());
   const auto layers = engine->Features(SelfTestInput(artifact).pixels.data(), 1);
   const auto theirs = engine->Nearest(layers);
-  const auto ours = patchcore::PortableIndex(artifact.bank(), artifact.manifest().layout(), 2)
-                        .Nearest(layers);
+  const auto ours =
+      patchcore::PortableIndex(artifact.bank(), artifact.manifest().layout(), 2).Nearest(layers);
   REQUIRE(theirs.rows == ours.rows);
   for (std::size_t i = 0; i < ours.distances.size(); ++i) {
     REQUIRE(std::abs(theirs.distances[i] - ours.distances[i]) <= 1e-5F);

@@ -222,7 +222,7 @@ TEST_CASE("A value out of its range is refused by name") {
   };
   for (const auto& [path, value] : cases) {
     CAPTURE(path, value.dump());
-    CHECK(Mentions(Refusal(With(path, value)), Dotted(PathOf(path)) + ": expected "));
+    CHECK(Mentions(Refusal(With(path, value)), Dotted(PathOf(path))));
   }
 }
 
@@ -265,8 +265,9 @@ TEST_CASE("Layers that are too many, have one name, or whose strides fall are re
     return Refusal(WithLayers(layers).dump());
   };
   const std::string where = "features.layers: expected ";
-  CHECK(Mentions(refused({{"layer1", 1}, {"layer2", 1}, {"layer3", 1}, {"layer4", 1}, {"layer5", 1}}),
-                 where + "1 to 4 layers"));
+  CHECK(
+      Mentions(refused({{"layer1", 1}, {"layer2", 1}, {"layer3", 1}, {"layer4", 1}, {"layer5", 1}}),
+               where + "1 to 4 layers"));
   CHECK(Mentions(refused({{"layer1", 1}, {"layer1", 2}}), where + "layers of different names"));
   const std::string strides = where + "strides from 1 on that never fall";
   CHECK(Mentions(refused({{"layer1", 2}}), strides));
@@ -298,13 +299,15 @@ TEST_CASE("Sides that are no multiples of the step are refused by name") {
     patches["tiling"][side[0] == 'h' ? "rows" : "columns"] = 2;
   }
   patches["tiling"]["overlap"] = 14;
-  patches["selftest"]["defect_box"] = {0, 0, 56, 56};
+  patches["selftest"]["defect_box"] = {0, 0, 42, 42};
   const auto manifest = ParseManifest(patches.dump(), "here");
   CHECK(manifest.features.StepPx() == 14);
   CHECK(manifest.layout().Height() == 3);
-  for (const auto& [path, wrong] : std::vector<std::pair<std::string, int>>{
-           {"preprocess.width", 50}, {"tiling.tile_height", 40}, {"tiling.tile_width", 43},
-           {"tiling.overlap", 13}}) {
+  for (const auto& [path, wrong] :
+       std::vector<std::pair<std::string, int>>{{"preprocess.width", 50},
+                                                {"tiling.tile_height", 40},
+                                                {"tiling.tile_width", 43},
+                                                {"tiling.overlap", 13}}) {
     json document = patches;
     document[Pointer(PathOf(path))] = wrong;
     CHECK(Mentions(Refusal(document.dump()), path + ": expected a multiple of 14"));

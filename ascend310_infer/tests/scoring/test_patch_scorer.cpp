@@ -60,8 +60,7 @@ std::vector<double> DirectRow(const std::vector<double>& levels, std::size_t pat
     const double source = (static_cast<double>(pixel) + 0.5) / static_cast<double>(p) - 0.5;
     const auto below = static_cast<std::int64_t>(std::floor(source));
     const auto level = [&](std::int64_t cell) {
-      return levels[static_cast<std::size_t>(
-          std::min(std::max<std::int64_t>(cell, 0), cells - 1))];
+      return levels[static_cast<std::size_t>(std::min(std::max<std::int64_t>(cell, 0), cells - 1))];
     };
     const double share = source - static_cast<double>(below);
     fine.push_back((1 - share) * level(below) + share * level(below + 1));
@@ -124,8 +123,7 @@ TEST_CASE("a mirrored border does not repeat its last pixel") {
   // sigma 0.5 reaches two pixels: weights 1, e^-2, e^-8. Pixel 0 of the row a b c sees
   // c b a b c where it is mirrored, and b a a b c where the border is repeated.
   const double near = std::exp(-2.0), far = std::exp(-8.0), total = 1 + 2 * near + 2 * far;
-  const Matrix mirrored =
-      MapMatrix(3, 3, Blurred(0.5, Upsampling::kNearest, Border::kMirrored));
+  const Matrix mirrored = MapMatrix(3, 3, Blurred(0.5, Upsampling::kNearest, Border::kMirrored));
   REQUIRE(Near(mirrored.values[0], 1 / total));
   REQUIRE(Near(mirrored.values[1], 2 * near / total));
   REQUIRE(Near(mirrored.values[2], 2 * far / total));
@@ -263,8 +261,7 @@ TEST_CASE("squared distances are the unit of score and map alike") {
   scoring.distance = Distance::kSquared;
   const auto squared =
       patchcore::PatchScorer(bank, drawn.layout, scoring).Score(drawn.layers, nearest);
-  const double largest =
-      *std::max_element(nearest.distances.begin(), nearest.distances.end());
+  const double largest = *std::max_element(nearest.distances.begin(), nearest.distances.end());
   REQUIRE(plain.score == largest);
   REQUIRE(squared.score == largest * largest);
   REQUIRE(plain.anomaly_map.size() == 16 * 32);
@@ -293,8 +290,8 @@ TEST_CASE("one layer with patches of 14 px is scored by its own distances") {
       nearest.distances.begin());
   std::vector<float> distances;  // from p* to the neighbours of m*
   for (std::size_t k = 0; k < 3; ++k) {
-    const auto row = static_cast<std::size_t>(
-        neighbours[3 * static_cast<std::size_t>(nearest.rows[peak]) + k]);
+    const auto row =
+        static_cast<std::size_t>(neighbours[3 * static_cast<std::size_t>(nearest.rows[peak]) + k]);
     double square = 0;
     for (std::size_t c = 0; c < 6; ++c) {
       const double side = static_cast<double>(drawn.layers[0].values[c * 15 + peak]) -

@@ -10,8 +10,8 @@
 
 namespace {
 
-using patchcore::LayerShape;
 using patchcore::Layers;
+using patchcore::LayerShape;
 using patchcore::Layout;
 using patchcore::MemoryBank;
 using patchcore::NearestRows;
@@ -30,8 +30,7 @@ struct Case : DrawnLayers {
         return static_cast<std::size_t>(
             std::min(std::max(value, 0.0), static_cast<double>(count - 1)));
       };
-      const std::size_t cell =
-          place(row, shape.height) * shape.width + place(column, shape.width);
+      const std::size_t cell = place(row, shape.height) * shape.width + place(column, shape.width);
       return static_cast<double>(layers[layer].values[channel * shape.Cells() + cell]);
     };
     if (layout.upsampling == Upsampling::kNearest) {
@@ -50,9 +49,8 @@ struct Case : DrawnLayers {
     for (std::size_t layer = 0; layer < layers.size(); ++layer) {
       const std::size_t channels = layout.layers[layer].channels;
       for (std::size_t c = 0; c < channels; ++c) {
-        const double difference =
-            Fine(layer, c, patch / layout.Width(), patch % layout.Width()) -
-            static_cast<double>(rows[layer][row * channels + c]);
+        const double difference = Fine(layer, c, patch / layout.Width(), patch % layout.Width()) -
+                                  static_cast<double>(rows[layer][row * channels + c]);
         sum += difference * difference;
       }
     }
@@ -75,12 +73,12 @@ TEST_CASE("the search finds what brute force in double precision finds") {
           {48, {{8, 1}, {12, 2}}, 8, 8},
           {49, {{7, 1}, {5, 2}}, 4, 6},
           {217, {{16, 1}, {32, 2}}, 10, 14},
-          {50, {{9, 1}}, 5, 7},                            // one layer, any grid
-          {50, {{4, 1}, {6, 1}}, 5, 7},                    // both on the patch grid
-          {61, {{4, 1}, {6, 2}, {5, 4}}, 8, 12},           // three grids
-          {50, {{4, 1}, {6, 3}, {5, 6}}, 12, 6},           // strides that are no powers of two
-          {53, {{4, 1}, {6, 2}, {5, 2}, {3, 4}}, 8, 4},    // two of one stride
-          {53, {{4, 1}, {2, 1}, {5, 5}, {3, 5}}, 5, 10},   // one cell high
+          {50, {{9, 1}}, 5, 7},                           // one layer, any grid
+          {50, {{4, 1}, {6, 1}}, 5, 7},                   // both on the patch grid
+          {61, {{4, 1}, {6, 2}, {5, 4}}, 8, 12},          // three grids
+          {50, {{4, 1}, {6, 3}, {5, 6}}, 12, 6},          // strides that are no powers of two
+          {53, {{4, 1}, {6, 2}, {5, 2}, {3, 4}}, 8, 4},   // two of one stride
+          {53, {{4, 1}, {2, 1}, {5, 5}, {3, 5}}, 5, 10},  // one cell high
       }));
   const Upsampling upsampling = GENERATE(Upsampling::kBilinear, Upsampling::kNearest);
   Case drawn(LayoutOf(channels, height, width, upsampling), count, 7);

@@ -101,8 +101,9 @@ TEST_CASE("a shortlist gives exactly what the exact search gives, however few ro
 }
 
 TEST_CASE("a shortlist of one, three or four layers gives what the exact search gives") {
-  const auto layers = GENERATE(std::vector<Sizes>{{9, 1}}, std::vector<Sizes>{{4, 1}, {5, 1}, {3, 2}},
-                               std::vector<Sizes>{{4, 1}, {5, 2}, {2, 2}, {3, 2}});
+  const auto layers =
+      GENERATE(std::vector<Sizes>{{9, 1}}, std::vector<Sizes>{{4, 1}, {5, 1}, {3, 2}},
+               std::vector<Sizes>{{4, 1}, {5, 2}, {2, 2}, {3, 2}});
   Case c(LayoutOf(layers, kHeight, kWidth), 40, 5);
   Shortlist list = c.List(8);
   const Queries queries = list.Ask(c.layers);

@@ -21,8 +21,7 @@ inline patchcore::Layout LayoutOf(
   features.patch_px = patch_px;
   features.upsampling = upsampling;
   for (const auto& [channels, stride] : layers) {
-    features.layers.push_back(
-        {"layer" + std::to_string(features.layers.size()), channels, stride});
+    features.layers.push_back({"layer" + std::to_string(features.layers.size()), channels, stride});
   }
   return features.LayoutOf(height * patch_px, width * patch_px);
 }
