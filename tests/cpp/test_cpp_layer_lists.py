@@ -8,7 +8,7 @@ from PIL import Image
 
 from artifact_factory import striped_photo, write_sums
 from cpp_binary import needs_binary
-from cpp_runs import assert_same, maps_of_cpp, run, scores_of_both
+from cpp_runs import assert_same, maps_of_cpp, pythons_rows, rows_of, run, scores_of_both
 from layered_artifact import make_layered
 from patchcore_runtime import Detector
 from patchcore_runtime.artifact.folder import MANIFEST
@@ -87,6 +87,26 @@ def _assert_same_maps(artifact, images, folder, capsys):
         assert ours.shape == theirs.shape
         assert np.ptp(ours) > 10 * unit
         assert np.abs(ours - theirs).max() <= unit + 1e-5 * ours.max()
+
+
+@pytest.mark.parametrize(("patch_px", "size"), [(5, (40, 60)), (14, (70, 98))])
+def test_a_patch_counts_in_both_if_half_of_its_pixels_are_white(
+    patch_px, size, images, tmp_path, capsys
+):
+    artifact = make_layered(tmp_path / "made", ONE, patch_px=patch_px, size=size)
+    white = np.random.default_rng(patch_px).random(size) < 0.5  # many patches are about half white
+    Image.fromarray(white).save(tmp_path / "mask.png")
+    options = ("--roi", tmp_path / "mask.png")
+    detector = Detector.load(artifact, roi=tmp_path / "mask.png")
+    assert 0.2 < detector.region.patches.mean() < 0.8
+    code, stdout, stderr = run(artifact, *images, *options, "--maps", tmp_path / "maps")
+    assert code == 0, stderr
+    rows = rows_of(stdout)
+    for row, image in zip(rows, images, strict=True):
+        row.pop("map")
+        found = np.asarray(Image.open(tmp_path / "maps" / f"{image.name}.map.png")) > 0
+        assert (found == (detector.predict(image).anomaly_map > 0)).mean() > 0.999
+    assert_same(rows, pythons_rows(artifact, images, capsys, *options))
 
 
 def test_a_network_with_other_outputs_is_refused(tmp_path):

@@ -67,6 +67,7 @@ def _describe(document, layers, size, tile, overlap):
         "height": height,
         "width": width,
     }
+    document["region"] = {"kind": "whole", "photo_height": height, "photo_width": width}
     document["tiling"] = {
         "tile_height": tile_height,
         "tile_width": tile_width,

@@ -10,12 +10,15 @@
 #include "artifact/engine_files.hpp"
 #include "detector.hpp"
 #include "engine/backend.hpp"
+#include "engine/onnx_file.hpp"
 #include "errors.hpp"
 #include "half.hpp"
 #include "search/engine_search.hpp"
 #include "selftest.hpp"
 #include "tests/engine/mindspore_double/mindspore_double.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/drawn_layers.hpp"
+#include "tests/support/files.hpp"
 #include "tests/support/scratch.hpp"
 
 namespace {
@@ -89,6 +92,49 @@ TEST_CASE("the same layers come out as through ONNX Runtime") {
   for (std::size_t i = 0; i < got.size(); ++i) {
     REQUIRE(got[i].shape == reference[i].shape);
     REQUIRE(got[i].values == reference[i].values);
+  }
+}
+
+TEST_CASE("layers of one shape come in the order of the list") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  // A network on 2 x 4 pixels, each a patch, whose layers are the colours, twice and four times.
+  using patchcore::OnnxNode;
+  using patchcore::OnnxType;
+  const auto factor = [](const std::string& name, float value) {
+    const std::string bytes(reinterpret_cast<const char*>(&value), sizeof(value));
+    return patchcore::OnnxTensor(name, OnnxType::kFloat, {}, bytes);
+  };
+  patchcore::OnnxGraph graph{"colours", {}, {factor("two", 2), factor("four", 4)}, {}, {}};
+  const std::vector<std::int64_t> first{0, 3, 1, 2};
+  graph.nodes = {OnnxNode("Cast", {"images"}, {"floats"}, "floats", {{"to", std::int64_t{1}}}),
+                 OnnxNode("Transpose", {"floats"}, {"planes"}, "planes", {{"perm", first}}),
+                 OnnxNode("Mul", {"planes", "two"}, {"block3"}, "block3"),
+                 OnnxNode("Mul", {"planes", "four"}, {"block7"}, "block7")};
+  graph.inputs = {patchcore::OnnxEnd("images", OnnxType{2}, {2, 4, 3})};  // uint8
+  for (const char* name : {"block3", "block7"}) {
+    graph.outputs.push_back(patchcore::OnnxEnd(name, OnnxType::kFloat, {3, 2, 4}));
+  }
+  const Scratch folder;
+  const fs::path onnx = folder.path() / "features.onnx";
+  WriteFile(onnx, patchcore::SearchModel(graph));
+  patchcore::EngineFiles files;
+  files.features_onnx = onnx;  // the double runs it in place of the .mindir file
+  files.features_mindir = fs::path(onnx).replace_extension(".mindir");
+  WriteFile(files.features_mindir, "");
+  files.layout = LayoutOf({{3, 1}, {3, 1}}, 2, 4, patchcore::Upsampling::kBilinear, 1);
+  files.layout.layers[0].name = "block3";
+  files.layout.layers[1].name = "block7";
+  files.verify = [](const fs::path&) {};
+  patchcore::BackendOptions on_ascend = OnAscend(), on_cpu;
+  on_ascend.search = on_cpu.search = false;
+  std::vector<std::uint8_t> images(2 * 2 * 4 * 3);
+  for (std::size_t i = 0; i < images.size(); ++i) images[i] = static_cast<std::uint8_t>(i + 1);
+  for (const auto& options : {on_ascend, on_cpu}) {
+    const auto layers = patchcore::MakeBackend(files, options)->Features(images.data(), 2);
+    REQUIRE(layers.size() == 2);
+    for (std::size_t i = 0; i < 24; ++i) REQUIRE(layers[1].values[i] == 2 * layers[0].values[i]);
+    REQUIRE(layers[0].values[0] == 2);
+    REQUIRE(layers[0].values[1] == 8);
   }
 }
 
