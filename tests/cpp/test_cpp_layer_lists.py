@@ -60,16 +60,17 @@ def test_scores_and_maps_are_the_same_for_any_list_of_layers(case, images, tmp_p
 @pytest.mark.parametrize("border", ["repeated", "mirrored"])
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
 @pytest.mark.parametrize(
-    ("image_score", "distance"),
+    "score",
     [("max", "euclidean"), ("max", "squared"), ("paper", "euclidean"), ("modelzoo", "squared")],
+    ids="-".join,
 )
 def test_every_rule_of_score_and_map_is_the_same(
-    image_score, distance, upsampling, border, images, tmp_path, capsys
+    score, upsampling, border, images, tmp_path, capsys
 ):
     rule = {
-        "image_score": image_score,
-        "distance": distance,
-        "sigma_px": 4.0 if image_score == "max" else 10.0,  # reaches over the side
+        "image_score": score[0],
+        "distance": score[1],
+        "sigma_px": 4.0 if score[0] == "max" else 10.0,  # reaches over the side
         "map_upsampling": upsampling,
         "map_border": border,
     }
