@@ -38,8 +38,7 @@ void CheckLayers(const JsonFields& fields, const std::vector<Layer>& layers) {
     return left.stride < right.stride;
   };
   const bool rising = std::is_sorted(layers.begin(), layers.end(), lower);
-  fields.Check(rising && layers.front().stride == 1, "layers",
-               "strides from 1 on that never fall");
+  fields.Check(rising && layers.front().stride == 1, "layers", "strides from 1 on that never fall");
 }
 
 }  // namespace

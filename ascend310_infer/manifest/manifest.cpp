@@ -200,15 +200,15 @@ void CheckMonitoring(const Fields& fields, std::size_t layers) {
   fields.Check(cells == 256, "thumbnail", "256 values");
   const std::vector<Fields> groups = fields.Objects("layers", {"means", "spreads"});
   std::for_each(groups.begin(), groups.end(), CheckGroups);
-  const Fields quantiles = fields.Object(
-      "quantiles", {"brightness", "contrast", "warmth", "sharpness", "row_shift", "column_shift",
-                    "likeness", "layers"});
+  const Fields quantiles =
+      fields.Object("quantiles", {"brightness", "contrast", "warmth", "sharpness", "row_shift",
+                                  "column_shift", "likeness", "layers"});
   const auto check = [&](const std::string& name, const std::vector<double>& values) {
     quantiles.Check(values.size() == 33 && std::is_sorted(values.begin(), values.end()), name,
                     "33 values in ascending order");
   };
-  for (const char* name : {"brightness", "contrast", "warmth", "sharpness", "row_shift",
-                           "column_shift", "likeness"}) {
+  for (const char* name :
+       {"brightness", "contrast", "warmth", "sharpness", "row_shift", "column_shift", "likeness"}) {
     check(name, quantiles.Numbers(name));
   }
   const std::vector<std::vector<double>> lists = quantiles.NumberLists("layers");
