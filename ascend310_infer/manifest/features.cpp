@@ -57,6 +57,9 @@ Features ReadFeatures(const JsonFields& fields) {
   features.backbone = fields.Text("backbone");
   features.precision = fields.OneOf<FeaturePrecision>(
       "precision", {{"float32", FeaturePrecision::kFloat32}, {"int8", FeaturePrecision::kInt8}});
+  features.has_mindir = fields.OneOf<bool>("mindir", {{"none", false}, {"float32", true}});
+  fields.Check(features.precision == FeaturePrecision::kFloat32 || !features.has_mindir, "mindir",
+               "none where precision is int8");
   features.patch_px = fields.Size("patch_px", 1, 64, "1 to 64");
   for (const JsonFields& layer : fields.Objects("layers", {"name", "channels", "stride"})) {
     features.layers.push_back(ReadLayer(layer));

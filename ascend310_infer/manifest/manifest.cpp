@@ -322,7 +322,7 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   manifest.tiling =
       ReadTiling(top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
   manifest.features = ReadFeatures(
-      top.Object("features", {"backbone", "precision", "patch_px", "layers", "upsampling"}));
+      top.Object("features", {"backbone", "precision", "mindir", "patch_px", "layers", "upsampling"}));
   const std::size_t layers = manifest.features.layers.size();
   manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
   manifest.index = ReadIndex(
@@ -343,9 +343,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   top.FreeObject("config");
   top.FreeObject("provenance");
   CheckTiling(top, manifest.tiling, manifest.preprocess, manifest.features.StepPx());
-  top.Check(manifest.features.precision == FeaturePrecision::kFloat32 ||
-                manifest.index.mindir_candidates == 0,
-            "index.mindir_candidates", "0 where features.precision is int8");
+  top.Check(manifest.features.has_mindir || manifest.index.mindir_candidates == 0,
+            "index.mindir_candidates", "0 where features.mindir is none");
   return manifest;
 }
 

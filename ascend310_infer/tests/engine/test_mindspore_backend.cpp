@@ -307,8 +307,8 @@ TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone"
   std::ifstream file(path);
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   file.close();
-  const std::string precision = "\"precision\": \"float32\"";
-  text.replace(text.find(precision), precision.size(), "\"precision\": \"int8\"");
+  const std::string mindir = "\"mindir\": \"float32\"";
+  text.replace(text.find(mindir), mindir.size(), "\"mindir\": \"none\"");
   const std::string candidates = "\"mindir_candidates\": 8";
   text.replace(text.find(candidates), candidates.size(), "\"mindir_candidates\": 0");
   fs::permissions(path, fs::perms::owner_all);
@@ -316,7 +316,7 @@ TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone"
   const Artifact artifact = Artifact::Open(own, false);
   const std::string refusal = Refusal<patchcore::ArtifactError>(
       [&] { patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend()); });
-  REQUIRE(Mentions(refusal, "features.precision: expected float32 for MindSpore, got int8"));
+  REQUIRE(Mentions(refusal, "features.mindir: expected float32 for MindSpore, got none"));
   REQUIRE(Mentions(refusal, "fit again without --quantize"));
 }
 
