@@ -2,8 +2,9 @@
 
 FILE.onnx + names of outputs -> OwnNetwork (its patch and grids) -> a checked graph in the form of
 artifacts/FORMAT.md. The normalisation goes in front and the average over neighbours behind, so
-that every reader feeds plain 8-bit RGB. An output is a layer (B, C, h, w), or tokens (B, N, C)
-whose last h·w are the patches row by row. What onnxruntime can compute in advance is computed.
+that every reader feeds plain 8-bit RGB. An output is a layer, (B, C, h, w) or (B, h, w, C), or
+tokens (B, N, C) whose last h·w are the patches row by row. What onnxruntime can compute in advance
+is computed.
 """
 
 import math
@@ -39,6 +40,10 @@ _PROBE_PX = 224
 _PREFIX = "own/"
 _IR_VERSION = 8
 _MOST_BYTES = 2**31 - 1
+_TEXTS = (
+    "producer_version", "domain", "model_version", "doc_string", "overload", "metadata_props",
+    "functions", "quantization_annotation",
+)  # fmt: skip
 _MOST_PREFIX_TOKENS = 16  # a class token and registers
 
 
@@ -132,9 +137,15 @@ def export_own_network(
     name, _ = _input_of(source, model)
     random = np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), np.uint8)
     tried = np.concatenate([images[:2], random])
-    expected = _expected(source, name, config, network, tried)
-    whole = _assembled(model, name, config, network, [layer.shape[1:] for layer in expected[0]])
-    content = _folded(source, whole, (height, width), network)
+    raw = _run_on_images(source, name, network, tried)
+    layers = [
+        _as_layer(source, array, grid, network.prefix_tokens)
+        for array, grid in zip(raw, _grids(network, (height, width)), strict=True)
+    ]
+    expected = [_after(layer, config) for layer in layers]
+    whole = _assembled(model, name, config, network, raw, (height, width))
+    shapes = [layer.shape[1:] for layer in expected]
+    content = _folded(source, whole, (height, width), network, shapes)
     with scratch_folder() as folder:
         path = folder / "features.onnx"
         write_whole(path, content)
@@ -210,9 +221,10 @@ def _grid_of(
     """Return the side of a cell in pixels, and the tokens before those of the patches."""
     height, width = size
     if len(shape) == 4:
-        cell_px = height // shape[2]
-        if cell_px * shape[2] == height and cell_px * shape[3] == width:
-            return cell_px, 0
+        for rows, columns in (shape[2:], shape[1:3]):  # channels first, or channels last
+            cell_px = height // rows
+            if cell_px * rows == height and cell_px * columns == width:
+                return cell_px, 0
         raise ExportError(
             f"{path}: {name}: expected a grid that divides the input of {height} x {width} px, got "
             f"{shape[2]} x {shape[3]}; choose another output"
@@ -256,33 +268,33 @@ def _run(
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 
-def _expected(
-    path: Path, source: str, config: Config, network: OwnNetwork, images: NDArray[np.uint8]
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Compute the layers in NumPy: as the file gives them, and after neighbourhood or pooling."""
+def _run_on_images(
+    path: Path, source: str, network: OwnNetwork, images: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """Run the file itself on uint8 images (B, H, W, 3), normalised in float64."""
     planes = images.transpose(0, 3, 1, 2).astype(np.float64) / 255
     mean, std = (np.reshape(of, (1, 3, 1, 1)) for of in (network.mean, network.std))
-    pixels = ((planes - mean) / std).astype(np.float32)
-    raw = []
-    for array, stride in zip(
-        _run(path, network.outputs, source, pixels), network.strides, strict=True
-    ):
-        cell_px = network.patch_px * stride
-        grid = (images.shape[1] // cell_px, images.shape[2] // cell_px)
-        raw.append(_as_layer(path, array, grid, network.prefix_tokens))
-    return raw, [_after(layer, config) for layer in raw]
+    return _run(path, network.outputs, source, ((planes - mean) / std).astype(np.float32))
+
+
+def _grids(network: OwnNetwork, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the rows and columns of each layer."""
+    cells_px = network.plan.cells_px
+    return [(size[0] // cell_px, size[1] // cell_px) for cell_px in cells_px]
 
 
 def _as_layer(
     path: Path, array: NDArray[np.float32], grid: tuple[int, int], prefix: int
 ) -> NDArray[np.float32]:
-    """Return tokens as (B, C, h, w)."""
-    if array.ndim == 3:
+    """Return an output as a layer (B, C, h, w)."""
+    if array.ndim == 3 and array.shape[1] == prefix + grid[0] * grid[1]:
         patches: NDArray[np.float32] = array[:, prefix:].transpose(0, 2, 1)
-        if patches.shape[2] == grid[0] * grid[1]:
-            return patches.reshape(*patches.shape[:2], *grid)
-    elif array.shape[2:] == grid:
+        return patches.reshape(*patches.shape[:2], *grid)
+    if array.ndim == 4 and array.shape[2:] == grid:
         return array
+    if array.ndim == 4 and array.shape[1:3] == grid:
+        planes: NDArray[np.float32] = array.transpose(0, 3, 1, 2)
+        return planes
     raise ExportError(
         f"{path}: expected a grid of {grid[0]} x {grid[1]} for this input, got {array.shape}; "
         "name the side of a patch by --patch"
@@ -312,7 +324,8 @@ def _assembled(
     source: str,
     config: Config,
     network: OwnNetwork,
-    shapes: Sequence[tuple[int, ...]],
+    raw: Sequence[NDArray[np.float32]],
+    pixels: tuple[int, int],
 ) -> Any:
     """Return the file's model between normalisation and neighbourhood; sizes are still free."""
     model = compose.add_prefix(model, prefix=_PREFIX)
@@ -330,10 +343,18 @@ def _assembled(
         "shift": shift.reshape(1, 3, 1, 1).astype(np.float32),
     }
     after: list[Any] = []
-    for at, (name, shape) in enumerate(zip(network.outputs, shapes, strict=True)):
+    grids = _grids(network, pixels)
+    for at, (name, array, grid) in enumerate(zip(network.outputs, raw, grids, strict=True)):
         own = f"{_PREFIX}{name}"
-        if _is_tokens(graph, own):
+        if array.ndim == 3:
+            shape = (array.shape[2], *grid)
             own = _token_nodes(at, own, shape, network.prefix_tokens, after, constants)
+        elif array.shape[2:] == grid:
+            shape = (array.shape[1], *grid)
+        else:
+            shape = (array.shape[3], *grid)
+            after.append(helper.make_node("Transpose", [own], [f"layer_{at}"], perm=[0, 3, 1, 2]))
+            own = f"layer_{at}"
         _neighbourhood_nodes(at, own, shape, config, after, constants)
     nodes = [*before, *graph.node, *after]
     del graph.node[:]
@@ -343,11 +364,6 @@ def _assembled(
         for name, array in constants.items()
     )
     return model
-
-
-def _is_tokens(graph: Any, name: str) -> bool:
-    value = next(value for value in graph.output if value.name == name)
-    return len(value.type.tensor_type.shape.dim) == 3
 
 
 def _token_nodes(
@@ -412,7 +428,13 @@ def _neighbourhood_nodes(
         nodes.append(helper.make_node("Mul", [averaged, f"border_{at}"], [target]))
 
 
-def _folded(path: Path, model: Any, size: tuple[int, int], network: OwnNetwork) -> bytes:
+def _folded(
+    path: Path,
+    model: Any,
+    size: tuple[int, int],
+    network: OwnNetwork,
+    shapes: Sequence[tuple[int, ...]],
+) -> bytes:
     """Fix the input's size, compute constants in advance, and return the bytes of features.onnx."""
     graph = model.graph
     del graph.input[:], graph.output[:], graph.value_info[:]
@@ -433,17 +455,18 @@ def _folded(path: Path, model: Any, size: tuple[int, int], network: OwnNetwork) 
         except Exception as error:  # onnxruntime's errors share no class
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ExportError(f"{path}: cannot be prepared ({reason[:200]})") from None
-    return _canonical(path, folded, size, network)
+    return _canonical(folded, size, network, shapes)
 
 
-def _canonical(path: Path, model: Any, size: tuple[int, int], network: OwnNetwork) -> bytes:
+def _canonical(
+    model: Any, size: tuple[int, int], network: OwnNetwork, shapes: Sequence[tuple[int, ...]]
+) -> bytes:
     """Number all names, remove texts and what nothing uses, and give the outputs their shapes."""
     graph = model.graph
-    shapes = _inferred(path, model, network.plan.names)
-    del graph.output[:], graph.value_info[:], model.metadata_props[:], model.functions[:]
+    del graph.output[:], graph.value_info[:]
     graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *shape])
-        for name, shape in shapes.items()
+        for name, shape in zip(network.plan.names, shapes, strict=True)
     )
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info("images", TensorProto.UINT8, ["B", *size, 3]))
@@ -451,43 +474,28 @@ def _canonical(path: Path, model: Any, size: tuple[int, int], network: OwnNetwor
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", own[0].version))
     model.ir_version = _IR_VERSION
-    model.producer_name, model.producer_version = "patchcore-build", ""
-    model.domain = model.doc_string = graph.doc_string = ""
-    model.model_version = 0
+    model.producer_name = "patchcore-build"
+    for part in (model, graph, *graph.node):
+        for field in _TEXTS:
+            if field in part.DESCRIPTOR.fields_by_name:
+                part.ClearField(field)
     graph.name = "features"
     names = {name: name for name in ("", "images", *network.plan.names)}
     for number, tensor in enumerate(graph.initializer):
         names[tensor.name] = f"weight_{number}"
         _keep_raw(tensor, names[tensor.name])
     for number, node in enumerate(graph.node):
-        node.name, node.doc_string = f"{node.op_type}_{number}", ""
+        node.name = f"{node.op_type}_{number}"
         for slot, name in enumerate(node.input):
             node.input[slot] = names[name]
         for slot, name in enumerate(node.output):
             node.output[slot] = names.setdefault(name, f"value_{number}_{slot}")
-        if node.domain == "ai.onnx":
-            node.domain = ""
     return bytes(model.SerializeToString(deterministic=True))
 
 
 def _keep_raw(tensor: Any, name: str) -> None:
     """Store a tensor's numbers in one way, without texts."""
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), name))
-
-
-def _inferred(path: Path, model: Any, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    found = {value.name: value.type.tensor_type.shape.dim for value in inferred.graph.output}
-    shapes = {}
-    for name in names:
-        sides = [side.dim_value for side in found[name]][1:]
-        if len(sides) != 3 or min(sides) < 1:
-            raise ExportError(
-                f"{path}: {name}: expected sizes that follow from the input's, got {sides}; export "
-                "the network with a fixed height and width"
-            )
-        shapes[name] = tuple(sides)
-    return shapes
 
 
 def _check(source: Path, path: Path) -> None:
@@ -498,7 +506,7 @@ def _check(source: Path, path: Path) -> None:
         reason = str(error).removeprefix(f"{path}: ").removesuffix("; copy the folder again")
         raise ExportError(
             f"{source}: {reason}; artifacts/FORMAT.md lists what features.onnx may hold: export "
-            "the network with a free batch, without functions and quantized operators"
+            "the network with a free batch, by torch.onnx.export(dynamo=True) for instance"
         ) from None
 
 
@@ -506,14 +514,14 @@ def _compare(
     source: Path,
     path: Path,
     images: NDArray[np.uint8],
-    expected: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]],
+    expected: Sequence[NDArray[np.float32]],
 ) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     outputs = [session.run(names, {"images": image[None]}) for image in images]
     got = [np.concatenate(layer) for layer in zip(*outputs, strict=True)]
     worst = 0.0
-    for name, layer, truth in zip(names, got, expected[1], strict=True):
+    for name, layer, truth in zip(names, got, expected, strict=True):
         gap = float(np.abs(layer - truth).max() / max(float(np.abs(truth).max()), 1e-30))
         if not gap <= TOLERANCE:  # this also refuses NaN
             raise ExportError(
