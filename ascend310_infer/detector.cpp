@@ -72,8 +72,8 @@ Detector::Detector(const Artifact& artifact, const BackendOptions& options, Sear
   if (UsesHnsw(artifact, search)) {
     hnsw_ = OpenHnswIndex(artifact, threads);
   } else if (EngineSearch::Serves(*backend_)) {
-    engine_search_ =
-        std::make_unique<EngineSearch>(*backend_, artifact_.bank(), manifest().layout(), options.threads);
+    engine_search_ = std::make_unique<EngineSearch>(*backend_, artifact_.bank(),
+                                                    manifest().layout(), options.threads);
   } else {
     index_ = std::make_unique<PortableIndex>(artifact.bank(), manifest().layout(), threads);
   }

@@ -84,8 +84,8 @@ class Detector {
   //   inputs     any number, not owned
   std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
 
-  // Layers, (T, C_i, h/s_i, w/s_i) each, of one input's T tiles, which go through the network one by
-  // one; throws as Predict.
+  // Layers, (T, C_i, h/s_i, w/s_i) each, of one input's T tiles, which go through the network one
+  // by one; throws as Predict.
   Layers Features(const Input& input);
 
   const Manifest& manifest() const { return artifact_.manifest(); }

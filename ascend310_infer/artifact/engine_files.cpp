@@ -10,7 +10,7 @@ EngineFiles EngineFilesOf(const Artifact& artifact) {
   files.features_mindir = artifact.Path(kFeaturesMindir);
   files.index_onnx = artifact.Path(kIndexOnnx);
   files.index_mindir = artifact.Path(kIndexMindir);
-  files.precision = artifact.manifest().features.precision;
+  files.has_mindir = artifact.manifest().features.has_mindir;
   files.layout = artifact.manifest().layout();
   files.mindir_candidates = artifact.manifest().index.mindir_candidates;
   const MemoryBank& bank = artifact.bank();

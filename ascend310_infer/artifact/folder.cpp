@@ -113,7 +113,7 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
 std::vector<std::string_view> Artifact::Files() const {
   std::vector<std::string_view> files{kManifestFile,  kFeaturesOnnx,  kIndexOnnx,  kMemoryBankFile,
                                       kSelftestImage, kSelftestInput, kSelftestMap};
-  if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
+  if (manifest_.features.has_mindir) files.push_back(kFeaturesMindir);
   if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
   if (manifest_.index.kind == IndexKind::kHnsw) {
     files.push_back(kIndexHnsw);

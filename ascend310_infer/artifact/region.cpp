@@ -18,7 +18,8 @@ std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem
       throw ArtifactError(artifact.Path(kRoiFile).string() + ": " + error.what() +
                           "; copy the folder again");
     }
-    learned = StoredRegion(artifact.Path(kRoiFile), manifest.preprocess, manifest.features.patch_px);
+    learned =
+        StoredRegion(artifact.Path(kRoiFile), manifest.preprocess, manifest.features.patch_px);
   }
   if (roi.empty()) return learned;
   Region asked = ReadRegion(roi, manifest.preprocess, manifest.region, manifest.features.patch_px);

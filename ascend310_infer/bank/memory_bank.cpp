@@ -28,8 +28,8 @@ struct Header {
   std::uint32_t start;
   std::uint64_t rows;
   std::uint32_t neighbours;
-  std::uint32_t bits;                    // of a number of the layers
-  std::vector<std::uint32_t> channels;   // of each layer
+  std::uint32_t bits;                   // of a number of the layers
+  std::vector<std::uint32_t> channels;  // of each layer
 };
 
 // One for each layer, then norms, origins and neighbours, each at a multiple of 64.
@@ -76,12 +76,9 @@ Header ParseHeader(const unsigned char* bytes, std::size_t length, const std::st
     throw ArtifactError(where + ": expected a memory bank (" + kMagic + "), got '" +
                         Printable(got, kMagicBytes) + "'");
   }
-  Header header{ReadAt<std::uint32_t>(bytes, 8),
-                ReadAt<std::uint32_t>(bytes, 12),
-                ReadAt<std::uint64_t>(bytes, 16),
-                ReadAt<std::uint32_t>(bytes, 24),
-                ReadAt<std::uint32_t>(bytes, 28),
-                {}};
+  Header header{ReadAt<std::uint32_t>(bytes, 8),  ReadAt<std::uint32_t>(bytes, 12),
+                ReadAt<std::uint64_t>(bytes, 16), ReadAt<std::uint32_t>(bytes, 24),
+                ReadAt<std::uint32_t>(bytes, 28), {}};
   if (header.version != kVersion) {
     throw ArtifactError(where + ": version: expected 3, got " + std::to_string(header.version));
   }
@@ -174,9 +171,9 @@ MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
   if (!sections) {
     throw ArtifactError(where + ": header says " + std::to_string(header.rows) + " rows of " +
                         Joined(channels, " + ") + " numbers of float" +
-                        std::to_string(header.bits) + " and " +
-                        std::to_string(header.neighbours) + " neighbours, but the file has " +
-                        std::to_string(size) + " bytes; copy the folder again");
+                        std::to_string(header.bits) + " and " + std::to_string(header.neighbours) +
+                        " neighbours, but the file has " + std::to_string(size) +
+                        " bytes; copy the folder again");
   }
   MemoryBank bank;
   bank.mapping = file.pages();

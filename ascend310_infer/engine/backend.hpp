@@ -34,7 +34,7 @@ struct BackendOptions {
 struct EngineFiles {
   std::filesystem::path manifest, memory_bank;  // manifest.json for messages only
   std::filesystem::path features_onnx, features_mindir, index_onnx, index_mindir;
-  FeaturePrecision precision = FeaturePrecision::kFloat32;  // of the network
+  bool has_mindir = false;  // whether there is a features.mindir
   Layout layout;                                            // of a tile
   BankPlaces bank;
   std::size_t mindir_candidates = 0;  // rows that index.mindir lists per patch; 0: no such file

@@ -220,10 +220,10 @@ class MindSporeBackend : public Backend {
  public:
   MindSporeBackend(const EngineFiles& files, const BackendOptions& options)
       : layout_(files.layout) {
-    if (files.precision == FeaturePrecision::kInt8) {
+    if (!files.has_mindir) {
       throw ArtifactError(files.manifest.string() +
-                          ": features.precision: expected float32 for MindSpore, got int8, whose "
-                          "bank fits features.onnx alone; fit again without --quantize");
+                          ": features.mindir: expected float32 for MindSpore, got none, as for an "
+                          "int8 network and an own one; fit again without --quantize or --network");
     }
     network_ =
         std::make_unique<Graph>(ModelPath(files, files.features_mindir, options.mindir), options,

@@ -24,8 +24,7 @@ class JsonFields {
   JsonFields Object(const char* name, std::initializer_list<const char*> names,
                     std::initializer_list<const char*> optional = {}) const;
   // The same for each entry of a list of objects.
-  std::vector<JsonFields> Objects(const char* name,
-                                  std::initializer_list<const char*> names) const;
+  std::vector<JsonFields> Objects(const char* name, std::initializer_list<const char*> names) const;
   bool Has(const char* name) const;  // whether an optional field is there
   // Only that it is an object: no reader decides by what stands in it.
   void FreeObject(const char* name) const;

@@ -47,13 +47,12 @@ Region Reduced(std::vector<std::uint8_t> pixels, std::size_t width, std::size_t 
   };
   for (std::size_t i = 0; i < pixels.size(); ++i) counts[cell(i)] += pixels[i];
   Region region{std::move(pixels), std::vector<std::uint8_t>(counts.size())};
-  std::transform(
-      counts.begin(), counts.end(), region.patches.begin(),
-      [&](std::size_t count) { return static_cast<std::uint8_t>(2 * count >= area); });
+  std::transform(counts.begin(), counts.end(), region.patches.begin(),
+                 [&](std::size_t count) { return static_cast<std::uint8_t>(2 * count >= area); });
   if (std::count(region.patches.begin(), region.patches.end(), 1) == 0) {
-    throw ImageError(where +
-                     ": expected white pixels to inspect, got no patch of " +
-                     SizeText(patch_px, patch_px) + " input pixels "
+    throw ImageError(where + ": expected white pixels to inspect, got no patch of " +
+                     SizeText(patch_px, patch_px) +
+                     " input pixels "
                      "that is half white; draw a larger region");
   }
   for (std::size_t i = 0; i < region.pixels.size(); ++i) {

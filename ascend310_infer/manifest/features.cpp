@@ -38,8 +38,7 @@ void CheckLayers(const JsonFields& fields, const std::vector<Layer>& layers) {
     return left.stride < right.stride;
   };
   const bool rising = std::is_sorted(layers.begin(), layers.end(), lower);
-  fields.Check(rising && layers.front().stride == 1, "layers",
-               "strides from 1 on that never fall");
+  fields.Check(rising && layers.front().stride == 1, "layers", "strides from 1 on that never fall");
 }
 
 }  // namespace
@@ -58,6 +57,9 @@ Features ReadFeatures(const JsonFields& fields) {
   features.backbone = fields.Text("backbone");
   features.precision = fields.OneOf<FeaturePrecision>(
       "precision", {{"float32", FeaturePrecision::kFloat32}, {"int8", FeaturePrecision::kInt8}});
+  features.has_mindir = fields.OneOf<bool>("mindir", {{"none", false}, {"float32", true}});
+  fields.Check(features.precision == FeaturePrecision::kFloat32 || !features.has_mindir, "mindir",
+               "none where precision is int8");
   features.patch_px = fields.Size("patch_px", 1, 64, "1 to 64");
   for (const JsonFields& layer : fields.Objects("layers", {"name", "channels", "stride"})) {
     features.layers.push_back(ReadLayer(layer));

@@ -35,12 +35,12 @@ struct LayerShape : Layer {
 
 // The layers of one tile; the first has the patch grid.
 struct Layout {
-  std::vector<LayerShape> layers;  // 1 to 4; strides rise or stay equal
-  std::size_t patch_px = 0;        // p, side of a patch in pixels of the input
+  std::vector<LayerShape> layers;                 // 1 to 4; strides rise or stay equal
+  std::size_t patch_px = 0;                       // p, side of a patch in pixels of the input
   Upsampling upsampling = Upsampling::kBilinear;  // of layers of a stride above 1
 
-  std::size_t Height() const { return layers.front().height; }  // h
-  std::size_t Width() const { return layers.front().width; }    // w
+  std::size_t Height() const { return layers.front().height; }    // h
+  std::size_t Width() const { return layers.front().width; }      // w
   std::size_t Patches() const { return layers.front().Cells(); }  // P
 };
 
@@ -48,6 +48,7 @@ struct Layout {
 struct Features {
   std::string backbone;
   FeaturePrecision precision = FeaturePrecision::kFloat32;  // of features.onnx
+  bool has_mindir = false;  // whether the folder has the same network as features.mindir
   std::size_t patch_px = 0;                                 // 1 to 64
   std::vector<Layer> layers;  // 1 to 4 of different names; strides as in Layout, the first is 1
   Upsampling upsampling = Upsampling::kBilinear;

@@ -200,15 +200,15 @@ void CheckMonitoring(const Fields& fields, std::size_t layers) {
   fields.Check(cells == 256, "thumbnail", "256 values");
   const std::vector<Fields> groups = fields.Objects("layers", {"means", "spreads"});
   std::for_each(groups.begin(), groups.end(), CheckGroups);
-  const Fields quantiles = fields.Object(
-      "quantiles", {"brightness", "contrast", "warmth", "sharpness", "row_shift", "column_shift",
-                    "likeness", "layers"});
+  const Fields quantiles =
+      fields.Object("quantiles", {"brightness", "contrast", "warmth", "sharpness", "row_shift",
+                                  "column_shift", "likeness", "layers"});
   const auto check = [&](const std::string& name, const std::vector<double>& values) {
     quantiles.Check(values.size() == 33 && std::is_sorted(values.begin(), values.end()), name,
                     "33 values in ascending order");
   };
-  for (const char* name : {"brightness", "contrast", "warmth", "sharpness", "row_shift",
-                           "column_shift", "likeness"}) {
+  for (const char* name :
+       {"brightness", "contrast", "warmth", "sharpness", "row_shift", "column_shift", "likeness"}) {
     check(name, quantiles.Numbers(name));
   }
   const std::vector<std::vector<double>> lists = quantiles.NumberLists("layers");
@@ -322,7 +322,7 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   manifest.tiling =
       ReadTiling(top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
   manifest.features = ReadFeatures(
-      top.Object("features", {"backbone", "precision", "patch_px", "layers", "upsampling"}));
+      top.Object("features", {"backbone", "precision", "mindir", "patch_px", "layers", "upsampling"}));
   const std::size_t layers = manifest.features.layers.size();
   manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
   manifest.index = ReadIndex(
@@ -343,9 +343,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   top.FreeObject("config");
   top.FreeObject("provenance");
   CheckTiling(top, manifest.tiling, manifest.preprocess, manifest.features.StepPx());
-  top.Check(manifest.features.precision == FeaturePrecision::kFloat32 ||
-                manifest.index.mindir_candidates == 0,
-            "index.mindir_candidates", "0 where features.precision is int8");
+  top.Check(manifest.features.has_mindir || manifest.index.mindir_candidates == 0,
+            "index.mindir_candidates", "0 where features.mindir is none");
   return manifest;
 }
 

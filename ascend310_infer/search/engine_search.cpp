@@ -2,7 +2,8 @@
 
 namespace patchcore {
 
-EngineSearch::EngineSearch(Backend& backend, const MemoryBank& bank, const Layout& layout, std::size_t threads)
+EngineSearch::EngineSearch(Backend& backend, const MemoryBank& bank, const Layout& layout,
+                           std::size_t threads)
     : backend_(backend) {
   if (backend.ListedRows() == 0) return;
   shortlist_ = std::make_unique<Shortlist>(bank, layout, backend.ListedRows(), threads);

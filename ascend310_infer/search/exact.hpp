@@ -21,8 +21,7 @@ class PortableIndex {
  public:
   // The bank's sections stay where they are and must outlive this object.
   //   threads    1 or more; the result does not depend on it
-  PortableIndex(const MemoryBank& bank, const Layout& layout,
-                std::size_t threads);
+  PortableIndex(const MemoryBank& bank, const Layout& layout, std::size_t threads);
 
   // Finds the nearest row of every patch.
   //   layers     (1, C_i, h/s_i, w/s_i) each
@@ -43,8 +42,8 @@ class PortableIndex {
   };
   // Neighbouring layers of one stride, whose products are summed on their own grid.
   struct Level {
-    std::size_t first, last;  // layers
-    LayerShape shape;         // of the first
+    std::size_t first, last;                  // layers
+    LayerShape shape;                         // of the first
     std::vector<Taps> row_taps, column_taps;  // (h,) and (w,); empty for stride 1
   };
   struct Best {

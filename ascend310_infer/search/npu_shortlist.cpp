@@ -48,10 +48,7 @@ std::vector<float> WholeRow(const MemoryBank& bank, std::size_t row) {
 
 Shortlist::Shortlist(const MemoryBank& bank, const Layout& layout, std::size_t count,
                      std::size_t threads)
-    : bank_(bank),
-      index_(bank, layout, threads),
-      count_(count),
-      centre_(bank.Size()) {
+    : bank_(bank), index_(bank, layout, threads), count_(count), centre_(bank.Size()) {
   Measure();
 }
 

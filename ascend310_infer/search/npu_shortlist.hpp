@@ -48,8 +48,7 @@ class Shortlist {
   // The bank's sections stay where they are and must outlive this object. Costs one pass over it.
   //   count      S, at most the bank's rows
   //   threads    of the search on the host
-  Shortlist(const MemoryBank& bank, const Layout& layout, std::size_t count,
-            std::size_t threads);
+  Shortlist(const MemoryBank& bank, const Layout& layout, std::size_t count, std::size_t threads);
 
   // Throws std::invalid_argument when a layer has another shape than (1, C, …).
   Queries Ask(const Layers& layers) const;

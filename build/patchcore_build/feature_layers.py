@@ -2,10 +2,11 @@
 
 The names are those of features.onnx: `layer1` to `layer4` are the stages of a ResNet, whose cells
 have 4, 8, 16 and 32 pixels; `block1` and so on are the blocks of a transformer, whose cells are its
-patches; `output1` is the mean of several of them. Nothing here needs the network itself, so that
+patches; `output0` is the mean of several of them. Nothing here needs the network itself, so that
 inputs can be planned before it is made.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,32 @@ class LayerPlan:
     def step_px(self) -> int:
         """Return the step of tiles: a cell of the coarsest layer."""
         return self.patch_px * self.strides[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnNetwork:
+    """What `describe_network` found in an ONNX file that is used in place of a backbone."""
+
+    file: str  # its name, for people
+    sha256: str
+    outputs: tuple[str, ...]  # names in the file, the finest first
+    mean: tuple[float, float, float]  # RGB, in units of full scale
+    std: tuple[float, float, float]
+    patch_px: int
+    strides: tuple[int, ...]
+    prefix_tokens: int  # tokens before those of the patches; 0 for layers (B, C, h, w)
+    size: tuple[int, int] | None  # height and width, if the file has fixed ones
+
+    @property
+    def plan(self) -> LayerPlan:
+        """Return the layers, which are named `output0` and so on."""
+        step = self.patch_px * self.strides[-1]
+        return LayerPlan(
+            names=tuple(f"output{at}" for at in range(len(self.outputs))),
+            strides=self.strides,
+            patch_px=self.patch_px,
+            side_px=math.lcm(step, _RESNET_SIDE_PX) if 2**6 % step == 0 else step,
+        )
 
 
 def default_layers(backbone: str) -> tuple[str, ...]:
@@ -80,7 +107,7 @@ def _plan_blocks(names: Sequence[str], backbone: str, mean: bool) -> LayerPlan:
     require(numbers == sorted(set(numbers)), "layers", "each once, ascending", " ".join(names))
     require(not mean or len(names) > 1, "mean_blocks", "two blocks or more", " ".join(names))
     return LayerPlan(
-        names=("output1",) if mean else tuple(names),
+        names=("output0",) if mean else tuple(names),
         strides=(1,) if mean else (1,) * len(names),
         patch_px=PATCH_PX,
         side_px=PATCH_PX,

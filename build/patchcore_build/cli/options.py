@@ -10,6 +10,7 @@ from pathlib import Path
 
 from patchcore_build.config import BACKBONES, NEIGHBOURHOODS, RECIPES, Config, make_config
 from patchcore_build.errors import SettingError
+from patchcore_build.feature_layers import OwnNetwork
 from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.manifest.features import FeaturePrecision
 
@@ -144,7 +145,11 @@ def add_public_key_option(command: argparse.ArgumentParser) -> None:
 
 
 def config_from(
-    arguments: argparse.Namespace, parser: argparse.ArgumentParser, *, seed: int | None
+    arguments: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    *,
+    seed: int | None,
+    network: OwnNetwork | None = None,
 ) -> Config:
     """Make the config from the options of both groups."""
     given = {name: getattr(arguments, name) for name in _OVERRIDES}
@@ -152,7 +157,7 @@ def config_from(
         given["layers"] = _layer_names(given["layers"])
     given["feature_precision"] = _FEATURE_PRECISIONS[arguments.quantize]
     with wrong_usage(parser):
-        return make_config(arguments.recipe, **given, seed=seed)
+        return make_config(arguments.recipe, **given, seed=seed, network=network)
 
 
 def _layer_names(given: list[str]) -> tuple[str, ...]:

@@ -81,8 +81,8 @@ def check_source(backbone: str, weights: str | None) -> None:
     """
     if weights == "auto" and backbone in VITS:
         raise WeightsError(
-            f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt), got auto, "
-            "which fetches torchvision's networks only; get the file from "
+            f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt), got "
+            "auto, which fetches torchvision's networks only; get the file from "
             "https://github.com/facebookresearch/dinov2"
         )
     if backbone == "scattering" or weights in ("auto", "random"):
