@@ -13,6 +13,7 @@ from patchcore_build.config import (
     plan_preprocessing,
     scoring_rule,
 )
+from patchcore_build.vision_transformers import VITS
 
 # Field -> the values just outside of its range, then some far outside.
 FORBIDDEN = {
@@ -41,7 +42,7 @@ ELONGATED = [(h, w) for h in (8, 100, 333, 480, 1024) for w in (100, 340, 640, 1
 def test_every_recipe_is_valid_and_carries_its_own_name(name):
     config = make_config(name)
     assert config.recipe == name
-    assert plan_preprocessing(config, [(480, 640)]).height % 32 == 0
+    assert plan_preprocessing(config, [(480, 640)]).height % config.plan.side_px == 0
 
 
 def test_recipes_hold_what_the_design_measured():
@@ -53,6 +54,7 @@ def test_recipes_hold_what_the_design_measured():
         "full-frame": ("whole", 320, 0, "bilinear", "max", 0.01),
         "paper": ("shorter_side_crop", 256, 224, "bilinear", "paper", 0.01),
         "modelzoo": ("stretch_crop", 256, 224, "nearest", "modelzoo", 0.01),
+        "dino": ("whole", 448, 0, "bilinear", "max", 0.01),
     }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Weights = dict[str, NDArray[np.float32]]
 
 # They lead nowhere: a head of a classifier, and the token of masked patches in training.
-_SURPLUS = ("mask_token", "embeddings.mask_token", "head.", "classifier.", "pooler.")
+_SURPLUS = ("mask_token", "embeddings.mask_token", "head.", "classifier.")
 # Prefixes of whole models in other files.
 _PREFIXES = ("dinov2_with_registers.", "dinov2.", "backbone.", "model.", "module.")
 _NAMES = (
@@ -52,9 +52,9 @@ def official_weights(
     renamed: Weights = {}
     parts: dict[str, dict[int, NDArray[np.float32]]] = {}
     for name, array in weights.items():
-        if name.startswith(_SURPLUS) and name not in expected:
-            continue
         new = _official_name(name)
+        if new.startswith(_SURPLUS):
+            continue
         part = re.fullmatch(r"(blocks\.\d+\.attn)\.(\w+)\.(weight|bias)", new)
         if part is not None and part[2] in _PARTS:
             parts.setdefault(f"{part[1]}.qkv.{part[3]}", {})[_PARTS[part[2]]] = array
