@@ -32,6 +32,7 @@ from patchcore_build.weights.torch_pickle import (
     quote,
     run_pickle,
 )
+from patchcore_runtime.errors import PatchCoreError
 from patchcore_runtime.files.regular import open_regular
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -101,16 +102,18 @@ def read_torch_file(path: Path, packages: tuple[str, ...] = ()) -> TorchFile:
 
 
 @contextmanager
-def refused(path: Path, expected: str, advice: str) -> Iterator[None]:
+def refused(
+    path: Path, expected: str, advice: str, *, error_type: type[PatchCoreError] = WeightsError
+) -> Iterator[None]:
     """Turn every error of reading `path` into one line.
 
     Raises:
-        WeightsError: the file cannot be read, or is not what was expected.
+        PatchCoreError: an `error_type`: the file cannot be read, or is not what was expected.
     """
     try:
         yield
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise error_type(f"{path}: cannot be read: {error.strerror or error}") from error
     except (
         ValueError,
         zipfile.BadZipFile,
@@ -121,7 +124,7 @@ def refused(path: Path, expected: str, advice: str) -> Iterator[None]:
     ) as error:
         # zipfile raises the last four for members that are encrypted, unknown or truncated.
         reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"{path}: expected {expected}, but {reason}; {advice}") from error
+        raise error_type(f"{path}: expected {expected}, but {reason}; {advice}") from error
 
 
 def _read_zip(
