@@ -73,6 +73,7 @@ def open_anomalib(path: Path) -> Original:
         library="anomalib",
         backbone=backbone,
         layers=layers,
+        neighbourhood=3,
         pool_to=0,
         weights=mindspore_names(network, source),
         rows=rows,

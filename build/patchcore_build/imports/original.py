@@ -38,6 +38,7 @@ class Original:
         library: Name of the library, for people.
         backbone: Name of the ResNet.
         layers: Stages whose channels form a row, the finest first.
+        neighbourhood: Cells along one side of the square that each cell is averaged over.
         pool_to: Channels of a row after the adaptive pooling of the original implementation; 0: the
             layers' own.
         weights: The network's parameters by MindSpore's names, with the file they come from.
@@ -54,6 +55,7 @@ class Original:
     library: str
     backbone: str
     layers: tuple[str, ...]
+    neighbourhood: int
     pool_to: int
     weights: Weights
     rows: NDArray[np.float32]
