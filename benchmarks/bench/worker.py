@@ -71,10 +71,10 @@ class _Found:
     """An index that already has the answer, so that only score and map are timed."""
 
     def __init__(self, index: NearestIndex, layers: list[NDArray[np.float32]]) -> None:
-        self._found = index.nearest(*layers)
+        self._found = index.nearest(layers)
 
     def nearest(
-        self, _layer2: NDArray[np.float32], _layer3: NDArray[np.float32]
+        self, _layers: list[NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the stored answer."""
         return self._found
@@ -90,13 +90,13 @@ def stages(job: Job) -> Step:
     image = read_image(source)
     pixels, placement = fit_to_input(image, manifest.preprocess)
     layers = network.run(["layer2", "layer3"], {"images": pixels[None]})
-    scorer = PatchScorer(bank, _Found(index, layers), manifest.features, manifest.scoring)
+    scorer = PatchScorer(bank, _Found(index, layers), manifest.layout, manifest.scoring)
     runs: dict[str, Callable[[], object]] = {
         "decode": lambda: read_image(source),
         "resize": lambda: fit_to_input(image, manifest.preprocess),
         "features": lambda: network.run(["layer2", "layer3"], {"images": pixels[None]}),
-        "search": lambda: index.nearest(*layers),
-        "score + map": lambda: scorer.score(*layers),
+        "search": lambda: index.nearest(layers),
+        "score + map": lambda: scorer.score(layers),
         "predict without decode and resize": lambda: detector.predict_input(pixels, placement),
         "predict": lambda: detector.predict(source),
     }
@@ -146,7 +146,7 @@ def search(job: Job) -> Step:
     index = open_index(artifact, job["search"], threads=threads)
     pixels, _ = fit_to_input(read_image(job["image"]), artifact.manifest.preprocess)
     layers = _layers(folder, pixels, threads)
-    return lambda: {"distances": float(index.nearest(*layers)[0].sum())}
+    return lambda: {"distances": float(index.nearest(layers)[0].sum())}
 
 
 def features(job: Job) -> Step:

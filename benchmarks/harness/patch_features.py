@@ -57,11 +57,11 @@ def _extract(data: Path, weights: Path) -> NDArray[np.float32]:
         store = extract_features(
             mindspore_network(make_cell()),
             inputs.pixels,
-            upsampling=config.layer3_upsampling,
+            upsampling=config.upsampling,
             storage=storage,
         )
         count = store.images * store.patches_per_image
-        channels = store.layer2.shape[3] + store.layer3.shape[3]
+        channels = store.layers[0].shape[3] + store.layers[1].shape[3]
         matrix = random_projection(channels, projection_size(count), seed=config.seed)
         features = np.empty((count, matrix.shape[1]), np.float32)
         store.project(matrix, features)

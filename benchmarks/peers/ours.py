@@ -66,7 +66,7 @@ def search(job: Job) -> Step:
     artifact = Artifact.open(Path(job["artifact"]))
     index = open_index(artifact, job["search"], threads=job["threads"])
     layer2, layer3 = _network(job["artifact"])(np.load(job["image"]))
-    return lambda: {"rows": index.nearest(layer2, layer3)[1].ravel().tolist()}
+    return lambda: {"rows": index.nearest((layer2, layer3))[1].ravel().tolist()}
 
 
 def coreset(job: Job) -> Step:
@@ -102,7 +102,7 @@ def share_bank(job: Job) -> Step:
     from patchcore_runtime.artifact.folder import Artifact
 
     bank = Artifact.open(job["artifact"], verify=False).memory_bank
-    np.save(job["bank"], np.concatenate([bank.layer2, bank.layer3], axis=1))
+    np.save(job["bank"], np.concatenate([bank.layers[0], bank.layers[1]], axis=1))
     np.save(job["queries"], _patches(*_network(job["artifact"])(np.load(job["image"]))))
     return nothing
 

@@ -23,8 +23,8 @@ from patchcore_build.backbone.parameters import make_network
 from patchcore_build.config import (
     RECIPES,
     Config,
-    describe_features,
     make_config,
+    plan_layout,
     scoring_rule,
 )
 from patchcore_build.coreset.select import (
@@ -88,14 +88,14 @@ def _measure(
         make_cell, _ = make_network(config, arguments.weights, inputs)
         network = mindspore_network(make_cell())
         store = extract_features(
-            network, inputs.pixels, upsampling=config.layer3_upsampling, storage=storage
+            network, inputs.pixels, upsampling=config.upsampling, storage=storage
         )
         tests = dataset.test_images(arguments.category)
         shots = [preprocess(image.path, inputs.preprocessing) for image in tests]
         test_store = extract_features(
             network,
             np.stack([pixels for pixels, _ in shots]),
-            upsampling=config.layer3_upsampling,
+            upsampling=config.upsampling,
             storage=storage,
         )
         masks = _masks(tests, [place for _, place in shots], inputs)
@@ -132,7 +132,7 @@ def _masks(
 
 def _bank(store: FeatureStore, config: Config, seed: int) -> MemoryBank:
     count = store.images * store.patches_per_image
-    channels = store.layer2.shape[3] + store.layer3.shape[3]
+    channels = store.layers[0].shape[3] + store.layers[1].shape[3]
     matrix = random_projection(channels, projection_size(count), seed=seed)
     projected = np.empty((count, matrix.shape[1]), np.float32)
     store.project(matrix, projected)
@@ -148,14 +148,16 @@ def _aurocs(
     made: tuple[Config, Inputs, Path],
 ) -> dict[str, float]:
     config, inputs, folder = made
-    features = describe_features(config, inputs.preprocessing, bank.channels)
-    index = ExactIndex(write_bank(folder, bank, features), bank, features)
+    layout = plan_layout(config, inputs.preprocessing, bank.channels)
+    index = ExactIndex(write_bank(folder, bank, layout), bank, layout)
     rule = scoring_rule(config, inputs.preprocessing)
     anomalous = np.array([image.is_anomalous for image in tests])
     results = {}
     for score in SCORES:
-        scorer = PatchScorer(bank, index, features, dataclasses.replace(rule, image_score=score))
-        scored = [scorer.score(*test_store.as_network_output(i)) for i in range(len(tests))]
+        unit = "squared" if score == "modelzoo" else "euclidean"
+        of_score = dataclasses.replace(rule, image_score=score, distance=unit)
+        scorer = PatchScorer(bank, index, layout, of_score)
+        scored = [scorer.score(test_store.as_network_output(i)) for i in range(len(tests))]
         values = np.array([result.score for result in scored])
         results[score] = auroc(values[~anomalous], values[anomalous])
     pairs = [

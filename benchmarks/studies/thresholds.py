@@ -57,12 +57,12 @@ class Category:
     def take(self, images: NDArray[np.int64]) -> FeatureStore:
         """Copy some images' features."""
         layer2, layer3 = (np.ascontiguousarray(a[images]) for a in self.layers)
-        return FeatureStore(layer2=layer2, layer3=layer3, upsampling="bilinear")
+        return FeatureStore(layers=(layer2, layer3), upsampling="bilinear")
 
     @property
     def layers(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return both layers of all images."""
-        return self.store.layer2, self.store.layer3
+        return self.store.layers[0], self.store.layers[1]
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def open_category(name: str, shared: Path, cache: Path) -> Category:
         folder.mkdir(parents=True, exist_ok=True)
         _extract(name, shared, folder)
     layer2, layer3 = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("l2", "l3"))
-    store = FeatureStore(layer2=layer2, layer3=layer3, upsampling="bilinear")
+    store = FeatureStore(layers=(layer2, layer3), upsampling="bilinear")
     return Category(store, np.load(folder / "kinds.npy"))
 
 
@@ -109,11 +109,11 @@ def _extract(name: str, shared: Path, folder: Path) -> None:
     store = extract_features(
         mindspore_network(make_cell()),
         np.concatenate([inputs.pixels, np.stack(pixels)]),
-        upsampling=CONFIG.layer3_upsampling,
+        upsampling=CONFIG.upsampling,
         storage=storage,
     )
-    np.save(folder / "l2.npy", store.layer2)
-    np.save(folder / "l3.npy", store.layer3)
+    np.save(folder / "l2.npy", store.layers[0])
+    np.save(folder / "l3.npy", store.layers[1])
     kinds = ["train"] * len(inputs.names) + [image.defect for image in tests]
     np.save(folder / "kinds.npy", np.array(kinds))
 
@@ -184,7 +184,7 @@ def _measure(
 
 def _learn(store: FeatureStore, config: Config) -> TrainingFeatures:
     rows = store.images * store.patches_per_image
-    channels = store.layer2.shape[3] + store.layer3.shape[3]
+    channels = store.layers[0].shape[3] + store.layers[1].shape[3]
     matrix = random_projection(channels, projection_size(rows), seed=config.seed)
     projected = np.empty((rows, matrix.shape[1]), np.float32)
     store.project(matrix, projected)

@@ -57,7 +57,10 @@ def _word(hint):
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in inside)
     if origin is tuple and inside[-1] is Ellipsis:
-        return f"list of {WORDS[inside[0]]}s"
+        if typing.get_origin(inside[0]) is tuple:
+            return f"list of {_word(inside[0]).replace('list', 'lists')}"
+        is_object = dataclasses.is_dataclass(inside[0])
+        return f"list of {inside[0].__name__ if is_object else WORDS[inside[0]] + 's'}"
     if origin is tuple:
         assert len(set(inside)) == 1
         return f"list of {len(inside)} {WORDS[inside[0]]}s"
@@ -70,8 +73,9 @@ def _dataclasses(root):
     """Yield a dataclass and the dataclasses of its fields."""
     yield root
     for hint in typing.get_type_hints(root).values():
-        if dataclasses.is_dataclass(hint):
-            yield from _dataclasses(hint)
+        inside = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+        for kind in inside:
+            yield from _dataclasses(kind)
 
 
 OBJECTS = list(dict.fromkeys(_dataclasses(manifest.Manifest)))
@@ -105,27 +109,30 @@ def test_format_and_versions_are_those_of_the_code():
 def test_the_header_of_the_bank_is_the_struct():
     layout = memory_bank._HEADER.format
     assert f"`{layout}`" in _section("memory_bank.bin")
-    sizes = {"8 bytes": 8, "uint32": 4, "uint64": 8}
-    codes = {"8 bytes": "8s", "uint32": "I", "uint64": "Q"}
+    sizes = {"8 bytes": 8, "uint32": 4, "uint64": 8, "4 uint32": 16}
+    codes = {"8 bytes": "8s", "uint32": "I", "uint64": "Q", "4 uint32": "4I"}
     offset, described = 0, "<"
     rows = _tables("memory_bank.bin")[0]
     for start, kind, _ in rows:
         assert int(start) == offset
         offset += sizes[kind]
         described += codes[kind]
-    assert described == layout
+    assert described.replace("III4I", "7I") == layout
     assert rows[0][2] == f"`{memory_bank.MAGIC.decode()}`"
     assert rows[1][2].endswith(f", {memory_bank.VERSION}")
     assert rows[2][2].endswith(f", {memory_bank.ALIGNMENT}")
 
 
 def test_the_sections_of_the_bank_are_those_of_the_code():
-    letters = {"M": 11, "C2": 13, "C3": 17, "K": 5, "3": 3}
-    described = []
-    for name, dtype, shape, _ in _tables("memory_bank.bin")[1]:
+    letters = {"M": 11, "K": 5, "3": 3}
+    channels = (13, 17, 19)
+    first, *others = _tables("memory_bank.bin")[1]
+    assert [_bare(cell) for cell in first[:3]] == ["one for each layer", "<f4", "(M, C_i)"]
+    described = [(f"layer {at}", "<f4", (11, of)) for at, of in enumerate(channels)]
+    for name, dtype, shape, _ in others:
         sides = _bare(shape).strip("()").split(", ")
         described.append((_bare(name), _bare(dtype), tuple(letters[side] for side in sides)))
-    placed = memory_bank.sections(11, 13, 17, 5)
+    placed = memory_bank.sections(memory_bank.BankShape(11, 5, channels, "float32"))
     assert described == [(part.name, part.dtype, part.shape) for part in placed]
 
 
@@ -178,15 +185,20 @@ def test_the_signature_of_each_graph_is_the_table(tiny_artifact, section, file):
     for folder in (tiny_artifact, ROOT / "artifacts" / "tiny"):
         text = (folder / "manifest.json").read_text(encoding="utf-8")
         shapes = manifest.parse_manifest(text, str(folder))
-        layer2, layer3 = shapes.features.layer2, shapes.features.layer3
-        tile = shapes.tiling
+        tile, (height, width) = shapes.tiling, shapes.layout.grid
         sides = {"B": "B", "tile_height": tile.tile_height, "tile_width": tile.tile_width, "3": 3}
-        sides |= {"C2": layer2.channels, "C3": layer3.channels}
-        sides |= {"h": layer2.height, "w": layer2.width, "h/2": layer3.height, "w/2": layer3.width}
+        sides |= {"h": height, "w": width}
         expected = []
         for name, direction, kind, shape in _tables(section)[0]:
-            dims = re.match(r"`\((.*)\)`", shape)[1].split(", ")
-            expected.append((_bare(name), direction, kind, [sides[dim] for dim in dims]))
+            dims = re.match(r"`\((.*?)\)`", shape)[1].split(", ")
+            if _bare(name) == "layers[i].name":
+                assert dims == ["B", "C_i", "h/s_i", "w/s_i"]
+                expected += [
+                    (layer.name, direction, kind, ["B", *layer.shape])
+                    for layer in shapes.layout.layers
+                ]
+            else:
+                expected.append((_bare(name), direction, kind, [sides[dim] for dim in dims]))
         graph = onnx.load(folder / file, load_external_data=False).graph
         got = [_signature(value, "input") for value in graph.input]
         got += [_signature(value, "output") for value in graph.output]
@@ -201,7 +213,7 @@ def test_the_signature_of_the_shortlist_is_the_table():
     folder = ROOT / "artifacts" / "tiny"
     shapes = manifest.parse_manifest((folder / "manifest.json").read_text("utf-8"), str(folder))
     model = mind_ir_pb2.ModelProto.FromString((folder / "index.mindir").read_bytes())
-    columns = shapes.features.layer2.channels + shapes.features.layer3.channels + 4
+    columns = sum(shapes.layout.channels) + 4
     (queries,) = model.graph.input
     name, direction, kind, shape = _tables("index.mindir")[0][0]
     assert (_bare(name), direction, kind) == (queries.name.split(":")[1], "input", "float32")

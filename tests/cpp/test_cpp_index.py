@@ -22,8 +22,7 @@ def bank_of(rows, precision):
     layer2, layer3 = (rng.random((rows, c)).astype(precision) for c in (8, 12))
     norms = (layer2.astype(np.float32) ** 2).sum(1) + (layer3.astype(np.float32) ** 2).sum(1)
     return MemoryBank(
-        layer2=layer2,
-        layer3=layer3,
+        layers=(layer2, layer3),
         norms=norms.astype(np.float32),
         origins=np.zeros((rows, 3), np.int32),
         neighbours=np.arange(rows, dtype=np.int32)[:, None],

@@ -38,11 +38,12 @@ def detector(tiny_artifact):
 def upsampled(request, tmp_path_factory, photos):
     """Make an artifact per way of upsampling; its image score is changed in memory."""
     folder = tmp_path_factory.mktemp("upsampled") / request.param
-    return make_artifact(folder, photos, tiny_config(layer3_upsampling=request.param))
+    return make_artifact(folder, photos, tiny_config(upsampling=request.param))
 
 
 def _with_score(artifact, kind):
-    scoring = dataclasses.replace(artifact.manifest.scoring, image_score=kind)
+    unit = "squared" if kind == "modelzoo" else "euclidean"
+    scoring = dataclasses.replace(artifact.manifest.scoring, image_score=kind, distance=unit)
     return Artifact(artifact.folder, dataclasses.replace(artifact.manifest, scoring=scoring))
 
 
@@ -69,7 +70,7 @@ def _patches(folder, photo, *, upsampling):
 def _expected(folder, photo, kind, *, upsampling, neighbours=4):
     """Compute (score, distances, map) as in the paper, section 3.3, and the Models repository."""
     bank = read_memory_bank(folder / "memory_bank.bin")
-    rows = np.concatenate([bank.layer2, bank.layer3], axis=1).astype(float)
+    rows = np.concatenate([bank.layers[0], bank.layers[1]], axis=1).astype(float)
     gaps = cdist(_patches(folder, photo, upsampling=upsampling), rows)
     nearest = gaps.min(axis=1)
     patch = nearest.argmax()
@@ -83,7 +84,7 @@ def _expected(folder, photo, kind, *, upsampling, neighbours=4):
         squares = np.sort(gaps[patch] ** 2)[:neighbours]
         score = (1 - np.exp(squares).max() / np.exp(squares).sum()) * squares[0]
     manifest = Artifact.open(folder).manifest
-    grid = nearest.reshape(manifest.features.layer2.height, -1)
+    grid = nearest.reshape(manifest.layout.grid)
     levels = grid**2 if kind == "modelzoo" else grid
     fine = ndimage.zoom(levels, 8, order=1, mode="nearest", grid_mode=True)
     return score, grid, ndimage.gaussian_filter(fine, manifest.scoring.sigma_px, mode="reflect")
@@ -325,7 +326,7 @@ def test_a_bank_whose_shape_differs_from_the_manifest_is_refused(own_artifact):
     path.write_text(json.dumps(document), encoding="utf-8")
     write_sums(own_artifact)
     with pytest.raises(
-        ArtifactError, match=r"manifest\.json says \(30, 6, 10, 4, 'float32'\), the file has"
+        ArtifactError, match=r"manifest\.json says \(30, 4, \(6, 10\), 'float32'\), the file has"
     ):
         Detector.load(own_artifact)
 
@@ -340,8 +341,8 @@ def test_another_file_in_place_of_a_graph_is_refused(own_artifact, name, content
 
 def test_a_bank_shorter_than_its_index_is_refused(own_artifact, tmp_path):
     bank = read_memory_bank(own_artifact / "memory_bank.bin")
-    arrays = ("layer2", "layer3", "norms", "origins")
-    short = {name: getattr(bank, name)[:5] for name in arrays}
+    short = {name: getattr(bank, name)[:5] for name in ("norms", "origins")}
+    short["layers"] = tuple(layer[:5] for layer in bank.layers)
     short["neighbours"] = np.zeros((5, 4), np.int32)
     write_memory_bank(tmp_path / "short.bin", dataclasses.replace(bank, **short))
     shutil.copyfile(tmp_path / "short.bin", own_artifact / "memory_bank.bin")

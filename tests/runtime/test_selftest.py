@@ -74,8 +74,8 @@ def test_each_of_the_layers_magnitudes_counts(tiny_artifact, place, factor):
 
 def test_magnitudes_are_mean_and_largest_of_each_layer_and_show_what_is_not_finite():
     layer2, layer3 = np.float32([[1, -3], [0, 0]]), np.float32([2, -2])
-    assert layer_magnitudes(layer2, layer3) == (1, 3, 2, 2)
-    assert np.isnan(layer_magnitudes(layer2, np.float32([np.nan, 1]))[2])
+    assert layer_magnitudes((layer2, layer3)) == (1, 3, 2, 2)
+    assert np.isnan(layer_magnitudes((layer2, np.float32([np.nan, 1])))[2])
 
 
 def test_one_grey_level_in_one_pixel_of_the_input_fails(own_artifact):

@@ -16,7 +16,7 @@ from PIL import Image
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows
 from patchcore_build.calibration.folds import every_image_alone
 from patchcore_build.calibration.held_out import calibrate, score_held_out
-from patchcore_build.config import Config, describe_features, make_config
+from patchcore_build.config import Config, make_config, plan_layout
 from patchcore_build.coreset.cloud import PatchCloud
 from patchcore_build.coreset.select import random_projection
 from patchcore_build.data.dataset import list_images
@@ -108,7 +108,7 @@ def make_artifact(
         store = extract_features(
             lambda images: session.run(["layer2", "layer3"], {"images": images}),
             inputs.pixels,
-            upsampling=config.layer3_upsampling,
+            upsampling=config.upsampling,
             storage=storage,
         )
         store = dataclasses.replace(store, grid=inputs.grid, region=inputs.roi)
@@ -124,7 +124,7 @@ def make_artifact(
         )
         bank = bank_of(learned, choose_rows(learned, name="bank"))
         held_out = score_held_out(learned, folder=scratch)
-        write_bank(staging, bank, describe_features(config, size, CHANNELS))
+        write_bank(staging, bank, plan_layout(config, size, CHANNELS))
         if thumbnails:
             keep_thumbnails(staging, inputs, bank)
         write_manifest(

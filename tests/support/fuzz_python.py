@@ -44,9 +44,7 @@ def small_bank() -> MemoryBank:
     layer3 = -np.arange(21, dtype=np.float32).reshape(7, 3)
     norms = (layer2**2).sum(axis=1) + (layer3**2).sum(axis=1)
     origins, neighbours = np.zeros((7, 3), np.int32), np.arange(7, dtype=np.int32)[:, None]
-    return MemoryBank(
-        layer2=layer2, layer3=layer3, norms=norms, origins=origins, neighbours=neighbours
-    )
+    return MemoryBank(layers=(layer2, layer3), norms=norms, origins=origins, neighbours=neighbours)
 
 
 def make_target(kind: str, path: Path) -> Target:
@@ -90,7 +88,7 @@ def _network(path: Path) -> None:
 
 def _touched(bank: MemoryBank) -> None:
     listed = np.asarray(bank.neighbours)
-    if not (np.isfinite(bank.layer2).all() and np.isfinite(bank.layer3).all()):
+    if not (np.isfinite(bank.layers[0]).all() and np.isfinite(bank.layers[1]).all()):
         raise AssertionError("a bank that is not finite was taken")
     if listed.min() < 0 or listed.max() >= bank.rows:
         raise AssertionError("a neighbour outside of the bank was taken")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from patchcore_build.features.store import FeatureStore, make_bank
-from patchcore_runtime.manifest.manifest import Features, LayerShape
+from patchcore_runtime.manifest.features import Features, Layer
 from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank
 
@@ -11,14 +11,23 @@ H2, W2, C2, C3 = 6, 10, 6, 9
 BOTH = ("bilinear", "nearest")
 
 
-def describe(upsampling):
+def layout_of(channels, strides, grid, *, upsampling="bilinear", patch_px=8):
+    """Return the layout of layers: layer2 and layer3 if they are two, else `output0` and on."""
+    names = ("layer2", "layer3") if len(channels) == 2 else [f"output{i}" for i in range(9)]
     return Features(
         backbone="test",
         precision="float32",
-        layer2=LayerShape(channels=C2, height=H2, width=W2),
-        layer3=LayerShape(channels=C3, height=H2 // 2, width=W2 // 2),
-        layer3_upsampling=upsampling,
-    )
+        patch_px=patch_px,
+        layers=tuple(
+            Layer(name=name, channels=of, stride=stride)
+            for name, of, stride in zip(names, channels, strides, strict=False)
+        ),
+        upsampling=upsampling,
+    ).layout(patch_px * grid[0], patch_px * grid[1])
+
+
+def describe(upsampling):
+    return layout_of((C2, C3), (1, 2), (H2, W2), upsampling=upsampling)
 
 
 def make_store(upsampling, *, images, seed=0, whole_numbers=False):
@@ -29,8 +38,7 @@ def make_store(upsampling, *, images, seed=0, whole_numbers=False):
         return values.astype(np.float32)
 
     return FeatureStore(
-        layer2=draw(images, H2, W2, C2),
-        layer3=draw(images, H2 // 2, W2 // 2, C3),
+        layers=(draw(images, H2, W2, C2), draw(images, H2 // 2, W2 // 2, C3)),
         upsampling=upsampling,
     )
 
@@ -43,8 +51,8 @@ def build(folder, store, rows, precision="float32"):
     """Write the bank of some rows of a store, and load its index."""
     folder.mkdir(exist_ok=True)
     bank = make_bank(store, rows, 3, precision=precision)
-    features = describe(store.upsampling)
-    return bank, ExactIndex(write_bank(folder, bank, features), bank, features, threads=1)
+    layout = describe(store.upsampling)
+    return bank, ExactIndex(write_bank(folder, bank, layout), bank, layout, threads=1)
 
 
 def batch_of(store):

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
+from graphs import layout_of
 from patchcore_runtime.bank.memory_bank import MemoryBank
-from patchcore_runtime.manifest.manifest import Features, LayerShape
 from patchcore_runtime.search.hnsw_file import FIELDS, HEADER
 
 needs_hnswlib = pytest.mark.skipif(
@@ -22,8 +22,7 @@ def make_bank(rows, channels=(6, 10), *, seed=0, dtype=np.float32):
     layer2, layer3 = (rng.standard_normal((rows, size)).astype(dtype) for size in channels)
     whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32)
     return MemoryBank(
-        layer2=layer2,
-        layer3=layer3,
+        layers=(layer2, layer3),
         norms=np.einsum("md,md->m", whole, whole),
         origins=np.zeros((rows, 3), np.int32),
         neighbours=np.arange(rows, dtype=np.int32)[:, None],
@@ -69,9 +68,17 @@ def hostile_files(content, bank):
     label = third + header["label_offset"]
     yield "label", with_word(content, label, 4), "element 3: expected its own number as label"
     vector = third + header["offsetData"]
-    yield "vector", with_word(content, vector, 0x40490FDB), "element 3: expected layer2 of that row"
+    yield (
+        "vector",
+        with_word(content, vector, 0x40490FDB),
+        "element 3: expected the numbers of",
+    )
     last = vector + 4 * sum(bank.channels) - 4
-    yield "vector", with_word(content, last, 0x40490FDB), "element 3: expected layer3 of that row"
+    yield (
+        "vector",
+        with_word(content, last, 0x40490FDB),
+        "element 3: expected the numbers of",
+    )
     yield "bytes", with_word(content, body, 4), "element 0: expected upper links of"
     yield "bytes", with_word(content, body, 2**32 - 4), "element 0: expected upper links of"
     place, element = _first_upper(content, header, rows)
@@ -102,17 +109,10 @@ def _first_upper(content, header, rows):
 
 
 def describe(bank, upsampling="bilinear", height=8, width=12):
-    layer2, layer3 = bank.channels
-    return Features(
-        backbone="tests",
-        precision="float32",
-        layer2=LayerShape(channels=layer2, height=height, width=width),
-        layer3=LayerShape(channels=layer3, height=height // 2, width=width // 2),
-        layer3_upsampling=upsampling,
-    )
+    return layout_of(bank.channels, (1, 2), (height, width), upsampling=upsampling)
 
 
-def draw_layers(features, count, seed=1):
+def draw_layers(layout, count, seed=1):
     rng = np.random.default_rng(seed)
-    shapes = [(count, s.channels, s.height, s.width) for s in (features.layer2, features.layer3)]
+    shapes = [(count, *layer.shape) for layer in layout.layers]
     return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]

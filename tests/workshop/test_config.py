@@ -8,8 +8,8 @@ import pytest
 from patchcore_build.config import (
     BACKBONES,
     RECIPES,
-    describe_features,
     make_config,
+    plan_layout,
     plan_preprocessing,
     scoring_rule,
 )
@@ -46,7 +46,7 @@ def test_every_recipe_is_valid_and_carries_its_own_name(name):
 
 def test_recipes_hold_what_the_design_measured():
     table = {
-        name: (c.frame, c.resize_px, c.crop_px, c.layer3_upsampling, c.image_score, c.coreset_ratio)
+        name: (c.frame, c.resize_px, c.crop_px, c.upsampling, c.image_score, c.coreset_ratio)
         for name, c in RECIPES.items()
     }
     assert table == {
@@ -138,10 +138,10 @@ def test_a_cropping_recipe_ignores_the_sizes(recipe, resize):
 def test_layers_have_an_eighth_and_a_sixteenth_of_the_input(backbone):
     config = make_config("full-frame", backbone=backbone)
     size = plan_preprocessing(config, [(300, 500)])
-    features = describe_features(config, size, (5, 7))
-    assert (features.layer2.channels, features.layer3.channels) == (5, 7)
-    assert (features.layer2.height * 8, features.layer2.width * 8) == (size.height, size.width)
-    assert (features.layer3.height * 16, features.layer3.width * 16) == (size.height, size.width)
+    layout = plan_layout(config, size, (5, 7))
+    assert layout.channels == (5, 7)
+    for layer, cell_px in zip(layout.layers, (8, 16), strict=True):
+        assert (layer.height * cell_px, layer.width * cell_px) == (size.height, size.width)
 
 
 def test_the_gaussian_is_four_pixels_at_224_and_scales_with_the_side():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from patchcore_runtime.bank.memory_bank import (
+    BankShape,
     MemoryBank,
     bank_sections,
     read_memory_bank,
@@ -15,8 +16,11 @@ from patchcore_runtime.bank.memory_bank import (
 )
 from patchcore_runtime.errors import ArtifactError
 
-HEADER = struct.Struct("<8sIIQIIII")
-NAMES = ("layer2", "layer3", "norms", "origins", "neighbours")
+HEADER = struct.Struct("<8sIIQ7I")
+
+
+def arrays_of(bank):
+    return (*bank.layers, bank.norms, bank.origins, bank.neighbours)
 
 
 def _bank(rows=7, channels2=3, channels3=5, neighbours=4, seed=0, precision="float32"):
@@ -26,8 +30,7 @@ def _bank(rows=7, channels2=3, channels3=5, neighbours=4, seed=0, precision="flo
     whole = np.concatenate([layer2, layer3], axis=1).astype(np.float32)
     gaps = ((whole[:, None] - whole[None]) ** 2).sum(axis=2)
     return MemoryBank(
-        layer2=layer2,
-        layer3=layer3,
+        layers=(layer2, layer3),
         norms=(whole**2).sum(axis=1),
         origins=rng.integers(0, 50, (rows, 3)).astype(np.int32),
         neighbours=np.argsort(gaps, axis=1)[:, :neighbours].astype(np.int32),
@@ -46,13 +49,16 @@ def _with_header(folder, **changes):
     content = path.read_bytes()
     fields = {
         "magic": b"PCMEMBNK",
-        "version": 2,
+        "version": 3,
         "start": 64,
         "rows": 7,
-        "channels2": 3,
-        "channels3": 5,
         "neighbours": 4,
         "bits": 32,
+        "layers": 2,
+        "channels0": 3,
+        "channels1": 5,
+        "channels2": 0,
+        "channels3": 0,
     }
     path.write_bytes(HEADER.pack(*{**fields, **changes}.values()) + content[HEADER.size :])
     return path
@@ -64,8 +70,7 @@ def test_a_bank_survives_writing_and_reading(tmp_path, shape, precision):
     bank = _bank(*shape, precision=precision)
     again = read_memory_bank(_write(tmp_path, bank))
     assert again.precision == precision
-    for name in NAMES:
-        got, expected = getattr(again, name), getattr(bank, name)
+    for got, expected in zip(arrays_of(again), arrays_of(bank), strict=True):
         assert got.dtype == expected.dtype
         assert np.array_equal(got, expected)
 
@@ -74,35 +79,38 @@ def test_a_bank_survives_writing_and_reading(tmp_path, shape, precision):
 def test_every_byte_is_at_the_offset_of_the_format(tmp_path, precision, bits):
     bank = _bank(precision=precision)
     content = _write(tmp_path, bank).read_bytes()
-    expected = HEADER.pack(b"PCMEMBNK", 2, 64, 7, 3, 5, 4, bits)
+    expected = HEADER.pack(b"PCMEMBNK", 3, 64, 7, 4, bits, 2, 3, 5, 0, 0)
     kinds = [f"<f{bits // 8}"] * 2 + ["<f4", "<i4", "<i4"]
-    for name, kind in zip(NAMES, kinds, strict=True):
+    for array, kind in zip(arrays_of(bank), kinds, strict=True):
         expected += bytes(-len(expected) % 64)
-        expected += getattr(bank, name).astype(kind).tobytes()
+        expected += array.astype(kind).tobytes()
     assert content == expected + bytes(-len(expected) % 64)
 
 
 def test_sections_are_aligned_and_do_not_overlap():
-    for shape in [(1, 1, 1, 1), (15680, 512, 1024, 9), (17, 3, 5, 2)]:
+    for rows, neighbours, *channels in [(1, 1, 1), (15680, 9, 512, 1024), (17, 2, 3, 5, 8, 1)]:
         end = HEADER.size
-        for section in sections(*shape):
+        for section in sections(BankShape(rows, neighbours, tuple(channels), "float32")):
             assert section.offset % 64 == 0
             assert 0 <= section.offset - end < 64
             end = section.offset + section.size
 
 
 def test_sections_of_a_bank_are_those_of_its_shape():
-    assert bank_sections(_bank(7, 3, 5, 4)) == sections(7, 3, 5, 4)
+    assert bank_sections(_bank(7, 3, 5, 4)) == sections(BankShape(7, 4, (3, 5), "float32"))
     half = bank_sections(_bank(7, 3, 5, 4, precision="float16"))
-    assert half == sections(7, 3, 5, 4, "float16")
+    assert half == sections(BankShape(7, 4, (3, 5), "float16"))
     assert [section.dtype for section in half] == ["<f2", "<f2", "<f4", "<i4", "<i4"]
 
 
 def test_reading_maps_the_file_instead_of_copying_it(tmp_path):
-    shapes = {"layer2": (20_000, 20), "layer3": (20_000, 30), "norms": (20_000,)}
-    floats = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
-    origins, neighbours = np.zeros((20_000, 3), np.int32), np.zeros((20_000, 1), np.int32)
-    path = _write(tmp_path, MemoryBank(**floats, origins=origins, neighbours=neighbours))
+    bank = MemoryBank(
+        layers=(np.ones((20_000, 20), np.float32), np.ones((20_000, 30), np.float32)),
+        norms=np.ones(20_000, np.float32),
+        origins=np.zeros((20_000, 3), np.int32),
+        neighbours=np.zeros((20_000, 1), np.int32),
+    )
+    path = _write(tmp_path, bank)
     tracemalloc.start()
     bank = read_memory_bank(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -110,7 +118,7 @@ def test_reading_maps_the_file_instead_of_copying_it(tmp_path):
     assert bank.rows == 20_000
     assert peak < path.stat().st_size / 10
     with pytest.raises(ValueError, match="read-only"):
-        bank.layer2[0, 0] = 1
+        bank.layers[0][0, 0] = 1
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
@@ -118,13 +126,14 @@ def test_distances_are_those_of_the_joined_rows(precision):
     bank = _bank(rows=40, precision=precision)
     rng = np.random.default_rng(1)
     patch2, patch3 = rng.standard_normal(3), rng.standard_normal(5)
-    whole = np.concatenate([bank.layer2, bank.layer3], axis=1).astype(np.float64)
+    whole = np.concatenate([bank.layers[0], bank.layers[1]], axis=1).astype(np.float64)
     expected = ((whole - np.concatenate([patch2, patch3])) ** 2).sum(axis=1)
     patches = patch2.astype(np.float32), patch3.astype(np.float32)
-    assert bank.squared_distances(*patches, slice(None)) == pytest.approx(expected, rel=1e-5)
+    assert bank.squared_distances(patches, slice(None)) == pytest.approx(expected, rel=1e-5)
     some = bank.neighbours[5]
-    assert bank.squared_distances(*patches, some) == pytest.approx(expected[some], rel=1e-5)
-    assert bank.squared_distances(bank.layer2[3], bank.layer3[3], slice(3, 4)) == [0]
+    assert bank.squared_distances(patches, some) == pytest.approx(expected[some], rel=1e-5)
+    own = [layer[3] for layer in bank.layers]
+    assert bank.squared_distances(own, slice(3, 4)) == [0]
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 39, 40, 63, 64, 100, -64, -1])
@@ -138,11 +147,11 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, size):
 def test_a_file_with_more_bytes_than_its_header_says_is_refused(tmp_path):
     path = _write(tmp_path, _bank())
     path.write_bytes(path.read_bytes() + bytes(64))
-    with pytest.raises(ArtifactError, match="header says 7 rows of 3 \\+ 5 floats"):
+    with pytest.raises(ArtifactError, match="header says 7 rows of 3 \\+ 5 numbers"):
         read_memory_bank(path)
 
 
-@pytest.mark.parametrize("field", ["rows", "channels2", "channels3", "neighbours"])
+@pytest.mark.parametrize("field", ["rows", "channels0", "channels1", "neighbours"])
 @pytest.mark.parametrize("value", [0, 60, 2**16, 2**31, 2**32 - 1])
 def test_a_wrong_header_is_refused_without_allocating(tmp_path, field, value):
     path = _with_header(tmp_path, **{field: value})
@@ -164,10 +173,14 @@ def test_a_row_count_beyond_64_bits_of_bytes_is_refused(tmp_path, rows):
     ("changes", "message"),
     [
         ({"magic": b"PCMEMBNL"}, "expected a memory bank"),
-        ({"version": 1}, "version: expected 2, got 1"),
-        ({"version": 0}, "version: expected 2, got 0"),
+        ({"version": 2}, "version: expected 3, got 2"),
+        ({"version": 0}, "version: expected 3, got 0"),
         ({"bits": 8}, "bits of a number: expected 32 or 16, got 8"),
-        ({"bits": 16}, "floats of 16 bits"),
+        ({"bits": 16}, "numbers of float16"),
+        ({"layers": 0}, "layers: expected 1 to 4 and no channels beyond them, got 0"),
+        ({"layers": 5}, "layers: expected 1 to 4 and no channels beyond them, got 5"),
+        ({"layers": 1}, "layers: expected 1 to 4 and no channels beyond them, got 1"),
+        ({"channels2": 9}, "layers: expected 1 to 4 and no channels beyond them, got 2"),
         ({"start": 128}, "header size: expected 64, got 128"),
     ],
 )
@@ -193,8 +206,7 @@ def test_more_neighbours_than_rows_are_refused(tmp_path):
     path = tmp_path / "memory_bank.bin"
     bank = _bank(rows=2, neighbours=2)
     wide = MemoryBank(
-        layer2=bank.layer2,
-        layer3=bank.layer3,
+        layers=(bank.layers[0], bank.layers[1]),
         norms=bank.norms,
         origins=bank.origins,
         neighbours=np.zeros((2, 3), np.int32),

@@ -101,13 +101,16 @@ def test_images_that_were_refused_pass_afterwards(recipe, photos, drifted, tmp_p
     assert report["rows_after"] == artifact.memory_bank.rows > report["rows_before"]
 
 
+def arrays_of(bank):
+    return (*bank.layers, bank.norms, bank.origins)
+
+
 def test_old_rows_are_unchanged_and_no_distance_grows(tiny_artifact, drifted, photos, tmp_path):
     assert learn(tiny_artifact, drifted, tmp_path / "new") == 0
     old, new = (Artifact.open(folder) for folder in (tiny_artifact, tmp_path / "new"))
     count = old.memory_bank.rows
-    for name in ("layer2", "layer3", "norms", "origins"):
-        both = (getattr(one.memory_bank, name)[:count] for one in (old, new))
-        assert np.array_equal(*both)
+    for before, after in zip(*(arrays_of(one.memory_bank) for one in (old, new)), strict=True):
+        assert np.array_equal(before, after[:count])
     for before, after in zip(scores(old.folder, photos), scores(new.folder, photos), strict=True):
         assert (after.patch_distances <= before.patch_distances * (1 + 1e-5)).all()
         assert after.score <= before.score * (1 + 1e-5)
@@ -178,7 +181,7 @@ def test_a_forgotten_image_leaves_no_row_and_no_thumbnail(by, photos, tmp_path, 
     assert [after.manifest.training.images[i] for i in after.memory_bank.origins[:, 0]] == [
         of[i] for i in kept
     ]
-    assert np.array_equal(after.memory_bank.layer2, before.memory_bank.layer2[kept])
+    assert np.array_equal(after.memory_bank.layers[0], before.memory_bank.layers[0][kept])
     assert after.thumbnails == before.thumbnails[:2] + before.thumbnails[3:]
     for one, other in zip(scores(old, photos), scores(tmp_path / "new", photos), strict=True):
         rise = other.patch_distances - one.patch_distances
@@ -297,7 +300,7 @@ def test_the_radius_is_the_median_score_as_a_distance_and_never_above_the_thresh
     median = threshold_at(calibration, calibration.image_scores, 0.5)
     assert learning_radius(manifest) == median
     squared = dataclasses.replace(
-        manifest, scoring=dataclasses.replace(manifest.scoring, image_score="modelzoo")
+        manifest, scoring=dataclasses.replace(manifest.scoring, distance="squared")
     )
     assert learning_radius(squared) == pytest.approx(np.sqrt(median))
     half = median / 2
@@ -322,8 +325,8 @@ def test_every_tile_of_a_cut_image_learns_its_own_view_inside_the_region(
     for number, path in enumerate(sorted(drifted.iterdir())):
         pixels, placement = preprocess(path, artifact.manifest.preprocess)
         layers = detector.features(pixels)
-        assert not detector.score_features(*layers, placement).is_anomalous
-        assert detector.tile_distances(*layers).max() <= radius * (1 + 2e-3)
+        assert not detector.score_features(layers, placement).is_anomalous
+        assert detector.tile_distances(layers).max() <= radius * (1 + 2e-3)
         views[first + number] = layers[0]
     rows = np.flatnonzero(bank.origins[:, 0] >= first)
     assert len(rows)
@@ -335,7 +338,7 @@ def test_every_tile_of_a_cut_image_learns_its_own_view_inside_the_region(
             for tile, (top, left) in enumerate(corners)
             if 0 <= y - top < 8 and 0 <= x - left < 8
         ]
-        assert min(np.abs(bank.layer2[row] - view).max() for view in seen) < 1e-5
+        assert min(np.abs(bank.layers[0][row] - view).max() for view in seen) < 1e-5
 
 
 def test_a_refusal_after_learning_names_the_score_of_the_image_it_names(tiny_artifact):

@@ -165,8 +165,16 @@ def test_layers_of_another_shape_are_refused(tmp_path):
     told = "layer2: expected 1x128x8x8, got 1x256x8x8"
     assert told in refusal(written(tmp_path, made))
     path = written(tmp_path, network())
+    shapes = open_network_shapes(path)
     with pytest.raises(ArtifactError, match=r"layer2: expected \(B, 9, 8, 8\) as manifest.json"):
-        open_network(path, shapes={"layer2": (9, 8, 8)})
+        open_network(path, shapes={**shapes, "layer2": (9, 8, 8)})
+    shapes.pop("layer3")
+    with pytest.raises(ArtifactError, match=r"expected the outputs layer2 as manifest\.json says"):
+        open_network(path, shapes=shapes)
+
+
+def open_network_shapes(path):
+    return check_network(path, read_model(path))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_whole_model_has_the_bytes_of_onnx():
 
 def test_the_golden_index_is_written_again_to_the_byte_and_onnx_reads_it_alike(tmp_path):
     golden = Artifact.open(TINY)
-    write_index(tmp_path / INDEX_ONNX, golden.manifest.features, bank_sections(golden.memory_bank))
+    write_index(tmp_path / INDEX_ONNX, golden.manifest.layout, bank_sections(golden.memory_bank))
     ours = (tmp_path / INDEX_ONNX).read_bytes()
     assert ours == (TINY / INDEX_ONNX).read_bytes()
     assert serialized(onnx.ModelProto.FromString(ours)) == ours

@@ -53,9 +53,9 @@ def test_patches_of_one_region_lie_apart_and_come_in_order(top):
 
 
 def test_boxes_cover_the_cells_that_a_patch_averages(tiny_artifact):
-    size = Detector.load(tiny_artifact).manifest.preprocess  # 64 x 96
-    assert patch_box((3, 5), size) == (16, 32, 40, 56)
-    assert patch_box((0, 11), size) == (0, 80, 16, 96)
+    manifest = Detector.load(tiny_artifact).manifest  # 64 x 96
+    assert patch_box((3, 5), manifest) == (16, 32, 40, 56)
+    assert patch_box((0, 11), manifest) == (0, 80, 16, 96)
     place = Placement(
         photo_height=300, photo_width=400, resized_height=100, resized_width=200, top=10, left=20
     )
@@ -84,7 +84,7 @@ def test_an_explanation_names_where_the_nearest_row_comes_from(tiny_artifact, sp
         assert one.row == result.nearest_rows[one.patch]
         assert (one.normal_number, *one.normal_patch) == tuple(bank.origins[one.row])
         assert one.normal_image == names[one.normal_number]
-        assert one.normal_box == patch_box(one.normal_patch, detector.manifest.preprocess)
+        assert one.normal_box == patch_box(one.normal_patch, detector.manifest)
     # Both spots are among the first two, as boxes on the photograph.
     middles = sorted(
         ((one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2) for one in evidence[:2]

@@ -43,7 +43,7 @@ def masked_artifact(request, tmp_path_factory, photos, mask):
 def test_a_mask_is_resized_like_its_photograph_by_nearest_pixels(settings, mask):
     resized = (64, 96) if settings is INPUT else (78, 117)
     top, left = (resized[0] - settings.height) // 2, (resized[1] - settings.width) // 2
-    region = read_region(mask, settings, PHOTO)
+    region = read_region(mask, settings, PHOTO, patch_px=8)
     white = np.asarray(Image.open(mask)) == 255
     for y in range(settings.height):
         for x in range(settings.width):
@@ -59,10 +59,12 @@ def test_a_patch_counts_from_half_of_its_cell_on(marked, counts):
     pixels = np.zeros((16, 16), np.bool_)
     pixels[:8, :8] = True
     pixels[8:, 8:].flat[:marked] = True
-    region = Region.of(np.kron(np.eye(2), np.ones((8, 8))).astype(bool) & pixels)
+    region = Region.of(np.kron(np.eye(2), np.ones((8, 8))).astype(bool) & pixels, 8)
     assert region.patches.tolist() == [[True, False], [False, counts]]
     assert region.pixels.sum() == 64 + (marked if counts else 0)
-    assert np.array_equal(Region.of(region.pixels).pixels, region.pixels)  # nothing is lost twice
+    assert np.array_equal(
+        Region.of(region.pixels, 8).pixels, region.pixels
+    )  # nothing is lost twice
 
 
 def test_the_bank_has_only_patches_of_the_region(masked_artifact):
@@ -106,22 +108,21 @@ def test_the_map_is_zero_outside_and_a_mean_of_distances_inside(masked_artifact)
 class FlatIndex:
     """An index with the same distance for every patch."""
 
-    def nearest(self, layer2, _layer3):
+    def nearest(self, layers):
         """Return distance 3 and row 0 everywhere."""
-        shape = (1, *layer2.shape[2:])
+        shape = (1, *layers[0].shape[2:])
         return np.full(shape, 3, np.float32), np.zeros(shape, np.int64)
 
 
 def test_equal_distances_give_a_flat_map_up_to_the_edge_of_the_region(masked_artifact):
     artifact = Artifact.open(masked_artifact)
-    features, region = artifact.manifest.features, artifact.region
-    scoring = dataclasses.replace(artifact.manifest.scoring, image_score="max")
-    scorer = PatchScorer(artifact.memory_bank, FlatIndex(), features, scoring, region=region)
-    layers = [
-        np.zeros((1, layer.channels, layer.height, layer.width), np.float32)
-        for layer in (features.layer2, features.layer3)
-    ]
-    flat = scorer.score(*layers).anomaly_map
+    layout, region = artifact.manifest.layout, artifact.region
+    scoring = dataclasses.replace(
+        artifact.manifest.scoring, image_score="max", distance="euclidean"
+    )
+    scorer = PatchScorer(artifact.memory_bank, FlatIndex(), layout, scoring, region=region)
+    layers = [np.zeros((1, *layer.shape), np.float32) for layer in layout.layers]
+    flat = scorer.score(layers).anomaly_map
     assert flat[region.pixels] == pytest.approx(3, rel=1e-5)
 
 
@@ -178,7 +179,7 @@ def test_a_mask_at_load_narrows_and_never_widens(masked_artifact, mask, tmp_path
 def test_an_image_that_is_not_a_matching_mask_is_refused_in_one_line(make, expected, tmp_path):
     make(tmp_path / "mask.png")
     with pytest.raises(ImageError, match=expected) as caught:
-        read_region(tmp_path / "mask.png", INPUT, PHOTO)
+        read_region(tmp_path / "mask.png", INPUT, PHOTO, patch_px=8)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "mask.png"))
 
@@ -186,11 +187,11 @@ def test_an_image_that_is_not_a_matching_mask_is_refused_in_one_line(make, expec
 @pytest.mark.parametrize("off", [(80, 122), (80, 118), (160, 240), (41, 61)])
 def test_a_mask_may_have_another_size_and_be_a_fiftieth_off_in_its_aspect(off, tmp_path):
     path = write_mask(tmp_path / "mask.png", (0, 0, 40, 40), size=off)
-    assert read_region(path, INPUT, PHOTO).share > 0
+    assert read_region(path, INPUT, PHOTO, patch_px=8).share > 0
 
 
 def test_the_photographs_are_those_of_the_median_aspect():
-    kind, region = plan_region(None, INPUT, [(80, 80), (80, 120), (160, 480)])
+    kind, region = plan_region(None, INPUT, [(80, 80), (80, 120), (160, 480)], patch_px=8)
     assert (kind.kind, kind.photo_height, kind.photo_width, region) == ("whole", 80, 120, None)
 
 
@@ -198,8 +199,8 @@ def test_a_polygon_is_drawn_in_fractions_of_the_photograph(tmp_path):
     text = "0.25,0.25 0.75,0.25 0.75,0.75 0.25,0.75"
     drawn = write_mask(tmp_path / "mask.png", (20, 30, 60, 90))
     for settings in (INPUT, CROPPED):
-        _, region = plan_region(text, settings, [(80, 120)])
-        assert np.array_equal(region.pixels, read_region(drawn, settings, PHOTO).pixels)
+        _, region = plan_region(text, settings, [(80, 120)], patch_px=8)
+        assert np.array_equal(region.pixels, read_region(drawn, settings, PHOTO, patch_px=8).pixels)
 
 
 def test_a_triangle_is_filled_up_to_its_sides():
@@ -211,7 +212,7 @@ def test_a_triangle_is_filled_up_to_its_sides():
 @pytest.mark.parametrize("text", ["0.1,0.1 0.9,0.9", "0,0 2,0 1,1", "0,0 0.001,0 0,0.001"])
 def test_an_empty_polygon_is_refused(text):
     with pytest.raises(ImageError, match="--roi"):
-        plan_region(text, INPUT, [(80, 120)])
+        plan_region(text, INPUT, [(80, 120)], patch_px=8)
 
 
 @pytest.mark.parametrize("spoil", ["size", "grey", "lone", "empty", "gone", "text"])

@@ -1,7 +1,5 @@
 """Laws of image statistics: each responds to one kind of change and to no other."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -9,7 +7,7 @@ from PIL import Image, ImageFilter
 from patchcore_build.features.normal_images import describe_normal
 from patchcore_build.features.store import FeatureStore
 from patchcore_runtime.image.statistics import Reference, compare, measure_image
-from patchcore_runtime.manifest.monitoring import GROUPS, LEVELS, Quantiles
+from patchcore_runtime.manifest.monitoring import GROUPS, LEVELS
 
 SIZE = (96, 128)
 
@@ -35,21 +33,23 @@ def layers(seed, *, channels=(24, 7), shift=0.0):
 @pytest.fixture(scope="module")
 def reference():
     """Return the reference of twenty scenes."""
-    return Reference.of(normal(20))
+    return Reference.of(normal(20), ("layer2", "layer3"))
 
 
 def normal(count):
     made = [layers(seed) for seed in range(count)]
     store = FeatureStore(
-        layer2=np.concatenate([layer2.transpose(0, 2, 3, 1) for layer2, _ in made]),
-        layer3=np.concatenate([layer3.transpose(0, 2, 3, 1) for _, layer3 in made]),
+        layers=(
+            np.concatenate([layer2.transpose(0, 2, 3, 1) for layer2, _ in made]),
+            np.concatenate([layer3.transpose(0, 2, 3, 1) for _, layer3 in made]),
+        ),
         upsampling="bilinear",
     )
     return describe_normal(np.stack([scene(seed) for seed in range(count)]), store)
 
 
 def found(reference, image, **options):
-    return compare(measure_image(image, *layers(99, **options)), reference)
+    return compare(measure_image(image, layers(99, **options)), reference)
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (3, 0), (-2, 0), (0, 4), (2.5, -3)])
@@ -114,21 +114,29 @@ def test_each_normal_image_is_compared_with_the_others():
         own = [part.mean() for part in np.array_split(layers(left)[0].mean(axis=(0, 2, 3)), GROUPS)]
         expected.append(np.sqrt(np.mean(((own - means.mean(0)) / means.std(0)) ** 2)))
     quantiles = np.quantile(expected, np.linspace(0, 1, LEVELS))
-    np.testing.assert_allclose(monitoring.quantiles.layer2, quantiles, rtol=1e-4)
+    np.testing.assert_allclose(monitoring.quantiles.layers[0], quantiles, rtol=1e-4)
     assert monitoring.images == count
-    assert len(monitoring.layer2.means) == GROUPS
-    assert len(monitoring.layer3.means) == 7  # as many as channels
+    assert len(monitoring.layers[0].means) == GROUPS
+    assert len(monitoring.layers[1].means) == 7  # as many as channels
 
 
 def test_images_that_are_all_equal_are_described():
     store = FeatureStore(
-        layer2=np.ones((3, 12, 16, 4), np.float32),
-        layer3=np.ones((3, 6, 8, 4), np.float32),
+        layers=(np.ones((3, 12, 16, 4), np.float32), np.ones((3, 6, 8, 4), np.float32)),
         upsampling="bilinear",
     )
     monitoring = describe_normal(np.stack([scene(0)] * 3), store)
-    assert min(monitoring.layer2.spreads) > 0
-    assert max(monitoring.quantiles.layer2) == 0
-    assert [field.name for field in dataclasses.fields(Quantiles)] == list(
-        compare(measure_image(scene(0), *layers(0, channels=(4, 4))), Reference.of(monitoring))
-    )
+    assert min(monitoring.layers[0].spreads) > 0
+    assert max(monitoring.quantiles.layers[0]) == 0
+    names = ("layer2", "layer3")
+    measured = measure_image(scene(0), layers(0, channels=(4, 4)))
+    compared = compare(measured, Reference.of(monitoring, names))
+    assert list(compared) == list(monitoring.quantiles.named(names))
+
+
+def test_cells_of_a_side_that_16_does_not_divide_differ_by_at_most_a_pixel():
+    pixels = np.random.default_rng(0).integers(0, 256, (42, 98, 3), dtype=np.uint8)
+    thumbnail = measure_image(pixels, layers(0)).thumbnail
+    grey = pixels @ [0.299, 0.587, 0.114]
+    assert thumbnail[0, 0] == pytest.approx(grey[:2, :6].mean())
+    assert thumbnail[15, 15] == pytest.approx(grey[39:, 91:].mean())

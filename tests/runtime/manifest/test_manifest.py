@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hostile import ALSO_NAMED, FREE, OUT_OF_RANGE, fields, get, may_stand
+from hostile import ALSO_NAMED, FREE, OUT_OF_RANGE, fields, get, may_stand, steps
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest.manifest import Manifest, Preprocessing, parse_manifest
 
@@ -95,7 +95,7 @@ def test_a_number_beyond_float64_is_refused(document, path):
 
 @pytest.mark.parametrize(("path", "value"), [*OUT_OF_RANGE, ("preprocess.resize_height", 63)])
 def test_a_value_out_of_its_range_is_refused_by_name(document, path, value):
-    message = _refusal(_with(document, tuple(path.split(".")), value))
+    message = _refusal(_with(document, steps(path), value))
     name = ALSO_NAMED.get(path, path)
     if path == "preprocess.resize_height" and value == 63:  # the height no longer fits into it
         name = "preprocess.height"
@@ -117,7 +117,7 @@ def test_a_value_out_of_its_range_is_refused_by_name(document, path, value):
     ],
 )
 def test_a_value_at_the_edge_of_its_range_is_taken(document, path, value):
-    parse_manifest(json.dumps(_with(document, tuple(path.split(".")), value)), "here")
+    parse_manifest(json.dumps(_with(document, steps(path), value)), "here")
 
 
 def test_one_resized_side_decides_when_the_shorter_side_is_meant():
@@ -132,11 +132,16 @@ def test_one_resized_side_decides_when_the_shorter_side_is_meant():
         )
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, -1, "2", True, None, 1.5, [1], 10**30])
+@pytest.mark.parametrize("version", [0, 1, 4, -1, "3", True, None, 1.5, [1], 10**30])
 def test_another_format_version_is_refused_with_what_to_do(document, version):
     message = _refusal(_with(document, ("format_version",), version))
-    assert "format_version: expected 2" in message
+    assert "format_version: expected 3" in message
     assert "patchcore-runtime that is as new as the artifact" in message
+
+
+def test_the_format_before_is_refused_with_the_command_that_converts_it(document):
+    message = _refusal(_with(document, ("format_version",), 2))
+    assert "patchcore-runtime upgrade ARTIFACT --output NEW" in message
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", '"x"', "{}", "[" * 100_000])

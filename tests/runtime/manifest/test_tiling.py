@@ -32,7 +32,8 @@ GEOMETRIES = [
 
 
 def grid_of(height, width, tile, overlap):
-    return TileGrid(tiling_of(height, width, tile, tile, overlap), height, width)
+    tiling = tiling_of(height, width, tile, tile, overlap)
+    return TileGrid(tiling, height, width, patch_px=8)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -90,8 +91,10 @@ def tiled_store(images, *, region=None):
     rng = np.random.default_rng(2)
     grid = grid_of(128, 192, 64, 16)
     return FeatureStore(
-        layer2=rng.random((12 * images, 8, 8, 2), np.float32),
-        layer3=rng.random((12 * images, 4, 4, 3), np.float32),
+        layers=(
+            rng.random((12 * images, 8, 8, 2), np.float32),
+            rng.random((12 * images, 4, 4, 3), np.float32),
+        ),
         upsampling="bilinear",
         grid=grid,
         region=region,
@@ -126,7 +129,7 @@ def test_images_that_are_kept_keep_all_their_tiles():
 def test_rows_that_count_are_those_of_the_region_in_every_tile_that_sees_them():
     pixels = np.zeros((128, 192), np.bool_)
     pixels[40:72, 40:104] = True
-    store = tiled_store(2, region=Region.of(pixels))
+    store = tiled_store(2, region=Region.of(pixels, 8))
     rows = store.rows_of(np.array([1]))
     origins = store.origins(rows)
     assert (origins[:, 0] == 1).all()
@@ -146,7 +149,7 @@ def test_the_manifest_describes_the_tiles(tiled_artifact):
     tiling, size = manifest.tiling, manifest.preprocess
     assert (tiling.tile_height, tiling.tile_width, tiling.overlap) == (64, 64, 16)
     assert (tiling.rows, tiling.columns) == ((3, 4) if size.width == 192 else (3, 3))
-    assert manifest.features.layer2.height == 8
+    assert manifest.layout.grid == (8, 8)
     assert parse_manifest(manifest.to_json(), "here") == manifest
 
 
@@ -161,7 +164,7 @@ def test_a_row_of_the_bank_is_the_patch_that_its_origin_names(tiled_artifact, ph
         top, left = min(8 * y // 16 * 16, size.height - 64), min(8 * x // 16 * 16, size.width - 64)
         tile = pixels[None, top : top + 64, left : left + 64]
         (layer2,) = session.run(["layer2"], {"images": tile})
-        assert bank.layer2[row] == pytest.approx(
+        assert bank.layers[0][row] == pytest.approx(
             layer2[0, :, y - top // 8, x - left // 8], rel=1e-5
         )
 
@@ -294,17 +297,17 @@ def test_a_tile_as_large_as_the_input_is_no_tile(photos, tiny_artifact, tmp_path
 
 def test_the_layers_of_a_tile_are_computed_only_after_the_tile_before_it(grey_artifact):
     artifact = Artifact.open(grey_artifact[0])
-    manifest, size = artifact.manifest, artifact.manifest.preprocess
-    grid = TileGrid(manifest.tiling, size.height, size.width)
+    manifest = artifact.manifest
+    grid = manifest.grid
     asked, searched = [], []
 
     class CountingIndex:
         """An index with distance 1 and row 0 everywhere."""
 
-        def nearest(self, layer2, _layer3):
+        def nearest(self, layers):
             """Count the call."""
             searched.append(1)
-            shape = (1, *layer2.shape[2:])
+            shape = (1, *layers[0].shape[2:])
             return np.ones(shape, np.float32), np.zeros(shape, np.int64)
 
     def layers():
@@ -313,7 +316,7 @@ def test_the_layers_of_a_tile_are_computed_only_after_the_tile_before_it(grey_ar
             yield np.ones((1, 6, 8, 8), np.float32), np.ones((1, 10, 4, 4), np.float32)
 
     scorer = PatchScorer(
-        artifact.memory_bank, CountingIndex(), manifest.features, manifest.scoring, grid=grid
+        artifact.memory_bank, CountingIndex(), manifest.layout, manifest.scoring, grid=grid
     )
     assert scorer.score_tiles(layers()).anomaly_map == pytest.approx(1)
     assert asked == list(range(12))
@@ -343,7 +346,7 @@ def test_a_manifest_whose_tiles_do_not_cover_is_refused(tiled_artifact):
 
 def test_the_first_of_tiles_with_equal_weight_owns_a_patch():
     """The last tile is moved inwards, so that its plateau lies on the plateau of the first."""
-    grid = TileGrid(tiling_of(64, 96, 64, 64, 16), 64, 96)  # tiles at columns 0 and 4 of 8 cells
+    grid = grid_of(64, 96, 64, 16)  # tiles at columns 0 and 4 of 8 cells
     assert grid.corners_px == ((0, 0), (0, 32))
     # Weights along a row, 1 2 2 2 2 2 2 1, overlap in cells 4 to 7: 2 2 2 1 beside 1 2 2 2.
     first, second = grid.owned(0)[0], grid.owned(1)[0]

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from patchcore_runtime.manifest.manifest import Scoring
 from patchcore_runtime.scoring.rules import (
     anomaly_map,
     gaussian_matrix,
@@ -61,6 +62,16 @@ def test_the_blur_is_scipys_gaussian_with_reflecting_border(size, sigma_px):
     assert gaussian_matrix(size, sigma_px) @ values == pytest.approx(expected, rel=1e-9)
 
 
+def rule(sigma_px, *, upsampling="bilinear", border="repeated"):
+    return Scoring(
+        image_score="max",
+        distance="euclidean",
+        sigma_px=sigma_px,
+        map_upsampling=upsampling,
+        map_border=border,
+    )
+
+
 @pytest.mark.parametrize(
     ("height", "width", "sigma_px"), [(8, 12, 1.4), (28, 28, 4.0), (5, 3, 9.0)]
 )
@@ -68,15 +79,33 @@ def test_a_map_is_the_blurred_bilinear_image_of_the_distances(height, width, sig
     distances = _distances(height, width)
     fine = ndimage.zoom(distances.astype(float), 8, order=1, mode="nearest", grid_mode=True)
     expected = ndimage.gaussian_filter(fine, sigma_px, mode="reflect")
-    rows, columns = (map_matrix(8 * cells, cells, sigma_px) for cells in (height, width))
+    rows, columns = (map_matrix(8 * cells, cells, rule(sigma_px)) for cells in (height, width))
     got = anomaly_map(distances, rows, columns)
     assert got.dtype == np.float32
     assert got.shape == (8 * height, 8 * width)
     assert got == pytest.approx(expected, rel=2e-6)
 
 
+@pytest.mark.parametrize(("size", "sigma_px"), [(8, 1.4), (3, 9.0), (2, 4.0), (1, 4.0)])
+def test_a_mirrored_border_does_not_repeat_its_last_pixel(size, sigma_px):
+    values = np.random.default_rng(3).random(size)
+    expected = ndimage.gaussian_filter1d(values, sigma_px, mode="mirror", truncate=4.0)
+    got = gaussian_matrix(size, sigma_px, "mirrored") @ values
+    assert got == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_map_of_nearest_upsampling_repeats_every_patch():
+    distances = _distances(4, 6)
+    expected = ndimage.gaussian_filter(
+        distances.repeat(14, axis=0).repeat(14, axis=1).astype(float), 5.0, mode="mirror"
+    )
+    scoring = rule(5.0, upsampling="nearest", border="mirrored")
+    rows, columns = map_matrix(56, 4, scoring), map_matrix(84, 6, scoring)
+    assert anomaly_map(distances, rows, columns) == pytest.approx(expected, rel=2e-6)
+
+
 def test_a_flat_map_stays_flat_and_none_exceeds_its_distances():
-    rows, columns = map_matrix(64, 8, 4.0), map_matrix(96, 12, 4.0)
+    rows, columns = map_matrix(64, 8, rule(4.0)), map_matrix(96, 12, rule(4.0))
     flat = anomaly_map(np.full((8, 12), 2.5, np.float32), rows, columns)
     assert flat == pytest.approx(2.5, rel=1e-5)
     distances = _distances(8, 12)
@@ -86,7 +115,7 @@ def test_a_flat_map_stays_flat_and_none_exceeds_its_distances():
 
 
 def test_a_map_mirrors_with_its_distances():
-    rows, columns = map_matrix(64, 8, 1.4), map_matrix(96, 12, 1.4)
+    rows, columns = map_matrix(64, 8, rule(1.4)), map_matrix(96, 12, rule(1.4))
     distances = _distances(8, 12)
     there = anomaly_map(distances, rows, columns)
     mirrored = anomaly_map(distances[::-1, ::-1].copy(), rows, columns)

@@ -58,8 +58,8 @@ def test_visiting_every_row_equals_the_exact_search(kind, rows, dtype, upsamplin
     exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     index = looking_at_all(tmp_path, kind, bank, upsampling=upsampling)
     layers = draw_layers(features, 2)
-    distances, found = index.nearest(*layers)
-    expected, nearest = exact.nearest(*layers)
+    distances, found = index.nearest(layers)
+    expected, nearest = exact.nearest(layers)
     assert distances.dtype == expected.dtype
     assert found.dtype == nearest.dtype
     assert np.array_equal(found, nearest)
@@ -79,11 +79,11 @@ def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(
     path, effort = write_faiss(tmp_path, kind, bank, **settings)
     assert effort == 1
     layers = draw_layers(features, 1)
-    distances, found = open_kind(path, kind, bank, effort).nearest(*layers)
-    expected, nearest = exact.nearest(*layers)
+    distances, found = open_kind(path, kind, bank, effort).nearest(layers)
+    expected, nearest = exact.nearest(layers)
     assert (found != nearest).any()  # so few cells miss some rows
     assert (distances >= expected * (1 - 1e-6)).all()
-    own = layers[0][0][:, 0, 0] - bank.layer2[found[0, 0, 0]]
+    own = layers[0][0][:, 0, 0] - bank.layers[0][found[0, 0, 0]]
     assert distances[0, 0, 0] ** 2 >= (own**2).sum() * (1 - 1e-6)
 
 
@@ -91,21 +91,21 @@ def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(
 def test_a_patch_that_is_a_row_is_found_at_distance_zero(kind, tmp_path):
     bank = make_bank(max(50, smallest(kind)))
     index = looking_at_all(tmp_path, kind, bank, upsampling="nearest", height=2, width=2)
-    layer2 = np.repeat(bank.layer2[7], 4).reshape(1, -1, 2, 2)
-    layer3 = bank.layer3[7].reshape(1, -1, 1, 1)
-    distances, rows = index.nearest(layer2, layer3)
+    layer2 = np.repeat(bank.layers[0][7], 4).reshape(1, -1, 2, 2)
+    layer3 = bank.layers[1][7].reshape(1, -1, 1, 1)
+    distances, rows = index.nearest((layer2, layer3))
     assert (rows == 7).all()
     assert (distances == 0).all()
 
 
 def test_the_first_of_equal_rows_proposed_by_faiss_wins(tmp_path):
     bank = make_bank(256)
-    for layer in (bank.layer2, bank.layer3):
+    for layer in (bank.layers[0], bank.layers[1]):
         layer[20:24] = layer[7]
     index = looking_at_all(tmp_path, "faiss-ivfpq", bank, upsampling="nearest", height=2, width=2)
-    layer2 = np.repeat(bank.layer2[7], 4).reshape(1, -1, 2, 2)
-    layer3 = bank.layer3[7].reshape(1, -1, 1, 1)
-    assert (index.nearest(layer2, layer3)[1] == 7).all()
+    layer2 = np.repeat(bank.layers[0][7], 4).reshape(1, -1, 2, 2)
+    layer3 = bank.layers[1][7].reshape(1, -1, 1, 1)
+    assert (index.nearest((layer2, layer3))[1] == 7).all()
 
 
 def emptied(content):
@@ -133,8 +133,8 @@ def test_a_patch_whose_cells_are_empty_is_compared_with_all_rows(tmp_path):
     path.write_bytes(emptied(path.read_bytes()))
     layers = [np.full_like(layer, 50) for layer in draw_layers(features, 1)]
     exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
-    distances, rows = open_kind(path, "faiss-ivfpq", bank, 1).nearest(*layers)
-    expected, nearest = exact.nearest(*layers)
+    distances, rows = open_kind(path, "faiss-ivfpq", bank, 1).nearest(layers)
+    expected, nearest = exact.nearest(layers)
     assert np.array_equal(rows, nearest)
     np.testing.assert_allclose(distances, expected, rtol=1e-5)
 
@@ -144,12 +144,12 @@ def test_neither_threads_nor_neighbours_in_a_batch_change_a_bit(kind, tmp_path):
     bank = make_bank(500)
     path, effort = write_faiss(tmp_path, kind, bank)
     layers = draw_layers(describe(bank), 3)
-    one = open_kind(path, kind, bank, effort).nearest(*layers)
+    one = open_kind(path, kind, bank, effort).nearest(layers)
     many = open_kind(path, kind, bank, effort, threads=4)
-    for whole, again in zip(one, many.nearest(*layers), strict=True):
+    for whole, again in zip(one, many.nearest(layers), strict=True):
         assert np.array_equal(whole, again)
     for image in range(3):
-        alone = many.nearest(*(layer[image : image + 1] for layer in layers))
+        alone = many.nearest([layer[image : image + 1] for layer in layers])
         assert np.array_equal(alone[1][0], one[1][image])
         np.testing.assert_allclose(alone[0][0], one[0][image], rtol=1e-6)
 
@@ -238,7 +238,7 @@ for _ in range(400):
         altered[place] = random.integers(0, 256)
     path.write_bytes(altered)
     try:
-        distances, found = open_kind(path, kind, bank, effort).nearest(*layers)
+        distances, found = open_kind(path, kind, bank, effort).nearest(layers)
     except ArtifactError:
         continue
     taken += 1
@@ -303,7 +303,7 @@ def test_settings_that_do_not_fit_the_bank_are_refused(rows, settings, message, 
 
 def test_a_bank_of_equal_rows_leaves_cells_empty_and_is_refused(tmp_path):
     bank = make_bank(256)
-    for layer in (bank.layer2, bank.layer3):
+    for layer in (bank.layers[0], bank.layers[1]):
         layer[:] = layer[0]
     with pytest.raises(SearchError, match="--nlist: expected rows in most of the 16 cells"):
         write_faiss(tmp_path, "faiss-ivfpq", bank)

@@ -32,8 +32,8 @@ def test_a_walk_over_all_rows_equals_the_exact_search(rows, dtype, upsampling, t
     exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     graph = HnswIndex(write(tmp_path, bank), bank, features, effort=rows, threads=1)
     layers = draw_layers(features, 2)
-    distances, found = graph.nearest(*layers)
-    expected, nearest = exact.nearest(*layers)
+    distances, found = graph.nearest(layers)
+    expected, nearest = exact.nearest(layers)
     assert distances.dtype == expected.dtype
     assert found.dtype == nearest.dtype
     assert np.array_equal(found, nearest)
@@ -46,11 +46,11 @@ def test_distances_are_never_below_the_exact_ones_and_belong_to_their_rows(tmp_p
     exact = ExactIndex(write_bank(tmp_path, bank, features), bank, features, threads=1)
     graph = HnswIndex(write(tmp_path, bank, links=2), bank, features, effort=1, threads=1)
     layers = draw_layers(features, 1)
-    distances, found = graph.nearest(*layers)
-    expected, nearest = exact.nearest(*layers)
+    distances, found = graph.nearest(layers)
+    expected, nearest = exact.nearest(layers)
     assert (found != nearest).any()  # such a short walk misses some rows
     assert (distances >= expected * (1 - 1e-6)).all()
-    own = layers[0][0][:, 0, 0] - bank.layer2[found[0, 0, 0]]
+    own = layers[0][0][:, 0, 0] - bank.layers[0][found[0, 0, 0]]
     assert distances[0, 0, 0] ** 2 >= (own**2).sum() * (1 - 1e-6)
 
 
@@ -58,9 +58,9 @@ def test_a_patch_that_is_a_row_is_found_at_distance_zero(tmp_path):
     bank = make_bank(50)
     features = describe(bank, "nearest", height=2, width=2)
     graph = HnswIndex(write(tmp_path, bank), bank, features, effort=50, threads=1)
-    layer2 = np.repeat(bank.layer2[7], 4).reshape(1, -1, 2, 2)
-    layer3 = bank.layer3[7].reshape(1, -1, 1, 1)
-    distances, rows = graph.nearest(layer2, layer3)
+    layer2 = np.repeat(bank.layers[0][7], 4).reshape(1, -1, 2, 2)
+    layer3 = bank.layers[1][7].reshape(1, -1, 1, 1)
+    distances, rows = graph.nearest((layer2, layer3))
     assert (rows == 7).all()
     assert (distances == 0).all()
 
@@ -70,12 +70,12 @@ def test_neither_threads_nor_neighbours_in_a_batch_change_a_bit(tmp_path):
     features = describe(bank)
     path = write(tmp_path, bank)
     layers = draw_layers(features, 3)
-    one = HnswIndex(path, bank, features, effort=8, threads=1).nearest(*layers)
+    one = HnswIndex(path, bank, features, effort=8, threads=1).nearest(layers)
     many = HnswIndex(path, bank, features, effort=8, threads=4)
-    for whole, again in zip(one, many.nearest(*layers), strict=True):
+    for whole, again in zip(one, many.nearest(layers), strict=True):
         assert np.array_equal(whole, again)
     for image in range(3):
-        alone = many.nearest(*(layer[image : image + 1] for layer in layers))
+        alone = many.nearest([layer[image : image + 1] for layer in layers])
         assert np.array_equal(alone[1][0], one[1][image])
         np.testing.assert_allclose(alone[0][0], one[0][image], rtol=1e-6)
 

@@ -22,8 +22,7 @@ def bank_of(rows, neighbours=2):
     whole = rows.astype(np.float32)
     norms = squared_lengths(whole)
     return MemoryBank(
-        layer2=rows[:, :first],
-        layer3=rows[:, first:],
+        layers=(rows[:, :first], rows[:, first:]),
         norms=norms,
         origins=np.zeros((len(rows), 3), np.int32),
         neighbours=nearest_rows(whole, norms, min(neighbours, len(rows))),

@@ -45,7 +45,9 @@ def bank_of(store):
 
 def cubed(store):
     """Draw numbers with heavy tails: few values are large."""
-    return type(store)(layer2=store.layer2**3, layer3=store.layer3**3, upsampling=store.upsampling)
+    return type(store)(
+        layers=(store.layers[0] ** 3, store.layers[1] ** 3), upsampling=store.upsampling
+    )
 
 
 SHAPED = pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def columns_of(store, axes):
     session = open_graph(patches_graph(describe(store.upsampling), axes), Path("graph"), threads=1)
     layer2, layer3 = batch_of(store)
     return session.run(
-        ["q2", "q3_fine", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
+        ["patches_0", "patches_1", "columns", "squared"], {"layer2": layer2, "layer3": layer3}
     )
 
 
@@ -68,8 +70,8 @@ def test_patches_are_whole_vectors_and_their_parts():
     axes = axes_of(bank)
     fine, coarse, columns, squared = columns_of(store, axes)
     main, rest, lengths = axes.split(bank.whole_rows(slice(None)))
-    np.testing.assert_allclose(fine, bank.layer2, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(coarse, bank.layer3, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fine, bank.layers[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(coarse, bank.layers[1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(columns[:, :-2], main, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(columns[:, -2], rest, rtol=1e-3)
     np.testing.assert_array_equal(columns[:, -1], 1)
@@ -125,8 +127,8 @@ def test_distances_and_rows_equal_brute_force(tmp_path, upsampling, rows):
     chosen = np.random.default_rng(1).permutation(90 * H2 * W2)[:rows]
     bank, _, quick = open_both(tmp_path, good, chosen)
     test = make_store(upsampling, images=2, seed=2)
-    distances, found = quick.nearest(*batch_of(test))
-    table = cdist(joined(test.take(every_row(test))), joined((bank.layer2, bank.layer3)))
+    distances, found = quick.nearest(batch_of(test))
+    table = cdist(joined(test.take(every_row(test))), joined((bank.layers[0], bank.layers[1])))
     np.testing.assert_allclose(distances.ravel(), table.min(axis=1), rtol=1e-5)
     np.testing.assert_array_equal(found.ravel(), table.argmin(axis=1))
 
@@ -137,7 +139,7 @@ def test_results_equal_those_of_the_exact_index(tmp_path, upsampling, precision)
     store = cubed(make_store(upsampling, images=45))
     _, index, quick = open_both(tmp_path, store, every_row(store), precision)
     layers = batch_of(cubed(make_store(upsampling, images=3, seed=4)))
-    for mine, expected in zip(quick.nearest(*layers), index.nearest(*layers), strict=True):
+    for mine, expected in zip(quick.nearest(layers), index.nearest(layers), strict=True):
         assert mine.shape == expected.shape
         assert mine.dtype == expected.dtype
         np.testing.assert_allclose(mine, expected, rtol=1e-5)
@@ -148,14 +150,16 @@ def test_the_first_of_equal_rows_wins_at_any_position(tmp_path, gap):
     store = make_store("nearest", images=1, whole_numbers=True)
     own = np.arange(H2 * W2)
     far = type(store)(
-        layer2=np.concatenate([store.layer2, store.layer2 + 30]),
-        layer3=np.concatenate([store.layer3, store.layer3 + 30]),
+        layers=(
+            np.concatenate([store.layers[0], store.layers[0] + 30]),
+            np.concatenate([store.layers[1], store.layers[1] + 30]),
+        ),
         upsampling="nearest",
     )
     picks = np.concatenate([own, np.full(gap, H2 * W2), own])
     bank, _, quick = open_both(tmp_path, far, picks)
-    distances, rows = quick.nearest(*batch_of(store))
-    table = cdist(joined(store.take(own)), joined((bank.layer2, bank.layer3)))
+    distances, rows = quick.nearest(batch_of(store))
+    table = cdist(joined(store.take(own)), joined((bank.layers[0], bank.layers[1])))
     np.testing.assert_array_equal(rows.ravel(), table.argmin(axis=1))
     assert distances.max() == 0.0
 
@@ -164,21 +168,21 @@ def test_the_exact_index_takes_over_if_the_axes_exclude_too_little(tmp_path, mon
     """The rows are so similar that none can be excluded: more pairs than the limit."""
     monkeypatch.setattr(pca_index, "_MOST_PAIRS", 64)
     store, alike = make_store("bilinear", images=1), make_store("bilinear", images=35, seed=3)
-    alike.layer2[:] = store.layer2[0, 0, 0] + alike.layer2 * np.float32(1e-3)
-    alike.layer3[:] = store.layer3[0, 0, 0] + alike.layer3 * np.float32(1e-3)
+    alike.layers[0][:] = store.layers[0][0, 0, 0] + alike.layers[0] * np.float32(1e-3)
+    alike.layers[1][:] = store.layers[1][0, 0, 0] + alike.layers[1] * np.float32(1e-3)
     bank, index = build(tmp_path, alike, every_row(alike))
     asked = []
 
     class Watched:
-        def nearest(self, layer2, layer3):
-            asked.append(layer2.shape)
-            return index.nearest(layer2, layer3)
+        def nearest(self, layers):
+            asked.append(layers[0].shape)
+            return index.nearest(layers)
 
     quick = PcaIndex(bank, describe("bilinear"), Watched(), threads=1)
     layers = batch_of(make_store("bilinear", images=2, seed=1))
-    distances, rows = quick.nearest(*layers)
-    np.testing.assert_array_equal(rows, index.nearest(*layers)[1])
-    np.testing.assert_array_equal(distances, index.nearest(*layers)[0])
+    distances, rows = quick.nearest(layers)
+    np.testing.assert_array_equal(rows, index.nearest(layers)[1])
+    np.testing.assert_array_equal(distances, index.nearest(layers)[0])
     assert asked == [(1, C2, H2, W2)] * 2
 
 

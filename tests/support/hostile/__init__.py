@@ -8,6 +8,7 @@ valid images, and `trial` runs all of them in monitored programs.
 import dataclasses
 import io
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -18,12 +19,13 @@ from PIL import Image
 
 from artifact_factory import write_sums
 from patchcore_runtime.artifact.folder import RUNTIME_FILES
-from patchcore_runtime.bank.memory_bank import sections
+from patchcore_runtime.bank.memory_bank import BankShape, sections
 
 FREE = ("config", "provenance")  # no program decides by the content of these objects
-BANK_HEADER = struct.Struct("<8sIIQIIII")
+BANK_HEADER = struct.Struct("<8sIIQ7I")
 BANK_FIELDS = (
-    "magic", "version", "start", "rows", "channels2", "channels3", "neighbours", "bits",
+    "magic", "version", "start", "rows", "neighbours", "bits", "layers",
+    "channels0", "channels1", "channels2", "channels3",
 )  # fmt: skip
 
 
@@ -59,13 +61,21 @@ OUT_OF_RANGE = [
     ("tiling.rows", 2),
     ("tiling.columns", 0),
     ("tiling.columns", 2**40),
-    ("features.layer2.channels", 0),
-    ("features.layer2.channels", 2**16 + 1),
-    ("features.layer2.height", 9),
-    ("features.layer2.width", 11),
-    ("features.layer3.height", 3),
-    ("features.layer3.width", 7),
-    ("features.layer3_upsampling", "bicubic"),
+    ("features.patch_px", 0),
+    ("features.patch_px", 65),
+    ("features.patch_px", 16),
+    ("features.layers", []),
+    ("features.layers[0].name", "layer"),
+    ("features.layers[0].name", "layer12345"),
+    ("features.layers[0].name", "../layer2"),
+    ("features.layers[1].name", "layer2"),
+    ("features.layers[0].channels", 0),
+    ("features.layers[0].channels", 2**16 + 1),
+    ("features.layers[0].stride", 0),
+    ("features.layers[0].stride", 2),
+    ("features.layers[1].stride", 65),
+    ("features.layers[1].stride", 3),
+    ("features.upsampling", "bicubic"),
     ("memory_bank.rows", 0),
     ("memory_bank.rows", 2**31),
     ("memory_bank.neighbours", 0),
@@ -78,6 +88,10 @@ OUT_OF_RANGE = [
     ("index.score_change", 0.1),
     ("index.mindir_candidates", 1025),
     ("scoring.image_score", "mean"),
+    ("scoring.image_score", "modelzoo"),
+    ("scoring.distance", "cosine"),
+    ("scoring.map_upsampling", "bicubic"),
+    ("scoring.map_border", "zero"),
     ("scoring.sigma_px", 0),
     ("scoring.sigma_px", 1024.5),
     ("calibration.images", 0),
@@ -108,13 +122,15 @@ OUT_OF_RANGE = [
     ("selftest.layer_magnitudes", [1, 1, 1]),
     ("selftest.layer_magnitudes", [1, 1, 1, -1]),
     ("selftest.layer_magnitudes", [1, 1, 1, "1"]),
+    ("monitoring.layers", []),
+    ("monitoring.quantiles.layers", []),
     ("monitoring.images", 1),
     ("monitoring.thumbnail", [1.0]),
-    ("monitoring.layer2.spreads", []),
-    ("monitoring.layer2.spreads", [1.0] * 5 + [0.0]),
-    ("monitoring.layer3.spreads", [1.0] * 17),
+    ("monitoring.layers[0].spreads", []),
+    ("monitoring.layers[0].spreads", [1.0] * 5 + [0.0]),
+    ("monitoring.layers[1].spreads", [1.0] * 17),
     ("monitoring.quantiles.warmth", [0.0, 1.0]),
-    ("monitoring.quantiles.layer2", [1.0] * 32 + [0.0]),
+    ("monitoring.quantiles.layers[0]", [1.0] * 32 + [0.0]),
     ("selftest.defect_box", [28, 44, 36]),
     ("selftest.defect_box", [28, 44, 36, 52, 60]),
     ("selftest.defect_box", [28, 44, 65, 52]),
@@ -134,10 +150,12 @@ VERSIONS = (0, 99, -1, "1", True, None, 1.5, [1], 10**30)
 ALSO_NAMED = {
     "tiling.tile_height": "tiling",  # then other rows cover the input
     "preprocess.resize_height": "resize_height",
-    "features.layer2.height": "features.layer2",
-    "features.layer2.width": "features.layer2",
-    "features.layer3.height": "features.layer3",
-    "features.layer3.width": "features.layer3",
+    "features.patch_px": "",  # then the sides are no multiples of the step
+    "features.layers[1].name": "features.layers",
+    "features.layers[0].stride": "features.layers",
+    "features.layers[1].stride": "",
+    "scoring.image_score": "scoring",
+    "monitoring.quantiles.layers[0]": "monitoring.quantiles.layers",
 }
 NO_MANIFEST = ["", "{", "[]", "null", "1", '"x"', "{}", "[" * 100_000, b"\xff\xfe\x00"]
 WRONG_TYPES = [None, True, [], {}, "", "text", 1.5, -1, 10**400]
@@ -180,12 +198,13 @@ def bank_damages(folder: Path) -> list[Damage]:
     """Return corruptions of memory_bank.bin of one valid artifact, with correct checksums."""
     content = (folder / "memory_bank.bin").read_bytes()
     fields = dict(zip(BANK_FIELDS, BANK_HEADER.unpack_from(content), strict=True))
-    changes = [{"magic": b"PCMEMBNL"}, {"version": 1}, {"version": 0}, {"start": 128}]
+    changes = [{"magic": b"PCMEMBNL"}, {"version": 2}, {"version": 0}, {"start": 128}]
     changes += [{"bits": 16}, {"bits": 8}]
     changes += [
         {field: value}
-        for field in ("rows", "channels2", "channels3", "neighbours")
+        for field in ("rows", "channels0", "channels1", "channels2", "neighbours", "layers")
         for value in (0, 60, 2**16, 2**31, 2**32 - 1)
+        if fields[field] != value
     ]
     changes += [{"rows": rows} for rows in (2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1)]
     bad = [
@@ -200,7 +219,7 @@ def bank_damages(folder: Path) -> list[Damage]:
     neighbours = -(-(fields["rows"] * fields["neighbours"] * 4) // 64) * 64
     bad += [
         (f"{name} holds {value}", _with_float(content, fields, name, value))
-        for name in ("layer2", "layer3", "norms")
+        for name in ("layer 0", "layer 1", "norms")
         for value in (float("nan"), float("inf"), float("-inf"))
     ]
     bad += [
@@ -333,8 +352,9 @@ def _unlisted(folder, name):
 
 def _with_float(content, fields, name, value):
     """Return the file with the last number of a section replaced."""
-    shape = (fields[key] for key in ("rows", "channels2", "channels3", "neighbours"))
-    (section,) = (part for part in sections(*shape) if part.name == name)
+    channels = (fields["channels0"], fields["channels1"])
+    shape = BankShape(fields["rows"], fields["neighbours"], channels, "float32")
+    (section,) = (part for part in sections(shape) if part.name == name)
     end = section.offset + section.size
     return content[: end - 4] + struct.pack("<f", value) + content[end:]
 
@@ -360,9 +380,15 @@ def get(document, path):
 
 def _with(document, dotted, value):
     changed = json.loads(json.dumps(document))
-    *above, last = dotted.split(".")
+    *above, last = steps(dotted)
     get(changed, above)[last] = value
     return changed
+
+
+def steps(dotted):
+    """Return the names and places of a path such as `features.layers[0].name`."""
+    found = re.findall(r"[^.\[\]]+", dotted)
+    return tuple(int(part) if part.isdigit() else part for part in found)
 
 
 def _without(document, path):

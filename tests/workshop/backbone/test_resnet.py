@@ -14,6 +14,8 @@ from patchcore_build.backbone.extractor import (  # noqa: E402  (MindSpore wants
     random_weights,
 )
 from patchcore_build.backbone.network import mindspore_network  # noqa: E402
+from patchcore_build.config import make_config  # noqa: E402
+from patchcore_build.feature_layers import DEFAULT_LAYERS, STAGES  # noqa: E402
 
 SIDE_PX = 64
 # As torchvision's documentation gives them for its ImageNet weights.
@@ -83,9 +85,9 @@ def after_layer3(blocks, width):
     return first + (blocks - 1) * (normalised(2048, width, 1) + tail) + 2048 * 1000 + 1000
 
 
-def trained_looking(backbone):
+def trained_looking(backbone, layers=DEFAULT_LAYERS):
     """Random convolutions, and normalisation in which no parameter is neutral."""
-    weights = random_weights(backbone, seed=1)
+    weights = random_weights(backbone, layers, seed=1)
     rng = np.random.default_rng(2)
     for name, values in weights.items():
         if values.ndim == 1:
@@ -142,23 +144,32 @@ class Reference:
             number += 1
         return x
 
-    def layers(self, images):
-        """Layer2 and layer3 of uint8 (B, H, W, 3) images."""
+    def layers(self, images, names=DEFAULT_LAYERS):
+        """The named layers of uint8 (B, H, W, 3) images."""
         x = (images.transpose(0, 3, 1, 2) / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(
             STD, (3, 1, 1)
         )
         x = np.maximum(self.normalise(self.convolve(x, "conv1", 2), "bn1"), 0)
         x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
         x = sliding_window_view(x, (3, 3), axis=(2, 3))[:, :, ::2, ::2].max(axis=(4, 5))
-        layer2 = self.stage(self.stage(x, "layer1", 1), "layer2", 2)
-        return layer2, self.stage(layer2, "layer3", 2)
+        found = {}
+        for name in STAGES:
+            x = found[name] = self.stage(x, name, 1 if name == "layer1" else 2)
+        return [found[name] for name in names]
 
 
-def average(layer, border):
-    """3x3 means; beyond the border are zeros that count, or nothing."""
+def windows(layer, side, outside=0.0):
+    """(B, C, h, w, side, side): the neighbourhood of each cell."""
+    reach = side // 2
+    ring = ((0, 0), (0, 0), (reach, reach), (reach, reach))
+    padded = np.pad(layer, ring, constant_values=outside)
+    return sliding_window_view(padded, (side, side), axis=(2, 3))
+
+
+def average(layer, border, side=3):
+    """Means of neighbourhoods; beyond the border are zeros that count, or nothing."""
     outside = 0.0 if border == "counted" else np.nan
-    padded = np.pad(layer, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=outside)
-    return np.nanmean(sliding_window_view(padded, (3, 3), axis=(2, 3)), axis=(4, 5))
+    return np.nanmean(windows(layer, side, outside), axis=(4, 5))
 
 
 @pytest.mark.parametrize("backbone", PUBLISHED)
@@ -188,9 +199,8 @@ def test_parameters_carry_torchvisions_names_and_shapes(backbone):
 )
 def test_the_layers_equal_a_forward_pass_in_numpy(backbone, border):
     weights = trained_looking(backbone)
-    network = mindspore_network(
-        make_extractor(backbone, weights, height=SIDE_PX, width=2 * SIDE_PX, border=border)
-    )
+    config = make_config("paper", backbone=backbone, pooling_border=border)
+    network = mindspore_network(make_extractor(config, weights, height=SIDE_PX, width=2 * SIDE_PX))
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE_PX, 2 * SIDE_PX, 3), np.uint8)
     layers = network(images)
     for got, raw in zip(layers, Reference(weights).layers(images), strict=True):
@@ -200,6 +210,55 @@ def test_the_layers_equal_a_forward_pass_in_numpy(backbone, border):
         np.testing.assert_allclose(got, wanted, atol=1e-4 * np.abs(wanted).max())
     assert layers[0].shape[2:] == (SIDE_PX // 8, 2 * SIDE_PX // 8)
     assert layers[1].shape[2:] == (SIDE_PX // 16, 2 * SIDE_PX // 16)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "names", "side", "border"),
+    [
+        ("resnet18", ("layer1",), 1, "counted"),
+        ("resnet18", ("layer2", "layer4"), 5, "not_counted"),
+        ("resnet50", ("layer1", "layer2", "layer3", "layer4"), 3, "counted"),
+    ],
+)
+def test_any_layers_and_neighbourhood_equal_a_forward_pass_in_numpy(backbone, names, side, border):
+    weights = trained_looking(backbone, names)
+    settings = {"layers": names, "neighbourhood": side, "pooling_border": border}
+    config = make_config("paper", backbone=backbone, **settings)
+    cell = make_extractor(config, weights, height=SIDE_PX, width=2 * SIDE_PX)
+    images = np.random.default_rng(0).integers(0, 256, (1, SIDE_PX, 2 * SIDE_PX, 3), np.uint8)
+    layers = mindspore_network(cell)(images)
+    assert len(layers) == len(names)
+    reference = Reference({**trained_looking(backbone, STAGES), **weights}).layers(images, names)
+    for name, got, raw in zip(names, layers, reference, strict=True):
+        wanted, cells_px = average(raw, border, side), 4 << STAGES.index(name)
+        assert got.shape[2:] == (SIDE_PX // cells_px, 2 * SIDE_PX // cells_px)
+        np.testing.assert_allclose(got, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def adaptive(values, bins):
+    """Means of the original's bins along the last axis."""
+    count = values.shape[-1]
+    ends = [(count * i // bins, -(-count * (i + 1) // bins)) for i in range(bins)]
+    return np.stack([values[..., start:end].mean(axis=-1) for start, end in ends], axis=-1)
+
+
+@pytest.mark.parametrize("pool_to", [192, 20, 1024])
+def test_pooling_equals_the_two_adaptive_poolings_of_the_original(pool_to):
+    config = make_config("paper", backbone="resnet18", pool_to=pool_to)
+    weights = trained_looking("resnet18")
+    cell = make_extractor(config, weights, height=SIDE_PX, width=SIDE_PX)
+    images = np.random.default_rng(0).integers(0, 256, (1, SIDE_PX, SIDE_PX, 3), np.uint8)
+    layers = mindspore_network(cell)(images)
+    assert [layer.shape[1] for layer in layers] == [pool_to // 2] * 2
+    pooled = []
+    for raw in Reference(weights).layers(images):
+        cells = windows(raw, 3).transpose(0, 2, 3, 1, 4, 5).reshape(1, *raw.shape[2:], -1)
+        pooled.append(adaptive(cells, pool_to))
+    # Both layers have one value here that the other's grid could take: compare at one cell each.
+    both = np.concatenate([pooled[0][0, 0, 0], pooled[1][0, 0, 0]])
+    wanted = adaptive(both, pool_to)
+    got = np.concatenate([layers[0][0, :, 0, 0], layers[1][0, :, 0, 0]])
+    np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
 def test_random_weights_depend_on_the_seed_alone():

@@ -5,7 +5,7 @@ import pytest
 from mindspore import Tensor
 
 from patchcore_build.backbone.device import open_device
-from patchcore_build.backbone.extractor import FeatureExtractor
+from patchcore_build.backbone.extractor import Average, FeatureExtractor
 from patchcore_build.backbone.scattering import Scattering, gabor_filters
 from patchcore_build.backbone.whitening import augmented_view, estimate_whitening
 from patchcore_build.export.graphs import compare_mindir, compare_onnx, export_mindir, export_onnx
@@ -42,8 +42,8 @@ def features():
 
 
 def _extractor():
-    cell = FeatureExtractor(Scattering(), height=H, width=W, border="counted", half=False)
-    return cell.set_train(False)
+    after = [Average((H // cell_px, W // cell_px), 3, "counted") for cell_px in (8, 16)]
+    return FeatureExtractor(Scattering(), after, half=False).set_train(False)
 
 
 @pytest.fixture(scope="module")

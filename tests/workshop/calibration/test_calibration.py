@@ -35,8 +35,10 @@ def small_config(**overrides):
 def make_store(images, *, seed=0, spread=1.0):
     rng = np.random.default_rng(seed)
     return FeatureStore(
-        layer2=(1 + spread * rng.standard_normal((images, 8, 8, C2))).astype(np.float32),
-        layer3=(1 + spread * rng.standard_normal((images, 4, 4, C3))).astype(np.float32),
+        layers=(
+            (1 + spread * rng.standard_normal((images, 8, 8, C2))).astype(np.float32),
+            (1 + spread * rng.standard_normal((images, 4, 4, C3))).astype(np.float32),
+        ),
         upsampling="bilinear",
     )
 
@@ -60,10 +62,12 @@ def patches_of(store, image):
     y, x = np.mgrid[:8, :8]
     places = np.stack([(y + 0.5) / 2 - 0.5, (x + 0.5) / 2 - 0.5])
     fine = [
-        map_coordinates(store.layer3[image, :, :, c].astype(float), places, order=1, mode="nearest")
+        map_coordinates(
+            store.layers[1][image, :, :, c].astype(float), places, order=1, mode="nearest"
+        )
         for c in range(C3)
     ]
-    return np.concatenate([store.layer2[image], np.stack(fine, axis=2)], axis=2).reshape(64, -1)
+    return np.concatenate([store.layers[0][image], np.stack(fine, axis=2)], axis=2).reshape(64, -1)
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 57])
@@ -121,9 +125,9 @@ def test_a_pattern_that_groups_nothing_is_refused(pattern, message):
 
 def test_twins_in_one_group_are_held_out_together(tmp_path):
     store = make_store(8)
-    layer2, layer3 = store.layer2.copy(), store.layer3.copy()
+    layer2, layer3 = store.layers[0].copy(), store.layers[1].copy()
     layer2[4:], layer3[4:] = layer2[:4], layer3[:4]
-    doubled = FeatureStore(layer2=layer2, layer3=layer3, upsampling="bilinear")
+    doubled = FeatureStore(layers=(layer2, layer3), upsampling="bilinear")
     config = small_config(folds=4)
     alone = held_out(doubled, config, tmp_path)
     grouped = held_out(doubled, config, tmp_path, groups=np.tile(np.arange(4), 2))
@@ -167,9 +171,9 @@ def test_a_twin_in_another_fold_gives_zero_and_one_in_the_same_fold_does_not(tmp
     first, second = (part.tolist() for part in split_folds(every_image_alone(4), 2, seed=0))
     twins = {}
     for name, pair in (("apart", (first[0], second[0])), ("together", first)):
-        layer2, layer3 = store.layer2.copy(), store.layer3.copy()
+        layer2, layer3 = store.layers[0].copy(), store.layers[1].copy()
         layer2[pair[1]], layer3[pair[1]] = layer2[pair[0]], layer3[pair[0]]
-        copied = FeatureStore(layer2=layer2, layer3=layer3, upsampling="bilinear")
+        copied = FeatureStore(layers=(layer2, layer3), upsampling="bilinear")
         twins[name] = held_out(copied, config, tmp_path).image_scores[list(pair)].max()
     assert twins["apart"] < 1e-4
     assert twins["together"] > 1
@@ -260,7 +264,7 @@ def test_copies_count_once_and_no_bank_has_seen_the_image_that_it_scores(tmp_pat
     store, config = make_store(4), small_config(folds=2)
     once = calibrate(held_out(store, config, tmp_path), config)
     copies = np.array([0, 1, 2, 3, 0, 1, 0])
-    more = dataclasses.replace(store, layer2=store.layer2[copies], layer3=store.layer3[copies])
+    more = dataclasses.replace(store, layers=(store.layers[0][copies], store.layers[1][copies]))
     groups = join_equal(np.arange(7), copies)
     options = {"groups": groups, "counted": np.unique(copies)}
     scores = held_out(more, config, tmp_path, **options)

@@ -21,8 +21,10 @@ NAMES = tuple(f"{number:03}.png" for number in range(200))
 def make_images(images, *, groups=None, ratio=0.2, seed=0):
     rng = np.random.default_rng(seed)
     store = FeatureStore(
-        layer2=rng.standard_normal((images, 8, 8, 4)).astype(np.float32),
-        layer3=rng.standard_normal((images, 4, 4, 6)).astype(np.float32),
+        layers=(
+            rng.standard_normal((images, 8, 8, 4)).astype(np.float32),
+            rng.standard_normal((images, 4, 4, 6)).astype(np.float32),
+        ),
         upsampling="bilinear",
     )
     projected = np.empty((images * 64, 10), np.float32)
@@ -42,7 +44,7 @@ def test_an_image_is_scored_by_rows_of_other_groups_only(groups, tmp_path):
     training = make_images(6, groups=groups)
     bank = bank_of(training, choose_rows(training, name="bank"))
     found = leave_one_out(training, bank, open_scorer(training, bank, tmp_path))
-    rows = np.hstack([bank.layer2, bank.layer3])
+    rows = np.hstack([bank.layers[0], bank.layers[1]])
     group_of_row = training.groups[bank.origins[:, 0]]
     patches = training.cloud.features.reshape(6, 64, 10)  # the identity's projection
     for image in range(6):
@@ -55,16 +57,16 @@ def test_an_image_is_scored_by_rows_of_other_groups_only(groups, tmp_path):
 def test_patches_outside_of_the_region_never_make_an_image_suspicious(tmp_path):
     inside = np.zeros((64, 64), np.bool_)
     inside[16:48, 8:56] = True
-    region = Region.of(inside)
+    region = Region.of(inside, 8)
     plain = make_images(5)
-    for layer in (plain.store.layer2, plain.store.layer3):
+    for layer in (plain.store.layers[0], plain.store.layers[1]):
         layer[:, 0] = 0.0  # a row of patches outside, which is equal in all images
         layer[2, 0] = 50.0  # but for one
     training = dataclasses.replace(plain, store=dataclasses.replace(plain.store, region=region))
     everywhere = bank_of(plain, choose_rows(plain, name="bank"))
     found = leave_one_out(training, everywhere, open_scorer(training, everywhere, tmp_path))
     assert not found.distances[:, ~region.patches].any()
-    rows = np.hstack([everywhere.layer2, everywhere.layer3])
+    rows = np.hstack([everywhere.layers[0], everywhere.layers[1]])
     patches = np.hstack(training.store.take(np.arange(5 * 64))).reshape(5, 64, 10)
     for image in range(5):
         others = rows[everywhere.origins[:, 0] != image]
@@ -108,7 +110,7 @@ def test_a_number_drops_so_many_the_most_suspicious_first():
 
 def test_what_is_kept_stays_in_order_with_its_features():
     store = make_images(5).store
-    expected = store.layer2[[0, 2, 4]].copy(), store.layer3[[0, 2, 4]].copy()
+    expected = store.layers[0][[0, 2, 4]].copy(), store.layers[1][[0, 2, 4]].copy()
     kept = keep_images(store, np.array([0, 2, 4]))
-    np.testing.assert_array_equal(kept.layer2, expected[0])
-    np.testing.assert_array_equal(kept.layer3, expected[1])
+    np.testing.assert_array_equal(kept.layers[0], expected[0])
+    np.testing.assert_array_equal(kept.layers[1], expected[1])

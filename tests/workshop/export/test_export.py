@@ -205,7 +205,7 @@ def test_non_finite_results_of_the_exported_file_are_refused_too(tmp_path):
 
     def broken():
         network = SmallNetwork()
-        network.layer3.first[1].gamma.set_data(ms.Tensor(np.full(10, np.inf, np.float32)))
+        network.layers[1].first[1].gamma.set_data(ms.Tensor(np.full(10, np.inf, np.float32)))
         return network
 
     export_onnx(broken, tmp_path / "features.onnx", height=H, width=W)

@@ -5,18 +5,22 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from graphs import BOTH, C2, C3, batch_of, build, every_row, make_store, whole
+from graphs import BOTH, C2, C3, batch_of, build, describe, every_row, make_store, whole
 from patchcore_build.backbone.device import open_device
 from patchcore_build.errors import ExportError
 from patchcore_build.export.index_mindir import (
     Frame,
     check_shortlist,
-    patch_vectors,
     write_shortlist,
 )
 from patchcore_build.features.store import FeatureStore, make_bank
+from patchcore_runtime.bank.patches import upsamplers, whole_patches
 
 COLUMNS = C2 + C3 + 4
+
+
+def patch_vectors(layers, upsampling):
+    return whole_patches(layers, upsamplers(describe(upsampling)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,13 +49,13 @@ def test_the_nearest_row_of_every_patch_of_every_image_is_listed(
     count = write_shortlist(tmp_path / "i.mindir", bank, candidates=candidates, block_rows=128)
     assert count == min(rows, candidates)
     test = make_store(upsampling, images=3, seed=1)
-    vectors = patch_vectors(*batch_of(test), upsampling)
+    vectors = patch_vectors(batch_of(test), upsampling)
     scores, listed = shortlists(tmp_path / "i.mindir", Frame.of(bank).queries(vectors))
     assert scores.shape == listed.shape == (180, count)
     assert scores.dtype == np.float32
     assert listed.dtype == np.int32
     assert np.all(np.diff(scores, axis=1) <= 0)
-    table = cdist(vectors.astype(np.float64), whole((bank.layer2, bank.layer3)))
+    table = cdist(vectors.astype(np.float64), whole((bank.layers[0], bank.layers[1])))
     assert np.all((listed == table.argmin(axis=1)[:, None]).any(axis=1))
 
 
@@ -59,9 +63,9 @@ def test_a_score_is_half_the_squared_distance_of_the_scaled_vectors(tmp_path):
     bank = bank_of(200)
     write_shortlist(tmp_path / "i.mindir", bank, block_rows=64)
     frame = Frame.of(bank)
-    vectors = patch_vectors(*batch_of(make_store("bilinear", images=1, seed=1)), "bilinear")
+    vectors = patch_vectors(batch_of(make_store("bilinear", images=1, seed=1)), "bilinear")
     scores, listed = shortlists(tmp_path / "i.mindir", frame.queries(vectors))
-    squares = cdist(vectors.astype(np.float64), whole((bank.layer2, bank.layer3))) ** 2
+    squares = cdist(vectors.astype(np.float64), whole((bank.layers[0], bank.layers[1]))) ** 2
     expected = -np.take_along_axis(squares, listed.astype(np.int64), 1) * frame.scale**2 / 2
     np.testing.assert_allclose(scores, expected, rtol=5e-3)
 
@@ -80,8 +84,10 @@ def test_equal_rows_within_a_block_and_across_blocks_are_different_entries(tmp_p
 def test_factors_are_halves_in_range_wherever_the_bank_lies(magnitude):
     store = make_store("bilinear", images=2)
     far = FeatureStore(
-        layer2=(store.layer2 + 5) * np.float32(magnitude),
-        layer3=(store.layer3 + 5) * np.float32(magnitude),
+        layers=(
+            (store.layers[0] + 5) * np.float32(magnitude),
+            (store.layers[1] + 5) * np.float32(magnitude),
+        ),
         upsampling="bilinear",
     )
     vectors = whole(far.take(every_row(far))).astype(np.float32)
@@ -127,9 +133,9 @@ def test_a_file_of_another_bank_is_refused_and_the_right_one_passes(tmp_path, up
     layers = batch_of(make_store(upsampling, images=2, seed=1))
     right, wrong = tmp_path / "right.mindir", tmp_path / "wrong.mindir"
     write_shortlist(right, bank)
-    check_shortlist(right, bank, index, layers, upsampling)
+    check_shortlist(right, bank, index, layers, describe(upsampling))
     write_shortlist(wrong, bank_of(180, seed=7))
     with pytest.raises(
         ExportError, match=r"wrong\.mindir: expected the nearest row of each of 120"
     ):
-        check_shortlist(wrong, bank, index, layers, upsampling)
+        check_shortlist(wrong, bank, index, layers, describe(upsampling))

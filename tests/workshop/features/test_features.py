@@ -18,8 +18,10 @@ N, H2, W2, C2, C3 = 3, 4, 6, 5, 7
 def make_store(upsampling="bilinear", *, seed=0, images=N):
     rng = np.random.default_rng(seed)
     return FeatureStore(
-        layer2=rng.standard_normal((images, H2, W2, C2)).astype(np.float32),
-        layer3=rng.standard_normal((images, H2 // 2, W2 // 2, C3)).astype(np.float32),
+        layers=(
+            rng.standard_normal((images, H2, W2, C2)).astype(np.float32),
+            rng.standard_normal((images, H2 // 2, W2 // 2, C3)).astype(np.float32),
+        ),
         upsampling=upsampling,
     )
 
@@ -27,17 +29,17 @@ def make_store(upsampling="bilinear", *, seed=0, images=N):
 def materialise(store):
     """All patch vectors (N·P, C2 + C3) in float64, layer3 interpolated by SciPy."""
     order = 1 if store.upsampling == "bilinear" else 0
-    y, x = np.mgrid[: store.layer2.shape[1], : store.layer2.shape[2]]
+    y, x = np.mgrid[: store.layers[0].shape[1], : store.layers[0].shape[2]]
     # Half-pixel centres; a fine cell's centre lies a quarter of a coarse cell off.
     places = np.stack([(y + 0.5) / 2 - 0.5, (x + 0.5) / 2 - 0.5])
-    fine = np.empty((*store.layer2.shape[:3], store.layer3.shape[3]))
+    fine = np.empty((*store.layers[0].shape[:3], store.layers[1].shape[3]))
     for image in range(store.images):
-        for channel in range(store.layer3.shape[3]):
-            coarse = store.layer3[image, :, :, channel].astype(np.float64)
+        for channel in range(store.layers[1].shape[3]):
+            coarse = store.layers[1][image, :, :, channel].astype(np.float64)
             fine[image, :, :, channel] = map_coordinates(
                 coarse, places, order=order, mode="nearest"
             )
-    whole = np.concatenate([store.layer2, fine], axis=3)
+    whole = np.concatenate([store.layers[0], fine], axis=3)
     return whole.reshape(-1, whole.shape[3])
 
 
@@ -83,7 +85,9 @@ def test_origins_name_image_row_and_column():
     np.testing.assert_array_equal(store.origins(rows), expected)
     for row in (0, 17, 71):
         image, y, x = store.origins(np.array([row]))[0]
-        np.testing.assert_array_equal(store.take(np.array([row]))[0][0], store.layer2[image, y, x])
+        np.testing.assert_array_equal(
+            store.take(np.array([row]))[0][0], store.layers[0][image, y, x]
+        )
 
 
 def test_the_network_output_comes_back_as_it_went_in(tmp_path):
@@ -119,7 +123,7 @@ def test_every_image_is_extracted_once_whatever_the_last_batch_holds(tmp_path, c
     assert max(seen) <= BATCH_IMAGES
     assert told[-1] == (count, count)
     np.testing.assert_array_equal(
-        store.layer2, np.moveaxis(images, 3, 1)[:, :, ::8, ::8].transpose(0, 2, 3, 1)
+        store.layers[0], np.moveaxis(images, 3, 1)[:, :, ::8, ::8].transpose(0, 2, 3, 1)
     )
 
 
@@ -128,11 +132,11 @@ def test_arrays_beyond_the_budget_go_to_files_and_hold_the_same(tmp_path):
     in_memory = extract(images, tmp_path)
     assert list(tmp_path.iterdir()) == []
     on_disk = extract(images, tmp_path, budget_bytes=0)
-    assert isinstance(on_disk.layer2, np.memmap)
-    assert isinstance(on_disk.layer3, np.memmap)
+    assert isinstance(on_disk.layers[0], np.memmap)
+    assert isinstance(on_disk.layers[1], np.memmap)
     assert len(list(tmp_path.iterdir())) == 2
-    np.testing.assert_array_equal(in_memory.layer2, on_disk.layer2)
-    np.testing.assert_array_equal(in_memory.layer3, on_disk.layer3)
+    np.testing.assert_array_equal(in_memory.layers[0], on_disk.layers[0])
+    np.testing.assert_array_equal(in_memory.layers[1], on_disk.layers[1])
 
 
 def test_the_budget_is_spent_array_by_array_to_its_last_byte(tmp_path):
@@ -168,7 +172,7 @@ def test_the_table_of_neighbours_equals_brute_force(rows):
     store = make_store(images=rows * 2 // (H2 * W2) + 1)
     chosen = np.random.default_rng(3).permutation(store.images * H2 * W2)[:rows]
     bank = make_bank(store, chosen, 5)
-    whole = np.concatenate([bank.layer2, bank.layer3], axis=1).astype(np.float64)
+    whole = np.concatenate([bank.layers[0], bank.layers[1]], axis=1).astype(np.float64)
     distances = cdist(whole, whole)
     np.testing.assert_array_equal(
         bank.neighbours, np.argsort(distances, axis=1, kind="stable")[:, :5]
@@ -181,16 +185,18 @@ def test_the_norms_of_a_bank_in_half_precision_are_those_of_its_rounded_rows():
     store = make_store(images=8)
     rows = np.arange(8 * H2 * W2)
     half, single = make_bank(store, rows, 3, precision="float16"), make_bank(store, rows, 3)
-    assert half.layer2.dtype == half.layer3.dtype == np.float16
-    stored = np.concatenate([half.layer2, half.layer3], axis=1).astype(np.float64)
+    assert half.layers[0].dtype == half.layers[1].dtype == np.float16
+    stored = np.concatenate([half.layers[0], half.layers[1]], axis=1).astype(np.float64)
     np.testing.assert_allclose(half.norms, (stored**2).sum(axis=1), rtol=1e-6)
     assert np.abs(half.norms / single.norms - 1).max() > 1e-5  # rounding is seen
 
 
 def test_each_row_is_its_own_first_neighbour_even_among_duplicates():
     flat = FeatureStore(
-        layer2=np.full((2, H2, W2, C2), 0.3, np.float32),
-        layer3=np.full((2, H2 // 2, W2 // 2, C3), 0.7, np.float32),
+        layers=(
+            np.full((2, H2, W2, C2), 0.3, np.float32),
+            np.full((2, H2 // 2, W2 // 2, C3), 0.7, np.float32),
+        ),
         upsampling="bilinear",
     )
     bank = make_bank(flat, np.arange(2 * H2 * W2), 4)
@@ -202,12 +208,12 @@ def test_each_row_is_its_own_first_neighbour_even_among_duplicates():
 def test_neighbours_at_the_same_distance_come_in_the_order_of_their_numbers():
     # Small whole numbers: products are exact, so ties are ties.
     store = FeatureStore(
-        layer2=np.zeros((1, 2, 16, 1), np.float32), layer3=np.zeros((1, 1, 8, 1), np.float32),
+        layers=(np.zeros((1, 2, 16, 1), np.float32), np.zeros((1, 1, 8, 1), np.float32)),
         upsampling="nearest",
     )  # fmt: skip
-    store.layer2[0, :, :, 0] = np.random.default_rng(4).integers(0, 3, (2, 16))
+    store.layers[0][0, :, :, 0] = np.random.default_rng(4).integers(0, 3, (2, 16))
     bank = make_bank(store, np.arange(32), 6)
-    gaps = np.abs(bank.layer2 - bank.layer2.T)
+    gaps = np.abs(bank.layers[0] - bank.layers[0].T)
     np.fill_diagonal(gaps, -1)
     np.testing.assert_array_equal(bank.neighbours, np.argsort(gaps, axis=1, kind="stable")[:, :6])
 

@@ -23,7 +23,6 @@ from patchcore_runtime import Artifact, Detector, ImageError
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, FEATURES_ONNX, SHA256SUMS
 from patchcore_runtime.engine.session import open_network
 from patchcore_runtime.image.preprocess import preprocess
-from patchcore_runtime.manifest.tiling import TileGrid
 from patchcore_runtime.selftest import run_selftest
 from places import SHARED
 
@@ -199,7 +198,7 @@ def test_a_dropped_image_leaves_what_a_fit_without_it_gives(photos, weights, tmp
     ours, theirs = (Artifact.open(made.artifact).memory_bank for made in (report, other))
     np.testing.assert_array_equal(ours.origins, theirs.origins)
     # A network's batch of another size rounds its last digits differently.
-    np.testing.assert_allclose(ours.layer2, theirs.layer2, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(ours.layers[0], theirs.layers[0], rtol=1e-3, atol=1e-5)
     thresholds = [made.calibration.image_threshold for made in (report, other)]
     assert thresholds[0] == pytest.approx(thresholds[1], rel=1e-4)
 
@@ -242,7 +241,7 @@ def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):
         result = detector.score_features(layer2, layer3, placement)
         for row in np.flatnonzero(bank.origins[:, 0] == image):
             _, y, x = bank.origins[row]
-            assert np.array_equal(bank.layer2[row], layer2[0, :, y, x])  # to the bit, on a CPU
+            assert np.array_equal(bank.layers[0][row], layer2[0, :, y, x])  # to the bit, on a CPU
             assert result.nearest_rows[y, x] == row
             assert result.patch_distances[y, x] < 1e-3 * np.sqrt(bank.norms[row])
 
@@ -369,9 +368,7 @@ def test_a_fit_with_tiles_a_region_and_suspects_dropped_checks_itself(photos, we
     assert inside[tuple(artifact.memory_bank.origins[:, 1:].T)].all()
     seen = sum(
         int(inside[top // 8 :, left // 8 :][:8, :8].sum())
-        for top, left in TileGrid(
-            tiling, artifact.manifest.preprocess.height, artifact.manifest.preprocess.width
-        ).corners_px
+        for top, left in artifact.manifest.grid.corners_px
     )
     assert report.rows == round(0.05 * 5 * seen)
     assert all(step.passed for step in run_selftest(artifact, threads=1))

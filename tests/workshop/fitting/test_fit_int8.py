@@ -79,7 +79,7 @@ def test_bank_and_thresholds_come_from_the_int8_graph_and_the_patches_from_float
 ):
     ours, theirs = (Artifact.open(f.artifact).memory_bank for f in (int8_fit, float32_fit))
     np.testing.assert_array_equal(ours.origins, theirs.origins)
-    assert not np.array_equal(ours.layer2, theirs.layer2)
+    assert not np.array_equal(ours.layers[0], theirs.layers[0])
     assert int8_fit.calibration.image_threshold != float32_fit.calibration.image_threshold
     detector = Detector.load(int8_fit.artifact, threads=1)
     image, y, x = (int(number) for number in ours.origins[0])

@@ -12,6 +12,8 @@ from patchcore_build.fitting.float32_twin import (
     unseen_images,
 )
 
+NAMES = ("layer2", "layer3")
+
 
 def test_layer_errors_are_zero_of_itself_and_relative_to_float32():
     def network(factor):
@@ -23,8 +25,8 @@ def test_layer_errors_are_zero_of_itself_and_relative_to_float32():
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (11, 64, 64, 3), np.uint8)  # more than one batch
-    assert layer_errors(network(1), network(1), images) == {"layer2": 0, "layer3": 0}
-    errors = layer_errors(network(1), network(0.9), images)
+    assert layer_errors(network(1), network(1), images, NAMES) == {"layer2": 0, "layer3": 0}
+    errors = layer_errors(network(1), network(0.9), images, NAMES)
     assert errors["layer2"] == pytest.approx(0.1, rel=1e-5)
     assert errors["layer3"] == 0
 

@@ -98,8 +98,8 @@ def test_room_for_the_bank_is_set_aside_before_the_features_get_any(tmp_path, mi
     store = extract_features(
         network, inputs, upsampling="bilinear", storage=storage, bank_rows=1000
     )
-    assert not isinstance(store.layer2, np.memmap)
-    assert isinstance(store.layer3, np.memmap) == bool(missing)
+    assert not isinstance(store.layers[0], np.memmap)
+    assert isinstance(store.layers[1], np.memmap) == bool(missing)
 
 
 def test_rounding_a_bank_takes_the_memory_of_its_halves_and_of_one_block():
