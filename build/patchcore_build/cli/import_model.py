@@ -106,7 +106,9 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         if amazon and value is None:
             raise SettingError(f"{name}: expected it for amazon, whose folder lacks it, got none")
         if not amazon and value is not None:
-            raise SettingError(f"{name}: expected none for anomalib, whose file has it, got {value}")
+            raise SettingError(
+                f"{name}: expected none for anomalib, whose file has it, got {value}"
+            )
 
 
 def _open(arguments: argparse.Namespace) -> "Original":
@@ -116,6 +118,4 @@ def _open(arguments: argparse.Namespace) -> "Original":
         return open_anomalib(arguments.model)
     from patchcore_build.imports.amazon import open_amazon
 
-    return open_amazon(
-        arguments.model, weights=arguments.weights, resize_px=arguments.resize_px
-    )
+    return open_amazon(arguments.model, weights=arguments.weights, resize_px=arguments.resize_px)

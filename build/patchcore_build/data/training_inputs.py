@@ -64,7 +64,7 @@ class Inputs:
         return np.array(numbers, np.int64)
 
 
-def load_inputs(
+def load_inputs(  # noqa: PLR0913 - independent keywords
     folder: ImageFolder,
     config: Config,
     storage: Storage,

@@ -1,10 +1,10 @@
 """A folder of amazon's patchcore-inspection -> the detector that it describes.
 
 Facts about patchcore-inspection: `patchcore_params.pkl` is a pickle of a plain dict, and
-`nnscorer_search_index.faiss` an IndexFlatL2 whose vectors are the bank. The network is torchvision's
-with its ImageNet weights, which the folder lacks; so is the resize before the central crop. Patches
-of layers are pooled to `pretrain_embed_dimension` numbers each and `target_embed_dimension` in all.
-Scores and maps are squared distances; the score is the largest one. Distances are upsampled
+`nnscorer_search_index.faiss` an IndexFlatL2 whose vectors are the bank. The network is
+torchvision's with its ImageNet weights. The folder lacks these weights and the resize before the
+central crop. Patches of layers are pooled to `pretrain_embed_dimension` numbers each, and to
+`target_embed_dimension` in all. Scores and maps are squared distances; the score is the largest one. Distances are upsampled
 bilinearly and smoothed by SciPy's Gaussian of 4 px, whose border repeats the last pixel.
 """
 
@@ -124,9 +124,8 @@ def _refuse_ensemble(folder: Path) -> None:
 
 def _read_parameters(path: Path) -> dict[str, Any]:
     """The dict in the pickle; nothing in it may be an object or a call."""
-    with refused(
-        path, "parameters of patchcore-inspection", "save the model again", error_type=ModelError
-    ):
+    expected = "the parameters that patchcore-inspection wrote"
+    with refused(path, expected, "copy the folder again", error_type=ModelError):
         with open_regular(path) as file:
             value, storages = run_pickle(file)
         if not isinstance(value, dict) or storages:
@@ -147,9 +146,7 @@ def _pooling(source: str, found: dict[str, Any], layers: int) -> int:
     size, each = found["target_embed_dimension"], found["pretrain_embed_dimension"]
     counted = type(size) is int and 1 <= size <= _MOST_CHANNELS and size % layers == 0
     words = f"a multiple of the {layers} layers up to {_MOST_CHANNELS}"
-    require(
-        counted, f"{source}: target_embed_dimension", words, quote(size), error=ModelError
-    )
+    require(counted, f"{source}: target_embed_dimension", words, quote(size), error=ModelError)
     require(
         type(each) is int and each == size,
         f"{source}: pretrain_embed_dimension",
@@ -162,15 +159,12 @@ def _pooling(source: str, found: dict[str, Any], layers: int) -> int:
 
 def _preprocess(source: str, shape: object, resize_px: int) -> Preprocessing:
     """Shorter side to `resize_px`, then the central crop of the input's size."""
-    fits = (
-        isinstance(shape, list | tuple)
-        and len(shape) == 3
-        and all(type(side) is int and 0 < side < 2**20 for side in shape)
-        and shape[0] == 3
-    )
+    sides = shape if isinstance(shape, list | tuple) else ()
+    fits = len(sides) == 3 and all(type(side) is int and 0 < side < 2**20 for side in sides)
     where = f"{source}: input_shape"
+    fits = fits and sides[0] == 3
     require(fits, where, "3 channels, height and width", quote(shape), error=ModelError)
-    _, height, width = shape  # type: ignore[misc]
+    height, width = sides[1:]
     document = {
         "resize": "shorter_side",
         "resize_height": resize_px,

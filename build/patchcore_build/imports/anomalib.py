@@ -14,11 +14,12 @@ from patchcore_build.imports.anomalib_file import AnomalibFile, read_anomalib, s
 from patchcore_build.imports.original import (
     RESNETS,
     Original,
+    Thresholds,
     check_input,
     check_layers,
     check_rows,
 )
-from patchcore_build.imports.thresholds import PostProcessor, Thresholds, carried
+from patchcore_build.imports.thresholds import PostProcessor, carried
 from patchcore_build.imports.transforms import plan_preprocessing
 from patchcore_build.weights.read import digest, mindspore_names
 from patchcore_build.weights.torch_pickle import Record
@@ -145,9 +146,8 @@ def _notes(file: AnomalibFile) -> list[str]:
     if isinstance(precision, Record):
         precision = precision.arguments[:1]
     half = file.tensors["model.memory_bank"].dtype.itemsize == 2 or "float16" in str(precision)
-    if half:
-        return [
-            "the original computes in float16 and the artifact in float32; scores differ by the "
-            "rounding of float16"
-        ]
-    return []
+    words = (
+        "the original computes in float16 and the artifact in float32; scores differ by the "
+        "rounding of float16"
+    )
+    return [words] if half else []

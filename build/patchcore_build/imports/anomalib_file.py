@@ -24,16 +24,12 @@ from patchcore_build.weights.torch_pickle import Record, quote
 PACKAGES = ("anomalib", "lightning", "pathlib", "timm", "torchmetrics", "torchvision")
 _MOST_MODULES = 10_000
 _DEEPEST = 40  # modules inside of each other
-# A tensor that only this model has, and its name. PatchCore and its relatives have a memory bank.
+# How the tensors of a model begin that only it has.
 _OTHERS = {
-    "model.gaussian.mean": "PaDiM",
-    "model.gaussian.mean_vec": "PaDiM",
+    "model.gaussian.": "PaDiM",
     "model.teacher.": "EfficientAD",
     "model.teacher_model.": "STFPM",
-    "model.student": "a student and a teacher",
     "model.fast_flow": "FastFlow",
-    "model.discriminative_subnetwork.": "DRAEM",
-    "model.decoder": "a decoder",
     "model.pca_model.": "DFM",
     "model.feature_encoder.": "AnomalyDINO",
 }
@@ -63,7 +59,8 @@ def read_anomalib(path: Path) -> AnomalibFile:
         ModelError: the file is missing, corrupt, hostile, or of another model.
     """
     expected = "a .ckpt or .pt of anomalib's PatchCore"
-    with refused(path, expected, "save the model again", error_type=ModelError):
+    advice = "pass the file that anomalib 2 wrote for a PatchCore"
+    with refused(path, expected, advice, error_type=ModelError):
         file = read_torch_file(path, PACKAGES)
         value = file.value
         if not isinstance(value, dict):
@@ -140,7 +137,7 @@ def _read_module(file: TorchFile, module: Record) -> AnomalibFile:
 def _refuse_other_model(tensors: Mapping[str, NDArray[Any]]) -> None:
     for start, name in _OTHERS.items():
         if any(key.startswith(start) for key in tensors):
-            raise ValueError(f"its tensors are those of another model ({name})")
+            raise ValueError(f"its tensors are those of {name}")
     if "image_threshold.value" in tensors or "pixel_threshold.value" in tensors:
         raise ValueError("it is of anomalib 1, whose model anomalib 2 cannot load either")
     if "model.memory_bank" not in tensors:

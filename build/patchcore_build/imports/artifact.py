@@ -8,9 +8,11 @@ lacks: the self-test, and the statistics by which a line is monitored. They are 
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from patchcore_build.config import Config, plan_layout
 from patchcore_build.data.dataset import list_images
 from patchcore_build.data.training_inputs import Inputs, load_inputs
 from patchcore_build.errors import ModelError, require
-from patchcore_build.export.checked import CellMaker, export_features, export_shortlist
+from patchcore_build.export.checked import export_features, export_shortlist
 from patchcore_build.features.normal_images import describe_normal
 from patchcore_build.features.store import FeatureStore, extract_features
 from patchcore_build.fitting.artifact_writer import ArtifactFacts, plan_manifest, provenance
@@ -117,9 +119,7 @@ def import_detector(original: Original, job: ImportJob) -> ImportReport:
             category=job.category,
             config=config,
             monitoring=describe_normal(inputs.pixels, store),
-            provenance=provenance(
-                staging, weights={"name": f"of {original.library}"}, device="cpu"
-            )
+            provenance=provenance(staging, weights={"name": f"of {original.library}"}, device="cpu")
             | {"imported": original.provenance},
             index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
         )
@@ -160,7 +160,7 @@ def config_of(original: Original) -> Config:
     )
 
 
-def _bank_and_network(original: Original, config: Config) -> tuple[MemoryBank, CellMaker]:
+def _bank_and_network(original: Original, config: Config) -> tuple[MemoryBank, Callable[..., Any]]:
     """The rows cut into layers, and a function that makes the network for an input's size.
 
     Raises:

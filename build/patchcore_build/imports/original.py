@@ -73,17 +73,17 @@ def check_layers(source: str, layers: object) -> tuple[str, ...]:
     Raises:
         ModelError: the message names the file.
     """
-    known = isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
-    shown = " ".join(layers) if known else str(type(layers).__name__)  # type: ignore[arg-type]
     expected = f"one to four of {', '.join(STAGES)}, the finest first"
-    require(known, f"{source}: layers", expected, shown, error=ModelError)
-    names = tuple(layers)  # type: ignore[arg-type]
+    names: tuple[str, ...] = ()
+    if isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers):
+        names = tuple(layers)
+    shown = " ".join(names) or type(layers).__name__
     try:
         plan_layers(names)
     except SettingError:
+        shown = shown if shown.isprintable() else ascii(shown)
         raise ModelError(
-            f"{source}: layers: expected {expected}, got {ascii(shown)[1:-1]:.100}; only these can "
-            "be imported"
+            f"{source}: layers: expected {expected}, got {shown:.100}; only these can be imported"
         ) from None
     return names
 

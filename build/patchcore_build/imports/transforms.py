@@ -90,8 +90,13 @@ def _check_normalisation(source: str, settings: Mapping[str, Any]) -> None:
             and all(isinstance(value, float) for value in given)
             and all(abs(a - b) < 1e-6 for a, b in zip(given, wanted, strict=True))
         )
-        require(same, f"{source}: Normalize: {name}", f"ImageNet's {wanted}", "another",
-                error=ModelError)
+        require(
+            same,
+            f"{source}: Normalize: {name}",
+            f"ImageNet's {wanted}",
+            "another",
+            error=ModelError,
+        )
 
 
 def _sides(source: str, step: str, size: object) -> tuple[int, ...]:

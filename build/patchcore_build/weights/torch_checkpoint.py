@@ -127,9 +127,7 @@ def refused(
         raise error_type(f"{path}: expected {expected}, but {reason}; {advice}") from error
 
 
-def _read_zip(
-    file: IO[bytes], packages: tuple[str, ...]
-) -> tuple[object, dict[str, NDArray[Any]]]:
+def _read_zip(file: IO[bytes], packages: tuple[str, ...]) -> tuple[object, dict[str, NDArray[Any]]]:
     """Read pickle and storages from the zip container; the storages are flat arrays by key."""
     file_bytes = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file) as archive:

@@ -36,8 +36,9 @@ class MemoryBank:
     """The normal patches: one row is all layers of one patch.
 
     `norms` are squared lengths of whole rows; `origins` are training image, y and x (patch grid)
-    of each row, or `UNKNOWN_ORIGIN`; `neighbours` are the K nearest rows of each row, itself first (N_b, eq. 7). Norms
-    and neighbours are computed from the stored rows, that is after rounding to float16.
+    of each row, or `UNKNOWN_ORIGIN`; `neighbours` are the K nearest rows of each row, itself first
+    (N_b, eq. 7). Norms and neighbours are computed from the stored rows, that is after rounding to
+    float16.
     """
 
     layers: tuple[NDArray[np.floating], ...]  # (M, C) each, float32 or float16

@@ -209,10 +209,11 @@ def few_images(calibration: Calibration) -> tuple[str, ...]:
     if count >= FEW_IMAGES:
         return ()
     if count == 0:
-        return (
-            "thresholds are those of the original, and no held-out scores say how often a good "
-            "image exceeds them; check them with good images of this line",
+        unknown = (
+            "no held-out scores say how often a good image exceeds the thresholds; check them with "
+            "good images of this line"
         )
+        return (unknown,)
     what = "images" if count == calibration.images else "groups of images"
     words = (
         f"thresholds from {count} {what}, expected {FEW_IMAGES} or more; a false-alarm rate of "

@@ -1,0 +1,1 @@
+"""Imported detectors beside the libraries that they come from."""
