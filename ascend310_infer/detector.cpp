@@ -43,10 +43,17 @@ Tensor Slice(const Tensor& batch, std::size_t image) {
   return slice;
 }
 
+// One image's layers of a batch.
+Layers Slices(const Layers& batch, std::size_t image) {
+  Layers slices;
+  for (const Tensor& layer : batch) slices.push_back(Slice(layer, image));
+  return slices;
+}
+
 // Adds one tile's layer to those before it, along the first axis.
-void Append(const Tensor& tile, Tensor& layers) {
-  layers.values.insert(layers.values.end(), tile.values.begin(), tile.values.end());
-  layers.shape.front() += tile.shape.front();
+void Append(const Tensor& tile, Tensor& layer) {
+  layer.values.insert(layer.values.end(), tile.values.begin(), tile.values.end());
+  layer.shape.front() += tile.shape.front();
 }
 
 }  // namespace
@@ -57,18 +64,18 @@ Detector::Detector(const Artifact& artifact, const BackendOptions& options, Sear
       calibration_(WithThresholds(artifact.manifest().calibration, wanted)),
       search_(search),
       backend_(MakeBackend(EngineFilesOf(artifact), ForSearch(options, artifact, search))),
-      scorer_(artifact.bank(), artifact.manifest().features, artifact.manifest().scoring,
-              TileGrid(artifact.manifest().tiling, artifact.manifest().preprocess),
+      scorer_(artifact.bank(), artifact.manifest().layout(), artifact.manifest().scoring,
+              TileGrid(artifact.manifest().tiling, artifact.manifest().preprocess,
+                       artifact.manifest().features.patch_px),
               OpenRegion(artifact, roi)) {
   const std::size_t threads = std::max<std::size_t>(1, options.threads / options.workers);
   if (UsesHnsw(artifact, search)) {
     hnsw_ = OpenHnswIndex(artifact, threads);
   } else if (EngineSearch::Serves(*backend_)) {
     engine_search_ = std::make_unique<EngineSearch>(*backend_, artifact_.bank(),
-                                                    artifact.manifest().features, options.threads);
+                                                    manifest().layout(), options.threads);
   } else {
-    index_ =
-        std::make_unique<PortableIndex>(artifact.bank(), artifact.manifest().features, threads);
+    index_ = std::make_unique<PortableIndex>(artifact.bank(), manifest().layout(), threads);
   }
 }
 
@@ -102,17 +109,16 @@ std::vector<Result> Detector::PredictBatch(const std::vector<const Input*>& inpu
 void Detector::ScoreTiles(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces,
                           std::vector<ImageInWork>& works, std::vector<Result>& results,
                           Stopwatch& watch) {
-  const auto [all2, all3] = Features(inputs, pieces);
+  const Layers all = Features(inputs, pieces);
   const double features_ms = watch.Lap() / static_cast<double>(pieces.size());
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const auto [image, tile] = pieces[i];
     Result& result = results[image];
-    const Tensor layer2 = Slice(all2, i);
-    const Tensor layer3 = Slice(all3, i);
-    const NearestRows nearest = Nearest(layer2, layer3);
+    const Layers layers = Slices(all, i);
+    const NearestRows nearest = Nearest(layers);
     result.timings.features_ms += features_ms;
     result.timings.search_ms += watch.Lap();
-    scorer_.Add(tile, layer2, layer3, nearest, works[image]);
+    scorer_.Add(tile, layers, nearest, works[image]);
     if (tile + 1 == scorer_.grid().tiles()) {
       Finish(works[image], inputs[image]->placement, result);
     }
@@ -130,18 +136,17 @@ void Detector::Finish(const ImageInWork& work, const Placement& placement, Resul
   result.peak = Peak(result.anomaly_map, manifest().preprocess.width, placement);
 }
 
-std::pair<Tensor, Tensor> Detector::Features(const Input& input) {
-  std::pair<Tensor, Tensor> layers = Features({&input}, {{0, 0}});
+Layers Detector::Features(const Input& input) {
+  Layers layers = Features({&input}, {{0, 0}});
   for (std::size_t tile = 1; tile < scorer_.grid().tiles(); ++tile) {
-    const auto [layer2, layer3] = Features({&input}, {{0, tile}});
-    Append(layer2, layers.first);
-    Append(layer3, layers.second);
+    const Layers more = Features({&input}, {{0, tile}});
+    for (std::size_t i = 0; i < layers.size(); ++i) Append(more[i], layers[i]);
   }
   return layers;
 }
 
-std::pair<Tensor, Tensor> Detector::Features(const std::vector<const Input*>& inputs,
-                                             const std::vector<Piece>& pieces) {
+Layers Detector::Features(const std::vector<const Input*>& inputs,
+                          const std::vector<Piece>& pieces) {
   std::vector<std::uint8_t> images;  // (count, tile_height, tile_width, 3)
   const Tiling& tiling = manifest().tiling;
   images.reserve(pieces.size() * tiling.tile_height * tiling.tile_width * 3);
@@ -157,13 +162,13 @@ std::unique_lock<std::mutex> Detector::EngineTurn() {
   return std::unique_lock<std::mutex>(engine_turn_);
 }
 
-NearestRows Detector::Nearest(const Tensor& layer2, const Tensor& layer3) {
+NearestRows Detector::Nearest(const Layers& layers) {
   const auto by_engine = [&] {
     const auto turn = EngineTurn();
-    return engine_search_->Nearest(layer2, layer3);
+    return engine_search_->Nearest(layers);
   };
-  NearestRows nearest = hnsw_    ? hnsw_->Nearest(layer2, layer3)
-                        : index_ ? index_->Nearest(layer2, layer3)
+  NearestRows nearest = hnsw_    ? hnsw_->Nearest(layers)
+                        : index_ ? index_->Nearest(layers)
                                  : by_engine();
   const auto finite = [](float distance) { return std::isfinite(distance); };
   if (!std::all_of(nearest.distances.begin(), nearest.distances.end(), finite)) {

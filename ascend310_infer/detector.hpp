@@ -84,9 +84,9 @@ class Detector {
   //   inputs     any number, not owned
   std::vector<Result> PredictBatch(const std::vector<const Input*>& inputs);
 
-  // layer2 (T, C2, h, w) and layer3 (T, C3, h/2, w/2) of one input's T tiles, which go through the
-  // network one by one; throws as Predict.
-  std::pair<Tensor, Tensor> Features(const Input& input);
+  // Layers, (T, C_i, h/s_i, w/s_i) each, of one input's T tiles, which go through the network one
+  // by one; throws as Predict.
+  Layers Features(const Input& input);
 
   const Manifest& manifest() const { return artifact_.manifest(); }
   // The artifact's calibration, with the requested thresholds.
@@ -102,12 +102,11 @@ class Detector {
     std::size_t image, tile;
   };
 
-  std::pair<Tensor, Tensor> Features(const std::vector<const Input*>& inputs,
-                                     const std::vector<Piece>& pieces);
+  Layers Features(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces);
   void ScoreTiles(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces,
                   std::vector<ImageInWork>& works, std::vector<Result>& results, Stopwatch& watch);
   void Finish(const ImageInWork& work, const Placement& placement, Result& result) const;
-  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
+  NearestRows Nearest(const Layers& layers);
   std::unique_lock<std::mutex> EngineTurn();
 
   Artifact artifact_;

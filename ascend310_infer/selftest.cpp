@@ -68,24 +68,23 @@ double RelativeGap(double got, double stored) {
   return std::isnan(gap) ? std::numeric_limits<double>::infinity() : gap;
 }
 
-// Mean and largest absolute value of layer2, then of layer3; sums in float64.
-std::array<double, 4> LayerMagnitudes(const std::pair<Tensor, Tensor>& layers) {
-  std::array<double, 4> magnitudes{};
-  auto place = magnitudes.begin();
-  for (const std::vector<float>& values : {layers.first.values, layers.second.values}) {
+// Mean and largest absolute value of each layer in turn; sums in float64.
+std::vector<double> LayerMagnitudes(const Layers& layers) {
+  std::vector<double> magnitudes;
+  for (const Tensor& layer : layers) {
     double sum = 0, largest = 0;
-    for (const float value : values) {
+    for (const float value : layer.values) {
       const double magnitude = std::abs(static_cast<double>(value));
       sum += magnitude;
       largest = std::max(largest, magnitude);
     }
-    *place++ = sum / static_cast<double>(values.size());
-    *place++ = largest;
+    magnitudes.push_back(sum / static_cast<double>(layer.values.size()));
+    magnitudes.push_back(largest);
   }
   return magnitudes;
 }
 
-double LargestRelativeGap(const std::array<double, 4>& got, const std::array<double, 4>& stored) {
+double LargestRelativeGap(const std::vector<double>& got, const std::vector<double>& stored) {
   double gap = 0;
   for (std::size_t i = 0; i < got.size(); ++i) gap = std::max(gap, RelativeGap(got[i], stored[i]));
   return gap;
@@ -116,7 +115,7 @@ std::vector<SelfTestStep> RunSelfTest(const Artifact& artifact, Detector& detect
   const Result result = detector.Predict(input);
   const SelfTest& expected = manifest.selftest;
   const double peak = Gap(stored_map, std::vector<float>(stored_map.size(), 0.0F));
-  const std::array<double, 4> magnitudes = LayerMagnitudes(detector.Features(input));
+  const std::vector<double> magnitudes = LayerMagnitudes(detector.Features(input));
   return {
       {"input", Gap(input.pixels, stored_input.pixels), 0.0},
       {"features", LargestRelativeGap(magnitudes, expected.layer_magnitudes),

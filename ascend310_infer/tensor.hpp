@@ -12,6 +12,9 @@ struct Tensor {
   std::vector<float> values;  // row-major, as many as the product of `shape`
 };
 
+// The layers of some images or of one, (B, C_i, h/s_i, w/s_i) each, in the manifest's order.
+using Layers = std::vector<Tensor>;
+
 // The nearest bank row of each patch of one image.
 struct NearestRows {
   std::vector<float> distances;    // (h, w), Euclidean, recomputed from differences, all >= 0

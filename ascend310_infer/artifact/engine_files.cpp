@@ -10,14 +10,19 @@ EngineFiles EngineFilesOf(const Artifact& artifact) {
   files.features_mindir = artifact.Path(kFeaturesMindir);
   files.index_onnx = artifact.Path(kIndexOnnx);
   files.index_mindir = artifact.Path(kIndexMindir);
-  files.tiling = artifact.manifest().tiling;
-  files.features = artifact.manifest().features;
+  files.has_mindir = artifact.manifest().features.has_mindir;
+  files.layout = artifact.manifest().layout();
   files.mindir_candidates = artifact.manifest().index.mindir_candidates;
   const MemoryBank& bank = artifact.bank();
   const auto place = [&](std::size_t section) {
     return ByteRange{bank.sections[section].offset, bank.sections[section].size};
   };
-  files.bank = {static_cast<std::int64_t>(bank.rows), bank.precision, place(0), place(1), place(2)};
+  files.bank.rows = static_cast<std::int64_t>(bank.rows);
+  files.bank.precision = bank.precision;
+  for (std::size_t layer = 0; layer < bank.layers.size(); ++layer) {
+    files.bank.layers.push_back(place(layer));
+  }
+  files.bank.norms = place(bank.layers.size());
   files.verify = [artifact](const std::filesystem::path& path) {
     const std::string name = path.filename().string();
     artifact.Verify({name});

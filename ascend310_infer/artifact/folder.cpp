@@ -3,7 +3,6 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <memory>
 #include <utility>
@@ -43,27 +42,32 @@ std::map<std::string, std::string, std::less<>> ReadSums(const fs::path& path,
   return ParseSums(text, path.string());
 }
 
-std::string ShapeText(const std::array<std::size_t, 4>& shape, BankPrecision precision) {
+// The shape of a bank as Python shows it: "(38, 9, (8, 12), 'float32')".
+std::string ShapeText(std::size_t rows, std::size_t neighbours,
+                      const std::vector<std::size_t>& channels, BankPrecision precision) {
   std::string text;
-  for (const std::size_t side : shape) {
-    text += (text.empty() ? "(" : ", ") + std::to_string(side);
+  for (const std::size_t count : channels) {
+    text += (text.empty() ? "" : ", ") + std::to_string(count);
   }
-  return text + (precision == BankPrecision::kFloat32 ? ", 'float32')" : ", 'float16')");
+  if (channels.size() == 1) text += ",";
+  return "(" + std::to_string(rows) + ", " + std::to_string(neighbours) + ", (" + text + "), '" +
+         (precision == BankPrecision::kFloat32 ? "float32" : "float16") + "')";
 }
 
 void CheckShape(const MemoryBank& bank, const Manifest& manifest, const std::string& where) {
-  const std::array<std::size_t, 4> expected = {
-      manifest.memory_bank.rows, manifest.features.layer2.channels,
-      manifest.features.layer3.channels, manifest.memory_bank.neighbours};
-  const std::array<std::size_t, 4> got = {bank.rows, bank.channels2, bank.channels3,
-                                          bank.neighbour_count};
-  const BankPrecision precision = manifest.memory_bank.precision;
-  if (got != expected || bank.precision != precision) {
-    throw ArtifactError(where + ": (M, C2, C3, K, precision): manifest.json says " +
-                        ShapeText(expected, precision) + ", the file has " +
-                        ShapeText(got, bank.precision) +
-                        "; the files belong to different artifacts, copy the folder again");
+  const Bank& told = manifest.memory_bank;
+  std::vector<std::size_t> expected, got;
+  for (const Layer& layer : manifest.features.layers) expected.push_back(layer.channels);
+  for (const MemoryBank::Part& layer : bank.layers) got.push_back(layer.channels);
+  if (bank.rows == told.rows && bank.neighbour_count == told.neighbours && got == expected &&
+      bank.precision == told.precision) {
+    return;
   }
+  throw ArtifactError(where + ": (M, K, channels, precision): manifest.json says " +
+                      ShapeText(told.rows, told.neighbours, expected, told.precision) +
+                      ", the file has " +
+                      ShapeText(bank.rows, bank.neighbour_count, got, bank.precision) +
+                      "; the files belong to different artifacts, copy the folder again");
 }
 
 }  // namespace
@@ -109,7 +113,7 @@ Artifact Artifact::Open(const fs::path& folder, bool verify, const fs::path& pub
 std::vector<std::string_view> Artifact::Files() const {
   std::vector<std::string_view> files{kManifestFile,  kFeaturesOnnx,  kIndexOnnx,  kMemoryBankFile,
                                       kSelftestImage, kSelftestInput, kSelftestMap};
-  if (manifest_.features.precision == FeaturePrecision::kFloat32) files.push_back(kFeaturesMindir);
+  if (manifest_.features.has_mindir) files.push_back(kFeaturesMindir);
   if (manifest_.index.mindir_candidates > 0) files.push_back(kIndexMindir);
   if (manifest_.index.kind == IndexKind::kHnsw) {
     files.push_back(kIndexHnsw);

@@ -18,10 +18,11 @@ std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem
       throw ArtifactError(artifact.Path(kRoiFile).string() + ": " + error.what() +
                           "; copy the folder again");
     }
-    learned = StoredRegion(artifact.Path(kRoiFile), manifest.preprocess);
+    learned =
+        StoredRegion(artifact.Path(kRoiFile), manifest.preprocess, manifest.features.patch_px);
   }
   if (roi.empty()) return learned;
-  Region asked = ReadRegion(roi, manifest.preprocess, manifest.region);
+  Region asked = ReadRegion(roi, manifest.preprocess, manifest.region, manifest.features.patch_px);
   std::size_t beyond = 0;
   for (std::size_t i = 0; learned && i < asked.pixels.size(); ++i) {
     if (asked.pixels[i] != 0 && learned->pixels[i] == 0) ++beyond;

@@ -1,7 +1,6 @@
 #include "bank/memory_bank.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -18,9 +17,9 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "sections are used as they are mapped");
 
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr std::uint64_t kAlignment = 64;
-constexpr std::size_t kHeaderBytes = 40;
+constexpr std::size_t kHeaderBytes = 52;
 constexpr std::size_t kMagicBytes = 8;
 constexpr char kMagic[] = "PCMEMBNK";
 
@@ -28,14 +27,13 @@ struct Header {
   std::uint32_t version;
   std::uint32_t start;
   std::uint64_t rows;
-  std::uint32_t channels2;
-  std::uint32_t channels3;
   std::uint32_t neighbours;
-  std::uint32_t bits;  // of a number of the layers
+  std::uint32_t bits;                   // of a number of the layers
+  std::vector<std::uint32_t> channels;  // of each layer
 };
 
-// The five sections, each at a multiple of 64.
-using Sections = std::array<MemoryBank::Section, 5>;
+// One for each layer, then norms, origins and neighbours, each at a multiple of 64.
+using Sections = std::vector<MemoryBank::Section>;
 
 template <typename Value>
 Value ReadAt(const unsigned char* bytes, std::size_t offset) {
@@ -47,21 +45,29 @@ Value ReadAt(const unsigned char* bytes, std::size_t offset) {
 // The places of the sections, or nothing if they do not fill `size` bytes exactly. It only divides
 // by the header's numbers, so that no header can cause an overflow.
 std::optional<Sections> Place(const Header& header, std::uint64_t size) {
-  const std::array<std::uint64_t, 5> widths = {header.channels2, header.channels3, 1, 3,
-                                               header.neighbours};
-  const std::uint64_t layer_bytes = header.bits / 8;
-  const std::array<std::uint64_t, 5> bytes = {layer_bytes, layer_bytes, 4, 4, 4};
-  Sections sections{};
+  std::vector<std::uint64_t> widths(header.channels.begin(), header.channels.end());
+  for (const std::uint32_t width : {1U, 3U, header.neighbours}) widths.push_back(width);
+  Sections sections;
   std::uint64_t end = kAlignment;
-  for (std::size_t section = 0; section < widths.size(); ++section) {
+  for (const std::uint64_t width : widths) {
+    const bool is_layer = sections.size() < header.channels.size();
+    const std::uint64_t bytes = is_layer ? header.bits / 8 : 4;
     const std::uint64_t left = end > size ? 0 : size - end;
-    if (header.rows > left / bytes[section] / widths[section]) return std::nullopt;
-    sections[section] = {end, header.rows * widths[section] * bytes[section]};
-    end += sections[section].size;
+    if (header.rows > left / bytes / width) return std::nullopt;
+    sections.push_back({end, header.rows * width * bytes});
+    end += sections.back().size;
     end += (kAlignment - end % kAlignment) % kAlignment;
   }
   if (end != size) return std::nullopt;
   return sections;
+}
+
+std::string Joined(const std::vector<std::uint32_t>& channels, const char* mark) {
+  std::string text;
+  for (const std::uint32_t count : channels) {
+    text += (text.empty() ? "" : mark) + std::to_string(count);
+  }
+  return text;
 }
 
 Header ParseHeader(const unsigned char* bytes, std::size_t length, const std::string& where) {
@@ -70,12 +76,11 @@ Header ParseHeader(const unsigned char* bytes, std::size_t length, const std::st
     throw ArtifactError(where + ": expected a memory bank (" + kMagic + "), got '" +
                         Printable(got, kMagicBytes) + "'");
   }
-  const Header header{ReadAt<std::uint32_t>(bytes, 8),  ReadAt<std::uint32_t>(bytes, 12),
-                      ReadAt<std::uint64_t>(bytes, 16), ReadAt<std::uint32_t>(bytes, 24),
-                      ReadAt<std::uint32_t>(bytes, 28), ReadAt<std::uint32_t>(bytes, 32),
-                      ReadAt<std::uint32_t>(bytes, 36)};
+  Header header{ReadAt<std::uint32_t>(bytes, 8),  ReadAt<std::uint32_t>(bytes, 12),
+                ReadAt<std::uint64_t>(bytes, 16), ReadAt<std::uint32_t>(bytes, 24),
+                ReadAt<std::uint32_t>(bytes, 28), {}};
   if (header.version != kVersion) {
-    throw ArtifactError(where + ": version: expected 2, got " + std::to_string(header.version));
+    throw ArtifactError(where + ": version: expected 3, got " + std::to_string(header.version));
   }
   if (header.start != kAlignment) {
     throw ArtifactError(where + ": header size: expected 64, got " + std::to_string(header.start));
@@ -84,6 +89,18 @@ Header ParseHeader(const unsigned char* bytes, std::size_t length, const std::st
     throw ArtifactError(where + ": bits of a number: expected 32 or 16, got " +
                         std::to_string(header.bits));
   }
+  const auto layers = ReadAt<std::uint32_t>(bytes, 32);
+  for (std::size_t layer = 0; layer < kMostLayers; ++layer) {
+    header.channels.push_back(ReadAt<std::uint32_t>(bytes, 36 + 4 * layer));
+  }
+  const bool counted = layers >= 1 && layers <= kMostLayers;
+  const auto end = header.channels.begin() + (counted ? layers : 0);
+  if (!counted || std::any_of(end, header.channels.end(), [](auto more) { return more != 0; })) {
+    throw ArtifactError(where + ": layers: expected 1 to 4 and no channels beyond them, got " +
+                        std::to_string(layers) + " and [" + Joined(header.channels, ", ") +
+                        "]; copy the folder again");
+  }
+  header.channels.erase(end, header.channels.end());
   return header;
 }
 
@@ -95,16 +112,17 @@ MappedFile Map(const std::filesystem::path& path) {
   }
 }
 
-// Layers stored as float16, as float; one buffer for both.
-void Widen(const void* layer2, const void* layer3, MemoryBank& bank) {
-  const std::size_t count2 = bank.rows * bank.channels2, count3 = bank.rows * bank.channels3;
-  auto floats = std::make_shared<std::vector<float>>(count2 + count3);
-  const auto* halves2 = static_cast<const std::uint16_t*>(layer2);
-  const auto* halves3 = static_cast<const std::uint16_t*>(layer3);
-  std::transform(halves2, halves2 + count2, floats->begin(), FromHalf);
-  std::transform(halves3, halves3 + count3, floats->data() + count2, FromHalf);
-  bank.layer2 = floats->data();
-  bank.layer3 = floats->data() + count2;
+// Layers stored as float16, as float; one buffer for all.
+void Widen(MemoryBank& bank) {
+  auto floats = std::make_shared<std::vector<float>>(bank.rows * bank.Size());
+  float* place = floats->data();
+  for (MemoryBank::Part& layer : bank.layers) {
+    const auto* halves = reinterpret_cast<const std::uint16_t*>(layer.rows);
+    const std::size_t count = bank.rows * layer.channels;
+    std::transform(halves, halves + count, place, FromHalf);
+    layer.rows = place;
+    place += count;
+  }
   bank.widened = std::move(floats);
 }
 
@@ -121,44 +139,64 @@ void RefuseNotFinite(const float* values, std::size_t rows, std::size_t columns,
 
 }  // namespace
 
+std::size_t MemoryBank::Size() const {
+  std::size_t size = 0;
+  for (const Part& layer : layers) size += layer.channels;
+  return size;
+}
+
+double SquaredDistance(const MemoryBank& bank, const float* patch, std::size_t row) {
+  double sum = 0;
+  for (const MemoryBank::Part& layer : bank.layers) {
+    const float* stored = layer.Row(row);
+    for (std::size_t channel = 0; channel < layer.channels; ++channel) {
+      const double difference = patch[channel] - stored[channel];
+      sum += difference * difference;
+    }
+    patch += layer.channels;
+  }
+  return sum;
+}
+
 MemoryBank ReadMemoryBank(const std::filesystem::path& path) {
   const std::string where = path.string();
   const MappedFile file = Map(path);
   const auto* start = reinterpret_cast<const unsigned char*>(file.bytes().data());
   const std::uint64_t size = file.bytes().size();
   const Header header = ParseHeader(start, std::min(file.bytes().size(), kHeaderBytes), where);
-  const bool filled = header.rows > 0 && header.channels2 > 0 && header.channels3 > 0 &&
+  const auto& channels = header.channels;
+  const bool filled = std::count(channels.begin(), channels.end(), 0U) == 0 && header.rows > 0 &&
                       header.neighbours > 0 && header.neighbours <= header.rows;
   const std::optional<Sections> sections = filled ? Place(header, size) : std::nullopt;
   if (!sections) {
     throw ArtifactError(where + ": header says " + std::to_string(header.rows) + " rows of " +
-                        std::to_string(header.channels2) + " + " +
-                        std::to_string(header.channels3) + " floats of " +
-                        std::to_string(header.bits) + " bits and " +
-                        std::to_string(header.neighbours) + " neighbours, but the file has " +
-                        std::to_string(size) + " bytes; copy the folder again");
+                        Joined(channels, " + ") + " numbers of float" +
+                        std::to_string(header.bits) + " and " + std::to_string(header.neighbours) +
+                        " neighbours, but the file has " + std::to_string(size) +
+                        " bytes; copy the folder again");
   }
   MemoryBank bank;
   bank.mapping = file.pages();
   const auto at = [&](std::size_t section) -> const void* {
     return start + (*sections)[section].offset;
   };
-  bank.layer2 = static_cast<const float*>(at(0));
-  bank.layer3 = static_cast<const float*>(at(1));
-  bank.norms = static_cast<const float*>(at(2));
-  bank.origins = static_cast<const std::int32_t*>(at(3));
-  bank.neighbours = static_cast<const std::int32_t*>(at(4));
+  for (std::size_t layer = 0; layer < channels.size(); ++layer) {
+    bank.layers.push_back({static_cast<const float*>(at(layer)), channels[layer]});
+  }
+  bank.norms = static_cast<const float*>(at(channels.size()));
+  bank.origins = static_cast<const std::int32_t*>(at(channels.size() + 1));
+  bank.neighbours = static_cast<const std::int32_t*>(at(channels.size() + 2));
   bank.sections = *sections;
   bank.rows = static_cast<std::size_t>(header.rows);
-  bank.channels2 = header.channels2;
-  bank.channels3 = header.channels3;
   if (header.bits == 16) {
     bank.precision = BankPrecision::kFloat16;
-    Widen(at(0), at(1), bank);
+    Widen(bank);
   }
   bank.neighbour_count = header.neighbours;
-  RefuseNotFinite(bank.layer2, bank.rows, bank.channels2, where + ": layer2");
-  RefuseNotFinite(bank.layer3, bank.rows, bank.channels3, where + ": layer3");
+  for (std::size_t layer = 0; layer < channels.size(); ++layer) {
+    RefuseNotFinite(bank.layers[layer].rows, bank.rows, channels[layer],
+                    where + ": layer " + std::to_string(layer));
+  }
   RefuseNotFinite(bank.norms, bank.rows, 1, where + ": norms");
   const std::size_t listed = bank.rows * bank.neighbour_count;
   const auto [lowest, highest] = std::minmax_element(bank.neighbours, bank.neighbours + listed);

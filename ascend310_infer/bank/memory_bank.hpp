@@ -2,17 +2,17 @@
 // artifacts/FORMAT.md defines the bytes.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "manifest/manifest.hpp"
 
 namespace patchcore {
 
-// The normal patches: M rows, each of layer2 (C2) and layer3 (C3) of one patch.
+// The normal patches: M rows, each of the layers of one patch.
 // The pointers are read-only and aligned for their type. They live as long as any copy of this
 // struct.
 struct MemoryBank {
@@ -22,20 +22,31 @@ struct MemoryBank {
     std::uint64_t size = 0;
   };
 
-  const float* layer2 = nullptr;             // row-major (rows, channels2)
-  const float* layer3 = nullptr;             // row-major (rows, channels3)
+  // One layer of all rows, at the patch grid.
+  struct Part {
+    const float* rows = nullptr;  // row-major (rows, channels)
+    std::size_t channels = 0;     // C_i
+
+    const float* Row(std::size_t row) const { return rows + row * channels; }
+  };
+
+  std::vector<Part> layers;                  // 1 to 4
   const float* norms = nullptr;              // (rows,) squared length of each whole row
   const std::int32_t* origins = nullptr;     // (rows, 3): training image, y, x on the patch grid
   const std::int32_t* neighbours = nullptr;  // (rows, neighbour_count), each in 0 to rows - 1
   std::size_t rows = 0;                      // M
-  std::size_t channels2 = 0;                 // C2
-  std::size_t channels3 = 0;                 // C3
   std::size_t neighbour_count = 0;           // K
-  std::array<Section, 5> sections{};         // in the order above
+  std::vector<Section> sections;             // in the order above, one for each layer
   BankPrecision precision = BankPrecision::kFloat32;  // of the layers in the file
   std::shared_ptr<const void> mapping;                // owns the pages
   std::shared_ptr<const void> widened;                // owns layers that were float16 in the file
+
+  // D, the length of a whole row.
+  std::size_t Size() const;
 };
+
+// From one patch vector (D,) to one row: sum of squared differences in float64, layer by layer.
+double SquaredDistance(const MemoryBank& bank, const float* patch, std::size_t row);
 
 // Maps the file and validates every number. Only layers stored as float16 are copied, because they
 // are widened.

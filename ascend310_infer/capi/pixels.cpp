@@ -9,12 +9,12 @@
 namespace patchcore {
 namespace {
 
-struct Layout {
+struct PixelLayout {
   std::size_t bytes;                 // of one pixel
   std::array<std::size_t, 3> parts;  // where red, green and blue are
 };
 
-Layout LayoutOf(int layout) {
+PixelLayout PixelLayoutOf(int layout) {
   switch (layout) {
     case PATCHCORE_RGB:
       return {3, {0, 1, 2}};
@@ -31,7 +31,7 @@ Layout LayoutOf(int layout) {
 }  // namespace
 
 Image ImageOf(const Pixels& pixels) {
-  const Layout layout = LayoutOf(pixels.layout);
+  const PixelLayout layout = PixelLayoutOf(pixels.layout);
   CheckSize("image", pixels.width, pixels.height);
   if (pixels.stride < pixels.width * layout.bytes) {
     throw ImageError("stride: expected at least " + std::to_string(pixels.width * layout.bytes) +

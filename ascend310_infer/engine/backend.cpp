@@ -4,7 +4,7 @@
 
 namespace patchcore {
 
-NearestRows Backend::Nearest(const Tensor&, const Tensor&) {
+NearestRows Backend::Nearest(const Layers&) {
   throw BackendError(Name() +
                      ": expected an engine with a search of its own; use --search portable");
 }
@@ -32,11 +32,6 @@ std::unique_ptr<Backend> MakeBackend(const EngineFiles& files, const BackendOpti
       "--device cpu: this program was built without ONNX Runtime; configure it with "
       "-DPATCHCORE_ONNXRUNTIME=ON (cmake --preset host)");
 #endif
-}
-
-std::vector<std::int64_t> BatchShape(const LayerShape& layer, std::size_t count) {
-  const auto side = [](std::size_t value) { return static_cast<std::int64_t>(value); };
-  return {side(count), side(layer.channels), side(layer.height), side(layer.width)};
 }
 
 }  // namespace patchcore

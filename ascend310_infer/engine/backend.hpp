@@ -10,7 +10,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/exact_graph.hpp"
@@ -35,8 +34,8 @@ struct BackendOptions {
 struct EngineFiles {
   std::filesystem::path manifest, memory_bank;  // manifest.json for messages only
   std::filesystem::path features_onnx, features_mindir, index_onnx, index_mindir;
-  Tiling tiling;
-  Features features;
+  bool has_mindir = false;  // whether there is a features.mindir
+  Layout layout;                                            // of a tile
   BankPlaces bank;
   std::size_t mindir_candidates = 0;  // rows that index.mindir lists per patch; 0: no such file
   // Compares a file with SHA256SUMS; throws ArtifactError.
@@ -58,10 +57,10 @@ class Backend {
   virtual ~Backend() = default;
 
   // Layers of some images.
-  //   images     (count, H, W, 3) of the manifest, not owned
-  //   returns    layer2 (count, C2, h, w) and layer3 (count, C3, h/2, w/2), shapes checked
+  //   images     (count, tile_height, tile_width, 3) of the manifest, not owned
+  //   returns    (count, C_i, h/s_i, w/s_i) each, shapes checked
   // Throws BackendError: the engine failed, or gave other shapes than the manifest says.
-  virtual std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) = 0;
+  virtual Layers Features(const std::uint8_t* images, std::size_t count) = 0;
 
   // Whether several threads may call it at once; otherwise callers take turns.
   virtual bool RunsConcurrently() const { return false; }
@@ -71,7 +70,7 @@ class Backend {
 
   // The exact search by the engine; what PortableIndex::Nearest gives, within rounding.
   // Throws BackendError: the engine failed or has no search.
-  virtual NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
+  virtual NearestRows Nearest(const Layers& layers);
 
   // S, the rows that List() gives for each patch; 0: List() must not be called.
   virtual std::size_t ListedRows() const { return 0; }
@@ -95,8 +94,5 @@ std::unique_ptr<Backend> MakeOnnxRuntimeBackend(const EngineFiles& files,
                                                 const BackendOptions& options);
 std::unique_ptr<Backend> MakeMindSporeBackend(const EngineFiles& files,
                                               const BackendOptions& options);
-
-// The shape that layer2 or layer3 of `count` images must have.
-std::vector<std::int64_t> BatchShape(const LayerShape& layer, std::size_t count);
 
 }  // namespace patchcore

@@ -1,6 +1,5 @@
 #include "engine/exact_graph.hpp"
 
-#include <algorithm>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "engine/onnx_file.hpp"
 #include "errors.hpp"
 #include "files/regular.hpp"
+#include "manifest/upsampling.hpp"
 
 namespace patchcore {
 namespace {
@@ -36,47 +36,38 @@ std::string Bytes(const std::vector<T>& values) {
   return bytes;
 }
 
-// Weights (2·cells, cells) that upsample a row of cells, with half-pixel centres.
-std::vector<float> Upsampled(std::size_t cells, Upsampling mode) {
-  std::vector<float> weights(2 * cells * cells);
-  for (std::size_t target = 0; target < 2 * cells; ++target) {
-    float* row = weights.data() + target * cells;
-    const std::size_t cell = target / 2;
-    if (mode == Upsampling::kNearest) {
-      row[cell] = 1;
-      continue;
-    }
-    // An even target lies a quarter before its cell's centre, an odd one a quarter behind it.
-    const std::size_t other =
-        target % 2 == 0 ? (cell == 0 ? 0 : cell - 1) : std::min(cell + 1, cells - 1);
-    row[cell] += 0.75F;
-    row[other] += 0.25F;
+// Weights (size, cells) that upsample a row of cells.
+std::vector<float> Upsampled(std::size_t size, std::size_t cells, Upsampling mode) {
+  std::vector<float> weights;
+  for (std::size_t target = 0; target < size; ++target) {
+    const UpsamplingTaps taps = TapsOf(target, size, cells, mode);
+    std::vector<double> row(cells, 0.0);
+    row[taps.lower] += 1 - taps.share;
+    row[taps.upper] += taps.share;
+    for (const double weight : row) weights.push_back(static_cast<float>(weight));
   }
   return weights;
 }
 
 class IndexGraph {
  public:
-  IndexGraph(const Features& features, const BankPlaces& bank)
-      : features_(features), bank_(bank), blocks_(Blocks(bank.rows)) {}
+  IndexGraph(const Layout& layout, const BankPlaces& bank)
+      : layout_(layout), bank_(bank), blocks_(Blocks(bank.rows)) {}
 
   std::string Build() {
-    const LayerShape &layer2 = features_.layer2, &layer3 = features_.layer3;
-    const Sides grid{Side(layer2.height), Side(layer2.width)};
-    Numbers("grid2", {-1, grid[0], grid[1]});
-    Matrix("down", layer3.height);
-    Matrix("across", layer3.width);
+    const Sides grid{Side(layout_.Height()), Side(layout_.Width())};
+    Numbers("grid", {-1, grid[0], grid[1]});
     Numbers("one", {1});
-    Patches("layer2", layer2);
-    Patches("layer3", layer3);
+    for (std::size_t layer = 0; layer < layout_.layers.size(); ++layer) Patches(layer);
     const std::string best = BestRows();
     Distances(best);
-    Node("Reshape", {best, "grid2"}, "rows");
+    Node("Reshape", {best, "grid"}, "rows");
     OnnxGraph graph{"patchcore_exact_index", std::move(nodes_), {}, {}, {}};
     for (auto& [name, content] : tensors_) graph.tensors.push_back(std::move(content));
-    graph.inputs = {OnnxEnd("layer2", OnnxType::kFloat, {Side(layer2.channels), grid[0], grid[1]}),
-                    OnnxEnd("layer3", OnnxType::kFloat,
-                            {Side(layer3.channels), Side(layer3.height), Side(layer3.width)})};
+    for (const LayerShape& layer : layout_.layers) {
+      const Sides sides{Side(layer.channels), Side(layer.height), Side(layer.width)};
+      graph.inputs.push_back(OnnxEnd(layer.name, OnnxType::kFloat, sides));
+    }
     graph.outputs = {OnnxEnd("distances", OnnxType::kFloat, grid),
                      OnnxEnd("rows", OnnxType::kInt64, grid)};
     return SearchModel(graph);
@@ -105,32 +96,42 @@ class IndexGraph {
     return Tensor(name, OnnxTensor(name, OnnxType::kInt64, {}, Bytes(Sides{value})));
   }
 
-  void Matrix(const std::string& name, std::size_t cells) {
-    const std::vector<float> weights = Upsampled(cells, features_.layer3_upsampling);
-    Tensor(name,
-           OnnxTensor(name, OnnxType::kFloat, {Side(2 * cells), Side(cells)}, Bytes(weights)));
+  std::string Matrix(const std::string& name, std::size_t size, std::size_t cells) {
+    const std::vector<float> weights = Upsampled(size, cells, layout_.upsampling);
+    return Tensor(name,
+                  OnnxTensor(name, OnnxType::kFloat, {Side(size), Side(cells)}, Bytes(weights)));
   }
 
-  // One row per patch: (B, C, h, w) -> (B·h·w, C), named q2 or q3.
-  void Patches(const std::string& layer, const LayerShape& shape) {
-    Node("Transpose", {layer}, layer + "_last", {{"perm", Sides{0, 2, 3, 1}}});
-    Numbers(layer + "_rows", {-1, Side(shape.channels)});
-    Node("Reshape", {layer + "_last", layer + "_rows"}, "q" + layer.substr(5));
+  // One row per cell of a layer: (B, C, h/s, w/s) -> (B·P/s², C), named q and the layer's number.
+  void Patches(std::size_t number) {
+    const LayerShape& layer = layout_.layers[number];
+    const std::string last = Node("Transpose", {layer.name}, "last_" + std::to_string(number),
+                                  {{"perm", Sides{0, 2, 3, 1}}});
+    const std::string rows =
+        Numbers("rows_of_" + std::to_string(layer.channels), {-1, Side(layer.channels)});
+    Node("Reshape", {last, rows}, Query(number));
   }
 
-  // U of rows of any width: (B·P/4, width) -> (B·P, width).
-  std::string Upsample(const std::string& source, std::int64_t width, const std::string& target) {
-    const std::int64_t height3 = Side(features_.layer3.height);
-    const std::int64_t width3 = Side(features_.layer3.width);
+  static std::string Query(std::size_t layer) { return "q" + std::to_string(layer); }
+
+  // The upsampling of a layer, of rows of any width: (B·P/s², width) -> (B·P, width).
+  std::string Upsample(const std::string& source, const LayerShape& layer, std::int64_t width,
+                       const std::string& target) {
+    if (layer.stride == 1) return source;
+    const std::string stride = std::to_string(layer.stride);
+    const std::string down = Matrix("down_" + stride, layout_.Height(), layer.height);
+    const std::string across = Matrix("across_" + stride, layout_.Width(), layer.width);
     const std::string of = "_of_" + std::to_string(width);
-    Numbers("lines" + of, {-1, width3, width});
-    Numbers("columns" + of, {-1, height3, 2 * width3 * width});
-    Numbers("rows" + of, {-1, width});
-    Node("Reshape", {source, "lines" + of}, target + "_coarse");
-    Node("MatMul", {"across", target + "_coarse"}, target + "_across");
-    Node("Reshape", {target + "_across", "columns" + of}, target + "_columns");
-    Node("MatMul", {"down", target + "_columns"}, target + "_grid");
-    return Node("Reshape", {target + "_grid", "rows" + of}, target);
+    const std::string lines =
+        Numbers("lines" + of + "_by_" + stride, {-1, Side(layer.width), width});
+    const std::string columns = Numbers("columns" + of + "_by_" + stride,
+                                        {-1, Side(layer.height), Side(layout_.Width()) * width});
+    const std::string rows = Numbers("rows" + of, {-1, width});
+    Node("Reshape", {source, lines}, target + "_coarse");
+    Node("MatMul", {across, target + "_coarse"}, target + "_across");
+    Node("Reshape", {target + "_across", columns}, target + "_columns");
+    Node("MatMul", {down, target + "_columns"}, target + "_grid");
+    return Node("Reshape", {target + "_grid", rows}, target);
   }
 
   // A running maximum of q·m - |m|²/2 over blocks; the winners' name, (B·P, 1).
@@ -153,19 +154,37 @@ class IndexGraph {
 
   // The largest score of each patch among some rows, and its row; both (B·P, 1).
   std::pair<std::string, std::string> BlockMaximum(const std::string& name, const Block& rows) {
+    const std::string offset = Number("start_" + name, rows.first);
+    const std::string score = Scores(name, rows);
+    const auto [largest, winner] = Largest(score, rows.second - rows.first, name);
+    return {largest, Node("Add", {winner, offset}, "row_" + name)};
+  }
+
+  // q·m - |m|²/2 of every patch and some rows, the coarsest layers first. An upsampling keeps
+  // constants, so -|m|²/2 comes with the first product. Layers of one stride are added up before
+  // they are upsampled.
+  std::string Scores(const std::string& name, const Block& rows) {
     const std::int64_t count = rows.second - rows.first;
-    const std::string rows2 = Rows("m2_" + name, 2, rows), rows3 = Rows("m3_" + name, 3, rows);
     const std::string norms = "norms_" + name;
     Tensor(norms, External(norms, OnnxType::kFloat, {count}, bank_.norms, rows));
-    const std::string offset = Number("start_" + name, rows.first);
-    const std::string coarse =
-        Node("Gemm", {"q3", rows3, norms}, "coarse_" + name,
-             {{"alpha", 1.0F}, {"beta", -0.5F}, {"transB", std::int64_t{1}}});
-    const std::string fine = Upsample(coarse, count, "fine_" + name);
-    const std::string score =
-        Node("Gemm", {"q2", rows2, fine}, "score_" + name, {{"transB", std::int64_t{1}}});
-    const auto [largest, winner] = Largest(score, count, name);
-    return {largest, Node("Add", {winner, offset}, "row_" + name)};
+    std::string total, added;
+    for (std::size_t number = layout_.layers.size(); number-- > 0;) {
+      const LayerShape& layer = layout_.layers[number];
+      const bool first = number + 1 == layout_.layers.size();
+      const bool starts = first || layout_.layers[number + 1].stride != layer.stride;
+      if (starts) added = layer.stride == 1 ? total : "";
+      const std::string of = std::to_string(number) + "_" + name;
+      Names inputs{Query(number), Rows("m" + of, number, rows)};
+      if (first) inputs.push_back(norms);
+      if (!first && !added.empty()) inputs.push_back(added);
+      added = Node("Gemm", inputs, "product_" + of,
+                   {{"alpha", 1.0F}, {"beta", first ? -0.5F : 1.0F}, {"transB", std::int64_t{1}}});
+      const bool ends = number == 0 || layout_.layers[number - 1].stride != layer.stride;
+      if (layer.stride == 1 || !ends) continue;
+      const std::string fine = Upsample(added, layer, count, "fine_" + of);
+      total = total.empty() ? fine : Node("Add", {total, fine}, "sum_" + of);
+    }
+    return added;
   }
 
   // The maximum of each row of (B·P, rows) and its column; of equal ones the first.
@@ -195,7 +214,12 @@ class IndexGraph {
   // Distances from the differences of the winning pairs, without cancellation.
   void Distances(const std::string& winners) {
     const std::string picks = Node("Reshape", {winners, List()}, "picks");
-    const std::string fine = Upsample("q3", Side(features_.layer3.channels), "q3_fine");
+    Names queries;
+    for (std::size_t layer = 0; layer < layout_.layers.size(); ++layer) {
+      const LayerShape& shape = layout_.layers[layer];
+      queries.push_back(
+          Upsample(Query(layer), shape, Side(shape.channels), Query(layer) + "_fine"));
+    }
     std::string squares = Node("ConstantOfShape", {Node("Shape", {picks}, "count")}, "no_square");
     std::string below = Node("Less", {picks, "start_0"}, "below_0");
     for (std::size_t block = 0; block < blocks_.size(); ++block) {
@@ -204,40 +228,39 @@ class IndexGraph {
       const std::string earlier = below;
       below = Node("Less", {picks, end}, "below_" + next);
       const std::string inside = Node("Xor", {earlier, below}, "inside_" + std::to_string(block));
-      squares = WinningPairs(std::to_string(block), blocks_[block], inside, squares, fine);
+      squares = WinningPairs(std::to_string(block), blocks_[block], inside, squares, queries);
     }
     const std::string root = Node("Sqrt", {squares}, "distance");
-    Node("Reshape", {root, "grid2"}, "distances");
+    Node("Reshape", {root, "grid"}, "distances");
   }
 
   // Inserts the squared distances of the patches whose winner is in a block, (B·P).
   std::string WinningPairs(const std::string& block, const Block& rows, const std::string& inside,
-                           const std::string& squares, const std::string& fine) {
+                           const std::string& squares, const Names& queries) {
     const OnnxAttributes first{{"axis", std::int64_t{0}}};
     std::string patches = Node("NonZero", {inside}, "patches_" + block + "_column");
     patches = Node("Reshape", {patches, List()}, "patches_" + block);
     const std::string picked = Node("Gather", {"picks", patches}, "picked_" + block, first);
     const std::string winners = Node("Sub", {picked, "start_" + block}, "winners_" + block);
-    Names parts;
-    for (const int layer : {2, 3}) {
-      const std::string name = "layer" + std::to_string(layer) + "_" + block;
-      const std::string own =
-          Node("Gather", {layer == 2 ? "q2" : fine, patches}, name + "_own", first);
-      const std::string stored = Stored("m" + std::to_string(layer) + "_" + block, layer, rows);
-      const std::string there = Node("Gather", {stored, winners}, name + "_picked", first);
-      const std::string nearest = Float32(there, name + "_nearest");
-      const std::string difference = Node("Sub", {own, nearest}, name + "_difference");
-      parts.push_back(Node("ReduceSumSquare", {difference}, name + "_square",
-                           {{"axes", Sides{1}}, {"keepdims", std::int64_t{0}}}));
+    std::string square;
+    for (std::size_t layer = 0; layer < queries.size(); ++layer) {
+      const std::string name = std::to_string(layer) + "_" + block;
+      const std::string own = Node("Gather", {queries[layer], patches}, "own_" + name, first);
+      const std::string stored = Stored("m" + name, layer, rows);
+      const std::string there = Node("Gather", {stored, winners}, "there_" + name, first);
+      const std::string nearest = Float32(there, "nearest_" + name);
+      const std::string difference = Node("Sub", {own, nearest}, "difference_" + name);
+      const std::string part = Node("ReduceSumSquare", {difference}, "part_" + name,
+                                    {{"axes", Sides{1}}, {"keepdims", std::int64_t{0}}});
+      square = square.empty() ? part : Node("Add", {square, part}, "square_" + name);
     }
-    const std::string square = Node("Add", parts, "square_" + block);
     return Node("ScatterElements", {squares, patches, square}, "squares_" + block, first);
   }
 
   std::string List() { return Numbers("list", {-1}); }
 
   // Rows of a layer of the bank, in float32.
-  std::string Rows(const std::string& name, int layer, const Block& rows) {
+  std::string Rows(const std::string& name, std::size_t layer, const Block& rows) {
     return Float32(Stored(name, layer, rows), name);
   }
 
@@ -248,12 +271,11 @@ class IndexGraph {
   }
 
   // Rows of a layer of the bank as they are stored; returns their name.
-  std::string Stored(const std::string& name, int layer, const Block& rows) {
+  std::string Stored(const std::string& name, std::size_t layer, const Block& rows) {
     const std::string stored = IsHalf() ? name + "_half" : name;
-    const std::size_t channels = layer == 2 ? features_.layer2.channels : features_.layer3.channels;
-    return Tensor(stored, External(stored, IsHalf() ? OnnxType::kFloat16 : OnnxType::kFloat,
-                                   {rows.second - rows.first, Side(channels)},
-                                   layer == 2 ? bank_.layer2 : bank_.layer3, rows));
+    const Sides shape{rows.second - rows.first, Side(layout_.layers[layer].channels)};
+    const OnnxType type = IsHalf() ? OnnxType::kFloat16 : OnnxType::kFloat;
+    return Tensor(stored, External(stored, type, shape, bank_.layers[layer], rows));
   }
 
   std::string External(const std::string& name, OnnxType type, const Sides& shape,
@@ -266,7 +288,7 @@ class IndexGraph {
         ExternalPlace(kLocation, section.offset + start * row_bytes, count * row_bytes));
   }
 
-  const Features& features_;
+  const Layout& layout_;
   const BankPlaces& bank_;
   std::vector<Block> blocks_;
   Names nodes_;
@@ -276,8 +298,8 @@ class IndexGraph {
 
 }  // namespace
 
-std::string ExactGraph(const Features& features, const BankPlaces& bank) {
-  return IndexGraph(features, bank).Build();
+std::string ExactGraph(const Layout& layout, const BankPlaces& bank) {
+  return IndexGraph(layout, bank).Build();
 }
 
 void ExpectContent(const std::filesystem::path& path, const std::string& content) {

@@ -5,10 +5,10 @@
 // with the artifact's file. So no file decides what a search computes.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "manifest/manifest.hpp"
 
@@ -24,11 +24,12 @@ struct ByteRange {
 struct BankPlaces {
   std::int64_t rows = 0;  // M
   BankPrecision precision = BankPrecision::kFloat32;
-  ByteRange layer2, layer3, norms;
+  std::vector<ByteRange> layers;
+  ByteRange norms;
 };
 
 // The content of index.onnx.
-std::string ExactGraph(const Features& features, const BankPlaces& bank);
+std::string ExactGraph(const Layout& layout, const BankPlaces& bank);
 
 // Refuses an index.onnx of another content.
 // Throws ArtifactError.

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <map>
 
 #include "engine/backend.hpp"
 #include "errors.hpp"
@@ -169,14 +170,15 @@ class Graph {
     return outputs;
   }
 
-  // The output of this shape and kind. Engines may rename and reorder outputs; two outputs of one
-  // graph always differ in shape or kind.
+  // The output of this shape and kind. Engines may rename outputs, and reorder those that differ in
+  // shape or kind; outputs of one shape and kind come in the graph's order.
+  //   earlier    how many outputs of that shape and kind come before it
   const ms::MSTensor& Find(const std::vector<ms::MSTensor>& outputs,
                            const std::vector<std::int64_t>& shape,
-                           bool (*holds)(const ms::MSTensor&)) const {
+                           bool (*holds)(const ms::MSTensor&), std::size_t earlier = 0) const {
     std::string got;
     for (const ms::MSTensor& output : outputs) {
-      if (holds(output) && output.Shape() == shape) return output;
+      if (holds(output) && output.Shape() == shape && earlier-- == 0) return output;
       got += (got.empty() ? "" : ", ") + ShapeText(output.Shape());
     }
     throw BackendError(name_ + ": expected an output " + ShapeText(shape) +
@@ -217,11 +219,11 @@ std::string ModelPath(const EngineFiles& files, const std::filesystem::path& own
 class MindSporeBackend : public Backend {
  public:
   MindSporeBackend(const EngineFiles& files, const BackendOptions& options)
-      : tile_(files.tiling), features_(files.features) {
-    if (features_.precision == FeaturePrecision::kInt8) {
+      : layout_(files.layout) {
+    if (!files.has_mindir) {
       throw ArtifactError(files.manifest.string() +
-                          ": features.precision: expected float32 for MindSpore, got int8, whose "
-                          "bank fits features.onnx alone; fit again without --quantize");
+                          ": features.mindir: expected float32 for MindSpore, got none, as for an "
+                          "int8 network and an own one; fit again without --quantize or --network");
     }
     network_ =
         std::make_unique<Graph>(ModelPath(files, files.features_mindir, options.mindir), options,
@@ -237,14 +239,16 @@ class MindSporeBackend : public Backend {
 
   // A converted model may have a fixed batch. The images are then divided into such batches, and
   // the last one is filled up with copies of its last image.
-  std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
-    const ms::MSTensor described = network_->Described(
-        {static_cast<std::int64_t>(count), static_cast<std::int64_t>(tile_.tile_height),
-         static_cast<std::int64_t>(tile_.tile_width), 3});
+  Layers Features(const std::uint8_t* images, std::size_t count) override {
+    const std::size_t height = layout_.patch_px * layout_.Height();
+    const std::size_t width = layout_.patch_px * layout_.Width();
+    const ms::MSTensor described =
+        network_->Described({static_cast<std::int64_t>(count), static_cast<std::int64_t>(height),
+                             static_cast<std::int64_t>(width), 3});
     const auto batch = static_cast<std::size_t>(described.Shape().front());
-    const std::size_t image = tile_.tile_height * tile_.tile_width * 3;
-    Tensor layer2{BatchShape(features_.layer2, count), {}};
-    Tensor layer3{BatchShape(features_.layer3, count), {}};
+    const std::size_t image = height * width * 3;
+    Layers layers;
+    for (const LayerShape& layer : layout_.layers) layers.push_back({BatchShape(layer, count), {}});
     for (std::size_t first = 0; first < count; first += batch) {
       const std::size_t taken = std::min(batch, count - first);
       const std::uint8_t* start = images + first * image;
@@ -253,13 +257,14 @@ class MindSporeBackend : public Backend {
         pixels.insert(pixels.end(), start + (taken - 1) * image, start + taken * image);
       }
       const auto outputs = network_->Run(described, pixels.data(), pixels.size());
-      const auto found = [&](const LayerShape& layer) {
-        return Floats(network_->Find(outputs, BatchShape(layer, batch), HoldsFloats));
-      };
-      Append(layer2, found(features_.layer2), batch, taken);
-      Append(layer3, found(features_.layer3), batch, taken);
+      std::map<std::vector<std::int64_t>, std::size_t> earlier;  // layers of each shape
+      for (std::size_t i = 0; i < layers.size(); ++i) {
+        const auto shape = BatchShape(layout_.layers[i], batch);
+        const auto& found = network_->Find(outputs, shape, HoldsFloats, earlier[shape]++);
+        Append(layers[i], Floats(found), batch, taken);
+      }
     }
-    return {std::move(layer2), std::move(layer3)};
+    return layers;
   }
 
   std::size_t ListedRows() const override { return listed_rows_; }
@@ -277,8 +282,7 @@ class MindSporeBackend : public Backend {
   std::string Name() const override { return network_->name(); }
 
  private:
-  Tiling tile_;
-  patchcore::Features features_;
+  Layout layout_;
   std::unique_ptr<Graph> network_, search_;
   std::size_t listed_rows_ = 0;  // S; 0 where the host searches alone
 };

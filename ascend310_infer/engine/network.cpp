@@ -1,34 +1,80 @@
 #include "engine/network.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
+#include <map>
 #include <set>
 #include <sstream>
 #include <utility>
 
+#include "engine/whole_numbers.hpp"
 #include "errors.hpp"
+#include "manifest/features.hpp"
 
 namespace patchcore {
 namespace {
 
-constexpr std::int64_t kFirstOpset = 11, kLastOpset = 17;
+constexpr std::int64_t kFirstOpset = 11, kLastOpset = 20;
 constexpr std::size_t kMostNodes = 4096;
-constexpr std::int64_t kMostNumbers = 4096;                    // of all results, per pixel
-constexpr std::int64_t kMostProducts = std::int64_t{1} << 21;  // per pixel
-constexpr std::int64_t kLongestSide = std::int64_t{1} << 31;
-constexpr std::size_t kMostDimensions = 8;
-constexpr std::int64_t kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kHalf = 10;
+constexpr std::int64_t kMostNumbers = 8192;                    // of all results, per pixel
+constexpr std::int64_t kMostProducts = std::int64_t{1} << 22;  // per pixel
+constexpr std::int64_t kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kBool = 9, kHalf = 10;
 
-// Name, numbers of inputs and attributes of each operator; both runtimes read this file.
+// Name, numbers of inputs, attributes and int64 inputs of each operator; both runtimes read this
+// file.
 constexpr const char* kTable[] = {
 #include "operators.csv"
 };
-constexpr std::size_t kColumns = 3;
+constexpr std::size_t kColumns = 4;
 static_assert(std::size(kTable) % kColumns == 0);
 
 struct Operator {
   std::vector<std::size_t> inputs;
   std::map<std::string, std::string, std::less<>> attributes;  // name -> kind
+  std::set<std::size_t> whole;  // places of the inputs that are int64 constants
+};
+
+// What a value holds: arithmetic is for floating point only, as engines may end with a signal.
+enum class Held { kFloats, kIntegers, kWhole, kTruths };
+
+std::string Words(Held held) {
+  switch (held) {
+    case Held::kIntegers:
+      return "integers";
+    case Held::kWhole:
+      return "int64 constants";
+    case Held::kTruths:
+      return "truths";
+    default:
+      return "floating point";
+  }
+}
+
+Held HeldBy(std::int64_t type) {
+  if (type == kFloat || type == kHalf) return Held::kFloats;
+  return type == kInt64 ? Held::kWhole : type == kBool ? Held::kTruths : Held::kIntegers;
+}
+
+// Operators that take values of a kind as data.
+bool Takes(std::string_view kind, Held held) {
+  static const std::map<Held, std::set<std::string_view>> all{
+      {Held::kIntegers,
+       {"Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Shape", "Transpose"}},
+      {Held::kWhole,
+       {"Cast", "Concat", "Gather", "Identity", "Reshape", "Shape", "Slice", "Squeeze",
+        "Unsqueeze"}},
+      {Held::kTruths, {"Expand", "Identity", "Shape"}},
+  };
+  const auto found = all.find(held);
+  return found != all.end() && found->second.count(kind) > 0;
+}
+
+// What is known about a value of the graph.
+struct Known {
+  Shape shape;
+  Held held = Held::kFloats;
+  WholeNumbers numbers;  // of int64 constants
 };
 
 const std::map<std::string_view, Operator>& Operators() {
@@ -37,7 +83,9 @@ const std::map<std::string_view, Operator>& Operators() {
     for (std::size_t row = 0; row < std::size(kTable); row += kColumns) {
       Operator& one = operators[kTable[row]];
       std::istringstream counts(kTable[row + 1]), attributes(kTable[row + 2]);
+      std::istringstream whole(kTable[row + 3]);
       for (std::size_t count = 0; counts >> count;) one.inputs.push_back(count);
+      for (std::size_t place = 0; whole >> place;) one.whole.insert(place);
       for (std::string pair; attributes >> pair;) {
         const std::size_t colon = pair.find(':');
         one.attributes[pair.substr(0, colon)] = pair.substr(colon + 1);
@@ -88,23 +136,21 @@ class Network {
   Network(std::string where, const OnnxMessage& model)
       : where_(std::move(where)), model_(model), graph_(model.One("graph").message) {}
 
-  std::map<std::string, Shape> Check() {
+  std::vector<NetworkEnd> Check() {
     CheckOpset();
-    const Shape images = Ends("input", {"images"}, kUint8).at("images");
+    const Names inputs = NamesOf("input");
+    if (inputs != Names{"images"}) Refuse("input", "images", Listed(inputs));
+    const Shape images = Ends("input", kUint8).front().second;
     if (images.size() != 4) Refuse("images", "4 dimensions", std::to_string(images.size()));
-    shapes_["images"] = images;
-    for (const OnnxValue& tensor : graph_.Many("initializer")) {
-      Define(tensor.message.Text("name"), Tensor(tensor.message), "initializer");
-      if (IsInteger(tensor.message)) whole_.emplace(tensor.message.Text("name"));
+    const Names outputs = NamesOf("output");
+    const std::size_t different = std::set<std::string>(outputs.begin(), outputs.end()).size();
+    if (outputs.empty() || outputs.size() > kMostLayers || different != outputs.size()) {
+      Refuse("output", "1 to " + std::to_string(kMostLayers) + " of different names",
+             std::to_string(outputs.size()));
     }
-    CheckNodes(images[1] * images[2]);
-    std::map<std::string, Shape> ends = Ends("output", {"layer2", "layer3"}, kFloat);
-    for (const auto& [name, shape] : ends) {
-      const auto found = shapes_.find(name);
-      const Shape got = found == shapes_.end() ? Shape() : found->second;
-      if (got != shape) Refuse(name, Shown(shape), Shown(got));
-    }
-    ends["images"] = images;
+    std::vector<NetworkEnd> ends = Ends("output", kFloat);
+    for (const std::int64_t batch : {1, 2}) CheckBatch(batch, images, ends);
+    ends.insert(ends.begin(), {"images", images});
     for (auto& [name, shape] : ends) shape.erase(shape.begin());
     return ends;
   }
@@ -115,42 +161,77 @@ class Network {
     const std::int64_t version = opset.One("version").number;
     const std::string_view domain = opset.Text("domain");
     if (domain.empty() && version >= kFirstOpset && version <= kLastOpset) return;
-    Refuse("opset_import", "11 to 17 of ''", std::to_string(version) + " of " + Quoted(domain));
+    Refuse("opset_import", "11 to 20 of ''", std::to_string(version) + " of " + Quoted(domain));
   }
 
-  void CheckNodes(std::int64_t pixels) {
+  // Computes all shapes for a number of images.
+  void CheckBatch(std::int64_t batch, const Shape& images, const std::vector<NetworkEnd>& ends) {
+    values_.clear();
+    weights_ = numbers_ = products_ = 0;
+    values_["images"] = {WithBatch(batch, images), Held::kIntegers, {}};
+    for (const OnnxValue& tensor : graph_.Many("initializer")) {
+      Define(tensor.message.Text("name"), Tensor(tensor.message), "initializer");
+    }
+    CheckNodes(batch, images[1] * images[2]);
+    for (const auto& [name, shape] : ends) {
+      const auto found = values_.find(name);
+      const Known got = found == values_.end() ? Known() : found->second;
+      const Shape expected = WithBatch(batch, shape);
+      if (got.shape != expected) Refuse(name, Shown(expected), Shown(got.shape));
+      if (got.held != Held::kFloats) Refuse(name, Words(Held::kFloats), Words(got.held));
+    }
+  }
+
+  static Shape WithBatch(std::int64_t batch, Shape shape) {
+    shape[0] = batch;
+    return shape;
+  }
+
+  void CheckNodes(std::int64_t batch, std::int64_t pixels) {
     const auto& nodes = graph_.Many("node");
     if (nodes.size() > kMostNodes) {
       Refuse("node", "at most " + std::to_string(kMostNodes), std::to_string(nodes.size()));
     }
-    const std::int64_t most_products = Product(kMostProducts, pixels);
+    const auto limit = [batch](std::int64_t count) {
+      return std::min(Product(count, batch), kManyNumbers - 1);
+    };
     for (std::size_t number = 0; number < nodes.size(); ++number) {
       const OnnxMessage& node = nodes[number].message;
       const std::string where =
           "node " + std::to_string(number) + " (" + Plain(node.Text("op_type")) + ")";
       Node(where, node);
-      const std::int64_t most = Product(kMostNumbers, pixels) + 4 * weights_;
+      const std::int64_t most =
+          limit(std::min(Product(kMostNumbers, pixels) + 4 * weights_, kManyNumbers));
       if (numbers_ > most) {
         Refuse(where, "at most " + std::to_string(most) + " numbers in all results", "more");
       }
+      const std::int64_t most_products = limit(Product(kMostProducts, pixels));
       if (products_ > most_products) {
         Refuse(where, "at most " + std::to_string(most_products) + " products", "more");
       }
     }
   }
 
-  // Shapes of the graph's inputs or outputs, whose first side becomes 1.
-  std::map<std::string, Shape> Ends(std::string_view kind, const std::vector<std::string>& names,
-                                    std::int64_t type) const {
-    std::vector<std::string> got;
-    std::string expected, shown;
+  using Names = std::vector<std::string>;
+
+  // Names of the graph's inputs or outputs.
+  Names NamesOf(std::string_view kind) const {
+    Names names;
     for (const OnnxValue& value : graph_.Many(kind)) {
-      got.emplace_back(value.message.Text("name"));
-      shown += (got.size() == 1 ? "" : ", ") + got.back();
+      names.emplace_back(value.message.Text("name"));
     }
-    for (const std::string& name : names) expected += (expected.empty() ? "" : ", ") + name;
-    if (got != names) Refuse(kind, expected, shown.empty() ? "none" : Plain(shown));
-    std::map<std::string, Shape> shapes;
+    return names;
+  }
+
+  static std::string Listed(const Names& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text.empty() ? "none" : Plain(text);
+  }
+
+  // Shapes of the graph's inputs or outputs, whose first side becomes 1.
+  std::vector<NetworkEnd> Ends(std::string_view kind, std::int64_t type) const {
+    std::vector<NetworkEnd> ends;
     for (const OnnxValue& value : graph_.Many(kind)) {
       const OnnxMessage& tensor = value.message.One("type").message.One("tensor_type").message;
       const auto& sides = tensor.One("shape").message.Many("dim");
@@ -167,25 +248,26 @@ class Network {
         Refuse(name, "numbers of type " + std::to_string(type) + " and (B, fixed sizes)",
                "another type or shape");
       }
-      shapes[name] = shape;
+      ends.emplace_back(name, std::move(shape));
     }
-    return shapes;
+    return ends;
   }
 
-  void Define(std::string_view name, Shape shape, const std::string& where) {
-    if (name.empty() || !shapes_.emplace(name, std::move(shape)).second) {
+  void Define(std::string_view name, Known value, const std::string& where) {
+    if (name.empty() || !values_.emplace(name, std::move(value)).second) {
       Refuse(where, "a new name for each value", Quoted(name));
     }
   }
 
-  Shape Tensor(const OnnxMessage& tensor) {
+  Known Tensor(const OnnxMessage& tensor) {
     const std::string name = "tensor " + Quoted(tensor.Text("name"));
     const std::int64_t type = tensor.One("data_type").number;
-    const std::int64_t width = type == kFloat || type == kInt32  ? 4
-                               : type == kUint8 || type == kInt8 ? 1
-                               : type == kHalf                   ? 2
-                                                                 : 0;
-    if (width == 0) Refuse(name, "type 1, 2, 3, 6 or 10", std::to_string(type));
+    const std::int64_t width = type == kFloat || type == kInt32                   ? 4
+                               : type == kUint8 || type == kInt8 || type == kBool ? 1
+                               : type == kHalf                                    ? 2
+                               : type == kInt64                                   ? 8
+                                                                                  : 0;
+    if (width == 0) Refuse(name, "type 1, 2, 3, 6, 7, 9 or 10", std::to_string(type));
     const Shape shape = tensor.Numbers("dims");
     if (!std::all_of(shape.begin(), shape.end(), IsSide) || shape.size() > kMostDimensions) {
       Refuse(name, "up to 8 dimensions above 0", Shown(shape));
@@ -200,7 +282,14 @@ class Network {
     const std::int64_t count = Count(name, given[0], tensor.One(given[0]), type, width);
     if (CountOf(shape) != count) Refuse(name, "as many numbers as it has", std::to_string(count));
     weights_ += count;
-    return shape;
+    if (type != kInt64) return {shape, HeldBy(type), {}};
+    if (count > kMostWhole) {
+      Refuse(name, "at most " + std::to_string(kMostWhole) + " integers", std::to_string(count));
+    }
+    std::vector<std::int64_t> numbers(static_cast<std::size_t>(count));
+    std::memcpy(numbers.data(), tensor.One("raw_data").bytes.data(),
+                numbers.size() * sizeof(count));
+    return {shape, Held::kWhole, std::move(numbers)};
   }
 
   std::int64_t Count(const std::string& name, std::string_view field, const OnnxValue& value,
@@ -230,8 +319,8 @@ class Network {
     if (found == Operators().end()) Refuse(where, "an operator of the workshop", Quoted(kind));
     const auto &names = node.Many("input"), &outputs = node.Many("output");
     const auto& counts = found->second.inputs;
-    if (std::find(counts.begin(), counts.end(), names.size()) == counts.end() ||
-        outputs.size() != 1) {
+    const bool fits = outputs.size() == 1 || (kind == "Split" && !outputs.empty());
+    if (std::find(counts.begin(), counts.end(), names.size()) == counts.end() || !fits) {
       std::string words;
       for (const std::size_t count : counts) {
         words += (words.empty() ? "" : " or ") + std::to_string(count);
@@ -239,50 +328,63 @@ class Network {
       Refuse(where, words + " inputs and 1 output",
              std::to_string(names.size()) + " and " + std::to_string(outputs.size()));
     }
-    std::vector<Shape> inputs;
+    Call call;
+    call.kind = kind;
+    call.outputs = outputs.size();
+    std::vector<Held> held;
     for (const OnnxValue& name : names) {
-      const auto shape = shapes_.find(name.bytes);
-      if (shape == shapes_.end()) Refuse(where, "inputs that were made before", Quoted(name.bytes));
-      inputs.push_back(shape->second);
+      const auto value = values_.find(name.bytes);
+      if (value == values_.end()) Refuse(where, "inputs that were made before", Quoted(name.bytes));
+      call.inputs.push_back(value->second.shape);
+      call.numbers.push_back(value->second.numbers);
+      held.push_back(value->second.held);
     }
-    const AttributeValues attributes = Attributes(where, node, found->second);
-    CheckKinds(where, node);
-    Shape shape;
+    Known made;
+    call.attributes = Attributes(where, node, found->second, made);
+    if (call.attributes.count("value") == 0)
+      made.held = ResultHeld(where, kind, held, found->second);
+    std::vector<Shape> shapes;
     try {
-      shape = ResultShape(kind, inputs, attributes);
+      shapes = ResultShapes(call);
+      if (!made.numbers) made.numbers = MadeNumbers(call);
     } catch (const ShapeError& error) {
       Refuse(where, error.what(), error.got);
     }
-    numbers_ = std::min(numbers_ + CountOf(shape), kManyNumbers);
-    products_ = std::min(products_ + WorkOf(kind, inputs, attributes, shape), kManyNumbers);
-    Define(outputs[0].bytes, std::move(shape), where);
-  }
-
-  static bool IsInteger(const OnnxMessage& tensor) {
-    const std::int64_t type = tensor.One("data_type").number;
-    return type == kUint8 || type == kInt8 || type == kInt32;
-  }
-
-  // Refuses arithmetic of integers, which engines may end with a signal.
-  void CheckKinds(const std::string& where, const OnnxMessage& node) {
-    const std::string_view kind = node.Text("op_type");
-    const auto& names = node.Many("input");
-    const bool takes = std::any_of(names.begin(), names.end(), [&](const OnnxValue& name) {
-      return whole_.count(name.bytes) > 0;
-    });
-    const bool may = kind == "Cast" || kind == "DequantizeLinear" || kind == "QuantizeLinear" ||
-                     kind == "Transpose";
-    if (takes && !may) Refuse(where, "inputs of floating point", "integers");
-    bool whole = (takes && kind == "Transpose") || kind == "QuantizeLinear";
-    for (const OnnxValue& attribute : node.Many("attribute")) {
-      const OnnxMessage& given = attribute.message;
-      whole = whole || (given.Has("t") && IsInteger(given.One("t").message));
+    if (made.numbers) made.held = Held::kWhole;
+    for (const Shape& shape : shapes) {
+      if (!std::all_of(shape.begin(), shape.end(), IsSide) || shape.size() > kMostDimensions) {
+        Refuse(where, "up to 8 sides below 2^31", Shown(shape));
+      }
+      numbers_ = std::min(numbers_ + CountOf(shape), kManyNumbers);
     }
-    if (whole) whole_.emplace(node.One("output").bytes);
+    products_ = std::min(products_ + WorkOf(call, shapes), kManyNumbers);
+    for (std::size_t output = 0; output < outputs.size(); ++output) {
+      made.shape = shapes[output];
+      Define(outputs[output].bytes, made, where);
+    }
   }
 
+  // Checks what a node's inputs hold, and returns what its result does.
+  Held ResultHeld(const std::string& where, std::string_view kind, const std::vector<Held>& inputs,
+                  const Operator& known) const {
+    for (std::size_t place = 0; place < inputs.size(); ++place) {
+      const bool whole = known.whole.count(place) > 0;
+      Held expected = whole ? Held::kWhole : Held::kFloats;
+      if (kind == "Where" && place == 0) expected = Held::kTruths;
+      const bool takes = !whole && Takes(kind, inputs[place]);
+      if (inputs[place] != expected && !takes) {
+        Refuse(where, "inputs of " + Words(expected), Words(inputs[place]));
+      }
+    }
+    if (kind == "IsNaN") return Held::kTruths;
+    if (kind == "QuantizeLinear") return Held::kIntegers;
+    const bool passes = kind == "Expand" || kind == "Identity" || kind == "Transpose";
+    return passes ? inputs[0] : Held::kFloats;
+  }
+
+  // A node's attributes; `constant` becomes the value of its tensor, if it has one.
   AttributeValues Attributes(const std::string& where, const OnnxMessage& node,
-                             const Operator& known) {
+                             const Operator& known, Known& constant) {
     AttributeValues values;
     for (const OnnxValue& one : node.Many("attribute")) {
       const OnnxMessage& attribute = one.message;
@@ -301,7 +403,10 @@ class Network {
       value.number = attribute.One(field).number;
       value.text = attribute.One(field).bytes;
       if (field == "ints") value.numbers = attribute.Numbers(field);
-      if (field == "t") value.numbers = Tensor(attribute.One(field).message);
+      if (field == "t") {
+        constant = Tensor(attribute.One(field).message);
+        value.numbers = constant.shape;
+      }
     }
     return values;
   }
@@ -315,15 +420,13 @@ class Network {
   std::string where_;
   const OnnxMessage& model_;
   const OnnxMessage& graph_;
-  std::map<std::string, Shape, std::less<>> shapes_;
-  std::set<std::string, std::less<>> whole_{"images"};  // values that are integers
+  std::map<std::string, Known, std::less<>> values_;
   std::int64_t weights_ = 0, numbers_ = 0, products_ = 0;
 };
 
 }  // namespace
 
-std::map<std::string, Shape> CheckNetwork(const std::filesystem::path& path,
-                                          const OnnxModel& model) {
+std::vector<NetworkEnd> CheckNetwork(const std::filesystem::path& path, const OnnxModel& model) {
   return Network(path.string(), model.root).Check();
 }
 

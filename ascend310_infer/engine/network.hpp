@@ -7,18 +7,21 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/onnx_model.hpp"
 #include "engine/operator_shapes.hpp"
 
 namespace patchcore {
 
-// Shapes of `images`, `layer2` and `layer3`, each without the leading B.
+// The end of a network: its name, and its shape without the leading B.
+using NetworkEnd = std::pair<std::string, Shape>;
+
+// The input `images`, then the one to four outputs in the order of the file.
 // Throws ArtifactError: an operator, attribute, type or shape is not one that the workshop writes,
 // or the results or products are too many.
-std::map<std::string, Shape> CheckNetwork(const std::filesystem::path& path,
-                                          const OnnxModel& model);
+std::vector<NetworkEnd> CheckNetwork(const std::filesystem::path& path, const OnnxModel& model);
 
 }  // namespace patchcore

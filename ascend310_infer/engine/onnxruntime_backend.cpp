@@ -17,9 +17,7 @@
 namespace patchcore {
 namespace {
 
-constexpr std::array<const char*, 1> kImages{"images"};
-constexpr std::array<const char*, 2> kLayers{"layer2", "layer3"};
-constexpr std::array<const char*, 2> kNearest{"distances", "rows"};
+using Names = std::vector<const char*>;
 
 // Whether the library uses the given folder of weights during all of loading; it does since 1.21.
 bool KnowsFolderOfWeights() {
@@ -70,47 +68,48 @@ const T* Values(const Ort::Value& output, const std::string& name,
 class OnnxRuntimeBackend : public Backend {
  public:
   OnnxRuntimeBackend(const EngineFiles& files, const BackendOptions& options)
-      : tile_(files.tiling),
-        features_(files.features),
+      : layout_(files.layout),
         rows_(files.bank.rows),
         features_path_(files.features_onnx),
         index_path_(files.index_onnx) {
     feature_session_ =
         OpenSession(env_, features_path_, FeatureGraph(), false, OwnThreads(options));
     if (options.search) {
-      const std::string graph = ExactGraph(features_, files.bank);
+      const std::string graph = ExactGraph(layout_, files.bank);
       ExpectContent(index_path_, graph);
       index_session_ = OpenSession(env_, index_path_, graph, true, OwnThreads(options));
     }
   }
 
-  std::pair<Tensor, Tensor> Features(const std::uint8_t* images, std::size_t count) override {
-    const std::array<std::int64_t, 4> shape{static_cast<std::int64_t>(count),
-                                            static_cast<std::int64_t>(tile_.tile_height),
-                                            static_cast<std::int64_t>(tile_.tile_width), 3};
+  Layers Features(const std::uint8_t* images, std::size_t count) override {
+    const std::array<std::int64_t, 4> shape{Side(count), Side(layout_.patch_px * layout_.Height()),
+                                            Side(layout_.patch_px * layout_.Width()), 3};
+    const auto size = static_cast<std::size_t>(shape[0] * shape[1] * shape[2] * shape[3]);
     // ONNX Runtime takes inputs by non-const pointers, but does not write to them.
-    const Ort::Value input = Ort::Value::CreateTensor(
-        memory_, const_cast<std::uint8_t*>(images),
-        count * tile_.tile_height * tile_.tile_width * 3, shape.data(), shape.size());
+    const Ort::Value input = Ort::Value::CreateTensor(memory_, const_cast<std::uint8_t*>(images),
+                                                      size, shape.data(), shape.size());
     const std::string where = features_path_.string();
-    const auto outputs =
-        Run(where, feature_session_, kImages.data(), &input, kImages.size(), kLayers);
-    return {Layer(outputs[0], where + ": layer2", BatchShape(features_.layer2, count)),
-            Layer(outputs[1], where + ": layer3", BatchShape(features_.layer3, count))};
+    const auto outputs = Run(where, feature_session_, {"images"}, &input, LayerNames());
+    Layers layers;
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const LayerShape& layer = layout_.layers[i];
+      layers.push_back(LayerOf(outputs[i], where + ": " + layer.name, BatchShape(layer, count)));
+    }
+    return layers;
   }
 
   bool RunsConcurrently() const override { return true; }
 
   bool HasSearch() const override { return static_cast<bool>(index_session_); }
 
-  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) override {
+  NearestRows Nearest(const Layers& layers) override {
     const std::string where = index_path_.string();
-    const std::array<Ort::Value, 2> inputs{Borrowed(layer2), Borrowed(layer3)};
+    std::vector<Ort::Value> inputs;
+    for (const Tensor& layer : layers) inputs.push_back(Borrowed(layer));
     const auto outputs =
-        Run(where, index_session_, kLayers.data(), inputs.data(), inputs.size(), kNearest);
-    const auto height = static_cast<std::int64_t>(features_.layer2.height);
-    const auto width = static_cast<std::int64_t>(features_.layer2.width);
-    const std::vector<std::int64_t> shape{layer2.shape.at(0), height, width};
+        Run(where, index_session_, LayerNames(), inputs.data(), {"distances", "rows"});
+    const std::int64_t height = Side(layout_.Height()), width = Side(layout_.Width());
+    const std::vector<std::int64_t> shape{layers.at(0).shape.at(0), height, width};
     const float* distances = Values<float>(outputs[0], where + ": distances", shape,
                                            ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     const std::int64_t* rows = Values<std::int64_t>(outputs[1], where + ": rows", shape,
@@ -131,23 +130,50 @@ class OnnxRuntimeBackend : public Backend {
   // The network, checked, with its large weights left in its file.
   std::string FeatureGraph() const {
     const OnnxModel model = ReadModel(features_path_);
-    const auto got = CheckNetwork(features_path_, model);
-    const auto expect = [&](const std::string& name, const Shape& shape) {
-      if (got.at(name) == shape) return;
-      throw ArtifactError(features_path_.string() + ": " + name + ": expected (B" + Sides(shape) +
-                          ") as manifest.json says, got (" + Sides(got.at(name)).substr(2) +
-                          "); the files belong to different artifacts, copy the folder again");
-    };
-    const auto side = [](std::size_t value) { return static_cast<std::int64_t>(value); };
-    expect("images", {side(tile_.tile_height), side(tile_.tile_width), 3});
-    for (const auto& [name, layer] :
-         {std::pair("layer2", features_.layer2), std::pair("layer3", features_.layer3)}) {
-      expect(name, {side(layer.channels), side(layer.height), side(layer.width)});
-    }
+    CheckEnds(CheckNetwork(features_path_, model));
     // Weights that stay in the file are mapped, where the library can.
     const std::size_t least =
         KnowsFolderOfWeights() ? kLargeTensor : std::numeric_limits<std::size_t>::max();
     return ModelBytes(model, features_path_.filename().string(), least);
+  }
+
+  // Refuses other outputs than the manifest's, or ends of another shape.
+  void CheckEnds(const std::vector<NetworkEnd>& got) const {
+    const std::int64_t p = Side(layout_.patch_px);
+    std::vector<NetworkEnd> expected{
+        {"images", {p * Side(layout_.Height()), p * Side(layout_.Width()), 3}}};
+    for (const LayerShape& layer : layout_.layers) {
+      expected.push_back(
+          {layer.name, {Side(layer.channels), Side(layer.height), Side(layer.width)}});
+    }
+    const std::string advice = "; the files belong to different artifacts, copy the folder again";
+    if (OutputNames(got) != OutputNames(expected)) {
+      throw ArtifactError(features_path_.string() + ": expected the outputs " +
+                          OutputNames(expected) + " as manifest.json says, got '" +
+                          Printable(OutputNames(got), 80) + "'" + advice);
+    }
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const auto& [name, shape] = expected[i];
+      if (got[i].second == shape) continue;
+      throw ArtifactError(features_path_.string() + ": " + name + ": expected (B" + Sides(shape) +
+                          ") as manifest.json says, got (" + Sides(got[i].second).substr(2) + ")" +
+                          advice);
+    }
+  }
+
+  // "layer2, layer3".
+  static std::string OutputNames(const std::vector<NetworkEnd>& ends) {
+    std::string names;
+    for (std::size_t i = 1; i < ends.size(); ++i) names += (i > 1 ? ", " : "") + ends[i].first;
+    return names;
+  }
+
+  static std::int64_t Side(std::size_t value) { return static_cast<std::int64_t>(value); }
+
+  Names LayerNames() const {
+    Names names;
+    for (const LayerShape& layer : layout_.layers) names.push_back(layer.name.c_str());
+    return names;
   }
 
   // ", 64, 96, 3".
@@ -162,19 +188,18 @@ class OnnxRuntimeBackend : public Backend {
                                     tensor.values.size(), tensor.shape.data(), tensor.shape.size());
   }
 
-  static Tensor Layer(const Ort::Value& output, const std::string& name,
-                      const std::vector<std::int64_t>& shape) {
+  static Tensor LayerOf(const Ort::Value& output, const std::string& name,
+                        const std::vector<std::int64_t>& shape) {
     const float* values = Values<float>(output, name, shape, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     const std::size_t count = output.GetTensorTypeAndShapeInfo().GetElementCount();
     return {shape, {values, values + count}};
   }
 
   static std::vector<Ort::Value> Run(const std::string& where, Ort::Session& session,
-                                     const char* const* input_names, const Ort::Value* inputs,
-                                     std::size_t input_count,
-                                     const std::array<const char*, 2>& output_names) {
+                                     const Names& input_names, const Ort::Value* inputs,
+                                     const Names& output_names) {
     try {
-      return session.Run(Ort::RunOptions{nullptr}, input_names, inputs, input_count,
+      return session.Run(Ort::RunOptions{nullptr}, input_names.data(), inputs, input_names.size(),
                          output_names.data(), output_names.size());
     } catch (const Ort::Exception& error) {
       throw BackendError(where + ": onnxruntime cannot run the graph (" + OneLine(error.what()) +
@@ -182,8 +207,7 @@ class OnnxRuntimeBackend : public Backend {
     }
   }
 
-  Tiling tile_;
-  patchcore::Features features_;
+  Layout layout_;
   std::int64_t rows_;
   Ort::Env env_{ORT_LOGGING_LEVEL_FATAL, "patchcore"};  // failures come as exceptions
   Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);

@@ -16,6 +16,10 @@ bool IsListed(const std::string& name, std::initializer_list<const char*> names)
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
+std::string Entry(const std::string& name, std::size_t place) {
+  return name + "[" + std::to_string(place) + "]";
+}
+
 }  // namespace
 
 JsonFields::JsonFields(const json& object, std::string where, std::string path,
@@ -41,6 +45,17 @@ JsonFields JsonFields::Object(const char* name, std::initializer_list<const char
   return JsonFields(object_.at(name), where_, Dotted(name), names, optional);
 }
 
+std::vector<JsonFields> JsonFields::Objects(const char* name,
+                                            std::initializer_list<const char*> names) const {
+  const json& list = object_.at(name);
+  ExpectList(list, name);
+  std::vector<JsonFields> objects;
+  for (const json& item : list) {
+    objects.emplace_back(item, where_, Dotted(Entry(name, objects.size())), names);
+  }
+  return objects;
+}
+
 bool JsonFields::Has(const char* name) const { return object_.contains(name); }
 
 void JsonFields::FreeObject(const char* name) const {
@@ -57,15 +72,19 @@ std::int64_t JsonFields::Integer(const char* name) const {
 }
 
 std::vector<std::string> JsonFields::Texts(const char* name) const {
-  return List<std::string>(name, &JsonFields::TextOf);
+  return List<std::string>(object_.at(name), name, &JsonFields::TextOf);
 }
 
 std::vector<double> JsonFields::Numbers(const char* name) const {
-  return List<double>(name, &JsonFields::NumberOf);
+  return NumbersOf(object_.at(name), name);
 }
 
 std::vector<std::int64_t> JsonFields::Integers(const char* name) const {
-  return List<std::int64_t>(name, &JsonFields::IntegerOf);
+  return List<std::int64_t>(object_.at(name), name, &JsonFields::IntegerOf);
+}
+
+std::vector<std::vector<double>> JsonFields::NumberLists(const char* name) const {
+  return List<std::vector<double>>(object_.at(name), name, &JsonFields::NumbersOf);
 }
 
 std::size_t JsonFields::Size(const char* name, std::int64_t low, std::int64_t high,
@@ -87,19 +106,20 @@ void JsonFields::Expect(bool holds, const std::string& name, const std::string& 
 }
 
 template <typename Item>
-std::vector<Item> JsonFields::List(const char* name,
+std::vector<Item> JsonFields::List(const json& list, const std::string& name,
                                    Item (JsonFields::*convert)(const json&, const std::string&)
                                        const) const {
-  const json& list = object_.at(name);
-  if (!list.is_array())
-    Refuse(name, "expected a list, got " + ShownValue(list) + "; copy the folder again");
+  ExpectList(list, name);
   std::vector<Item> items;
   items.reserve(list.size());
   for (const json& item : list) {
-    const std::string place = std::string(name) + "[" + std::to_string(items.size()) + "]";
-    items.push_back((this->*convert)(item, place));
+    items.push_back((this->*convert)(item, Entry(name, items.size())));
   }
   return items;
+}
+
+void JsonFields::ExpectList(const json& value, const std::string& name) const {
+  Expect(value.is_array(), name, "a list", value);
 }
 
 std::string JsonFields::TextOf(const json& value, const std::string& name) const {
@@ -119,6 +139,10 @@ std::int64_t JsonFields::IntegerOf(const json& value, const std::string& name) c
     return kMost;
   }
   return value.get<std::int64_t>();
+}
+
+std::vector<double> JsonFields::NumbersOf(const json& value, const std::string& name) const {
+  return List<double>(value, name, &JsonFields::NumberOf);
 }
 
 std::string JsonFields::Dotted(const std::string& name) const {

@@ -23,6 +23,8 @@ class JsonFields {
 
   JsonFields Object(const char* name, std::initializer_list<const char*> names,
                     std::initializer_list<const char*> optional = {}) const;
+  // The same for each entry of a list of objects.
+  std::vector<JsonFields> Objects(const char* name, std::initializer_list<const char*> names) const;
   bool Has(const char* name) const;  // whether an optional field is there
   // Only that it is an object: no reader decides by what stands in it.
   void FreeObject(const char* name) const;
@@ -33,6 +35,7 @@ class JsonFields {
   std::vector<std::string> Texts(const char* name) const;
   std::vector<double> Numbers(const char* name) const;
   std::vector<std::int64_t> Integers(const char* name) const;
+  std::vector<std::vector<double>> NumberLists(const char* name) const;
 
   // An integer in [low, high] as a size; `expected` says the range in words.
   std::size_t Size(const char* name, std::int64_t low, std::int64_t high,
@@ -60,12 +63,14 @@ class JsonFields {
 
  private:
   template <typename Item>
-  std::vector<Item> List(const char* name,
+  std::vector<Item> List(const nlohmann::json& list, const std::string& name,
                          Item (JsonFields::*convert)(const nlohmann::json&, const std::string&)
                              const) const;
+  void ExpectList(const nlohmann::json& value, const std::string& name) const;
   std::string TextOf(const nlohmann::json& value, const std::string& name) const;
   double NumberOf(const nlohmann::json& value, const std::string& name) const;
   std::int64_t IntegerOf(const nlohmann::json& value, const std::string& name) const;
+  std::vector<double> NumbersOf(const nlohmann::json& value, const std::string& name) const;
   std::string Dotted(const std::string& name) const;
   [[noreturn]] void Refuse(const std::string& name, const std::string& reason) const;
 

@@ -12,8 +12,6 @@
 namespace patchcore {
 namespace {
 
-constexpr std::size_t kLeastPx =
-    kCellPx * kCellPx / 2;                 // white pixels of a cell whose patch is inspected
 constexpr std::int64_t kAspectShare = 50;  // a fiftieth: how far a mask's aspect ratio may be off
 
 std::string SizeText(std::size_t width, std::size_t height) {
@@ -39,19 +37,22 @@ std::vector<std::uint8_t> White(const Image& image, const std::string& where) {
 }
 
 // Clears the pixels of cells of which less than half is marked.
-Region Reduced(std::vector<std::uint8_t> pixels, std::size_t width, const std::string& where) {
-  const std::size_t height = pixels.size() / width, columns = width / kCellPx;
-  std::vector<std::size_t> counts(height / kCellPx * columns, 0);
+Region Reduced(std::vector<std::uint8_t> pixels, std::size_t width, std::size_t patch_px,
+               const std::string& where) {
+  const std::size_t height = pixels.size() / width, columns = width / patch_px;
+  const std::size_t area = patch_px * patch_px;
+  std::vector<std::size_t> counts(height / patch_px * columns, 0);
   const auto cell = [&](std::size_t pixel) {
-    return pixel / width / kCellPx * columns + pixel % width / kCellPx;
+    return pixel / width / patch_px * columns + pixel % width / patch_px;
   };
   for (std::size_t i = 0; i < pixels.size(); ++i) counts[cell(i)] += pixels[i];
   Region region{std::move(pixels), std::vector<std::uint8_t>(counts.size())};
   std::transform(counts.begin(), counts.end(), region.patches.begin(),
-                 [](std::size_t count) { return static_cast<std::uint8_t>(count >= kLeastPx); });
+                 [&](std::size_t count) { return static_cast<std::uint8_t>(2 * count >= area); });
   if (std::count(region.patches.begin(), region.patches.end(), 1) == 0) {
-    throw ImageError(where +
-                     ": expected white pixels to inspect, got no patch of 8 x 8 input pixels "
+    throw ImageError(where + ": expected white pixels to inspect, got no patch of " +
+                     SizeText(patch_px, patch_px) +
+                     " input pixels "
                      "that is half white; draw a larger region");
   }
   for (std::size_t i = 0; i < region.pixels.size(); ++i) {
@@ -76,7 +77,7 @@ void CheckAspect(const Image& image, const RegionOfInterest& photo, const std::s
 }  // namespace
 
 Region ReadRegion(const std::filesystem::path& path, const Preprocessing& settings,
-                  const RegionOfInterest& photo) {
+                  const RegionOfInterest& photo, std::size_t patch_px) {
   const std::string where = path.string();
   const Image image = ReadImage(path);
   CheckAspect(image, photo, where);
@@ -92,10 +93,11 @@ Region ReadRegion(const std::filesystem::path& path, const Preprocessing& settin
       pixels.push_back(white[row * image.width + (2 * x + 1) * image.width / (2 * columns)]);
     }
   }
-  return Reduced(std::move(pixels), settings.width, where);
+  return Reduced(std::move(pixels), settings.width, patch_px, where);
 }
 
-Region StoredRegion(const std::filesystem::path& path, const Preprocessing& settings) {
+Region StoredRegion(const std::filesystem::path& path, const Preprocessing& settings,
+                    std::size_t patch_px) {
   const std::string where = path.string();
   try {
     const Image image = ReadImage(path);
@@ -104,7 +106,7 @@ Region StoredRegion(const std::filesystem::path& path, const Preprocessing& sett
       throw ImageError(where + ": expected " + SizeText(settings.width, settings.height) +
                        " px as the input, got " + SizeText(image.width, image.height));
     }
-    Region region = Reduced(pixels, settings.width, where);
+    Region region = Reduced(pixels, settings.width, patch_px, where);
     const auto lone = std::count(pixels.begin(), pixels.end(), 1) -
                       std::count(region.pixels.begin(), region.pixels.end(), 1);
     if (lone > 0) {

@@ -23,13 +23,15 @@ struct Region {
 // Brings a mask of the photograph to the input's geometry.
 //   path       an image with the aspect ratio of the artifact's photographs, white where to
 //              inspect
+//   patch_px   p, the side of a patch
 // Throws ImageError: unreadable, no mask, of another aspect ratio, or no patch is left.
 Region ReadRegion(const std::filesystem::path& path, const Preprocessing& settings,
-                  const RegionOfInterest& photo);
+                  const RegionOfInterest& photo, std::size_t patch_px);
 
 // Reads a mask that is in the input's geometry already: roi.png of an artifact.
 // Throws ArtifactError: unreadable, no mask, of another size, or white outside of inspected
 // patches.
-Region StoredRegion(const std::filesystem::path& path, const Preprocessing& settings);
+Region StoredRegion(const std::filesystem::path& path, const Preprocessing& settings,
+                    std::size_t patch_px);
 
 }  // namespace patchcore

@@ -19,7 +19,7 @@ using nlohmann::json;
 using Fields = JsonFields;
 
 constexpr std::string_view kFormat = "patchcore-artifact";
-constexpr std::int64_t kFormatVersion = 2;
+constexpr std::int64_t kFormatVersion = 3;
 constexpr std::int64_t kMaxSidePx = 8192;
 constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 
@@ -59,29 +59,10 @@ Tiling ReadTiling(const Fields& fields) {
   tiling.tile_width = fields.Size("tile_width", 1, 65536, "1 to 65536");
   tiling.overlap = fields.Size("overlap", 0, 65536, "0 or more");
   const std::size_t most = std::min(tiling.tile_height, tiling.tile_width) / 2;
-  fields.Check(tiling.overlap <= most && tiling.overlap % 16 == 0, "overlap",
-               "a multiple of 16, 0 to half of the tile's shorter side");
+  fields.Check(tiling.overlap <= most, "overlap", "0 to half of the tile's shorter side");
   tiling.rows = fields.Size("rows", 1, 65536, "1 or more");
   tiling.columns = fields.Size("columns", 1, 65536, "1 or more");
   return tiling;
-}
-
-LayerShape ReadLayerShape(const Fields& fields) {
-  const auto side = [&](const char* name) { return fields.Size(name, 1, 65536, "1 to 65536"); };
-  return {side("channels"), side("height"), side("width")};
-}
-
-Features ReadFeatures(const Fields& fields) {
-  Features features;
-  features.backbone = fields.Text("backbone");
-  features.precision = fields.OneOf<FeaturePrecision>(
-      "precision", {{"float32", FeaturePrecision::kFloat32}, {"int8", FeaturePrecision::kInt8}});
-  features.layer2 = ReadLayerShape(fields.Object("layer2", {"channels", "height", "width"}));
-  features.layer3 = ReadLayerShape(fields.Object("layer3", {"channels", "height", "width"}));
-  features.layer3_upsampling = fields.OneOf<Upsampling>(
-      "layer3_upsampling",
-      {{"bilinear", Upsampling::kBilinear}, {"nearest", Upsampling::kNearest}});
-  return features;
 }
 
 Bank ReadBank(const Fields& fields) {
@@ -120,8 +101,18 @@ Scoring ReadScoring(const Fields& fields) {
       fields.OneOf<ImageScore>("image_score", {{"max", ImageScore::kMax},
                                                {"paper", ImageScore::kPaper},
                                                {"modelzoo", ImageScore::kModelzoo}});
+  scoring.distance = fields.OneOf<Distance>(
+      "distance", {{"euclidean", Distance::kEuclidean}, {"squared", Distance::kSquared}});
   scoring.sigma_px = fields.Number("sigma_px");
+  scoring.map_upsampling = ReadUpsampling(fields, "map_upsampling");
+  scoring.map_border = fields.OneOf<Border>(
+      "map_border", {{"repeated", Border::kRepeated}, {"mirrored", Border::kMirrored}});
   fields.Check(scoring.sigma_px > 0 && scoring.sigma_px <= 1024, "sigma_px", "in (0, 1024]");
+  const bool squared = scoring.distance == Distance::kSquared;
+  fields.Check(!squared || scoring.image_score != ImageScore::kPaper, "distance",
+               "euclidean for paper");
+  fields.Check(squared || scoring.image_score != ImageScore::kModelzoo, "distance",
+               "squared for modelzoo");
   return scoring;
 }
 
@@ -203,28 +194,38 @@ void CheckGroups(const Fields& fields) {
 }
 
 // The C++ program does not monitor a line, but it refuses the same files as the Python runtime.
-void CheckMonitoring(const Fields& fields) {
+void CheckMonitoring(const Fields& fields, std::size_t layers) {
   fields.Size("images", 2, kMaxInt32, "2 to 2^31 - 1");
   const std::size_t cells = fields.Numbers("thumbnail").size();
   fields.Check(cells == 256, "thumbnail", "256 values");
-  CheckGroups(fields.Object("layer2", {"means", "spreads"}));
-  CheckGroups(fields.Object("layer3", {"means", "spreads"}));
-  const std::initializer_list<const char*> statistics = {"brightness", "contrast",  "warmth",
-                                                         "sharpness",  "row_shift", "column_shift",
-                                                         "likeness",   "layer2",    "layer3"};
-  const Fields quantiles = fields.Object("quantiles", statistics);
-  for (const char* name : statistics) {
-    const std::vector<double> values = quantiles.Numbers(name);
+  const std::vector<Fields> groups = fields.Objects("layers", {"means", "spreads"});
+  std::for_each(groups.begin(), groups.end(), CheckGroups);
+  const Fields quantiles =
+      fields.Object("quantiles", {"brightness", "contrast", "warmth", "sharpness", "row_shift",
+                                  "column_shift", "likeness", "layers"});
+  const auto check = [&](const std::string& name, const std::vector<double>& values) {
     quantiles.Check(values.size() == 33 && std::is_sorted(values.begin(), values.end()), name,
                     "33 values in ascending order");
+  };
+  for (const char* name :
+       {"brightness", "contrast", "warmth", "sharpness", "row_shift", "column_shift", "likeness"}) {
+    check(name, quantiles.Numbers(name));
   }
+  const std::vector<std::vector<double>> lists = quantiles.NumberLists("layers");
+  for (std::size_t layer = 0; layer < lists.size(); ++layer) {
+    check("layers[" + std::to_string(layer) + "]", lists[layer]);
+  }
+  fields.Check(groups.size() == layers, "layers", "as many as features.layers");
+  quantiles.Check(lists.size() == layers, "layers", "as many as features.layers");
 }
 
-SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
+SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input, std::size_t layers) {
   SelfTest selftest;
   selftest.score = fields.Number("score");
-  const std::vector<double> magnitudes = fields.Numbers("layer_magnitudes");
-  fields.Expect(magnitudes.size() == 4, "layer_magnitudes", "4 entries", json(magnitudes.size()));
+  selftest.layer_magnitudes = fields.Numbers("layer_magnitudes");
+  const std::vector<double>& magnitudes = selftest.layer_magnitudes;
+  fields.Check(magnitudes.size() == 2 * layers, "layer_magnitudes",
+               "two numbers for each of features.layers");
   const std::vector<std::int64_t> box = fields.Integers("defect_box");
   fields.Expect(box.size() == 4, "defect_box", "4 entries", json(box.size()));
   selftest.score_tolerance = fields.Number("score_tolerance");
@@ -232,7 +233,6 @@ SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input) {
   fields.Check(selftest.score >= 0, "score", "0 or more");
   const double smallest = *std::min_element(magnitudes.begin(), magnitudes.end());
   fields.Check(smallest >= 0, "layer_magnitudes", "0 or more, each");
-  std::copy(magnitudes.begin(), magnitudes.end(), selftest.layer_magnitudes.begin());
   // A wide tolerance would pass any machine.
   const auto narrow = [](double tolerance) { return tolerance > 0 && tolerance <= 0.1; };
   fields.Check(narrow(selftest.score_tolerance), "score_tolerance", "in (0, 0.1]");
@@ -256,9 +256,16 @@ Training ReadTraining(const Fields& fields) {
                                    {{"none", Thumbnails::kNone}, {"jpeg", Thumbnails::kJpeg}})};
 }
 
-void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& input) {
-  top.Check(input.height % 16 == 0, "preprocess.height", "a multiple of 16");
-  top.Check(input.width % 16 == 0, "preprocess.width", "a multiple of 16");
+void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& input,
+                 std::size_t step) {
+  const auto multiple = [&](std::size_t length, const char* name) {
+    top.Check(length % step == 0, name, "a multiple of " + std::to_string(step));
+  };
+  multiple(input.height, "preprocess.height");
+  multiple(input.width, "preprocess.width");
+  multiple(tiling.tile_height, "tiling.tile_height");
+  multiple(tiling.tile_width, "tiling.tile_width");
+  multiple(tiling.overlap, "tiling.overlap");
   top.Check(tiling.tile_height <= input.height, "tiling.tile_height", "up to preprocess.height");
   top.Check(tiling.tile_width <= input.width, "tiling.tile_width", "up to preprocess.width");
   const auto covers = [&](std::size_t count, std::size_t length, std::size_t tile) {
@@ -270,15 +277,6 @@ void CheckTiling(const Fields& top, const Tiling& tiling, const Preprocessing& i
             "as many as cover the input");
 }
 
-void CheckGrids(const Fields& top, const Features& features, const Tiling& tiling) {
-  const LayerShape& layer2 = features.layer2;
-  const LayerShape& layer3 = features.layer3;
-  top.Check(layer2.height * 8 == tiling.tile_height && layer2.width * 8 == tiling.tile_width,
-            "features.layer2", "an eighth of tiling.tile_height and tile_width");
-  top.Check(layer3.height * 2 == layer2.height && layer3.width * 2 == layer2.width,
-            "features.layer3", "half of features.layer2's height and width");
-}
-
 void CheckVersion(const json& document, const std::string& where) {
   const bool ours = document.is_object() && document.contains("format") &&
                     document["format"].is_string() && document["format"] == kFormat;
@@ -287,6 +285,12 @@ void CheckVersion(const json& document, const std::string& where) {
                         "\"; this folder is not a PatchCore artifact");
   }
   const json version = document.value("format_version", json());
+  if (version.is_number_integer() && version == kFormatVersion - 1) {
+    throw ArtifactError(where + ": format_version: expected " + std::to_string(kFormatVersion) +
+                        ", got " + ShownValue(version) +
+                        "; convert the artifact with `patchcore-runtime upgrade ARTIFACT --output "
+                        "NEW`");
+  }
   if (!version.is_number_integer() || version != kFormatVersion) {
     throw ArtifactError(where + ": format_version: expected " + std::to_string(kFormatVersion) +
                         ", got " + ShownValue(version).substr(0, 40) +
@@ -318,30 +322,29 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   manifest.tiling =
       ReadTiling(top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
   manifest.features = ReadFeatures(
-      top.Object("features", {"backbone", "precision", "layer2", "layer3", "layer3_upsampling"}));
+      top.Object("features", {"backbone", "precision", "mindir", "patch_px", "layers", "upsampling"}));
+  const std::size_t layers = manifest.features.layers.size();
   manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
   manifest.index = ReadIndex(
       top.Object("index", {"kind", "effort", "recall", "score_change", "mindir_candidates"}));
-  manifest.scoring = ReadScoring(top.Object("scoring", {"image_score", "sigma_px"}));
+  manifest.scoring = ReadScoring(top.Object(
+      "scoring", {"image_score", "distance", "sigma_px", "map_upsampling", "map_border"}));
   manifest.calibration = ReadCalibration(top.Object(
       "calibration",
       {"method", "images", "groups", "folds", "target_fpr", "image_threshold", "image_interval",
        "pixel_threshold", "pixel_interval", "heatmap", "ranks", "image_scores", "map_maxima"}));
-  CheckMonitoring(
-      top.Object("monitoring", {"images", "thumbnail", "layer2", "layer3", "quantiles"}));
+  CheckMonitoring(top.Object("monitoring", {"images", "thumbnail", "layers", "quantiles"}), layers);
   manifest.selftest = ReadSelfTest(
       top.Object("selftest",
                  {"score", "layer_magnitudes", "defect_box", "score_tolerance", "map_tolerance"}),
-      manifest.preprocess);
+      manifest.preprocess, layers);
   manifest.training = ReadTraining(
       top.Object("training", {"category", "images", "skipped", "dropped", "digest", "thumbnails"}));
   top.FreeObject("config");
   top.FreeObject("provenance");
-  CheckTiling(top, manifest.tiling, manifest.preprocess);
-  CheckGrids(top, manifest.features, manifest.tiling);
-  top.Check(manifest.features.precision == FeaturePrecision::kFloat32 ||
-                manifest.index.mindir_candidates == 0,
-            "index.mindir_candidates", "0 where features.precision is int8");
+  CheckTiling(top, manifest.tiling, manifest.preprocess, manifest.features.StepPx());
+  top.Check(manifest.features.has_mindir || manifest.index.mindir_candidates == 0,
+            "index.mindir_candidates", "0 where features.mindir is none");
   return manifest;
 }
 

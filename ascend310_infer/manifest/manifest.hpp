@@ -11,19 +11,19 @@
 #include <string_view>
 #include <vector>
 
-namespace patchcore {
+#include "manifest/features.hpp"
 
-inline constexpr std::size_t kCellPx = 8;  // side of a patch on the input, in pixels
+namespace patchcore {
 
 enum class Resize { kStretch, kShorterSide };
 enum class ResampleFilter { kBilinear, kBicubic, kLanczos };
-enum class Upsampling { kBilinear, kNearest };
 enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissIvfpq };
-enum class FeaturePrecision { kFloat32, kInt8 };
 enum class BankPrecision { kFloat32, kFloat16 };
 enum class RegionKind { kWhole, kMask };
 enum class Thumbnails { kNone, kJpeg };
 enum class ImageScore { kMax, kPaper, kModelzoo };
+enum class Distance { kEuclidean, kSquared };
+enum class Border { kRepeated, kMirrored };
 
 inline constexpr std::uint32_t kWhite16Bits = 65535;
 
@@ -49,24 +49,9 @@ struct RegionOfInterest {
 struct Tiling {
   std::size_t tile_height = 0;  // up to preprocess.height
   std::size_t tile_width = 0;
-  std::size_t overlap = 0;  // a multiple of 16, up to half of the shorter side
+  std::size_t overlap = 0;  // a multiple of Features::StepPx(), up to half of the shorter side
   std::size_t rows = 0;     // as many as cover the input
   std::size_t columns = 0;
-};
-
-// One output of the feature network for a tile: (B, channels, height, width), each side 1 to 65536.
-struct LayerShape {
-  std::size_t channels = 0;
-  std::size_t height = 0;
-  std::size_t width = 0;
-};
-
-struct Features {
-  std::string backbone;
-  FeaturePrecision precision = FeaturePrecision::kFloat32;  // of features.onnx
-  LayerShape layer2;                                        // (C2, tile_height/8, tile_width/8)
-  LayerShape layer3;                                        // (C3, tile_height/16, tile_width/16)
-  Upsampling layer3_upsampling = Upsampling::kBilinear;
 };
 
 // Shape of memory_bank.bin: M rows, K neighbours of each.
@@ -85,9 +70,13 @@ struct Index {
   std::size_t mindir_candidates = 0;  // rows that index.mindir gives per patch; 0: no such file
 };
 
+// Patch distances -> image score and anomaly map.
 struct Scoring {
   ImageScore image_score = ImageScore::kMax;
-  double sigma_px = 0;  // (0, 1024]
+  Distance distance = Distance::kEuclidean;  // unit of score and map
+  double sigma_px = 0;                       // (0, 1024]
+  Upsampling map_upsampling = Upsampling::kBilinear;
+  Border map_border = Border::kRepeated;
 };
 
 // The artifact's one scale for heat maps, in map units.
@@ -130,8 +119,8 @@ struct Calibration {
 // Expected results for selftest.png; tolerances are relative.
 struct SelfTest {
   double score = 0;
-  std::array<double, 4> layer_magnitudes{};  // mean and largest |value| of layer2, then layer3
-  std::array<std::size_t, 4> defect_box{};   // top, left, bottom, right in input pixels
+  std::vector<double> layer_magnitudes;     // mean and largest |value| of each layer in turn
+  std::array<std::size_t, 4> defect_box{};  // top, left, bottom, right in input pixels
   double score_tolerance = 0;
   double map_tolerance = 0;
 };
@@ -159,6 +148,9 @@ struct Manifest {
   Calibration calibration;
   SelfTest selftest;
   Training training;
+
+  // The layers of one tile.
+  Layout layout() const { return features.LayoutOf(tiling.tile_height, tiling.tile_width); }
 };
 
 // Reads manifest.json strictly: every field present, typed, in range, none unknown or repeated.

@@ -9,10 +9,10 @@ constexpr std::size_t kChannels = 3;
 
 // Where the tiles of one side begin, in patches; the last is moved inwards.
 std::vector<std::size_t> Starts(std::size_t length, std::size_t tile, std::size_t overlap,
-                                std::size_t count) {
+                                std::size_t count, std::size_t patch_px) {
   std::vector<std::size_t> starts;
   for (std::size_t number = 0; number < count; ++number) {
-    starts.push_back(std::min(number * (tile - overlap), length - tile) / kCellPx);
+    starts.push_back(std::min(number * (tile - overlap), length - tile) / patch_px);
   }
   return starts;
 }
@@ -35,23 +35,26 @@ Preprocessing InputOf(std::size_t height, std::size_t width) {
 
 }  // namespace
 
-TileGrid::TileGrid(const LayerShape& layer2)
-    : TileGrid(OneTile(kCellPx * layer2.height, kCellPx * layer2.width),
-               InputOf(kCellPx * layer2.height, kCellPx * layer2.width)) {}
+TileGrid::TileGrid(const Layout& layout)
+    : TileGrid(OneTile(layout.patch_px * layout.Height(), layout.patch_px * layout.Width()),
+               InputOf(layout.patch_px * layout.Height(), layout.patch_px * layout.Width()),
+               layout.patch_px) {}
 
-TileGrid::TileGrid(const Tiling& tiling, const Preprocessing& input)
-    : height_(input.height / kCellPx),
-      width_(input.width / kCellPx),
-      tile_height_(tiling.tile_height / kCellPx),
-      tile_width_(tiling.tile_width / kCellPx),
+TileGrid::TileGrid(const Tiling& tiling, const Preprocessing& input, std::size_t patch_px)
+    : patch_px_(patch_px),
+      height_(input.height / patch_px),
+      width_(input.width / patch_px),
+      tile_height_(tiling.tile_height / patch_px),
+      tile_width_(tiling.tile_width / patch_px),
       totals_(height_ * width_, 0),
       owners_(height_ * width_, 0) {
-  const auto lefts = Starts(input.width, tiling.tile_width, tiling.overlap, tiling.columns);
+  const auto lefts =
+      Starts(input.width, tiling.tile_width, tiling.overlap, tiling.columns, patch_px);
   for (const std::size_t top :
-       Starts(input.height, tiling.tile_height, tiling.overlap, tiling.rows)) {
+       Starts(input.height, tiling.tile_height, tiling.overlap, tiling.rows, patch_px)) {
     for (const std::size_t left : lefts) corners_.push_back({top, left});
   }
-  const std::size_t longest = std::max<std::size_t>(1, tiling.overlap / kCellPx);
+  const std::size_t longest = std::max<std::size_t>(1, tiling.overlap / patch_px);
   row_weights_ = Ramp(tile_height_, longest);
   column_weights_ = Ramp(tile_width_, longest);
   std::vector<std::size_t> largest(totals_.size(), 0);
@@ -70,12 +73,12 @@ TileGrid::TileGrid(const Tiling& tiling, const Preprocessing& input)
 
 void TileGrid::Cut(const std::vector<std::uint8_t>& pixels, std::size_t tile,
                    std::vector<std::uint8_t>& images) const {
-  const std::size_t stride = width_ * kCellPx * kChannels;
-  const std::size_t length = tile_width_ * kCellPx * kChannels;
+  const std::size_t stride = width_ * patch_px_ * kChannels;
+  const std::size_t length = tile_width_ * patch_px_ * kChannels;
   const auto corner =
-      pixels.begin() + static_cast<std::ptrdiff_t>(corners_[tile].top * kCellPx * stride +
-                                                   corners_[tile].left * kCellPx * kChannels);
-  for (std::size_t row = 0; row < tile_height_ * kCellPx; ++row) {
+      pixels.begin() + static_cast<std::ptrdiff_t>(corners_[tile].top * patch_px_ * stride +
+                                                   corners_[tile].left * patch_px_ * kChannels);
+  for (std::size_t row = 0; row < tile_height_ * patch_px_; ++row) {
     const auto start = corner + static_cast<std::ptrdiff_t>(row * stride);
     images.insert(images.end(), start, start + static_cast<std::ptrdiff_t>(length));
   }

@@ -13,15 +13,17 @@ namespace patchcore {
 // Where the tiles of one input geometry lie, row by row, and the weight of each at each patch.
 class TileGrid {
  public:
-  TileGrid(const Tiling& tiling, const Preprocessing& input);
-  // An input that is one tile of this layer2.
-  explicit TileGrid(const LayerShape& layer2);
+  //   patch_px   p, the side of a patch in pixels
+  TileGrid(const Tiling& tiling, const Preprocessing& input, std::size_t patch_px);
+  // An input that is one tile.
+  explicit TileGrid(const Layout& layout);
 
   std::size_t tiles() const { return corners_.size(); }     // T
   std::size_t height() const { return height_; }            // h of the whole patch grid
   std::size_t width() const { return width_; }              // w
   std::size_t tile_height() const { return tile_height_; }  // rows of a tile's patch grid
   std::size_t tile_width() const { return tile_width_; }
+  std::size_t patch_px() const { return patch_px_; }  // p
 
   // Appends the pixels of one tile, (tile_height, tile_width, 3), to `images`.
   //   pixels     row-major (H, W, 3)
@@ -48,7 +50,7 @@ class TileGrid {
     std::size_t top, left;  // in patches
   };
 
-  std::size_t height_, width_, tile_height_, tile_width_;
+  std::size_t patch_px_, height_, width_, tile_height_, tile_width_;
   std::vector<Corner> corners_;
   std::vector<std::size_t> row_weights_, column_weights_;  // of one tile
   std::vector<std::size_t> totals_;                        // (h, w), of all tiles

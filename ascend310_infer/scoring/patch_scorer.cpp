@@ -4,34 +4,21 @@
 #include <cmath>
 #include <utility>
 
+#include "manifest/upsampling.hpp"
+
 namespace patchcore {
 namespace {
 
 constexpr double kTruncate = 4.0;  // the Gaussian ends at four sigma, as in scipy.ndimage
 
-// The at most two cells that one output of an upsampling looks at.
-struct Taps {
-  std::size_t lower, upper;
-  double fraction;  // weight of `upper`; `lower` has the rest
-};
-
-Taps UpsamplingTaps(std::size_t target, std::size_t size, std::size_t cells, Upsampling mode) {
-  const auto count = static_cast<double>(cells);
-  const double centre =
-      (static_cast<double>(target) + 0.5) * count / static_cast<double>(size) - 0.5;
-  const double lower = mode == Upsampling::kNearest ? std::nearbyint(centre) : std::floor(centre);
-  const double fraction = mode == Upsampling::kNearest ? 0.0 : centre - lower;
-  const auto cell = [&](double place) {
-    return static_cast<std::size_t>(std::clamp(place, 0.0, count - 1));
-  };
-  return {cell(lower), cell(lower + 1), fraction};
-}
-
 // The pixel at `place` when a row of `size` pixels is reflected without end.
-std::size_t Reflected(std::int64_t place, std::int64_t size) {
-  const std::int64_t period = 2 * size;
+std::size_t Reflected(std::int64_t place, std::int64_t size, Border border) {
+  if (size == 1) return 0;
+  // The last pixel comes twice in a row, or once.
+  const std::int64_t once = border == Border::kMirrored ? 1 : 0;
+  const std::int64_t period = 2 * (size - once);
   const std::int64_t inside = ((place % period) + period) % period;
-  return static_cast<std::size_t>(std::min(inside, period - 1 - inside));
+  return static_cast<std::size_t>(std::min(inside, period - 1 + once - inside));
 }
 
 std::vector<double> GaussianKernel(double sigma_px) {
@@ -79,26 +66,27 @@ Matrix Transposed(const Matrix& matrix) {
 Matrix UpsamplingMatrix(std::size_t size, std::size_t cells, Upsampling mode) {
   Matrix matrix{size, cells, std::vector<float>(size * cells, 0.0F)};
   for (std::size_t target = 0; target < size; ++target) {
-    const Taps taps = UpsamplingTaps(target, size, cells, mode);
+    const UpsamplingTaps taps = TapsOf(target, size, cells, mode);
     float* row = matrix.values.data() + target * cells;
-    row[taps.lower] += static_cast<float>(1 - taps.fraction);
-    row[taps.upper] += static_cast<float>(taps.fraction);
+    row[taps.lower] += static_cast<float>(1 - taps.share);
+    row[taps.upper] += static_cast<float>(taps.share);
   }
   return matrix;
 }
 
-Matrix MapMatrix(std::size_t size, std::size_t cells, double sigma_px) {
-  const std::vector<double> kernel = GaussianKernel(sigma_px);
+Matrix MapMatrix(std::size_t size, std::size_t cells, const Scoring& scoring) {
+  const std::vector<double> kernel = GaussianKernel(scoring.sigma_px);
   const auto radius = static_cast<std::int64_t>(kernel.size() / 2);
   std::vector<double> weights(size * cells, 0.0);
   for (std::size_t target = 0; target < size; ++target) {
     double* row = weights.data() + target * cells;
     for (std::size_t tap = 0; tap < kernel.size(); ++tap) {
       const auto reached = static_cast<std::int64_t>(target + tap) - radius;
-      const std::size_t pixel = Reflected(reached, static_cast<std::int64_t>(size));
-      const Taps taps = UpsamplingTaps(pixel, size, cells, Upsampling::kBilinear);
-      row[taps.lower] += kernel[tap] * (1 - taps.fraction);
-      row[taps.upper] += kernel[tap] * taps.fraction;
+      const std::size_t pixel =
+          Reflected(reached, static_cast<std::int64_t>(size), scoring.map_border);
+      const UpsamplingTaps taps = TapsOf(pixel, size, cells, scoring.map_upsampling);
+      row[taps.lower] += kernel[tap] * (1 - taps.share);
+      row[taps.upper] += kernel[tap] * taps.share;
     }
   }
   Matrix matrix{size, cells, std::vector<float>(weights.size())};
@@ -137,21 +125,22 @@ double ModelzooScore(const std::vector<float>& squared_distances) {
   return (1 - 1 / total) * nearest;
 }
 
-PatchScorer::PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring)
-    : PatchScorer(bank, features, scoring, TileGrid(features.layer2), std::nullopt) {}
+PatchScorer::PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring)
+    : PatchScorer(bank, layout, scoring, TileGrid(layout), std::nullopt) {}
 
-PatchScorer::PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring,
-                         TileGrid grid, std::optional<Region> region)
+PatchScorer::PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring,
+                         const TileGrid& grid, std::optional<Region> region)
     : bank_(bank),
-      kind_(scoring.image_score),
-      height_(features.layer2.height),
-      width_(features.layer2.width),
-      grid_(std::move(grid)),
-      map_rows_(MapMatrix(8 * grid_.height(), grid_.height(), scoring.sigma_px)),
-      map_columns_(MapMatrix(8 * grid_.width(), grid_.width(), scoring.sigma_px)),
-      up_rows_(UpsamplingMatrix(height_, height_ / 2, features.layer3_upsampling)),
-      up_columns_(UpsamplingMatrix(width_, width_ / 2, features.layer3_upsampling)),
+      scoring_(scoring),
+      layout_(layout),
+      grid_(grid),
+      map_rows_(MapMatrix(grid.patch_px() * grid.height(), grid.height(), scoring)),
+      map_columns_(MapMatrix(grid.patch_px() * grid.width(), grid.width(), scoring)),
       region_(std::move(region)) {
+  for (const LayerShape& layer : layout.layers) {
+    up_rows_.push_back(UpsamplingMatrix(layout.Height(), layer.height, layout.upsampling));
+    up_columns_.push_back(UpsamplingMatrix(layout.Width(), layer.width, layout.upsampling));
+  }
   if (!region_) return;
   const std::vector<float> inside(region_->patches.begin(), region_->patches.end());
   map_weights_ = AnomalyMap(inside.data(), map_rows_, map_columns_);
@@ -163,13 +152,13 @@ ImageInWork PatchScorer::Begin() const {
   return image;
 }
 
-void PatchScorer::Add(std::size_t tile, const Tensor& layer2, const Tensor& layer3,
-                      const NearestRows& nearest, ImageInWork& image) const {
+void PatchScorer::Add(std::size_t tile, const Layers& layers, const NearestRows& nearest,
+                      ImageInWork& image) const {
   grid_.Add(tile, nearest.distances, image.sums);
-  const std::size_t none = nearest.distances.size();
+  const std::size_t none = nearest.distances.size(), width = layout_.Width();
   std::size_t highest = none;
   for (std::size_t patch = 0; patch < none; ++patch) {
-    const std::size_t place = grid_.Patch(tile, patch / width_, patch % width_);
+    const std::size_t place = grid_.Patch(tile, patch / width, patch % width);
     // At the edge of a tile the network sees too little of the image; another tile owns the patch.
     if (!grid_.Owns(tile, place) || (region_ && region_->patches[place] == 0)) continue;
     if (nearest.distances[patch] <= image.distance) continue;
@@ -178,22 +167,20 @@ void PatchScorer::Add(std::size_t tile, const Tensor& layer2, const Tensor& laye
   }
   if (highest == none) return;
   image.row = nearest.rows[highest];
-  image.patch = PatchVector(layer2, layer3, highest);
+  image.patch = PatchVector(layers, highest);
 }
 
 PatchScores PatchScorer::Finish(const ImageInWork& image) const {
   std::vector<float> levels = grid_.Mean(image.sums);
-  // The MindSpore Models evaluation never takes the root of faiss's squared distances.
-  if (kind_ == ImageScore::kModelzoo) {
+  if (scoring_.distance == Distance::kSquared) {
     for (float& level : levels) level *= level;
   }
   return {WholeScore(image), Map(levels)};
 }
 
-PatchScores PatchScorer::Score(const Tensor& layer2, const Tensor& layer3,
-                               const NearestRows& nearest) const {
+PatchScores PatchScorer::Score(const Layers& layers, const NearestRows& nearest) const {
   ImageInWork image = Begin();
-  Add(0, layer2, layer3, nearest, image);
+  Add(0, layers, nearest, image);
   return Finish(image);
 }
 
@@ -214,19 +201,21 @@ std::vector<float> PatchScorer::Map(const std::vector<float>& levels) const {
 
 double PatchScorer::WholeScore(const ImageInWork& image) const {
   const double largest = image.distance;  // s* in eq. 6
-  if (kind_ == ImageScore::kMax) return largest;
+  if (scoring_.image_score == ImageScore::kMax) {
+    return scoring_.distance == Distance::kSquared ? largest * largest : largest;
+  }
   std::vector<float> squares;
-  if (kind_ == ImageScore::kPaper) {
+  if (scoring_.image_score == ImageScore::kPaper) {
     const auto row = static_cast<std::size_t>(image.row);      // m*
     for (std::size_t k = 0; k < bank_.neighbour_count; ++k) {  // N_b(m*)
       const auto neighbour =
           static_cast<std::size_t>(bank_.neighbours[row * bank_.neighbour_count + k]);
-      squares.push_back(std::sqrt(SquaredDistance(image.patch, neighbour)));
+      squares.push_back(std::sqrt(SquaredDistanceTo(image.patch, neighbour)));
     }
     return PaperScore(largest, squares);
   }
   for (std::size_t row = 0; row < bank_.rows; ++row) {
-    squares.push_back(SquaredDistance(image.patch, row));
+    squares.push_back(SquaredDistanceTo(image.patch, row));
   }
   const auto last = squares.begin() + static_cast<std::ptrdiff_t>(bank_.neighbour_count);
   std::partial_sort(squares.begin(), last, squares.end());
@@ -234,44 +223,41 @@ double PatchScorer::WholeScore(const ImageInWork& image) const {
   return ModelzooScore(squares);
 }
 
-// The vector of one patch: layer2's channels, then layer3's brought to layer2's grid.
-std::vector<float> PatchScorer::PatchVector(const Tensor& layer2, const Tensor& layer3,
-                                            std::size_t patch) const {
+// The vector of one patch: the values of every layer in turn, brought to the patch grid.
+std::vector<float> PatchScorer::PatchVector(const Layers& layers, std::size_t patch) const {
+  const std::size_t row = patch / layout_.Width(), column = patch % layout_.Width();
   std::vector<float> vector;
-  vector.reserve(bank_.channels2 + bank_.channels3);
-  for (std::size_t channel = 0; channel < bank_.channels2; ++channel) {
-    vector.push_back(layer2.values[channel * height_ * width_ + patch]);
-  }
-  const std::size_t height3 = height_ / 2, width3 = width_ / 2;
-  const float* row_weights = up_rows_.values.data() + (patch / width_) * height3;
-  const float* column_weights = up_columns_.values.data() + (patch % width_) * width3;
-  for (std::size_t channel = 0; channel < bank_.channels3; ++channel) {
-    const float* plane = layer3.values.data() + channel * height3 * width3;
-    float value = 0;
-    for (std::size_t y = 0; y < height3; ++y) {
-      if (row_weights[y] == 0.0F) continue;
-      float line = 0;
-      for (std::size_t x = 0; x < width3; ++x) line += plane[y * width3 + x] * column_weights[x];
-      value += line * row_weights[y];
+  vector.reserve(bank_.Size());
+  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+    const LayerShape& shape = layout_.layers[layer];
+    for (std::size_t channel = 0; channel < shape.channels; ++channel) {
+      const float* plane = layers[layer].values.data() + channel * shape.Cells();
+      vector.push_back(shape.stride == 1 ? plane[patch] : Upsampled(plane, layer, row, column));
     }
-    vector.push_back(value);
   }
   return vector;
 }
 
-float PatchScorer::SquaredDistance(const std::vector<float>& patch, std::size_t row) const {
-  double sum = 0;
-  const float* row2 = bank_.layer2 + row * bank_.channels2;
-  for (std::size_t channel = 0; channel < bank_.channels2; ++channel) {
-    const double difference = row2[channel] - patch[channel];
-    sum += difference * difference;
+// The value at (row, column) of the patch grid of one plane of a layer.
+float PatchScorer::Upsampled(const float* plane, std::size_t layer, std::size_t row,
+                             std::size_t column) const {
+  const Matrix &rows = up_rows_[layer], &columns = up_columns_[layer];
+  const float* row_weights = rows.values.data() + row * rows.columns;
+  const float* column_weights = columns.values.data() + column * columns.columns;
+  float value = 0;
+  for (std::size_t y = 0; y < rows.columns; ++y) {
+    if (row_weights[y] == 0.0F) continue;
+    float line = 0;
+    for (std::size_t x = 0; x < columns.columns; ++x) {
+      line += plane[y * columns.columns + x] * column_weights[x];
+    }
+    value += line * row_weights[y];
   }
-  const float* row3 = bank_.layer3 + row * bank_.channels3;
-  for (std::size_t channel = 0; channel < bank_.channels3; ++channel) {
-    const double difference = row3[channel] - patch[bank_.channels2 + channel];
-    sum += difference * difference;
-  }
-  return static_cast<float>(sum);
+  return value;
+}
+
+float PatchScorer::SquaredDistanceTo(const std::vector<float>& patch, std::size_t row) const {
+  return static_cast<float>(SquaredDistance(bank_, patch.data(), row));
 }
 
 }  // namespace patchcore

@@ -30,9 +30,10 @@ struct Matrix {
 //   mode       kBilinear: edges held; kNearest: the cell that covers the output's centre
 Matrix UpsamplingMatrix(std::size_t size, std::size_t cells, Upsampling mode);
 
-// Bilinear upsampling, then a Gaussian blur that reflects at the border (d c b a | a b c d).
+// The upsampling of a map's side, then a Gaussian blur that reflects at the border, with its last
+// pixel repeated (d c b a | a b c d) or mirrored (d c b | a b c d).
 //   returns    (size, cells); every row sums to one
-Matrix MapMatrix(std::size_t size, std::size_t cells, double sigma_px);
+Matrix MapMatrix(std::size_t size, std::size_t cells, const Scoring& scoring);
 
 // Levels (h, w) -> smoothed map (H, W) in the unit of the levels.
 //   levels     row-major (rows.columns, columns.columns), not owned
@@ -70,10 +71,10 @@ class PatchScorer {
   // The bank's sections stay where they are and must outlive this object.
   //   grid       the tiles of an input
   //   region     none: every patch is inspected
-  PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring,
-              TileGrid grid, std::optional<Region> region);
+  PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring,
+              const TileGrid& grid, std::optional<Region> region);
   // For an input that is one tile, all of which is inspected.
-  PatchScorer(const MemoryBank& bank, const Features& features, const Scoring& scoring);
+  PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring);
 
   const TileGrid& grid() const { return grid_; }
 
@@ -81,30 +82,31 @@ class PatchScorer {
   ImageInWork Begin() const;
 
   // Takes the layers of one tile and what the search found for them.
-  //   tile             0, 1, … in this order
-  //   layer2, layer3   (1, C2, h, w) and (1, C3, h/2, w/2) as `features` says
-  //   nearest          (h, w) distances and rows of these layers
-  void Add(std::size_t tile, const Tensor& layer2, const Tensor& layer3, const NearestRows& nearest,
+  //   tile       0, 1, … in this order
+  //   layers     (1, C_i, h/s_i, w/s_i) each, as `layout` says
+  //   nearest    (h, w) distances and rows of these layers
+  void Add(std::size_t tile, const Layers& layers, const NearestRows& nearest,
            ImageInWork& image) const;
 
   // Score and map, when every tile was added.
   PatchScores Finish(const ImageInWork& image) const;
 
   // All three for an image of one tile.
-  PatchScores Score(const Tensor& layer2, const Tensor& layer3, const NearestRows& nearest) const;
+  PatchScores Score(const Layers& layers, const NearestRows& nearest) const;
 
  private:
   std::vector<float> Map(const std::vector<float>& levels) const;
   double WholeScore(const ImageInWork& image) const;
-  std::vector<float> PatchVector(const Tensor& layer2, const Tensor& layer3,
-                                 std::size_t patch) const;
-  float SquaredDistance(const std::vector<float>& patch, std::size_t row) const;
+  std::vector<float> PatchVector(const Layers& layers, std::size_t patch) const;
+  float Upsampled(const float* plane, std::size_t layer, std::size_t row, std::size_t column) const;
+  float SquaredDistanceTo(const std::vector<float>& patch, std::size_t row) const;
 
   MemoryBank bank_;
-  ImageScore kind_;
-  std::size_t height_, width_;  // h, w of a tile
+  Scoring scoring_;
+  Layout layout_;  // of a tile
   TileGrid grid_;
-  Matrix map_rows_, map_columns_, up_rows_, up_columns_;
+  Matrix map_rows_, map_columns_;
+  std::vector<Matrix> up_rows_, up_columns_;  // of each layer
   std::optional<Region> region_;
   std::vector<float> map_weights_;  // (H, W), of the inspected patches; empty if all are
 };

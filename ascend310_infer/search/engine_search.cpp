@@ -2,21 +2,21 @@
 
 namespace patchcore {
 
-EngineSearch::EngineSearch(Backend& backend, const MemoryBank& bank, const Features& features,
+EngineSearch::EngineSearch(Backend& backend, const MemoryBank& bank, const Layout& layout,
                            std::size_t threads)
     : backend_(backend) {
   if (backend.ListedRows() == 0) return;
-  shortlist_ = std::make_unique<Shortlist>(bank, features, backend.ListedRows(), threads);
+  shortlist_ = std::make_unique<Shortlist>(bank, layout, backend.ListedRows(), threads);
 }
 
 bool EngineSearch::Serves(const Backend& backend) {
   return backend.HasSearch() || backend.ListedRows() > 0;
 }
 
-NearestRows EngineSearch::Nearest(const Tensor& layer2, const Tensor& layer3) {
-  if (!shortlist_) return backend_.Nearest(layer2, layer3);
-  const Queries queries = shortlist_->Ask(layer2, layer3);
-  return shortlist_->Rank(queries, backend_.List(queries.columns), layer2, layer3);
+NearestRows EngineSearch::Nearest(const Layers& layers) {
+  if (!shortlist_) return backend_.Nearest(layers);
+  const Queries queries = shortlist_->Ask(layers);
+  return shortlist_->Rank(queries, backend_.List(queries.columns), layers);
 }
 
 std::string EngineSearch::Note() const {

@@ -17,16 +17,15 @@ class EngineSearch {
  public:
   // The backend and the bank's sections must outlive this object.
   //   threads    of the host's part of the search
-  EngineSearch(Backend& backend, const MemoryBank& bank, const Features& features,
-               std::size_t threads);
+  EngineSearch(Backend& backend, const MemoryBank& bank, const Layout& layout, std::size_t threads);
 
   // Whether this engine has a search at all.
   static bool Serves(const Backend& backend);
 
   // The nearest row of every patch, as PortableIndex gives it, within the engine's rounding.
-  //   layer2, layer3   (1, C2, h, w) and (1, C3, h/2, w/2)
+  //   layers     (1, C_i, h/s_i, w/s_i) each
   // Throws BackendError: the engine failed, has no search, or gave an impossible list.
-  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3);
+  NearestRows Nearest(const Layers& layers);
 
   // One line about the search so far, for people; empty if there is nothing to report.
   std::string Note() const;

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "function_clones.hpp"
+#include "manifest/upsampling.hpp"
 #include "threads.hpp"
 
 namespace patchcore {
@@ -87,35 +88,47 @@ void KeepBetter(const float* scores, std::int32_t row, std::size_t patches, floa
   }
 }
 
-void CheckShape(const Tensor& tensor, const char* name, std::size_t channels, std::size_t height,
-                std::size_t width) {
-  const std::vector<std::int64_t> expected{1, static_cast<std::int64_t>(channels),
-                                           static_cast<std::int64_t>(height),
-                                           static_cast<std::int64_t>(width)};
-  if (tensor.shape != expected || tensor.values.size() != channels * height * width) {
-    throw std::invalid_argument(std::string(name) + ": not the shape of this index");
+}  // namespace
+
+PortableIndex::PortableIndex(const MemoryBank& bank, const Layout& layout, std::size_t threads)
+    : bank_(bank),
+      layout_(layout),
+      threads_(std::clamp<std::size_t>(threads, 1, (bank.rows + kBlockRows - 1) / kBlockRows)) {
+  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
+    const LayerShape& shape = layout.layers[i];
+    if (levels_.empty() || levels_.back().shape.stride != shape.stride) {
+      levels_.push_back({i, i, shape, {}, {}});
+      if (shape.stride > 1) {
+        levels_.back().row_taps = MakeTaps(layout.Height(), shape.height, layout.upsampling);
+        levels_.back().column_taps = MakeTaps(layout.Width(), shape.width, layout.upsampling);
+      }
+    }
+    levels_.back().last = i + 1;
   }
 }
 
-}  // namespace
+std::vector<PortableIndex::Taps> PortableIndex::MakeTaps(std::size_t size, std::size_t cells,
+                                                         Upsampling mode) {
+  std::vector<Taps> all;
+  for (std::size_t target = 0; target < size; ++target) {
+    const UpsamplingTaps taps = TapsOf(target, size, cells, mode);
+    all.push_back({taps.lower, taps.upper, static_cast<float>(1 - taps.share),
+                   static_cast<float>(taps.share)});
+  }
+  return all;
+}
 
-PortableIndex::PortableIndex(const MemoryBank& bank, const Features& features, std::size_t threads)
-    : bank_(bank),
-      height_(features.layer2.height),
-      width_(features.layer2.width),
-      threads_(std::clamp<std::size_t>(threads, 1, (bank.rows + kBlockRows - 1) / kBlockRows)),
-      row_taps_(MakeTaps(height_, features.layer3_upsampling == Upsampling::kBilinear)),
-      column_taps_(MakeTaps(width_, features.layer3_upsampling == Upsampling::kBilinear)) {}
-
-NearestRows PortableIndex::Nearest(const Tensor& layer2, const Tensor& layer3) const {
-  CheckShape(layer2, "layer2", bank_.channels2, height_, width_);
-  CheckShape(layer3, "layer3", bank_.channels3, height_ / 2, width_ / 2);
-  const std::size_t patches = height_ * width_;
-  const auto panels2 = PackPanels(layer2.values.data(), bank_.channels2, patches);
-  const auto panels3 = PackPanels(layer3.values.data(), bank_.channels3, patches / 4);
+NearestRows PortableIndex::Nearest(const Layers& layers) const {
+  CheckShapes(layers);
+  const std::size_t patches = layout_.Patches();
+  std::vector<std::vector<float>> panels;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const LayerShape& shape = layout_.layers[i];
+    panels.push_back(PackPanels(layers[i].values.data(), shape.channels, shape.Cells()));
+  }
   std::vector<Best> found(threads_);
   InShares(bank_.rows, threads_, [&](std::size_t first, std::size_t last, std::size_t part) {
-    SearchRows(panels2, panels3, first, last, found[part]);
+    SearchRows(panels, first, last, found[part]);
   });
   // Shares are merged in the order of their rows, and only a larger score wins: ties stay first.
   Best& best = found.front();
@@ -128,8 +141,8 @@ NearestRows PortableIndex::Nearest(const Tensor& layer2, const Tensor& layer3) c
   }
   const auto last = best.rows.begin() + static_cast<std::ptrdiff_t>(patches);
   NearestRows nearest{std::vector<float>(patches), {best.rows.begin(), last}};
-  const std::vector<float> vectors = PatchVectors(layer2, layer3);
-  const std::size_t size = bank_.channels2 + bank_.channels3;  // D
+  const std::vector<float> vectors = PatchVectors(layers);
+  const std::size_t size = bank_.Size();  // D
   InShares(patches, threads_, [&](std::size_t first, std::size_t last, std::size_t) {
     for (std::size_t patch = first; patch < last; ++patch) {
       nearest.distances[patch] =
@@ -139,104 +152,118 @@ NearestRows PortableIndex::Nearest(const Tensor& layer2, const Tensor& layer3) c
   return nearest;
 }
 
-std::vector<PortableIndex::Taps> PortableIndex::MakeTaps(std::size_t cells, bool bilinear) const {
-  std::vector<Taps> taps;
-  const std::size_t last = cells / 2 - 1;  // of layer3's cells
-  for (std::size_t cell = 0; cell < cells; ++cell) {
-    const std::size_t own = cell / 2;
-    if (!bilinear) {
-      taps.push_back({own, own, 1.0F, 0.0F});
-    } else if (cell % 2 == 0) {  // a quarter before the centre of its own coarse cell
-      taps.push_back({own == 0 ? 0 : own - 1, own, 0.25F, 0.75F});
-    } else {
-      taps.push_back({own, std::min(own + 1, last), 0.75F, 0.25F});
-    }
+void PortableIndex::CheckShapes(const Layers& layers) const {
+  bool fits = layers.size() == layout_.layers.size() && layers.size() == bank_.layers.size();
+  for (std::size_t i = 0; fits && i < layers.size(); ++i) {
+    const LayerShape& shape = layout_.layers[i];
+    fits = layers[i].shape == BatchShape(shape, 1) &&
+           layers[i].values.size() == shape.channels * shape.Cells() &&
+           bank_.layers[i].channels == shape.channels;
   }
-  return taps;
+  if (!fits) throw std::invalid_argument("layers: not the shapes of this index");
 }
 
 // Running maximum of q·m - |m|²/2 over the bank rows [first, last).
-void PortableIndex::SearchRows(const std::vector<float>& panels2, const std::vector<float>& panels3,
-                               std::size_t first, std::size_t last, Best& best) const {
-  const std::size_t stride2 = Panels(height_ * width_) * kWide;
-  const std::size_t stride3 = Panels(height_ * width_ / 4) * kWide;
-  best.scores.assign(stride2, -std::numeric_limits<float>::infinity());
-  best.rows.assign(stride2, static_cast<std::int32_t>(first));
-  std::vector<float> coarse(kBlockRows * stride3), scores(kBlockRows * stride2, 0.0F);
-  std::vector<float> wide(height_ / 2 * width_);
+void PortableIndex::SearchRows(const std::vector<std::vector<float>>& panels, std::size_t first,
+                               std::size_t last, Best& best) const {
+  const std::size_t stride = Panels(layout_.Patches()) * kWide;
+  best.scores.assign(stride, -std::numeric_limits<float>::infinity());
+  best.rows.assign(stride, static_cast<std::int32_t>(first));
+  std::vector<float> coarse, scores(kBlockRows * stride, 0.0F);
+  std::vector<float> wide(layout_.Patches());
   for (std::size_t start = first; start < last; start += kBlockRows) {
     const std::size_t count = std::min(kBlockRows, last - start);
-    std::fill(coarse.begin(), coarse.end(), 0.0F);
-    AddBlockProducts(bank_.layer3 + start * bank_.channels3, count, bank_.channels3, panels3,
-                     coarse);
-    for (std::size_t row = 0; row < count; ++row) {
-      Upsample(coarse.data() + row * stride3, -0.5F * bank_.norms[start + row], wide.data(),
-               scores.data() + row * stride2);
+    // The coarsest layers come first, with -|m|²/2; those of stride 1 are added on top.
+    if (levels_.size() == 1) {
+      for (std::size_t row = 0; row < count; ++row) {
+        std::fill_n(scores.data() + row * stride, stride, -0.5F * bank_.norms[start + row]);
+      }
     }
-    AddBlockProducts(bank_.layer2 + start * bank_.channels2, count, bank_.channels2, panels2,
-                     scores);
+    for (std::size_t i = levels_.size() - 1; i > 0; --i) {
+      const Level& level = levels_[i];
+      const std::size_t coarse_stride = Panels(level.shape.Cells()) * kWide;
+      coarse.assign(kBlockRows * coarse_stride, 0.0F);
+      AddLevel(level, panels, start, count, coarse);
+      for (std::size_t row = 0; row < count; ++row) {
+        const float* products = coarse.data() + row * coarse_stride;
+        float* fine = scores.data() + row * stride;
+        if (i + 1 == levels_.size()) {
+          Upsample<false>(level, products, -0.5F * bank_.norms[start + row], wide.data(), fine);
+        } else {
+          Upsample<true>(level, products, 0.0F, wide.data(), fine);
+        }
+      }
+    }
+    AddLevel(levels_.front(), panels, start, count, scores);
     for (std::size_t row = 0; row < count; ++row) {
-      KeepBetter(scores.data() + row * stride2, static_cast<std::int32_t>(start + row), stride2,
+      KeepBetter(scores.data() + row * stride, static_cast<std::int32_t>(start + row), stride,
                  best.scores.data(), best.rows.data());
     }
   }
 }
 
-// (h/2, w/2) -> (h, w), with `bias` added to every cell. Every coarse line is widened once.
-//   wide       (h/2, w) of scratch
-void PortableIndex::Upsample(const float* coarse, float bias, float* wide, float* fine) const {
-  for (std::size_t y = 0; y < height_ / 2; ++y) {
-    const float* line = coarse + y * (width_ / 2);
-    for (std::size_t x = 0; x < width_; ++x) {
-      const Taps& level = column_taps_[x];
-      wide[y * width_ + x] =
-          level.lower_weight * line[level.lower] + level.upper_weight * line[level.upper];
+// Adds the products of `count` rows with the layers of one stride, on their own grid.
+void PortableIndex::AddLevel(const Level& level, const std::vector<std::vector<float>>& panels,
+                             std::size_t start, std::size_t count,
+                             std::vector<float>& products) const {
+  for (std::size_t layer = level.first; layer < level.last; ++layer) {
+    const MemoryBank::Part& part = bank_.layers[layer];
+    AddBlockProducts(part.Row(start), count, part.channels, panels[layer], products);
+  }
+}
+
+// (h/s, w/s) -> (h, w), with `bias` added to every cell. Every coarse line is widened once.
+//   wide       (h/s, w) of scratch
+//   adds       to what is in `fine`, rather than in its place
+template <bool adds>
+void PortableIndex::Upsample(const Level& level, const float* coarse, float bias, float* wide,
+                             float* fine) const {
+  const std::size_t width = layout_.Width();
+  for (std::size_t y = 0; y < level.shape.height; ++y) {
+    const float* line = coarse + y * level.shape.width;
+    for (std::size_t x = 0; x < width; ++x) {
+      const Taps& taps = level.column_taps[x];
+      wide[y * width + x] =
+          taps.lower_weight * line[taps.lower] + taps.upper_weight * line[taps.upper];
     }
   }
-  for (std::size_t y = 0; y < height_; ++y) {
-    const Taps& vertical = row_taps_[y];
-    const float* above = wide + vertical.lower * width_;
-    const float* below = wide + vertical.upper * width_;
-    for (std::size_t x = 0; x < width_; ++x) {
-      fine[y * width_ + x] =
+  for (std::size_t y = 0; y < layout_.Height(); ++y) {
+    const Taps& vertical = level.row_taps[y];
+    const float* above = wide + vertical.lower * width;
+    const float* below = wide + vertical.upper * width;
+    for (std::size_t x = 0; x < width; ++x) {
+      const float value =
           vertical.lower_weight * above[x] + vertical.upper_weight * below[x] + bias;
+      fine[y * width + x] = adds ? fine[y * width + x] + value : value;
     }
   }
 }
 
-std::vector<float> PortableIndex::PatchVectors(const Tensor& layer2, const Tensor& layer3) const {
-  CheckShape(layer2, "layer2", bank_.channels2, height_, width_);
-  CheckShape(layer3, "layer3", bank_.channels3, height_ / 2, width_ / 2);
-  const std::size_t patches = height_ * width_;
-  const std::size_t size = bank_.channels2 + bank_.channels3;
-  std::vector<float> vectors(patches * size), wide(patches / 2), fine(patches);
-  for (std::size_t channel = 0; channel < size; ++channel) {
-    const float* plane = layer2.values.data() + channel * patches;
-    if (channel >= bank_.channels2) {
-      Upsample(layer3.values.data() + (channel - bank_.channels2) * (patches / 4), 0.0F,
-               wide.data(), fine.data());
-      plane = fine.data();
-    }
-    for (std::size_t patch = 0; patch < patches; ++patch) {
-      vectors[patch * size + channel] = plane[patch];
+std::vector<float> PortableIndex::PatchVectors(const Layers& layers) const {
+  CheckShapes(layers);
+  const std::size_t patches = layout_.Patches(), size = bank_.Size();
+  std::vector<float> vectors(patches * size), wide(patches), fine(patches);
+  std::size_t place = 0;  // of a channel in a vector
+  for (const Level& level : levels_) {
+    const std::size_t cells = level.shape.Cells();
+    for (std::size_t layer = level.first; layer < level.last; ++layer) {
+      for (std::size_t channel = 0; channel < layout_.layers[layer].channels; ++channel, ++place) {
+        const float* plane = layers[layer].values.data() + channel * cells;
+        if (level.shape.stride > 1) {
+          Upsample<false>(level, plane, 0.0F, wide.data(), fine.data());
+          plane = fine.data();
+        }
+        for (std::size_t patch = 0; patch < patches; ++patch) {
+          vectors[patch * size + place] = plane[patch];
+        }
+      }
     }
   }
   return vectors;
 }
 
 float PortableIndex::Distance(const float* patch, std::size_t row) const {
-  const float* row2 = bank_.layer2 + row * bank_.channels2;
-  const float* row3 = bank_.layer3 + row * bank_.channels3;
-  double sum = 0;
-  for (std::size_t channel = 0; channel < bank_.channels2; ++channel) {
-    const double difference = patch[channel] - row2[channel];
-    sum += difference * difference;
-  }
-  for (std::size_t channel = 0; channel < bank_.channels3; ++channel) {
-    const double difference = patch[bank_.channels2 + channel] - row3[channel];
-    sum += difference * difference;
-  }
-  return static_cast<float>(std::sqrt(sum));
+  return static_cast<float>(std::sqrt(SquaredDistance(bank_, patch, row)));
 }
 
 }  // namespace patchcore

@@ -80,7 +80,7 @@ Header ReadHeader(Source& source, const MemoryBank& bank) {
   source.Expect(links >= kFewestLinks && links <= kMostLinks, "M", Range(kFewestLinks, kMostLinks),
                 links);
   const std::uint64_t vectors = 4 + 8 * links;  // after the number of links and 2 m of them
-  const std::uint64_t label = vectors + 4 * (bank.channels2 + bank.channels3);
+  const std::uint64_t label = vectors + 4 * bank.Size();
   const std::array<std::pair<const char*, std::array<std::uint64_t, 2>>, 8> expected{{
       {"offsetLevel0", {0, header.offset_level0}},
       {"max_elements", {rows, header.max_elements}},
@@ -141,12 +141,11 @@ void CheckElement(const Source& source, const char* bytes, const Header& header,
   const auto label = ReadAt<std::uint64_t>(bytes, header.label_offset);
   source.Expect(label == number, Element(number), "its own number as label", label);
   const char* vector = bytes + header.data_offset;
-  const std::size_t split = bank.channels2;
-  if (!SameNumbers(vector, bank.layer2 + number * split, split)) {
-    source.Refuse(Element(number), "layer2 of that row of memory_bank.bin", "another");
-  }
-  if (!SameNumbers(vector + 4 * split, bank.layer3 + number * bank.channels3, bank.channels3)) {
-    source.Refuse(Element(number), "layer3 of that row of memory_bank.bin", "another");
+  for (const MemoryBank::Part& part : bank.layers) {
+    if (!SameNumbers(vector, part.Row(number), part.channels)) {
+      source.Refuse(Element(number), "the numbers of that row of memory_bank.bin", "others");
+    }
+    vector += sizeof(float) * part.channels;
   }
 }
 

@@ -61,22 +61,18 @@ class RowSpace : public hnswlib::SpaceInterface<float> {
 class Graph : public HnswIndex {
  public:
   Graph(const Artifact& artifact, std::size_t threads)
-      : features_(artifact.manifest().features),
-        size_(artifact.bank().channels2 + artifact.bank().channels3),
+      : size_(artifact.bank().Size()),
         threads_(std::max<std::size_t>(1, threads)),
-        exact_(artifact.bank(), features_, threads),
+        exact_(artifact.bank(), artifact.manifest().layout(), threads),
         space_(size_),
         graph_(&space_, artifact.Path(kIndexHnsw).string(), false, artifact.bank().rows) {
     graph_.num_deleted_ = 0;  // hnswlib 0.6 does not set it when it loads; the file has none
     graph_.setEf(artifact.manifest().index.effort);
   }
 
-  NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) const override {
-    if (layer2.shape != Shape(features_.layer2) || layer3.shape != Shape(features_.layer3)) {
-      throw std::invalid_argument("layer2, layer3: not the shape of this index");
-    }
-    const std::size_t patches = features_.layer2.height * features_.layer2.width;
-    const std::vector<float> vectors = exact_.PatchVectors(layer2, layer3);
+  NearestRows Nearest(const Layers& layers) const override {
+    const std::vector<float> vectors = exact_.PatchVectors(layers);
+    const std::size_t patches = vectors.size() / size_;
     NearestRows nearest{std::vector<float>(patches), std::vector<std::int64_t>(patches)};
     InShares(patches, threads_, [&](std::size_t first, std::size_t last, std::size_t) {
       for (std::size_t patch = first; patch < last; ++patch) {
@@ -90,15 +86,9 @@ class Graph : public HnswIndex {
   }
 
  private:
-  static std::vector<std::int64_t> Shape(const LayerShape& layer) {
-    return {1, static_cast<std::int64_t>(layer.channels), static_cast<std::int64_t>(layer.height),
-            static_cast<std::int64_t>(layer.width)};
-  }
-
-  Features features_;
   std::size_t size_;  // D
   std::size_t threads_;
-  PortableIndex exact_;  // brings layer3 to layer2's grid and measures the winners
+  PortableIndex exact_;  // brings layers to the patch grid and measures the winners
   RowSpace space_;
   hnswlib::HierarchicalNSW<float> graph_;
 };

@@ -20,9 +20,9 @@ class HnswIndex {
   virtual ~HnswIndex() = default;
 
   // Finds a near row of every patch, nearly always the nearest; otherwise as PortableIndex.
-  //   layer2, layer3   (1, C2, h, w) and (1, C3, h/2, w/2)
+  //   layers     (1, C_i, h/s_i, w/s_i) each
   // Throws std::invalid_argument when a shape is another one.
-  virtual NearestRows Nearest(const Tensor& layer2, const Tensor& layer3) const = 0;
+  virtual NearestRows Nearest(const Layers& layers) const = 0;
 };
 
 // Checks index.hnsw and loads it.

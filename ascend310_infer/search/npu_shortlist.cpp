@@ -29,9 +29,14 @@ double ToHalf(double value) {
   return std::abs(value) < kSmallest ? 0 : value;
 }
 
-const float* Part(const MemoryBank& bank, std::size_t row, std::size_t channel) {
-  return channel < bank.channels2 ? bank.layer2 + row * bank.channels2 + channel
-                                  : bank.layer3 + row * bank.channels3 + (channel - bank.channels2);
+// One whole row of the bank, (D,).
+std::vector<float> WholeRow(const MemoryBank& bank, std::size_t row) {
+  std::vector<float> whole;
+  whole.reserve(bank.Size());
+  for (const MemoryBank::Part& layer : bank.layers) {
+    whole.insert(whole.end(), layer.Row(row), layer.Row(row) + layer.channels);
+  }
+  return whole;
 }
 
 [[noreturn]] void Refuse(std::size_t patch, const std::string& expected, const std::string& got) {
@@ -41,28 +46,27 @@ const float* Part(const MemoryBank& bank, std::size_t row, std::size_t channel) 
 
 }  // namespace
 
-Shortlist::Shortlist(const MemoryBank& bank, const Features& features, std::size_t count,
+Shortlist::Shortlist(const MemoryBank& bank, const Layout& layout, std::size_t count,
                      std::size_t threads)
-    : bank_(bank),
-      index_(bank, features, threads),
-      count_(count),
-      centre_(bank.channels2 + bank.channels3) {
+    : bank_(bank), index_(bank, layout, threads), count_(count), centre_(bank.Size()) {
   Measure();
 }
 
 // c, s, R and r: the same operations in the same order as patchcore_build.export.index_mindir.
 void Shortlist::Measure() {
   for (std::size_t row = 0; row < bank_.rows; ++row) {
-    for (std::size_t i = 0; i < centre_.size(); ++i) centre_[i] += *Part(bank_, row, i);
+    const std::vector<float> whole = WholeRow(bank_, row);
+    for (std::size_t i = 0; i < centre_.size(); ++i) centre_[i] += whole[i];
   }
   for (double& value : centre_) {
     value = static_cast<double>(static_cast<float>(value / static_cast<double>(bank_.rows)));
   }
   double farthest = 0;  // squared
   for (std::size_t row = 0; row < bank_.rows; ++row) {
+    const std::vector<float> whole = WholeRow(bank_, row);
     double square = 0;
     for (std::size_t i = 0; i < centre_.size(); ++i) {
-      const double side = *Part(bank_, row, i) - centre_[i];
+      const double side = whole[i] - centre_[i];
       square += side * side;
     }
     farthest = std::max(farthest, square);
@@ -72,9 +76,10 @@ void Shortlist::Measure() {
   if (farthest > 0) scale_ = std::ldexp(kLongest, -exponent);
   double longest = 0, error = 0;  // squared
   for (std::size_t row = 0; row < bank_.rows; ++row) {
+    const std::vector<float> whole = WholeRow(bank_, row);
     double square = 0, gap = 0;
     for (std::size_t i = 0; i < centre_.size(); ++i) {
-      const double exact = (*Part(bank_, row, i) - centre_[i]) * scale_;
+      const double exact = (whole[i] - centre_[i]) * scale_;
       const double half = ToHalf(exact);
       square += half * half;
       gap += (exact - half) * (exact - half);
@@ -86,9 +91,9 @@ void Shortlist::Measure() {
   row_error_ = std::sqrt(error);
 }
 
-Queries Shortlist::Ask(const Tensor& layer2, const Tensor& layer3) const {
+Queries Shortlist::Ask(const Layers& layers) const {
   Queries queries;
-  queries.vectors = index_.PatchVectors(layer2, layer3);
+  queries.vectors = index_.PatchVectors(layers);
   const std::size_t size = centre_.size();  // D
   const std::size_t patches = queries.vectors.size() / size;
   queries.columns.shape = {static_cast<std::int64_t>(patches),
@@ -122,7 +127,7 @@ Queries Shortlist::Ask(const Tensor& layer2, const Tensor& layer3) const {
 }
 
 NearestRows Shortlist::Rank(const Queries& queries, const Candidates& candidates,
-                            const Tensor& layer2, const Tensor& layer3) {
+                            const Layers& layers) {
   const std::size_t patches = queries.lengths.size();
   NearestRows nearest{std::vector<float>(patches), std::vector<std::int64_t>(patches)};
   std::vector<std::size_t> open;
@@ -135,7 +140,7 @@ NearestRows Shortlist::Rank(const Queries& queries, const Candidates& candidates
   patches_ += patches;
   searched_ += open.size();
   if (open.empty()) return nearest;
-  const NearestRows exact = index_.Nearest(layer2, layer3);
+  const NearestRows exact = index_.Nearest(layers);
   for (const std::size_t patch : open) {
     nearest.distances[patch] = exact.distances[patch];
     nearest.rows[patch] = exact.rows[patch];

@@ -48,16 +48,14 @@ class Shortlist {
   // The bank's sections stay where they are and must outlive this object. Costs one pass over it.
   //   count      S, at most the bank's rows
   //   threads    of the search on the host
-  Shortlist(const MemoryBank& bank, const Features& features, std::size_t count,
-            std::size_t threads);
+  Shortlist(const MemoryBank& bank, const Layout& layout, std::size_t count, std::size_t threads);
 
   // Throws std::invalid_argument when a layer has another shape than (1, C, …).
-  Queries Ask(const Tensor& layer2, const Tensor& layer3) const;
+  Queries Ask(const Layers& layers) const;
 
   // The nearest row of every patch, distances from differences, of equal rows the first.
   // Throws BackendError: a score is not finite, or a row is none of the bank or listed twice.
-  NearestRows Rank(const Queries& queries, const Candidates& candidates, const Tensor& layer2,
-                   const Tensor& layer3);
+  NearestRows Rank(const Queries& queries, const Candidates& candidates, const Layers& layers);
 
   std::size_t count() const { return count_; }
   std::size_t columns() const { return centre_.size() + 4; }

@@ -7,11 +7,12 @@ Source: PatchCore (Roth et al. 2021, arXiv:2106.08265) and the measurements in R
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from patchcore_build.errors import SettingError, require
-from patchcore_build.feature_layers import DEFAULT_LAYERS, LayerPlan, plan_layers
+from patchcore_build.feature_layers import DEFAULT_LAYERS, LayerPlan, OwnNetwork, plan_layers
 from patchcore_runtime.manifest.features import (
     FeaturePrecision,
     Features,
@@ -55,7 +56,8 @@ class Config:
     resize to `resize_px` and keep the central `crop_px` square. `sigma_px_at_224` is the width of
     the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
     the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
-    stored rows. `layers` are stages of the network, the finest first. Each is averaged over
+    stored rows. `network` describes an ONNX file that takes the backbone's place; `backbone` is
+    then its name. `layers` are stages of the network, the finest first. Each is averaged over
     `neighbourhood` cells squared (PatchCore, section 3.1), or brought to `pool_to` channels of all
     layers together by the original's adaptive pooling; 0 keeps the channels. An input is cut into
     tiles of `tile_px`, which is at most its longer side; 0
@@ -73,6 +75,7 @@ class Config:
     pooling_border: PoolingBorder
     image_score: ImageScore
     backbone: str = "wide_resnet50_2"
+    network: OwnNetwork | None = None
     layers: tuple[str, ...] = DEFAULT_LAYERS
     neighbourhood: int = 3
     pool_to: int = 0
@@ -127,12 +130,16 @@ class Config:
     @property
     def plan(self) -> LayerPlan:
         """The layers' patch, strides and input sides."""
-        return plan_layers(self.layers)
+        return plan_layers(self.layers) if self.network is None else self.network.plan
 
     def _check_layers(self) -> None:
         count = len(self.plan.names)
-        usual = self.backbone != "scattering" or self.layers == DEFAULT_LAYERS
-        require(usual, "layers", "layer2 layer3 for scattering", " ".join(self.layers))
+        fixed = self.backbone == "scattering" or self.network is not None
+        usual = not fixed or self.layers == DEFAULT_LAYERS
+        require(usual, "layers", "none for scattering and --network", " ".join(self.layers))
+        if self.network is not None:
+            plain = (self.feature_precision, self.precision) == ("float32", "fp32")
+            require(plain, "network", "no --quantize and --precision beside it", self.network.file)
         odd = self.neighbourhood in NEIGHBOURHOODS
         require(odd, "neighbourhood", "1, 3 or 5", self.neighbourhood)
         fits = self.pool_to % count == 0 and 0 <= self.pool_to <= 2**16
@@ -145,6 +152,12 @@ class Config:
 
     def _check_frame(self) -> None:
         require(64 <= self.resize_px <= 4096, "resize_px", "64 to 4096", self.resize_px)
+        size = None if self.network is None else self.network.size
+        if size is not None:
+            whole = self.frame == "whole" or size == (self.crop_px, self.crop_px)
+            got = f"a crop of {self.crop_px} px"
+            require(whole, "network", f"an input of {size[0]} x {size[1]} px, as it has", got)
+            require(not self.tile_px, "tile_px", "0 for a network of fixed size", self.tile_px)
         if self.frame != "whole":
             side = self.plan.side_px
             fits = self.crop_px % side == 0 and 0 < self.crop_px <= self.resize_px
@@ -217,10 +230,19 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     if backbone is not None:  # not in Config: `fit` also takes other networks by other names
         require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
     given = {name: value for name, value in overrides.items() if value is not None}
+    network = given.get("network")
+    if network is not None:
+        require(backbone is None, "backbone", "none beside --network", backbone)
+        given["backbone"] = Path(network.file).stem
+        if network.size is not None and RECIPES[recipe].frame == "whole":
+            fixed = "resize_px" not in given
+            require(fixed, "resize_px", "none for a network of fixed size", given.get("resize_px"))
+            given["resize_px"] = round(math.sqrt(math.prod(network.size)))
     if "tile_overlap_px" in given and not given.get("tile_px"):
         raise SettingError("--overlap: expected --tile N beside it, got no tile size")
     if given.get("tile_px") and "tile_overlap_px" not in given:
-        step = plan_layers(given.get("layers", RECIPES[recipe].layers)).step_px
+        layers = given.get("layers", RECIPES[recipe].layers)
+        step = (plan_layers(layers) if network is None else network.plan).step_px
         given["tile_overlap_px"] = (
             min(-(-_OVERLAP_PX // step), given["tile_px"] // 2 // step) * step
         )
@@ -242,7 +264,8 @@ def plan_preprocessing(
         `side_px` nearest to the median aspect ratio at an area of about `resize_px` squared.
     """
     if config.frame == "whole":
-        height, width = _whole_frame(config.resize_px, sizes, config.plan.side_px)
+        fixed = None if config.network is None else config.network.size
+        height, width = fixed or _whole_frame(config.resize_px, sizes, config.plan.side_px)
         return Preprocessing(
             resize="stretch",
             resize_height=height,
@@ -299,6 +322,7 @@ def describe_features(config: Config, channels: Sequence[int]) -> Features:
     return Features(
         backbone=config.backbone,
         precision=config.feature_precision,
+        mindir="none" if config.network or config.feature_precision == "int8" else "float32",
         patch_px=plan.patch_px,
         layers=tuple(Layer(name=name, channels=of, stride=stride) for name, of, stride in layers),
         upsampling=config.upsampling,

@@ -5,6 +5,7 @@ have 4, 8, 16 and 32 pixels. Nothing here needs the network itself, so that inpu
 before it is made.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,32 @@ class LayerPlan:
     def step_px(self) -> int:
         """Return the step of tiles: a cell of the coarsest layer."""
         return self.patch_px * self.strides[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnNetwork:
+    """What `describe_network` found in an ONNX file that is used in place of a backbone."""
+
+    file: str  # its name, for people
+    sha256: str
+    outputs: tuple[str, ...]  # names in the file, the finest first
+    mean: tuple[float, float, float]  # RGB, in units of full scale
+    std: tuple[float, float, float]
+    patch_px: int
+    strides: tuple[int, ...]
+    prefix_tokens: int  # tokens before those of the patches; 0 for layers (B, C, h, w)
+    size: tuple[int, int] | None  # height and width, if the file has fixed ones
+
+    @property
+    def plan(self) -> LayerPlan:
+        """Return the layers, which are named `output0` and so on."""
+        step = self.patch_px * self.strides[-1]
+        return LayerPlan(
+            names=tuple(f"output{at}" for at in range(len(self.outputs))),
+            strides=self.strides,
+            patch_px=self.patch_px,
+            side_px=math.lcm(step, _RESNET_SIDE_PX) if 2**6 % step == 0 else step,
+        )
 
 
 def plan_layers(names: Sequence[str]) -> LayerPlan:

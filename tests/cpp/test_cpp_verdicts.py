@@ -1,9 +1,11 @@
 """Both programs accept and refuse the same damaged files; tests/support/compare_programs.py."""
 
+import numpy as np
 import pytest
 
 from compare_programs import KINDS, compare, mutations
 from cpp_binary import BINARY, needs_binary
+from operator_cases import content_of, networks, with_other_integers
 from places import TINY
 
 pytestmark = needs_binary
@@ -19,3 +21,16 @@ def test_both_programs_give_the_same_verdict_about_damaged_files(kind, tmp_path)
     draw = mutations(kind, [whole], seed=1)
     accepted, _ = compare(TOOL, kind, [whole, *(draw() for _ in range(300))], tmp_path)
     assert 0 < accepted < 300
+
+
+@pytest.mark.skipif(not TOOL.is_file(), reason="dump_verdicts is not built; `make cpp` builds it")
+def test_both_programs_know_the_same_operators(tmp_path):
+    models = networks()
+    whole = [content_of(model) for model in models]
+    assert compare(TOOL, "network", whole, tmp_path) == (len(whole), 0)
+    draw, rng = mutations("network", whole, seed=2), np.random.default_rng(2)
+    damaged = [draw() for _ in range(800)]
+    damaged += [with_other_integers(model, rng) for model in models for _ in range(10)]
+    accepted, different = compare(TOOL, "network", damaged, tmp_path)
+    assert 50 < accepted < 1200
+    assert different == 0

@@ -17,6 +17,7 @@ def layout_of(channels, strides, grid, *, upsampling="bilinear", patch_px=8):
     return Features(
         backbone="test",
         precision="float32",
+        mindir="float32",
         patch_px=patch_px,
         layers=tuple(
             Layer(name=name, channels=of, stride=stride)

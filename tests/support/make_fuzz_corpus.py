@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fuzz_python import MOST_BYTES, small_bank
 from hostile.odd_images import bombs, odd_images
+from operator_cases import content_of, networks
 from patchcore_build.indexes.hnsw_build import write_hnsw
 from places import TINY
 
@@ -28,6 +29,8 @@ def write_corpus(folder: Path) -> None:
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for name in names:
             shutil.copyfile(TINY / name, folder / kind / name)
+    for number, model in enumerate(networks()):
+        (folder / "onnx" / f"operator{number}.onnx").write_bytes(content_of(model))
     small = {name: content for name, content, _ in odd_images()}
     small |= {name: content for name, content in bombs().items() if len(content) < MOST_BYTES}
     for name, content in small.items():

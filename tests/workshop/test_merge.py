@@ -147,7 +147,7 @@ def _change(*path, value):
         (_change("preprocess", "filter", value="lanczos"), "preprocess.filter: expected bilinear"),
         (_change("scoring", "sigma_px", value=3.0), "scoring.sigma_px: expected"),
         (_change("scoring", "image_score", value="paper"), "scoring.image_score: expected max"),
-        (_change("features", "layer3_upsampling", value="nearest"), "features.upsampling"),
+        (_change("features", "upsampling", value="nearest"), "features.upsampling"),
     ],
 )
 def test_artifacts_that_compare_features_in_other_ways_are_refused(

@@ -13,8 +13,8 @@ namespace {
 
 // Reads the last value of each array, and every neighbour.
 void Touch(const patchcore::MemoryBank& bank) {
-  volatile float value = bank.layer2[bank.rows * bank.channels2 - 1];
-  value = bank.layer3[bank.rows * bank.channels3 - 1];
+  volatile float value = 0;
+  for (const auto& layer : bank.layers) value = layer.rows[bank.rows * layer.channels - 1];
   value = bank.norms[bank.rows - 1];
   value = static_cast<float>(bank.origins[bank.rows * 3 - 1]);
   static_cast<void>(value);

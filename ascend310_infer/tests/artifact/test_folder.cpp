@@ -55,11 +55,8 @@ TEST_CASE("The bank keeps its own norms, origins and neighbours") {
   REQUIRE(bank.rows == 38);
   for (std::size_t row = 0; row < bank.rows; ++row) {
     double norm = 0;
-    for (std::size_t c = 0; c < bank.channels2; ++c) {
-      norm += std::pow(bank.layer2[row * bank.channels2 + c], 2);
-    }
-    for (std::size_t c = 0; c < bank.channels3; ++c) {
-      norm += std::pow(bank.layer3[row * bank.channels3 + c], 2);
+    for (const patchcore::MemoryBank::Part& layer : bank.layers) {
+      for (std::size_t c = 0; c < layer.channels; ++c) norm += std::pow(layer.Row(row)[c], 2);
     }
     CHECK(bank.norms[row] == Approx(norm).epsilon(1e-5));
     CHECK(bank.neighbours[row * bank.neighbour_count] == static_cast<std::int32_t>(row));
@@ -123,8 +120,8 @@ TEST_CASE("Files of two artifacts do not go together") {
   WriteFile(own.Path("manifest.json"), manifest.dump());
   const std::string message = Refusal([&] { Artifact::Open(own.folder(), false); });
   CHECK(Mentions(message,
-                 "manifest.json says (37, 8, 12, 9, 'float32'), "
-                 "the file has (38, 8, 12, 9, 'float32')"));
+                 "(M, K, channels, precision): manifest.json says (37, 9, (8, 12), 'float32'), "
+                 "the file has (38, 9, (8, 12), 'float32')"));
 }
 
 TEST_CASE("A folder that is none is refused") {

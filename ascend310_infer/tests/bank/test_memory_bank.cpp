@@ -19,11 +19,16 @@ using patchcore::ReadMemoryBank;
 
 struct Shape {
   std::uint64_t rows = 7;
-  std::uint32_t channels2 = 3;
-  std::uint32_t channels3 = 5;
+  std::vector<std::uint32_t> channels = {3, 5};
   std::uint32_t neighbours = 4;
   std::uint32_t bits = 32;
+  std::uint32_t layers = 2;  // as the header says
 };
+
+Shape Of(std::uint64_t rows, const std::vector<std::uint32_t>& channels, std::uint32_t neighbours,
+         std::uint32_t bits = 32) {
+  return {rows, channels, neighbours, bits, static_cast<std::uint32_t>(channels.size())};
+}
 
 template <typename Value>
 void Append(std::string& content, Value value) {
@@ -40,15 +45,17 @@ std::uint16_t ToHalf(std::uint64_t value) {
 
 void Pad(std::string& content) { content.append((64 - content.size() % 64) % 64, '\0'); }
 
-std::string Header(const Shape& shape, std::uint32_t version = 2, std::uint32_t start = 64) {
+std::string Header(const Shape& shape, std::uint32_t version = 3, std::uint32_t start = 64) {
   std::string content = "PCMEMBNK";
   Append(content, version);
   Append(content, start);
   Append(content, shape.rows);
-  Append(content, shape.channels2);
-  Append(content, shape.channels3);
-  Append(content, shape.neighbours);
-  Append(content, shape.bits);
+  for (const std::uint32_t number : {shape.neighbours, shape.bits, shape.layers}) {
+    Append(content, number);
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    Append(content, i < shape.channels.size() ? shape.channels[i] : std::uint32_t{0});
+  }
   Pad(content);
   return content;
 }
@@ -56,10 +63,11 @@ std::string Header(const Shape& shape, std::uint32_t version = 2, std::uint32_t 
 // A bank whose values count up from 0 in each section; neighbours are rows.
 std::string Content(const Shape& shape) {
   std::string content = Header(shape);
-  for (const std::uint64_t width :
-       {std::uint64_t{shape.channels2}, std::uint64_t{shape.channels3}, std::uint64_t{1}}) {
+  for (std::size_t section = 0; section <= shape.channels.size(); ++section) {
+    const bool is_layer = section < shape.channels.size();
+    const std::uint64_t width = is_layer ? shape.channels[section] : 1;
     for (std::uint64_t i = 0; i < shape.rows * width; ++i) {
-      if (shape.bits == 16 && width > 1) {
+      if (shape.bits == 16 && is_layer) {
         Append(content, ToHalf(i));
       } else {
         Append(content, static_cast<float>(i));
@@ -88,39 +96,41 @@ std::string Refusal(const std::string& content) {
 }
 
 TEST_CASE("A bank gives the values of its sections, aligned to 64 bytes") {
-  for (const Shape& shape :
-       {Shape{1, 1, 1, 1}, Shape{}, Shape{16, 16, 32, 16}, Shape{33, 2, 1, 9}}) {
+  for (const Shape& shape : {Of(1, {1, 1}, 1), Shape{}, Of(16, {16, 32}, 16), Of(33, {2, 1}, 9),
+                             Of(9, {5}, 2), Of(9, {5, 1, 17}, 2), Of(9, {5, 16, 2, 3}, 2)}) {
     const Scratch folder;
     WriteFile(folder.path() / "bank", Content(shape));
     const MemoryBank bank = ReadMemoryBank(folder.path() / "bank");
     REQUIRE(bank.rows == shape.rows);
-    CHECK(bank.channels2 == shape.channels2);
-    CHECK(bank.channels3 == shape.channels3);
+    REQUIRE(bank.layers.size() == shape.channels.size());
     CHECK(bank.neighbour_count == shape.neighbours);
     for (std::size_t i = 0; i < bank.rows; ++i) CHECK(bank.norms[i] == static_cast<float>(i));
-    const std::size_t last3 = bank.rows * bank.channels3 - 1;
-    CHECK(bank.layer2[bank.rows * bank.channels2 - 1] ==
-          static_cast<float>(bank.rows * bank.channels2 - 1));
-    CHECK(bank.layer3[last3] == static_cast<float>(last3));
+    std::vector<const void*> sections{bank.norms, bank.origins, bank.neighbours};
+    for (std::size_t i = 0; i < bank.layers.size(); ++i) {
+      CHECK(bank.layers[i].channels == shape.channels[i]);
+      const std::size_t last = bank.rows * shape.channels[i] - 1;
+      CHECK(bank.layers[i].rows[last] == static_cast<float>(last));
+      sections.push_back(bank.layers[i].rows);
+    }
     CHECK(bank.origins[bank.rows * 3 - 1] == static_cast<std::int32_t>(bank.rows * 3 - 1));
     CHECK(bank.neighbours[0] == 0);
-    for (const void* section :
-         {static_cast<const void*>(bank.layer2), static_cast<const void*>(bank.layer3),
-          static_cast<const void*>(bank.norms), static_cast<const void*>(bank.origins),
-          static_cast<const void*>(bank.neighbours)}) {
+    for (const void* section : sections) {
       CHECK(reinterpret_cast<std::uintptr_t>(section) % 64 == 0);
     }
   }
 }
 
 TEST_CASE("Rows stored in half precision come as floats, exactly") {
-  const Shape shape{7, 3, 5, 4, 16};
+  const Shape shape = Of(7, {3, 5, 1}, 4, 16);
   const Scratch folder;
   WriteFile(folder.path() / "bank", Content(shape));
   const MemoryBank bank = ReadMemoryBank(folder.path() / "bank");
   CHECK(bank.precision == patchcore::BankPrecision::kFloat16);
-  for (std::size_t i = 0; i < 7 * 3; ++i) CHECK(bank.layer2[i] == static_cast<float>(i));
-  for (std::size_t i = 0; i < 7 * 5; ++i) CHECK(bank.layer3[i] == static_cast<float>(i));
+  for (const MemoryBank::Part& layer : bank.layers) {
+    for (std::size_t i = 0; i < 7 * layer.channels; ++i) {
+      CHECK(layer.rows[i] == static_cast<float>(i));
+    }
+  }
   CHECK(bank.norms[6] == 6.0F);
   CHECK(bank.neighbours[1] == 1);
 }
@@ -131,18 +141,18 @@ TEST_CASE("A file cut off anywhere, or longer than it says, is refused") {
     CHECK(Mentions(Refusal(content.substr(0, length)), "memory_bank.bin: "));
   }
   CHECK(Mentions(Refusal(content + std::string(64, '\0')),
-                 "header says 7 rows of 3 + 5 floats of 32 bits"));
-  CHECK(Mentions(Refusal(content + "x"), "header says 7 rows of 3 + 5 floats of 32 bits"));
+                 "header says 7 rows of 3 + 5 numbers of float32"));
+  CHECK(Mentions(Refusal(content + "x"), "header says 7 rows of 3 + 5 numbers of float32"));
 }
 
 TEST_CASE("A header that lies about a size is refused before anything is mapped") {
   const std::string body = Content({}).substr(64);
   for (const std::uint32_t value : {0U, 60U, 65536U, 1U << 31, 0xFFFFFFFFU}) {
     CAPTURE(value);
-    CHECK(Mentions(Refusal(Header({value, 3, 5, 4}) + body), "copy the folder again"));
-    CHECK(Mentions(Refusal(Header({7, value, 5, 4}) + body), "copy the folder again"));
-    CHECK(Mentions(Refusal(Header({7, 3, value, 4}) + body), "copy the folder again"));
-    CHECK(Mentions(Refusal(Header({7, 3, 5, value}) + body), "copy the folder again"));
+    CHECK(Mentions(Refusal(Header(Of(value, {3, 5}, 4)) + body), "copy the folder again"));
+    CHECK(Mentions(Refusal(Header(Of(7, {value, 5}, 4)) + body), "copy the folder again"));
+    CHECK(Mentions(Refusal(Header(Of(7, {3, value}, 4)) + body), "copy the folder again"));
+    CHECK(Mentions(Refusal(Header(Of(7, {3, 5}, value)) + body), "copy the folder again"));
   }
 }
 
@@ -151,21 +161,45 @@ TEST_CASE("Row counts whose bytes overflow 64 bits are refused") {
   for (const int shift : {32, 58, 59, 60, 61, 62, 63}) {
     for (const std::uint64_t more : {0, 1, 7}) {
       const std::uint64_t rows = (std::uint64_t{1} << shift) + more;
-      CHECK(Mentions(Refusal(Header({rows, 3, 5, 4}) + body),
+      CHECK(Mentions(Refusal(Header(Of(rows, {3, 5}, 4)) + body),
                      "header says " + std::to_string(rows) + " rows"));
     }
   }
   const auto most = std::numeric_limits<std::uint64_t>::max();
-  CHECK(Mentions(Refusal(Header({most, 0xFFFFFFFFU, 0xFFFFFFFFU, 0xFFFFFFFFU}) + body), "rows of"));
+  const std::vector<std::uint32_t> widest(4, 0xFFFFFFFFU);
+  CHECK(Mentions(Refusal(Header(Of(most, widest, 0xFFFFFFFFU)) + body), "rows of"));
 }
 
 TEST_CASE("Another kind of file or version is refused") {
   std::string other = Content({});
   other[7] = 'L';
   CHECK(Mentions(Refusal(other), "expected a memory bank"));
-  CHECK(Mentions(Refusal(Header({}, 1)), "version: expected 2, got 1"));
-  CHECK(Mentions(Refusal(Header({}, 2, 128)), "header size: expected 64, got 128"));
-  CHECK(Mentions(Refusal(Header({7, 3, 5, 4, 8})), "bits of a number: expected 32 or 16, got 8"));
+  CHECK(Mentions(Refusal(Header({}, 2)), "version: expected 3, got 2"));
+  CHECK(Mentions(Refusal(Header({}, 3, 128)), "header size: expected 64, got 128"));
+  const std::string bits = Refusal(Header(Of(7, {3, 5}, 4, 8)));
+  CHECK(Mentions(bits, "bits of a number: expected 32 or 16, got 8"));
+}
+
+TEST_CASE("A number of layers that the format does not know, or that hides channels, is refused") {
+  const std::string body = Content({}).substr(64);
+  for (const std::uint32_t layers : {0U, 1U, 5U, 0xFFFFFFFFU}) {
+    Shape shape;
+    shape.layers = layers;
+    CHECK(Mentions(Refusal(Header(shape) + body),
+                   "layers: expected 1 to 4 and no channels beyond them, got " +
+                       std::to_string(layers) + " and [3, 5, 0, 0]"));
+  }
+  Shape shape;
+  shape.layers = 3;  // the third has no channels
+  CHECK(Mentions(Refusal(Header(shape) + body), "header says 7 rows of 3 + 5 + 0 numbers"));
+}
+
+TEST_CASE("A number that is not finite is refused by its layer and row") {
+  std::string content = Content({});
+  const float worst = std::numeric_limits<float>::quiet_NaN();
+  const std::size_t second = 64 + 128;  // 21 numbers of the first layer, padded
+  std::memcpy(content.data() + second + 4 * (5 * 6 + 4), &worst, sizeof(worst));
+  CHECK(Mentions(Refusal(content), "layer 1: row 6: expected finite numbers, got nan"));
 }
 
 TEST_CASE("A neighbour outside the bank is refused") {
@@ -179,7 +213,7 @@ TEST_CASE("A neighbour outside the bank is refused") {
 }
 
 TEST_CASE("More neighbours than rows are refused") {
-  CHECK(Mentions(Refusal(Content({2, 3, 5, 3})), "header says 2 rows"));
+  CHECK(Mentions(Refusal(Content(Of(2, {3, 5}, 3))), "header says 2 rows"));
 }
 
 TEST_CASE("A missing bank and a folder of its name are refused") {

@@ -6,17 +6,19 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
-#include <tuple>
 
 #include "artifact/engine_files.hpp"
 #include "detector.hpp"
 #include "engine/backend.hpp"
+#include "engine/onnx_file.hpp"
 #include "errors.hpp"
 #include "half.hpp"
 #include "search/engine_search.hpp"
 #include "selftest.hpp"
 #include "tests/engine/mindspore_double/mindspore_double.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/drawn_layers.hpp"
+#include "tests/support/files.hpp"
 #include "tests/support/scratch.hpp"
 
 namespace {
@@ -86,10 +88,54 @@ TEST_CASE("the same layers come out as through ONNX Runtime") {
       patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
   const auto got =
       patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
-  REQUIRE(got.first.shape == reference.first.shape);
-  REQUIRE(got.second.shape == reference.second.shape);
-  REQUIRE(got.first.values == reference.first.values);
-  REQUIRE(got.second.values == reference.second.values);
+  REQUIRE(got.size() == 2);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    REQUIRE(got[i].shape == reference[i].shape);
+    REQUIRE(got[i].values == reference[i].values);
+  }
+}
+
+TEST_CASE("layers of one shape come in the order of the list") {
+  const Behaving behaving(GENERATE(Flavour::kLite, Flavour::kOlderSdk));
+  // A network on 2 x 4 pixels, each a patch, whose layers are the colours, twice and four times.
+  using patchcore::OnnxNode;
+  using patchcore::OnnxType;
+  const auto factor = [](const std::string& name, float value) {
+    const std::string bytes(reinterpret_cast<const char*>(&value), sizeof(value));
+    return patchcore::OnnxTensor(name, OnnxType::kFloat, {}, bytes);
+  };
+  patchcore::OnnxGraph graph{"colours", {}, {factor("two", 2), factor("four", 4)}, {}, {}};
+  const std::vector<std::int64_t> first{0, 3, 1, 2};
+  graph.nodes = {OnnxNode("Cast", {"images"}, {"floats"}, "floats", {{"to", std::int64_t{1}}}),
+                 OnnxNode("Transpose", {"floats"}, {"planes"}, "planes", {{"perm", first}}),
+                 OnnxNode("Mul", {"planes", "two"}, {"block3"}, "block3"),
+                 OnnxNode("Mul", {"planes", "four"}, {"block7"}, "block7")};
+  graph.inputs = {patchcore::OnnxEnd("images", OnnxType{2}, {2, 4, 3})};  // uint8
+  for (const char* name : {"block3", "block7"}) {
+    graph.outputs.push_back(patchcore::OnnxEnd(name, OnnxType::kFloat, {3, 2, 4}));
+  }
+  const Scratch folder;
+  const fs::path onnx = folder.path() / "features.onnx";
+  WriteFile(onnx, patchcore::SearchModel(graph));
+  patchcore::EngineFiles files;
+  files.features_onnx = onnx;  // the double runs it in place of the .mindir file
+  files.features_mindir = fs::path(onnx).replace_extension(".mindir");
+  WriteFile(files.features_mindir, "");
+  files.layout = LayoutOf({{3, 1}, {3, 1}}, 2, 4, patchcore::Upsampling::kBilinear, 1);
+  files.layout.layers[0].name = "block3";
+  files.layout.layers[1].name = "block7";
+  files.verify = [](const fs::path&) {};
+  patchcore::BackendOptions on_ascend = OnAscend(), on_cpu;
+  on_ascend.search = on_cpu.search = false;
+  std::vector<std::uint8_t> images(2 * 2 * 4 * 3);
+  for (std::size_t i = 0; i < images.size(); ++i) images[i] = static_cast<std::uint8_t>(i + 1);
+  for (const auto& options : {on_ascend, on_cpu}) {
+    const auto layers = patchcore::MakeBackend(files, options)->Features(images.data(), 2);
+    REQUIRE(layers.size() == 2);
+    for (std::size_t i = 0; i < 24; ++i) REQUIRE(layers[1].values[i] == 2 * layers[0].values[i]);
+    REQUIRE(layers[0].values[0] == 2);
+    REQUIRE(layers[0].values[1] == 8);
+  }
 }
 
 TEST_CASE("answers in half precision stay within its rounding") {
@@ -101,9 +147,9 @@ TEST_CASE("answers in half precision stay within its rounding") {
       patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(input.pixels.data(), 1);
   const auto got =
       patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(input.pixels.data(), 1);
-  for (std::size_t i = 0; i < got.first.values.size(); ++i) {
-    const float exact = reference.first.values[i];
-    REQUIRE(std::abs(got.first.values[i] - exact) <= std::abs(exact) / 2048 + 1e-7F);
+  for (std::size_t i = 0; i < got[0].values.size(); ++i) {
+    const float exact = reference[0].values[i];
+    REQUIRE(std::abs(got[0].values[i] - exact) <= std::abs(exact) / 2048 + 1e-7F);
   }
 }
 
@@ -114,9 +160,9 @@ TEST_CASE("a dynamic batch is resized, and again") {
   const auto one = SelfTestInput(artifact).pixels;
   auto three = one;
   for (int i = 0; i < 2; ++i) three.insert(three.end(), one.begin(), one.end());
-  REQUIRE(engine->Features(one.data(), 1).first.shape.front() == 1);
-  REQUIRE(engine->Features(three.data(), 3).first.shape.front() == 3);
-  REQUIRE(engine->Features(one.data(), 1).second.shape.front() == 1);
+  REQUIRE(engine->Features(one.data(), 1)[0].shape.front() == 1);
+  REQUIRE(engine->Features(three.data(), 3)[0].shape.front() == 3);
+  REQUIRE(engine->Features(one.data(), 1)[1].shape.front() == 1);
 }
 
 TEST_CASE("whatever batch a model was converted for, every image gets its own layers") {
@@ -135,10 +181,10 @@ TEST_CASE("whatever batch a model was converted for, every image gets its own la
       patchcore::MakeBackend(EngineFilesOf(artifact), {})->Features(images.data(), count);
   const auto got =
       patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend())->Features(images.data(), count);
-  REQUIRE(got.first.shape == reference.first.shape);
-  REQUIRE(got.second.shape == reference.second.shape);
-  REQUIRE(Close(got.first.values, reference.first.values));
-  REQUIRE(Close(got.second.values, reference.second.values));
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    REQUIRE(got[i].shape == reference[i].shape);
+    REQUIRE(Close(got[i].values, reference[i].values));
+  }
   const int batches = (static_cast<int>(count) + fixed - 1) / fixed;
   REQUIRE(behaving.behaviour.runs == batches);
 }
@@ -261,8 +307,8 @@ TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone"
   std::ifstream file(path);
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   file.close();
-  const std::string precision = "\"precision\": \"float32\"";
-  text.replace(text.find(precision), precision.size(), "\"precision\": \"int8\"");
+  const std::string mindir = "\"mindir\": \"float32\"";
+  text.replace(text.find(mindir), mindir.size(), "\"mindir\": \"none\"");
   const std::string candidates = "\"mindir_candidates\": 8";
   text.replace(text.find(candidates), candidates.size(), "\"mindir_candidates\": 0");
   fs::permissions(path, fs::perms::owner_all);
@@ -270,7 +316,7 @@ TEST_CASE("an int8 artifact is refused, since its bank fits features.onnx alone"
   const Artifact artifact = Artifact::Open(own, false);
   const std::string refusal = Refusal<patchcore::ArtifactError>(
       [&] { patchcore::MakeBackend(EngineFilesOf(artifact), OnAscend()); });
-  REQUIRE(Mentions(refusal, "features.precision: expected float32 for MindSpore, got int8"));
+  REQUIRE(Mentions(refusal, "features.mindir: expected float32 for MindSpore, got none"));
   REQUIRE(Mentions(refusal, "fit again without --quantize"));
 }
 
@@ -295,16 +341,16 @@ struct Searched {
   explicit Searched(const patchcore::BackendOptions& options = OnAscend())
       : artifact(Artifact::Open(PATCHCORE_TINY)),
         engine(patchcore::MakeBackend(EngineFilesOf(artifact), options)),
-        search(*engine, artifact.bank(), artifact.manifest().features, 1) {
+        search(*engine, artifact.bank(), artifact.manifest().layout(), 1) {
     const auto input = SelfTestInput(artifact);
-    std::tie(layer2, layer3) = engine->Features(input.pixels.data(), 1);
+    layers = engine->Features(input.pixels.data(), 1);
   }
-  patchcore::NearestRows Nearest() { return search.Nearest(layer2, layer3); }
+  patchcore::NearestRows Nearest() { return search.Nearest(layers); }
 
   Artifact artifact;
   std::unique_ptr<patchcore::Backend> engine;
   patchcore::EngineSearch search;
-  patchcore::Tensor layer2, layer3;
+  patchcore::Layers layers;
 };
 
 }  // namespace
@@ -319,8 +365,8 @@ TEST_CASE("rows and distances are the exact search's, whatever the device rounds
   REQUIRE(patchcore::EngineSearch::Serves(*searched.engine));
   const auto got = searched.Nearest();
   const patchcore::PortableIndex index(searched.artifact.bank(),
-                                       searched.artifact.manifest().features, 1);
-  const auto exact = index.Nearest(searched.layer2, searched.layer3);
+                                       searched.artifact.manifest().layout(), 1);
+  const auto exact = index.Nearest(searched.layers);
   REQUIRE(got.rows == exact.rows);
   REQUIRE(got.distances == exact.distances);
   const bool honest =

@@ -57,14 +57,13 @@ TEST_CASE("a batch gives what its images give alone") {
   both.insert(both.end(), second.begin(), second.end());
   const auto together = engine->Features(both.data(), 2);
   const auto alone = engine->Features(second.data(), 1);
-  REQUIRE(together.first.shape.front() == 2);
+  REQUIRE(together.at(0).shape.front() == 2);
   const auto tail = [](const patchcore::Tensor& batch, const patchcore::Tensor& one) {
     const auto start = batch.values.end() - static_cast<std::ptrdiff_t>(one.values.size());
     return std::equal(start, batch.values.end(), one.values.begin(),
                       [](float a, float b) { return std::abs(a - b) <= 1e-5F; });
   };
-  REQUIRE(tail(together.first, alone.first));
-  REQUIRE(tail(together.second, alone.second));
+  for (std::size_t i = 0; i < together.size(); ++i) REQUIRE(tail(together[i], alone.at(i)));
 }
 
 TEST_CASE("a detector's batch gives what its images give alone") {
@@ -89,10 +88,10 @@ TEST_CASE("the engine's search and the portable one agree") {
   const auto artifact = patchcore::Artifact::Open(PATCHCORE_TINY);
   const auto engine = patchcore::MakeBackend(EngineFilesOf(artifact), {});
   REQUIRE(engine->HasSearch());
-  const auto [layer2, layer3] = engine->Features(SelfTestInput(artifact).pixels.data(), 1);
-  const auto theirs = engine->Nearest(layer2, layer3);
-  const auto ours = patchcore::PortableIndex(artifact.bank(), artifact.manifest().features, 2)
-                        .Nearest(layer2, layer3);
+  const auto layers = engine->Features(SelfTestInput(artifact).pixels.data(), 1);
+  const auto theirs = engine->Nearest(layers);
+  const auto ours =
+      patchcore::PortableIndex(artifact.bank(), artifact.manifest().layout(), 2).Nearest(layers);
   REQUIRE(theirs.rows == ours.rows);
   for (std::size_t i = 0; i < ours.distances.size(); ++i) {
     REQUIRE(std::abs(theirs.distances[i] - ours.distances[i]) <= 1e-5F);

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <tuple>
 #include <vector>
 
 #include "errors.hpp"
@@ -39,7 +40,10 @@ bool IsFree(const Path& path) { return path.back() == "config" || path.back() ==
 
 std::string Dotted(const Path& path) {
   std::string text;
-  for (const std::string& name : path) text += (text.empty() ? "" : ".") + name;
+  for (const std::string& name : path) {
+    const bool is_entry = name.find_first_not_of("0123456789") == std::string::npos;
+    text += is_entry ? "[" + name + "]" : (text.empty() ? "" : ".") + name;
+  }
   return text;
 }
 
@@ -56,13 +60,16 @@ Path PathOf(const std::string& dotted) {
   return path;
 }
 
-// Paths of every field below `place`, objects before what is in them.
+// Paths of every field below `place`, objects and lists before what is in them.
 void ListFields(const json& place, const Path& path, std::vector<Path>& all) {
   for (const auto& [name, value] : place.items()) {
     Path inner = path;
     inner.push_back(name);
     all.push_back(inner);
     if (value.is_object() && !IsFree(inner)) ListFields(value, inner, all);
+    if (!value.is_array() || value.empty() || !value[0].is_object()) continue;
+    inner.push_back("0");
+    ListFields(value[0], inner, all);
   }
 }
 
@@ -99,6 +106,8 @@ TEST_CASE("An unknown field is named wherever it occurs") {
     path.push_back("surprise");
     CHECK(Mentions(Refusal(document.dump()), Dotted(path) + ": unknown field"));
   }
+  CHECK(Mentions(Refusal(With("features.layers.1.height", 4)),
+                 "features.layers[1].height: unknown field"));
 }
 
 TEST_CASE("A field of the wrong type or far out of range is named") {
@@ -137,15 +146,30 @@ TEST_CASE("A value out of its range is refused by name") {
       {"region.photo_height", 7},
       {"region.photo_width", (std::int64_t{1} << 23) + 1},
       {"preprocess.resize_width", std::int64_t{1} << 40},
-      {"features.layer2.channels", 0},
-      {"features.layer2.channels", 65537},
-      {"features.layer3_upsampling", "bicubic"},
+      {"features.patch_px", 0},
+      {"features.patch_px", 65},
+      {"features.layers", json::array()},
+      {"features.layers", 2},
+      {"features.layers.0", "layer2"},
+      {"features.layers.0.channels", 0},
+      {"features.layers.0.channels", 65537},
+      {"features.layers.1.stride", 0},
+      {"features.layers.1.stride", 65},
+      {"features.layers.0.name", "layer"},
+      {"features.layers.0.name", "layer12345"},
+      {"features.layers.0.name", "layer2\n"},
+      {"features.layers.0.name", "Layer2"},
+      {"features.layers.0.name", "images"},
+      {"features.upsampling", "bicubic"},
       {"memory_bank.rows", 0},
       {"memory_bank.rows", std::int64_t{1} << 31},
       {"memory_bank.neighbours", 0},
       {"memory_bank.neighbours", 39},
       {"index.kind", "faiss"},
       {"scoring.image_score", "mean"},
+      {"scoring.distance", "manhattan"},
+      {"scoring.map_upsampling", "bicubic"},
+      {"scoring.map_border", "reflected"},
       {"scoring.sigma_px", 0},
       {"scoring.sigma_px", 1024.5},
       {"calibration.images", 0},
@@ -171,12 +195,17 @@ TEST_CASE("A value out of its range is refused by name") {
       {"calibration.map_maxima.tail.scale", 0},
       {"calibration.map_maxima.tail.shape", 0.51},
       {"selftest.layer_magnitudes", {1, 1, 1}},
+      {"selftest.layer_magnitudes", {1, 1, 1, 1, 1, 1}},
       {"selftest.layer_magnitudes", {1, 1, 1, -1}},
       {"selftest.layer_magnitudes", {1, 1, 1, "1"}},
       {"monitoring.images", 1},
       {"monitoring.thumbnail", {1.0}},
-      {"monitoring.layer2.spreads", json::array()},
-      {"monitoring.layer3.spreads", {0.0}},
+      {"monitoring.layers", json::array()},
+      {"monitoring.layers.0.spreads", json::array()},
+      {"monitoring.layers.1.spreads", {0.0}},
+      {"monitoring.quantiles.layers", json::array()},
+      {"monitoring.quantiles.layers.1", {0.0, 1.0}},
+      {"monitoring.quantiles.layers.0", "none"},
       {"monitoring.quantiles.warmth", {0.0, 1.0}},
       {"selftest.defect_box", {28, 28, 36}},
       {"selftest.defect_box", {28, 28, 36, 36, 60}},
@@ -193,11 +222,117 @@ TEST_CASE("A value out of its range is refused by name") {
   };
   for (const auto& [path, value] : cases) {
     CAPTURE(path, value.dump());
-    CHECK(Mentions(Refusal(With(path, value)), path));
+    CHECK(Mentions(Refusal(With(path, value)), Dotted(PathOf(path))));
   }
+}
+
+// The golden manifest with these layers, and lists of that length wherever one is needed.
+json WithLayers(const std::vector<std::pair<std::string, int>>& layers) {
+  json document = Document();
+  json groups = json::array(), quantiles = json::array(), magnitudes = json::array();
+  json& list = document["features"]["layers"] = json::array();
+  for (const auto& [name, stride] : layers) {
+    list.push_back({{"name", name}, {"channels", 8}, {"stride", stride}});
+    groups.push_back(document["monitoring"]["layers"][0]);
+    quantiles.push_back(document["monitoring"]["quantiles"]["layers"][0]);
+    magnitudes.insert(magnitudes.end(), {0.5, 1.0});
+  }
+  document["monitoring"]["layers"] = groups;
+  document["monitoring"]["quantiles"]["layers"] = quantiles;
+  document["selftest"]["layer_magnitudes"] = magnitudes;
+  return document;
+}
+
+TEST_CASE("A list of one to four layers of any names and rising strides is taken") {
+  using List = std::vector<std::pair<std::string, int>>;
+  for (const List& list :
+       {List{{"block11", 1}}, List{{"output0", 1}, {"output1", 1}, {"block0001", 1}},
+        List{{"layer1", 1}, {"layer2", 2}, {"layer3", 4}, {"layer4", 4}}}) {
+    const auto manifest = ParseManifest(WithLayers(list).dump(), "here");
+    REQUIRE(manifest.features.layers.size() == list.size());
+    const patchcore::Layout layout = manifest.layout();
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const auto stride = static_cast<std::size_t>(list[i].second);
+      CHECK(layout.layers[i].name == list[i].first);
+      CHECK(layout.layers[i].height == 8 / stride);
+      CHECK(layout.layers[i].width == 8 / stride);
+    }
+  }
+}
+
+TEST_CASE("Layers that are too many, have one name, or whose strides fall are refused") {
+  const auto refused = [](const std::vector<std::pair<std::string, int>>& layers) {
+    return Refusal(WithLayers(layers).dump());
+  };
+  const std::string where = "features.layers: expected ";
   CHECK(
-      Mentions(Refusal(With("features.layer2.height", 9)), "features.layer2: expected an eighth"));
-  CHECK(Mentions(Refusal(With("features.layer3.width", 7)), "features.layer3: expected half"));
+      Mentions(refused({{"layer1", 1}, {"layer2", 1}, {"layer3", 1}, {"layer4", 1}, {"layer5", 1}}),
+               where + "1 to 4 layers"));
+  CHECK(Mentions(refused({{"layer1", 1}, {"layer1", 2}}), where + "layers of different names"));
+  const std::string strides = where + "strides from 1 on that never fall";
+  CHECK(Mentions(refused({{"layer1", 2}}), strides));
+  CHECK(Mentions(refused({{"layer1", 1}, {"layer2", 4}, {"layer3", 2}}), strides));
+}
+
+TEST_CASE("Lists of another length than the layers' are refused by name") {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"monitoring.layers", "monitoring.layers: expected as many as features.layers"},
+      {"monitoring.quantiles.layers",
+       "monitoring.quantiles.layers: expected as many as features.layers"},
+      {"selftest.layer_magnitudes",
+       "selftest.layer_magnitudes: expected two numbers for each of features.layers"}};
+  for (const auto& [path, message] : cases) {
+    json document = WithLayers({{"layer1", 1}, {"layer2", 2}, {"layer3", 4}});
+    json& list = document[Pointer(PathOf(path))];
+    list.erase(list.size() - 1);
+    CHECK(Mentions(Refusal(document.dump()), message));
+  }
+}
+
+TEST_CASE("Sides that are no multiples of the step are refused by name") {
+  json patches = WithLayers({{"block11", 1}});
+  patches["features"]["patch_px"] = 14;
+  CHECK(Mentions(Refusal(patches.dump()), "preprocess.height: expected a multiple of 14"));
+  for (const char* side : {"height", "width"}) {
+    patches["preprocess"][side] = 56;
+    patches["tiling"][std::string("tile_") + side] = 42;
+    patches["tiling"][side[0] == 'h' ? "rows" : "columns"] = 2;
+  }
+  patches["tiling"]["overlap"] = 14;
+  patches["selftest"]["defect_box"] = {0, 0, 42, 42};
+  const auto manifest = ParseManifest(patches.dump(), "here");
+  CHECK(manifest.features.StepPx() == 14);
+  CHECK(manifest.layout().Height() == 3);
+  for (const auto& [path, wrong] :
+       std::vector<std::pair<std::string, int>>{{"preprocess.width", 50},
+                                                {"tiling.tile_height", 40},
+                                                {"tiling.tile_width", 43},
+                                                {"tiling.overlap", 13}}) {
+    json document = patches;
+    document[Pointer(PathOf(path))] = wrong;
+    CHECK(Mentions(Refusal(document.dump()), path + ": expected a multiple of 14"));
+  }
+  const json strided = WithLayers({{"layer1", 1}, {"layer2", 16}});
+  CHECK(Mentions(Refusal(strided.dump()), "preprocess.height: expected a multiple of 128"));
+  CHECK(Mentions(Refusal(With("tiling.overlap", 33)),
+                 "tiling.overlap: expected 0 to half of the tile's shorter side"));
+}
+
+TEST_CASE("The unit of distance is the one that the image score has") {
+  for (const auto& [score, distance, refused] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"max", "euclidean", ""},
+           {"max", "squared", ""},
+           {"paper", "euclidean", ""},
+           {"paper", "squared", "scoring.distance: expected euclidean for paper"},
+           {"modelzoo", "squared", ""},
+           {"modelzoo", "euclidean", "scoring.distance: expected squared for modelzoo"}}) {
+    json document = Document();
+    document["scoring"]["image_score"] = score;
+    document["scoring"]["distance"] = distance;
+    CAPTURE(score, distance);
+    CHECK(Mentions(Refusal(document.dump()), refused.empty() ? "(taken)" : refused));
+  }
 }
 
 TEST_CASE("A value at the edge of its range is taken") {
@@ -206,6 +341,10 @@ TEST_CASE("A value at the edge of its range is taken") {
       {"memory_bank.rows", 2147483647},
       {"memory_bank.neighbours", 38},
       {"scoring.sigma_px", 1024},
+      {"scoring.map_upsampling", "nearest"},
+      {"scoring.map_border", "mirrored"},
+      {"features.layers.0.channels", 65536},
+      {"features.layers.0.name", "output0007"},
       {"calibration.map_maxima.tail.shape", -0.5},
       {"selftest.defect_box", {0, 0, 64, 64}},
       {"selftest.score_tolerance", 0.1},
@@ -245,12 +384,15 @@ TEST_CASE("One resized side decides when the shorter side is meant") {
 }
 
 TEST_CASE("Another format version is refused with what to do") {
-  for (const json& version : {json(0), json(1), json(3), json("2"), json(true), json(nullptr),
+  for (const json& version : {json(0), json(1), json(4), json("3"), json(true), json(nullptr),
                               json(1.5), json::array({1}), json(1e30)}) {
     const std::string message = Refusal(With("format_version", version));
-    CHECK(Mentions(message, "format_version: expected 2, got "));
+    CHECK(Mentions(message, "format_version: expected 3, got "));
     CHECK(Mentions(message, "as new as the artifact"));
   }
+  CHECK(Mentions(Refusal(With("format_version", 2)),
+                 "format_version: expected 3, got 2; convert the artifact with `patchcore-runtime "
+                 "upgrade ARTIFACT --output NEW`"));
 }
 
 TEST_CASE("What is no manifest is refused") {
@@ -266,7 +408,7 @@ TEST_CASE("What is no manifest is refused") {
 TEST_CASE("Numbers that JSON or float64 does not know are refused") {
   std::string text = Document().dump();
   const std::size_t place = text.find("\"sigma_px\":") + 11;
-  const std::size_t length = text.find('}', place) - place;
+  const std::size_t length = text.find_first_of(",}", place) - place;
   for (const char* token : {"NaN", "Infinity", "-Infinity", "1e999", "0x10", "1."}) {
     CAPTURE(token);
     CHECK(Mentions(Refusal(std::string(text).replace(place, length, token)), "sigma_px"));
@@ -299,7 +441,7 @@ TEST_CASE("Values and depth are limited before anything is built") {
 }
 
 TEST_CASE("A message stays on one line whatever a field is called") {
-  CHECK(Mentions(Refusal("{\"format\":\"patchcore-artifact\",\"format_version\":2,\"a\\nb\":1}"),
+  CHECK(Mentions(Refusal("{\"format\":\"patchcore-artifact\",\"format_version\":3,\"a\\nb\":1}"),
                  "a?b: unknown field"));
 }
 

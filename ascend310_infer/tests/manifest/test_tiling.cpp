@@ -1,6 +1,8 @@
 // Laws of tiles that need no Python; tests/cpp/test_cpp_tiling.py compares scores and maps.
 #include "manifest/tiling.hpp"
 
+#include <algorithm>
+
 #include "tests/support/catch.hpp"
 
 namespace {
@@ -14,7 +16,7 @@ TileGrid Grid() {
   Preprocessing input;
   input.height = 128;
   input.width = 192;
-  return TileGrid(Tiling{64, 64, 16, 3, 4}, input);
+  return TileGrid(Tiling{64, 64, 16, 3, 4}, input, 8);
 }
 
 }  // namespace
@@ -51,6 +53,30 @@ TEST_CASE("Tiles are windows of the input, row by row, the last moved inwards") 
     CHECK(cut.front() == pixels[(top * 192 + left) * 3]);
     CHECK(cut.back() == pixels[((top + 63) * 192 + left + 63) * 3 + 2]);
   }
+}
+
+TEST_CASE("Tiles of patches of 14 px lie on one grid of patches, and blend back to it") {
+  Preprocessing input;
+  input.height = 70;
+  input.width = 98;
+  const TileGrid grid(Tiling{56, 56, 28, 2, 3}, input, 14);  // 5 x 7 patches
+  REQUIRE(grid.tiles() == 6);
+  CHECK(grid.height() == 5);
+  CHECK(grid.width() == 7);
+  CHECK(grid.tile_height() == 4);
+  CHECK(grid.Patch(0, 0, 0) == 0);
+  CHECK(grid.Patch(1, 0, 0) == 2);  // 28 px to the right
+  CHECK(grid.Patch(2, 0, 0) == 3);  // moved inwards
+  CHECK(grid.Patch(5, 3, 3) == 34);
+  std::vector<double> sums(35, 0.0);
+  for (std::size_t tile = 0; tile < 6; ++tile) grid.Add(tile, std::vector<float>(16, 0.75F), sums);
+  CHECK(grid.Mean(sums) == std::vector<float>(35, 0.75F));
+  // A patch of two tiles: weights 2 and 1 of the ramp of two patches.
+  std::fill(sums.begin(), sums.end(), 0.0);
+  for (std::size_t tile = 0; tile < 6; ++tile) {
+    grid.Add(tile, std::vector<float>(16, static_cast<float>(tile)), sums);
+  }
+  CHECK(grid.Mean(sums)[2] == Approx((2.0 * 0 + 1.0 * 1) / 3.0));
 }
 
 TEST_CASE("As many tiles as cover a side") {

@@ -9,10 +9,13 @@
 #include <vector>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/drawn_layers.hpp"
 
 namespace {
 
 using patchcore::AnomalyMap;
+using patchcore::Border;
+using patchcore::Distance;
 using patchcore::ImageScore;
 using patchcore::MapMatrix;
 using patchcore::Matrix;
@@ -34,7 +37,101 @@ std::vector<float> Draw(std::size_t count, std::size_t start) {
   return values;
 }
 
+patchcore::Scoring Blurred(double sigma_px, Upsampling upsampling = Upsampling::kBilinear,
+                           Border border = Border::kRepeated) {
+  patchcore::Scoring scoring;
+  scoring.sigma_px = sigma_px;
+  scoring.map_upsampling = upsampling;
+  scoring.map_border = border;
+  return scoring;
+}
+
+// One row of levels, upsampled and blurred pixel by pixel as FORMAT.md says it.
+std::vector<double> DirectRow(const std::vector<double>& levels, std::size_t patch_px,
+                              const patchcore::Scoring& scoring) {
+  const auto cells = static_cast<std::int64_t>(levels.size());
+  const auto p = static_cast<std::int64_t>(patch_px), size = cells * p;
+  std::vector<double> fine;
+  for (std::int64_t pixel = 0; pixel < size; ++pixel) {
+    if (scoring.map_upsampling == Upsampling::kNearest) {
+      fine.push_back(levels[static_cast<std::size_t>(pixel / p)]);
+      continue;
+    }
+    const double source = (static_cast<double>(pixel) + 0.5) / static_cast<double>(p) - 0.5;
+    const auto below = static_cast<std::int64_t>(std::floor(source));
+    const auto level = [&](std::int64_t cell) {
+      return levels[static_cast<std::size_t>(std::min(std::max<std::int64_t>(cell, 0), cells - 1))];
+    };
+    const double share = source - static_cast<double>(below);
+    fine.push_back((1 - share) * level(below) + share * level(below + 1));
+  }
+  // Walks away from the row and back, one pixel at a time.
+  const auto beyond = [&](std::int64_t place) {
+    std::int64_t pixel = 0, step = 1;
+    for (std::int64_t i = 0; i < std::abs(place); ++i) {
+      const std::int64_t next = pixel + step;
+      if (next >= 0 && next < size) {
+        pixel = next;
+        continue;
+      }
+      step = -step;  // repeated: stands still once; mirrored: turns at once
+      if (scoring.map_border == Border::kMirrored && size > 1) pixel += step;
+    }
+    return pixel;
+  };
+  std::vector<double> blurred;
+  const auto reach = static_cast<std::int64_t>(4 * scoring.sigma_px + 0.5);
+  for (std::int64_t pixel = 0; pixel < size; ++pixel) {
+    double sum = 0, total = 0;
+    for (std::int64_t x = -reach; x <= reach; ++x) {
+      const double side = static_cast<double>(x) / scoring.sigma_px;
+      const double weight = std::exp(-side * side / 2);
+      std::int64_t place = pixel + x;
+      if (place < 0 && scoring.map_border == Border::kRepeated) place = -1 - place;
+      sum += weight * fine[static_cast<std::size_t>(beyond(place))];
+      total += weight;
+    }
+    blurred.push_back(sum / total);
+  }
+  return blurred;
+}
+
 }  // namespace
+
+TEST_CASE("maps are what their definition gives pixel by pixel, for any border and patch") {
+  const double sigma_px = GENERATE(0.3, 1.5, 4.0, 31.0);  // the last reaches over the row twice
+  const auto upsampling = GENERATE(Upsampling::kBilinear, Upsampling::kNearest);
+  const auto border = GENERATE(Border::kRepeated, Border::kMirrored);
+  const std::size_t patch_px = GENERATE(1, 4, 8, 14);
+  const std::size_t cells = GENERATE(1, 2, 5);
+  const patchcore::Scoring scoring = Blurred(sigma_px, upsampling, border);
+  std::vector<double> levels;
+  for (const float value : Draw(cells, 7)) levels.push_back(static_cast<double>(value));
+  const std::vector<double> expected = DirectRow(levels, patch_px, scoring);
+  const Matrix matrix = MapMatrix(cells * patch_px, cells, scoring);
+  for (std::size_t pixel = 0; pixel < expected.size(); ++pixel) {
+    double got = 0;
+    for (std::size_t cell = 0; cell < cells; ++cell) {
+      got += static_cast<double>(matrix.values[pixel * cells + cell]) * levels[cell];
+    }
+    CAPTURE(pixel);
+    REQUIRE(std::abs(got - expected[pixel]) <= 1e-6);
+  }
+}
+
+TEST_CASE("a mirrored border does not repeat its last pixel") {
+  // sigma 0.5 reaches two pixels: weights 1, e^-2, e^-8. Pixel 0 of the row a b c sees
+  // c b a b c where it is mirrored, and b a a b c where the border is repeated.
+  const double near = std::exp(-2.0), far = std::exp(-8.0), total = 1 + 2 * near + 2 * far;
+  const Matrix mirrored = MapMatrix(3, 3, Blurred(0.5, Upsampling::kNearest, Border::kMirrored));
+  REQUIRE(Near(mirrored.values[0], 1 / total));
+  REQUIRE(Near(mirrored.values[1], 2 * near / total));
+  REQUIRE(Near(mirrored.values[2], 2 * far / total));
+  const Matrix repeated = MapMatrix(3, 3, Blurred(0.5, Upsampling::kNearest));
+  REQUIRE(Near(repeated.values[0], (1 + near) / total));
+  REQUIRE(Near(repeated.values[1], (near + far) / total));
+  REQUIRE(Near(repeated.values[2], far / total));
+}
 
 TEST_CASE("upsampling weights are those of half-pixel centres with held edges") {
   const std::vector<float> bilinear{1, 0,     0,     0.75F, 0.25F, 0,     0.25F, 0.75F, 0,
@@ -45,7 +142,7 @@ TEST_CASE("upsampling weights are those of half-pixel centres with held edges") 
 }
 
 TEST_CASE("map weights are Python's, also where the Gaussian is wider than the image") {
-  const Matrix narrow = MapMatrix(24, 3, 2.5);
+  const Matrix narrow = MapMatrix(24, 3, Blurred(2.5));
   const std::vector<std::pair<std::size_t, std::array<double, 3>>> expected{
       {0, {0.9836340546607971, 0.016365930438041687, 0.0}},
       {1, {0.9718832969665527, 0.028116675093770027, 0.0}},
@@ -57,14 +154,14 @@ TEST_CASE("map weights are Python's, also where the Gaussian is wider than the i
       REQUIRE(Near(narrow.values[row * 3 + cell], weights[cell]));
     }
   }
-  const Matrix wide = MapMatrix(16, 2, 40.0);
+  const Matrix wide = MapMatrix(16, 2, Blurred(40.0));
   REQUIRE(Near(wide.values[0], 0.4999936819076538));
   REQUIRE(Near(wide.values[1], 0.5000063180923462));
 }
 
 TEST_CASE("every row of map weights sums to one") {
   const double sigma_px = GENERATE(0.1, 1.5, 4.0, 23.0, 200.0);
-  const Matrix matrix = MapMatrix(64, 8, sigma_px);
+  const Matrix matrix = MapMatrix(64, 8, Blurred(sigma_px));
   for (auto row = matrix.values.begin(); row != matrix.values.end(); row += 8) {
     REQUIRE(Near(std::accumulate(row, row + 8, 0.0), 1.0));
   }
@@ -73,7 +170,7 @@ TEST_CASE("every row of map weights sums to one") {
 TEST_CASE("an anomaly map is Python's") {
   const std::vector<float> levels{1, 2, 0.5, 3, 0.25, 1.5};
   const std::vector<float> map =
-      AnomalyMap(levels.data(), MapMatrix(16, 2, 1.5), MapMatrix(24, 3, 1.5));
+      AnomalyMap(levels.data(), MapMatrix(16, 2, Blurred(1.5)), MapMatrix(24, 3, Blurred(1.5)));
   REQUIRE(map.size() == 16 * 24);
   REQUIRE(Near(map[0], 1.0023273229599));
   REQUIRE(Near(map[3 * 24 + 20], 0.6159502267837524));
@@ -88,7 +185,7 @@ TEST_CASE("an anomaly map is Python's") {
 TEST_CASE("a constant map stays constant") {
   const std::vector<float> levels(5 * 7, 0.7F);
   const std::vector<float> map =
-      AnomalyMap(levels.data(), MapMatrix(40, 5, 4.0), MapMatrix(56, 7, 4.0));
+      AnomalyMap(levels.data(), MapMatrix(40, 5, Blurred(4.0)), MapMatrix(56, 7, Blurred(4.0)));
   for (const float value : map) {
     REQUIRE(Near(value, 0.7));
   }
@@ -127,34 +224,81 @@ TEST_CASE("all image scores and both upsamplings are Python's over one bank") {
                         1.8822282552719116, 1.6463578939437866, 1.9731879234313965},
                Expected{Upsampling::kNearest, ImageScore::kModelzoo, 2.3169742532519795,
                         3.5429019927978516, 2.7214086055755615, 3.9332354068756104});
-  const std::vector<float> rows2 = Draw(9 * 3, 0), rows3 = Draw(9 * 5, 1000);
-  std::vector<float> norms(9, 0.0F);
-  for (std::size_t i = 0; i < rows2.size(); ++i) norms[i / 3] += rows2[i] * rows2[i];
-  for (std::size_t i = 0; i < rows3.size(); ++i) norms[i / 5] += rows3[i] * rows3[i];
+  const std::vector<std::vector<float>> rows{Draw(9 * 3, 0), Draw(9 * 5, 1000)};
   const std::vector<std::int32_t> neighbours{0, 1, 5, 6, 1, 2, 7, 0, 2, 1, 7, 0, 3, 4, 5, 6, 4, 3,
                                              6, 5, 5, 6, 0, 3, 6, 5, 0, 4, 7, 1, 8, 2, 8, 7, 1, 3};
-  patchcore::MemoryBank bank;
-  bank.layer2 = rows2.data();
-  bank.layer3 = rows3.data();
-  bank.norms = norms.data();
+  const patchcore::Layout layout = LayoutOf({{3, 1}, {5, 2}}, 4, 6, expected.upsampling);
+  std::vector<float> norms;
+  patchcore::MemoryBank bank = BankOver(rows, layout, norms);
   bank.neighbours = neighbours.data();
-  bank.rows = 9;
-  bank.channels2 = 3;
-  bank.channels3 = 5;
   bank.neighbour_count = 4;
-  patchcore::Features features;
-  features.layer2 = {3, 4, 6};
-  features.layer3 = {5, 2, 3};
-  features.layer3_upsampling = expected.upsampling;
-  const patchcore::Tensor layer2{{1, 3, 4, 6}, Draw(3 * 24, 200)};
-  const patchcore::Tensor layer3{{1, 5, 2, 3}, Draw(5 * 6, 300)};
-  const auto nearest = patchcore::PortableIndex(bank, features, 1).Nearest(layer2, layer3);
-  const patchcore::PatchScorer scorer(bank, features, {expected.kind, 1.5});
-  const patchcore::PatchScores scores = scorer.Score(layer2, layer3, nearest);
+  const patchcore::Layers layers{{{1, 3, 4, 6}, Draw(3 * 24, 200)},
+                                 {{1, 5, 2, 3}, Draw(5 * 6, 300)}};
+  const auto nearest = patchcore::PortableIndex(bank, layout, 1).Nearest(layers);
+  patchcore::Scoring scoring = Blurred(1.5);
+  scoring.image_score = expected.kind;
+  const bool squared = expected.kind == ImageScore::kModelzoo;
+  scoring.distance = squared ? Distance::kSquared : Distance::kEuclidean;
+  const patchcore::PatchScores scores =
+      patchcore::PatchScorer(bank, layout, scoring).Score(layers, nearest);
   REQUIRE(Near(scores.score, expected.score));
   REQUIRE(scores.anomaly_map.size() == 32 * 48);
   REQUIRE(Near(scores.anomaly_map[0], expected.corner));
   REQUIRE(Near(scores.anomaly_map[17 * 48 + 30], expected.inside));
   REQUIRE(Near(*std::max_element(scores.anomaly_map.begin(), scores.anomaly_map.end()),
                expected.maximum));
+}
+
+TEST_CASE("squared distances are the unit of score and map alike") {
+  const DrawnLayers drawn(LayoutOf({{4, 1}, {3, 2}, {5, 4}}, 4, 8, Upsampling::kBilinear, 4), 20, 1,
+                          0, 1);
+  const patchcore::MemoryBank bank = drawn.Bank();
+  const auto nearest = patchcore::PortableIndex(bank, drawn.layout, 1).Nearest(drawn.layers);
+  // A Gaussian that ends before the next pixel, and nearest cells: the map is the distances.
+  patchcore::Scoring scoring = Blurred(0.1, Upsampling::kNearest);
+  const auto plain =
+      patchcore::PatchScorer(bank, drawn.layout, scoring).Score(drawn.layers, nearest);
+  scoring.distance = Distance::kSquared;
+  const auto squared =
+      patchcore::PatchScorer(bank, drawn.layout, scoring).Score(drawn.layers, nearest);
+  const double largest = *std::max_element(nearest.distances.begin(), nearest.distances.end());
+  REQUIRE(plain.score == largest);
+  REQUIRE(squared.score == largest * largest);
+  REQUIRE(plain.anomaly_map.size() == 16 * 32);
+  for (std::size_t pixel = 0; pixel < plain.anomaly_map.size(); ++pixel) {
+    const std::size_t patch = pixel / 32 / 4 * 8 + pixel % 32 / 4;
+    REQUIRE(plain.anomaly_map[pixel] == nearest.distances[patch]);
+    REQUIRE(squared.anomaly_map[pixel] == nearest.distances[patch] * nearest.distances[patch]);
+  }
+}
+
+TEST_CASE("one layer with patches of 14 px is scored by its own distances") {
+  const DrawnLayers drawn(LayoutOf({{6, 1}}, 3, 5, Upsampling::kBilinear, 14), 12, 4, 0, 1);
+  patchcore::MemoryBank bank = drawn.Bank();
+  std::vector<std::int32_t> neighbours;
+  for (std::int32_t row = 0; row < 12; ++row) neighbours.insert(neighbours.end(), {row, 0, 11});
+  bank.neighbours = neighbours.data();
+  bank.neighbour_count = 3;
+  const auto nearest = patchcore::PortableIndex(bank, drawn.layout, 1).Nearest(drawn.layers);
+  patchcore::Scoring scoring = Blurred(4);
+  scoring.image_score = ImageScore::kPaper;
+  const auto scores =
+      patchcore::PatchScorer(bank, drawn.layout, scoring).Score(drawn.layers, nearest);
+  REQUIRE(scores.anomaly_map.size() == 42 * 70);
+  const auto peak = static_cast<std::size_t>(
+      std::max_element(nearest.distances.begin(), nearest.distances.end()) -
+      nearest.distances.begin());
+  std::vector<float> distances;  // from p* to the neighbours of m*
+  for (std::size_t k = 0; k < 3; ++k) {
+    const auto row =
+        static_cast<std::size_t>(neighbours[3 * static_cast<std::size_t>(nearest.rows[peak]) + k]);
+    double square = 0;
+    for (std::size_t c = 0; c < 6; ++c) {
+      const double side = static_cast<double>(drawn.layers[0].values[c * 15 + peak]) -
+                          static_cast<double>(drawn.rows[0][row * 6 + c]);
+      square += side * side;
+    }
+    distances.push_back(static_cast<float>(std::sqrt(square)));
+  }
+  REQUIRE(Near(scores.score, PaperScore(nearest.distances[peak], distances)));
 }

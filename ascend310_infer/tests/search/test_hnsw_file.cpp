@@ -134,9 +134,9 @@ TEST_CASE("A link to no element, a mark of deletion, and another label or vector
   CHECK(Mentions(drawn.Refused(With(content, third + kElement - 8, std::uint64_t{4})),
                  "element 3: expected its own number as label, got 4"));
   CHECK(Mentions(drawn.Refused(With(content, third + 20, 0.5F)),
-                 "element 3: expected layer2 of that row of memory_bank.bin"));
+                 "element 3: expected the numbers of that row of memory_bank.bin"));
   CHECK(Mentions(drawn.Refused(With(content, third + 36, 0.5F)),
-                 "element 3: expected layer3 of that row of memory_bank.bin"));
+                 "element 3: expected the numbers of that row of memory_bank.bin"));
 }
 
 TEST_CASE("Upper lists that do not fit the file, or lead to elements below, are refused") {

@@ -24,11 +24,11 @@ int main(int argc, char** argv) {
     const auto backend = patchcore::MakeBackend(EngineFilesOf(artifact), {});
     const auto input =
         patchcore::FitToInput(patchcore::ReadImage(argv[2]), artifact.manifest().preprocess);
-    const auto [layer2, layer3] = backend->Features(input.pixels.data(), 1);
-    const patchcore::PortableIndex portable(artifact.bank(), artifact.manifest().features, 2);
-    const auto nearest = search == "auto"    ? OpenHnswIndex(artifact, 2)->Nearest(layer2, layer3)
-                         : search == "exact" ? backend->Nearest(layer2, layer3)
-                                             : portable.Nearest(layer2, layer3);
+    const auto layers = backend->Features(input.pixels.data(), 1);
+    const patchcore::PortableIndex portable(artifact.bank(), artifact.manifest().layout(), 2);
+    const auto nearest = search == "auto"    ? OpenHnswIndex(artifact, 2)->Nearest(layers)
+                         : search == "exact" ? backend->Nearest(layers)
+                                             : portable.Nearest(layers);
     for (std::size_t patch = 0; patch < nearest.rows.size(); ++patch) {
       std::printf("%lld %.9g\n", static_cast<long long>(nearest.rows[patch]),
                   static_cast<double>(nearest.distances[patch]));

@@ -8,16 +8,14 @@
 
 constexpr std::size_t kRows = 7, kChannels2 = 2, kChannels3 = 3;
 
-// layer2 counts up, layer3 down; `bank` points into both, so it is neither copied nor moved.
+// The first layer counts up, the second down; `bank` points into both, so it is neither copied nor
+// moved.
 struct SmallBank {
   SmallBank() : layer2(kRows * kChannels2), layer3(kRows * kChannels3) {
     for (std::size_t i = 0; i < layer2.size(); ++i) layer2[i] = static_cast<float>(i);
     for (std::size_t i = 0; i < layer3.size(); ++i) layer3[i] = -static_cast<float>(i);
-    bank.layer2 = layer2.data();
-    bank.layer3 = layer3.data();
+    bank.layers = {{layer2.data(), kChannels2}, {layer3.data(), kChannels3}};
     bank.rows = kRows;
-    bank.channels2 = kChannels2;
-    bank.channels3 = kChannels3;
   }
   SmallBank(const SmallBank&) = delete;
   SmallBank& operator=(const SmallBank&) = delete;

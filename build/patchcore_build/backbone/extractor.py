@@ -6,7 +6,6 @@ another neighbourhood. The network only uses operators that MindSpore exports to
 zero padding plus a valid pool.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from mindspore import nn, ops
 from numpy.typing import NDArray
 
+from patchcore_build.backbone.neighbourhood import border_weight, grouped, pooling_weights
 from patchcore_build.backbone.resnet import RESNETS, ResNet
 from patchcore_build.config import Config, PoolingBorder
 from patchcore_build.feature_layers import DEFAULT_LAYERS
@@ -63,7 +63,7 @@ class Average(nn.Cell):
         self.pad = nn.Pad(paddings=((0, 0), (0, 0), (reach, reach), (reach, reach)))
         self.average = nn.AvgPool2d(kernel_size=side, stride=1, pad_mode="valid")
         self.reweigh = border == "not_counted"
-        self.weight = ms.Tensor(_border_weight(grid, side), ms.float32)
+        self.weight = ms.Tensor(border_weight(grid, side), ms.float32)
 
     def construct(self, layer: Any) -> Any:
         """Average a layer (B, C, h, w)."""
@@ -102,50 +102,6 @@ class AdaptivePool(nn.Cell):
     def construct(self, layer: Any) -> Any:
         """Pool a layer (B, C, h, w) to (B, outputs, h, w)."""
         return self.pool(layer)
-
-
-def pooling_weights(channels: int, side: int, outputs: int, layers: int) -> NDArray[np.float32]:
-    """Compute the original's two adaptive poolings of one layer as a kernel.
-
-    The values of a neighbourhood, channel by channel, are pooled to `outputs · layers` numbers, and
-    the numbers of all layers together to as many again; each result is a mean of `layers` of them.
-
-    Returns:
-        (outputs, channels, side, side).
-    """
-    values, bins = channels * side * side, outputs * layers
-    places = np.arange(bins)
-    starts, ends = places * values // bins, -(-(places + 1) * values // bins)
-    matrix = np.zeros((outputs, values))
-    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        matrix[place // layers, start:end] += 1 / ((end - start) * layers)
-    return matrix.reshape(outputs, channels, side, side).astype(np.float32)
-
-
-def grouped(weights: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-    """Split a kernel into the most groups that lose nothing: (O, C/groups, k, k), and groups."""
-    outputs, channels = weights.shape[:2]
-    used = np.abs(weights).sum(axis=(2, 3)) > 0
-    for groups in range(math.gcd(outputs, channels), 1, -1):
-        if math.gcd(outputs, channels) % groups:
-            continue
-        own = np.kron(np.eye(groups), np.ones((outputs // groups, channels // groups))) > 0
-        if not (used & ~own).any():
-            parts = weights.reshape(groups, outputs // groups, groups, channels // groups, -1)
-            kept = parts[np.arange(groups), :, np.arange(groups)]
-            shape = (outputs, channels // groups, *weights.shape[2:])
-            return np.ascontiguousarray(kept.reshape(shape)), groups
-    return weights, 1
-
-
-def _border_weight(grid: tuple[int, int], side: int) -> NDArray[np.float32]:
-    """Cells of a window over those of them inside of the layer, shape (1, 1, h, w)."""
-    reach = side // 2
-    inside = [
-        np.minimum(places, reach) + 1 + np.minimum(places[::-1], reach)
-        for places in (np.arange(length) for length in grid)
-    ]
-    return (side * side / np.outer(*inside)).astype(np.float32)[None, None]
 
 
 def make_body(backbone: str, layers: Sequence[str] = DEFAULT_LAYERS) -> Any:

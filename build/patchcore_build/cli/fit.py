@@ -5,6 +5,7 @@ parsed arguments -> a new artifact folder, figures and thresholds on stdout.
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from patchcore_build.cli.options import (
     wrong_usage,
 )
 from patchcore_runtime.cli.freed_memory import return_freed_memory
-from patchcore_runtime.cli.option_types import number, whole_number
+from patchcore_runtime.cli.option_types import names, number, whole_number
 from patchcore_runtime.cli.terminal import print_json
 from patchcore_runtime.manifest.manifest import WHITE_16_BITS
 from patchcore_runtime.scoring.thresholds import describe_calibration
 
 if TYPE_CHECKING:
     from patchcore_build.data.dataset import Dataset, ImageFolder
+    from patchcore_build.feature_layers import OwnNetwork
     from patchcore_build.fitting.job import FitJob, FitReport
     from patchcore_build.fitting.plan import FitPlan
 
@@ -34,6 +36,7 @@ def add_fit_options(fit: argparse.ArgumentParser) -> None:
     """Add images, settings and output."""
     _add_image_options(fit.add_argument_group("images and result"))
     add_network_options(fit)
+    _add_own_network_options(fit.add_argument_group("your own network"))
     add_method_options(fit)
     add_signing_option(fit)
     fit.add_argument(
@@ -101,6 +104,58 @@ def _add_image_options(where: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+def _add_own_network_options(where: argparse._ArgumentGroup) -> None:
+    where.add_argument(
+        "--network", dest="network_file", type=Path, metavar="FILE.onnx",
+        help="in place of --backbone: a network with one float32 input (B, 3, H, W)",
+    )  # fmt: skip
+    where.add_argument(
+        "--outputs", type=names("outputs"), metavar="A,B",
+        help="its outputs that form a patch: layers (B, C, h, w), or tokens (B, N, C)",
+    )  # fmt: skip
+    where.add_argument(
+        "--mean", type=_three_numbers, metavar="R,G,B",
+        help="mean that it expects to be subtracted, of full scale (default ImageNet's)",
+    )  # fmt: skip
+    where.add_argument(
+        "--std", type=_three_numbers, metavar="R,G,B",
+        help="standard deviation that it expects to be divided by (default ImageNet's)",
+    )  # fmt: skip
+    where.add_argument(
+        "--patch", type=whole_number(1), metavar="N",
+        help="side of a patch in px, where the shapes do not tell it",
+    )  # fmt: skip
+
+
+def _three_numbers(text: str) -> tuple[float, ...]:
+    """An argparse type: three numbers, separated by commas."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3 or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"expected three numbers R,G,B, got {text[:40]!r}")
+    return values
+
+
+def _own_network(
+    arguments: argparse.Namespace, parser: argparse.ArgumentParser
+) -> "OwnNetwork | None":
+    """The description of --network, or None; its other options need it."""
+    settings = {"mean": arguments.mean, "std": arguments.std, "patch_px": arguments.patch}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if arguments.network_file is None:
+        if given or arguments.outputs is not None:
+            parser.error("fit: --outputs, --mean, --std and --patch need --network FILE")
+        return None
+    if arguments.outputs is None:
+        parser.error("fit: --network FILE needs --outputs A,B")
+    from patchcore_build.export.own_network import describe_network
+
+    with wrong_usage(parser):
+        return describe_network(arguments.network_file, arguments.outputs, **given)
+
+
 def _suspects(text: str) -> int | str:
     """An argparse type: the number of images to leave out, or `auto`."""
     return "auto" if text == "auto" else whole_number(0)(text)
@@ -116,7 +171,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("fit: expected either --dataset DIR --category NAME, or --normal DIR")
     if arguments.dataset is not None and arguments.category is None:
         parser.error("fit: --dataset DIR needs --category NAME")
-    config = config_from(arguments, parser, seed=arguments.seed)
+    network = _own_network(arguments, parser)
+    config = config_from(arguments, parser, seed=arguments.seed, network=network)
     dataset = None if arguments.dataset is None else open_dataset(arguments.dataset)
     images, category = _training_images(arguments, dataset)
     with wrong_usage(parser):
@@ -126,6 +182,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             output=arguments.output,
             config=config,
             weights=arguments.weights,
+            network=arguments.network_file,
             device=arguments.device,
             device_id=arguments.device_id,
             skip_bad=arguments.skip_bad,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from patchcore_build.config import BACKBONES, NEIGHBOURHOODS, RECIPES, Config, make_config
 from patchcore_build.errors import SettingError
+from patchcore_build.feature_layers import OwnNetwork
 from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.manifest.features import FeaturePrecision
 
@@ -26,9 +27,8 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
     """Add --backbone, --weights, --device, --device-id, --precision and --quantize."""
     network = command.add_argument_group("network")
     network.add_argument(
-        "--backbone", choices=BACKBONES, default="wide_resnet50_2",
-        help="feature network (default wide_resnet50_2)",
-    )  # fmt: skip
+        "--backbone", choices=BACKBONES, help="feature network (default wide_resnet50_2)"
+    )
     network.add_argument(
         "--layers", nargs="+", metavar="LAYER",
         help="stages of the network that form a patch: one to four of layer1 to layer4 (default: "
@@ -140,7 +140,11 @@ def add_public_key_option(command: argparse.ArgumentParser) -> None:
 
 
 def config_from(
-    arguments: argparse.Namespace, parser: argparse.ArgumentParser, *, seed: int | None
+    arguments: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    *,
+    seed: int | None,
+    network: OwnNetwork | None = None,
 ) -> Config:
     """Make the config from the options of both groups."""
     given = {name: getattr(arguments, name) for name in _OVERRIDES}
@@ -148,7 +152,7 @@ def config_from(
         given["layers"] = tuple(sorted(given["layers"]))
     given["feature_precision"] = _FEATURE_PRECISIONS[arguments.quantize]
     with wrong_usage(parser):
-        return make_config(arguments.recipe, **given, seed=seed)
+        return make_config(arguments.recipe, **given, seed=seed, network=network)
 
 
 @contextmanager

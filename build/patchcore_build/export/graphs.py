@@ -3,7 +3,8 @@
 Input `images` uint8 (B, H, W, 3), an output (B, C, h/s, w/s) float32 for each layer, by its name; B
 is free, all other sizes are fixed. MindSpore's exporters put counters of the process
 into names. So the files are brought to a canonical form, in which the same network has the same
-bytes. In the ONNX file, paddings and BatchNorm are fused (`fusions`).
+bytes. In the ONNX file, paddings and BatchNorm are fused (`fusions`), and transformers become
+the operators that engines know (`transformers`).
 Call `patchcore_build.backbone.device.open_device` first.
 """
 
@@ -19,10 +20,19 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from patchcore_build.errors import ExportError
 from patchcore_build.export.fusions import fold_norms, fold_paddings
+from patchcore_build.export.graph_edits import made_by, read_counts
 from patchcore_build.export.mindir import canonical
+from patchcore_build.export.transformers import (
+    OPSET,
+    fold_biases,
+    fold_layer_norms,
+    restore_erf,
+    stand_in,
+)
 from patchcore_build.feature_layers import DEFAULT_LAYERS
 from patchcore_runtime.files.whole import write_whole
 
@@ -38,7 +48,7 @@ def export_onnx(
     width: int,
     layers: Sequence[str] = DEFAULT_LAYERS,
 ) -> None:
-    """Write the network as ONNX (opset 11) with its parameters, in canonical form.
+    """Write the network as ONNX (opset 11, or 17) with its parameters, in canonical form.
 
     Not thread-safe: the process changes to a temporary directory meanwhile. wide_resnet50_2's 25 M
     parameters take about 5 s and, for a moment, 0.6 GB.
@@ -55,6 +65,7 @@ def export_onnx(
         OutputError: `path` cannot be written.
     """
     cell = make_cell().set_train(False)
+    stand_in(cell)
     with _scratch_directory(path):
         ms.onnx.export(
             cell,
@@ -64,6 +75,11 @@ def export_onnx(
             output_names=list(layers),
         )
         model = onnx.load("features.onnx")
+    _name_outputs(model.graph)
+    restore_erf(model.graph)
+    if fold_layer_norms(model.graph):
+        model.opset_import[0].version = OPSET
+    fold_biases(model.graph)
     _canonise(model, parameters=set(cell.parameters_dict()))
     _free_batch(model, path, layers)
     fold_paddings(model.graph)
@@ -216,12 +232,29 @@ def _canonise(model: Any, *, parameters: set[str]) -> None:
             for slot, name in enumerate(values):
                 values[slot] = names.setdefault(name, f"{node.name}.{kind}{slot}")
         node.ClearField("doc_string")
+    values = [attribute.t for node in graph.node for attribute in node.attribute]
+    for tensor in [*graph.initializer, *values]:
+        if tensor.int64_data:  # artifacts hold int64 numbers as raw data
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
     for tensor in graph.initializer:
         tensor.name = names.get(tensor.name, tensor.name)
         tensor.ClearField("doc_string")
     for part in (model, graph):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
+
+
+def _name_outputs(graph: Any) -> None:
+    """Give results that nothing reads the names of outputs that nothing makes, in their order.
+
+    MindSpore's exporter forgets to name an output that comes out of a Reshape. `compare_onnx` would
+    find outputs that are interchanged.
+    """
+    reads, makers = read_counts(graph), made_by(graph)
+    missing = [value.name for value in graph.output if value.name not in makers]
+    unread = [node for node in graph.node if not any(reads[name] for name in node.output)]
+    for name, node in zip(missing, unread, strict=False):
+        node.output[0] = name
 
 
 def _free_batch(model: Any, path: Path, layers: Sequence[str]) -> None:

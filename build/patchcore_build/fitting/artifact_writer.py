@@ -61,12 +61,14 @@ def provenance(
         quantization: How features.onnx became int8, and its accuracy; None for float32, which also
             has a features.mindir.
     """
-    from patchcore_build.export.mindir import mind_ir_version
-
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     made_by = {"weights": weights, "device": device}
     if quantization is not None:
         return {"packages": packages, **made_by, "quantization": quantization}
+    if not (staging / FEATURES_MINDIR).exists():
+        return {"packages": packages, **made_by}
+    from patchcore_build.export.mindir import mind_ir_version
+
     version = mind_ir_version(staging / FEATURES_MINDIR)
     return {"packages": packages, "mind_ir_version": version, **made_by}
 

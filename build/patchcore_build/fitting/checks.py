@@ -29,7 +29,7 @@ def check_job(job: FitJob, *, own_network: bool = True) -> None:
     if job.review is not None:
         check_writable(job.review)
         refuse_folders([job.review / REVIEW_PAGE])
-    if own_network:
+    if own_network and job.network is None:
         check_source(job.config.backbone, job.weights)
     if job.groups is not None:
         check_pattern(job.groups)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import Network, mindspore_network, onnx_network
 from patchcore_build.coreset.checkpoint import clear_checkpoints
@@ -29,6 +31,7 @@ from patchcore_build.fitting.learner import image_groups
 from patchcore_build.progress import Stopwatch, progress_bar
 from patchcore_build.signing import new_signed_folder
 from patchcore_build.storage import Storage
+from patchcore_build.weights.read import digest
 from patchcore_runtime.artifact.folder import FEATURES_ONNX
 from patchcore_runtime.artifact.writing import EXACT_INDEX
 from patchcore_runtime.files.staging import scratch_folder
@@ -88,12 +91,16 @@ def _build(site: Site, choose_network: NetworkChooser | None) -> FitReport:
     are computed, and the features before the artifact is tested.
     """
     job = site.job
-    with site.clock.shown("start MindSpore"):
-        open_device(job.device, device_id=job.device_id, precision=job.config.precision)
-    choose = choose_network or _named_network(site)
+    if job.network is None:
+        with site.clock.shown("start MindSpore"):
+            open_device(job.device, device_id=job.device_id, precision=job.config.precision)
+        choose = choose_network or _named_network(site)
     folder = list_images(job.images) if isinstance(job.images, Path) else job.images
     inputs = _read(site, folder)
-    exported = _export_network(site, choose, inputs)
+    if job.network is None:
+        exported = _export_network(site, choose, inputs)
+    else:
+        exported = _export_own_network(site, job.network, inputs)
     learned = learn(site, exported.open, inputs)
     _write_artifact(site, learned, exported)
     return FitReport(
@@ -155,6 +162,21 @@ def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) 
         return _Exported(open=lambda: onnx_network(path), weights=weights, difference=difference)
     return _Exported(
         open=lambda: mindspore_network(make_cell()), weights=weights, difference=difference
+    )
+
+
+def _export_own_network(site: Site, network: Path, inputs: Inputs) -> _Exported:
+    """Write features.onnx of the job's own network; there is no features.mindir."""
+    from patchcore_build.export.own_network import export_own_network
+
+    path, config = site.staging / FEATURES_ONNX, site.job.config
+    pixels = np.ascontiguousarray(inputs.pixels[:2])
+    with site.clock.shown("export"):
+        gap = export_own_network(network, path, config, pixels, seed=config.seed)
+    return _Exported(
+        open=lambda: onnx_network(path),
+        weights={"name": network.name, "sha256": digest(network)},
+        difference={FEATURES_ONNX: gap},
     )
 
 

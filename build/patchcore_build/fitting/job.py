@@ -31,6 +31,8 @@ class FitJob:
     # File, "auto" (torchvision's, downloaded once), "random" (seeded, for benchmarks), or None
     # for the scattering network.
     weights: str | None
+    # The ONNX file that `config.network` describes; None: the backbone.
+    network: Path | None = None
     # Device on which MindSpore computes features, and its number if there are several.
     device: Device = "cpu"
     device_id: int = 0
@@ -61,6 +63,8 @@ class FitJob:
 
     def __post_init__(self) -> None:
         check_network(self.config, self.weights, self.device, self.device_id)
+        both = (self.network is None) == (self.config.network is None)
+        require(both, "network", "a file and its description, or neither", self.network)
         budget, drop = self.memory_budget_gb, self.drop_suspects
         require(0 <= budget < math.inf, "--memory-budget-gb", "a number, 0 or more", budget)
         counted = isinstance(drop, int) and not isinstance(drop, bool) and drop >= 0
@@ -80,6 +84,11 @@ def check_network(config: Config, weights: str | None, device: str, device_id: i
     require(device_id >= 0, "--device-id", "0 or more", device_id)
     numbered = device != "cpu" or device_id == 0
     require(numbered, "--device-id", "0 on a CPU, or --device ascend or gpu", device_id)
+    if config.network is not None:
+        require(weights is None, "--weights", "none beside --network, which has its own", weights)
+        require(
+            device == "cpu", "--device", "cpu beside --network, which ONNX Runtime runs", device
+        )
     plain = config.backbone != "scattering" or weights is None
     require(plain, "--weights", "none for --backbone scattering, which has none", weights)
 

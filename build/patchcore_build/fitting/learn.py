@@ -135,7 +135,7 @@ def _write_index(site: Site, bank: MemoryBank, training: TrainingFeatures) -> in
     with site.clock.shown("write"):
         layout = plan_layout(config, training.size, bank.channels)
         index_path = write_bank(site.staging, bank, layout)
-    if config.feature_precision == "int8":
+    if config.feature_precision == "int8" or config.network is not None:
         return 0
     with site.clock.shown("export"), held():
         index = ExactIndex(index_path, bank, layout, threads=1)

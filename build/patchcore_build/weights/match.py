@@ -18,7 +18,8 @@ from patchcore_build.weights.read import Weights, one_line, read_weights
 from patchcore_runtime.files.whole import check_writable, written_whole
 
 # A torchvision classifier has more layers than PatchCore uses.
-_SURPLUS_PREFIXES = ("layer2.", "layer3.", "layer4.", "fc.")
+_STAGES = ("layer2.", "layer3.", "layer4.")
+_HEAD = "fc."
 # Number of blocks in layer3, bottleneck or not, (out, in) of layer1.0.conv2 -> torchvision's name.
 _BACKBONES: dict[tuple[int | bool, ...], str] = {
     (2, False, 64, 64): "resnet18",
@@ -50,11 +51,8 @@ def match_weights(
         WeightsError: A tensor is missing, surplus, of another shape or not finite, or a variance
             is negative; the message lists them.
     """
-    surplus = tuple(
-        prefix
-        for prefix in _SURPLUS_PREFIXES
-        if not any(name.startswith(prefix) for name in expected)
-    )
+    unused = [stage for stage in _STAGES if not any(name.startswith(stage) for name in expected)]
+    surplus = (*unused, _HEAD)
     kept = {
         name: array
         for name, array in weights.items()

@@ -251,7 +251,7 @@ def _sums(path: Path, public_key: Path | None) -> dict[str, str]:
 def files_of(manifest: Manifest) -> tuple[str, ...]:
     """Return the files of an artifact with that manifest, except SHA256SUMS."""
     optional = {
-        FEATURES_MINDIR: manifest.features.precision == "float32",
+        FEATURES_MINDIR: manifest.features.mindir == "float32",
         INDEX_MINDIR: manifest.index.mindir_candidates > 0,
         INDEX_HNSW: INDEX_FILES.get(manifest.index.kind) == INDEX_HNSW,
         INDEX_FAISS: INDEX_FILES.get(manifest.index.kind) == INDEX_FAISS,

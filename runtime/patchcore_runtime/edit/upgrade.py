@@ -117,6 +117,7 @@ def _converted(old: dict[str, Any], path: Path, folder: Path) -> dict[str, Any]:
             **old,
             "format_version": FORMAT_VERSION,
             "features": {
+                "mindir": "float32" if features["precision"] == "float32" else "none",
                 "patch_px": _OLD_PATCH_PX,
                 "layers": [
                     {"name": name, "channels": layers[name]["channels"], "stride": stride}

@@ -1,12 +1,15 @@
 """Refuse a feature network that is not made of the workshop's operators, or that is too large.
 
 parsed features.onnx -> nothing, or ArtifactError naming the node. operators.csv lists the operators
-and their attributes. All of them have results whose shapes follow from the shapes of their inputs,
-so the size and the work of a network are known before an engine opens it.
+and their attributes. All of them have results whose shapes follow from the shapes of their inputs
+and from int64 constants, so the size and the work of a network are known before an engine opens it.
+Shapes are computed for one image and again for two, so no shape can hide a batch of one.
 """
 
 import csv
+import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from math import prod
@@ -14,25 +17,45 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from patchcore_runtime.engine.onnx_model import Parsed
-from patchcore_runtime.engine.operator_shapes import ShapeError, result_shape, work_of
+from patchcore_runtime.engine.operator_shapes import result_shapes, work_of
+from patchcore_runtime.engine.shape_checks import (
+    LONGEST_SIDE,
+    MOST_DIMENSIONS,
+    Call,
+    Numbers,
+    Shape,
+    ShapeError,
+)
+from patchcore_runtime.engine.whole_numbers import INT64, MOST_WHOLE, made_numbers
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest.features import MOST_LAYERS
 
-Shape = tuple[int, ...]
-
-OPSETS = range(11, 18)
+OPSETS = range(11, 21)
 MOST_NODES = 4096
-# Per pixel of a tile. wide_resnet101_2 has about 2,500 numbers in int8 and 450,000 products.
-MOST_NUMBERS = 4096  # of all results together
-MOST_PRODUCTS = 2**21
+# Per pixel of a tile. wide_resnet101_2 has about 2,500 numbers in int8 and 450,000 products;
+# dinov2_vitl14 at 672 px has 5,400 numbers, most of them in attentions, and 2,200,000 products.
+MOST_NUMBERS = 8192  # of all results together
+MOST_PRODUCTS = 2**22
 _FIELDS_OF_TYPES = {1: "f", 2: "i", 3: "s", 4: "t", 7: "ints"}  # AttributeProto.AttributeType
 _NAMES_OF_TYPES = {1: "float", 2: "int", 3: "text", 4: "tensor", 7: "ints"}
-_NUMBER_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 10: 2}  # TensorProto.DataType -> bytes of a number
+# TensorProto.DataType -> bytes of a number
+_NUMBER_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2}
 _BYTES = {2: range(256), 3: range(-128, 128)}  # types whose numbers may be in int32_data
-_INTEGERS = (2, 3, 6)
-_TAKE_INTEGERS = ("Cast", "DequantizeLinear", "QuantizeLinear", "Transpose")
 _FLOAT, _UINT8 = 1, 2
-_LONGEST_SIDE = 2**31
+# What a value holds: arithmetic is for floating point only, as engines may end with a signal.
+_FLOATS, _INTEGERS, _WHOLE, _TRUTHS = "floating point", "integers", "int64 constants", "truths"
+_HELD = {1: _FLOATS, 2: _INTEGERS, 3: _INTEGERS, 6: _INTEGERS, 7: _WHOLE, 9: _TRUTHS, 10: _FLOATS}
+_TAKE = {
+    _INTEGERS: {"Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Shape", "Transpose"},
+    _WHOLE: {
+        *("Cast", "Concat", "Gather", "Identity", "Reshape", "Shape", "Slice"),
+        *("Squeeze", "Unsqueeze"),
+    },
+    _TRUTHS: {"Expand", "Identity", "Shape"},
+}
+_PASSING = ("Expand", "Identity", "Transpose")  # results hold what their input holds
+_MAKING = {"IsNaN": _TRUTHS, "QuantizeLinear": _INTEGERS}
+_MANY = 2**56 - 1  # the C++ twin counts no further
 
 
 def check_network(path: Path, model: Parsed) -> dict[str, Shape]:
@@ -49,46 +72,65 @@ def check_network(path: Path, model: Parsed) -> dict[str, Shape]:
     return _Network(path, model["graph"]).check(model["opset_import"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Value:
+    """What is known about a value of the graph."""
+
+    shape: Shape
+    held: str = _FLOATS
+    numbers: Numbers | None = None  # of int64 constants
+
+
 class _Network:
     def __init__(self, path: Path, graph: Parsed) -> None:
         self.path = path
         self.graph = graph
-        self.shapes: dict[str, Shape] = {}
-        self.whole: set[str] = {"images"}  # values that are integers
+        self.values: dict[str, _Value] = {}
         self.weights = self.numbers = self.products = 0
 
     def check(self, opset: Parsed) -> dict[str, Shape]:
         if opset.get("domain", "") or opset["version"] not in OPSETS:
             got = f"{opset['version']} of '{_plain(opset.get('domain', ''))}'"
-            self.refuse("opset_import", "11 to 17 of ''", got)
+            self.refuse("opset_import", "11 to 20 of ''", got)
         images = self._ends("input", ["images"], _UINT8)["images"]
         if len(images) != 4:
             self.refuse("images", "4 dimensions", str(len(images)))
-        self.shapes["images"] = images
-        self._initializers()
-        pixels = images[1] * images[2]
+        outputs = self._ends("output", None, _FLOAT)
+        for batch in (1, 2):
+            self.values = {}
+            self.weights = self.numbers = self.products = 0
+            self.values["images"] = _Value(shape=(batch, *images[1:]), held=_INTEGERS)
+            self._initializers()
+            self._nodes(images[1] * images[2])
+            self._results({name: (batch, *shape[1:]) for name, shape in outputs.items()})
+        return {"images": images[1:], **{name: shape[1:] for name, shape in outputs.items()}}
+
+    def _nodes(self, pixels: int) -> None:
         nodes = self.graph["node"]
         if len(nodes) > MOST_NODES:
             self.refuse("node", f"at most {MOST_NODES}", str(len(nodes)))
+        batch = self.values["images"].shape[0]
         for number, node in enumerate(nodes):
             where = f"node {number} ({_plain(node['op_type'])})"
             self._node(where, node)
-            most = MOST_NUMBERS * pixels + 4 * self.weights
+            most = min((MOST_NUMBERS * pixels + 4 * self.weights) * batch, _MANY)
             if self.numbers > most:
                 self.refuse(where, f"at most {most} numbers in all results", "more")
-            if self.products > MOST_PRODUCTS * pixels:
-                self.refuse(where, f"at most {MOST_PRODUCTS * pixels} products", "more")
-        outputs = self._ends("output", None, _FLOAT)
+            most = min(MOST_PRODUCTS * pixels * batch, _MANY)
+            if self.products > most:
+                self.refuse(where, f"at most {most} products", "more")
+
+    def _results(self, outputs: Mapping[str, Shape]) -> None:
         for name, shape in outputs.items():
-            if self.shapes.get(name) != shape:
-                self.refuse(name, _shown(shape), _shown(self.shapes.get(name, ())))
-        return {"images": images[1:], **{name: shape[1:] for name, shape in outputs.items()}}
+            value = self.values.get(name, _Value(shape=()))
+            if value.shape != shape:
+                self.refuse(name, _shown(shape), _shown(value.shape))
+            if value.held != _FLOATS:
+                self.refuse(name, _FLOATS, value.held)
 
     def _initializers(self) -> None:
         for tensor in self.graph["initializer"]:
             self._define(tensor.get("name", ""), self._tensor(tensor), "initializer")
-            if tensor["data_type"] in _INTEGERS:
-                self.whole.add(tensor["name"])
 
     def _ends(self, kind: str, names: list[str] | None, number_type: int) -> dict[str, Shape]:
         """Return the shapes of the graph's inputs or outputs, whose first side becomes 1.
@@ -107,24 +149,24 @@ class _Network:
             first, *sides = tensor["shape"]["dim"] or [{}]
             fixed = [side.get("dim_value", 0) for side in sides if "dim_param" not in side]
             free = bool(first.get("dim_param")) and "dim_value" not in first
-            held = all(0 < side < _LONGEST_SIDE for side in fixed) and len(fixed) == len(sides)
+            held = all(0 < side < LONGEST_SIDE for side in fixed) and len(fixed) == len(sides)
             if tensor["elem_type"] != number_type or not free or not held:
                 expected = f"numbers of type {number_type} and (B, fixed sizes)"
                 self.refuse(_plain(value["name"]), expected, "another type or shape")
             shapes[value["name"]] = (1, *fixed)
         return shapes
 
-    def _define(self, name: str, shape: Shape, where: str) -> None:
-        if not name or name in self.shapes:
+    def _define(self, name: str, value: _Value, where: str) -> None:
+        if not name or name in self.values:
             self.refuse(where, "a new name for each value", f"'{_plain(name)}'")
-        self.shapes[name] = shape
+        self.values[name] = value
 
-    def _tensor(self, tensor: Parsed) -> Shape:
+    def _tensor(self, tensor: Parsed) -> _Value:
         name, shape = f"tensor '{_plain(tensor.get('name', ''))}'", tuple(tensor["dims"])
         width = _NUMBER_BYTES.get(tensor["data_type"])
         if width is None:
-            self.refuse(name, "type 1, 2, 3, 6 or 10", str(tensor["data_type"]))
-        if not all(0 < side < _LONGEST_SIDE for side in shape) or len(shape) > 8:
+            self.refuse(name, "type 1, 2, 3, 6, 7, 9 or 10", str(tensor["data_type"]))
+        if not all(0 < side < LONGEST_SIDE for side in shape) or len(shape) > MOST_DIMENSIONS:
             self.refuse(name, "up to 8 dimensions above 0", _shown(shape))
         given = [field for field in ("raw_data", "float_data", "int32_data") if field in tensor]
         if len(given) != 1:
@@ -133,7 +175,13 @@ class _Network:
         if prod(shape) != count:
             self.refuse(name, "as many numbers as it has", str(count))
         self.weights += count
-        return shape
+        held = _HELD[tensor["data_type"]]
+        if tensor["data_type"] != INT64:
+            return _Value(shape=shape, held=held)
+        if count > MOST_WHOLE:
+            self.refuse(name, f"at most {MOST_WHOLE} integers", str(count))
+        numbers = struct.unpack(f"<{count}q", tensor["raw_data"].content)
+        return _Value(shape=shape, held=held, numbers=numbers)
 
     def _count(self, name: str, tensor: Parsed, field: str, width: int) -> int:
         """Return how many numbers a tensor has."""
@@ -155,36 +203,52 @@ class _Network:
         allowed = _operators().get(node["op_type"])
         if allowed is None:
             self.refuse(where, "an operator of the workshop", f"'{_plain(node['op_type'])}'")
-        counts, kinds = allowed
-        if len(node["input"]) not in counts or len(node["output"]) != 1:
-            got = f"{len(node['input'])} and {len(node['output'])}"
-            words = " or ".join(map(str, counts))
-            self.refuse(where, f"{words} inputs and 1 output", got)
-        for name in node["input"]:
-            if name not in self.shapes:
+        names, outputs = node["input"], node["output"]
+        single = node["op_type"] == "Split" or len(outputs) == 1
+        if len(names) not in allowed.counts or not outputs or not single:
+            words = " or ".join(map(str, allowed.counts))
+            self.refuse(where, f"{words} inputs and 1 output", f"{len(names)} and {len(outputs)}")
+        for name in names:
+            if name not in self.values:
                 self.refuse(where, "inputs that were made before", f"'{_plain(name)}'")
-        attributes = self._attributes(where, node, kinds)
-        inputs = [self.shapes[name] for name in node["input"]]
-        self._check_kinds(where, node, attributes)
+        attributes = self._attributes(where, node, allowed.attributes)
+        inputs = [self.values[name] for name in names]
+        held = self._held(where, node["op_type"], inputs, allowed.whole)
+        numbers = None
         if "value" in attributes:
-            attributes["value"] = self._tensor(attributes["value"])
+            constant = self._tensor(attributes["value"])
+            attributes["value"], held, numbers = constant.shape, constant.held, constant.numbers
+        call = Call(
+            kind=node["op_type"],
+            inputs=[value.shape for value in inputs],
+            attributes=attributes,
+            numbers=[value.numbers for value in inputs],
+            outputs=len(outputs),
+        )
         try:
-            shape = result_shape(node["op_type"], inputs, attributes)
+            shapes = result_shapes(call)
+            made = made_numbers(call) if numbers is None else numbers
         except ShapeError as error:
             self.refuse(where, error.expected, error.got)
-        self.numbers += prod(shape)
-        self.products += work_of(node["op_type"], inputs, attributes, shape)
-        self._define(node["output"][0], shape, where)
+        for shape in shapes:
+            if not all(0 < side < LONGEST_SIDE for side in shape) or len(shape) > MOST_DIMENSIONS:
+                self.refuse(where, "up to 8 sides below 2^31", _shown(shape))
+        self.numbers += sum(map(prod, shapes))
+        self.products += work_of(call, shapes)
+        for output, shape in zip(outputs, shapes, strict=True):
+            found = _WHOLE if made is not None else held
+            self._define(output, _Value(shape=shape, held=found, numbers=made), where)
 
-    def _check_kinds(self, where: str, node: Parsed, attributes: Mapping[str, Any]) -> None:
-        """Refuse arithmetic of integers, which engines may end with a signal."""
-        kind, value = node["op_type"], attributes.get("value")
-        takes = self.whole.intersection(node["input"])
-        if takes and kind not in _TAKE_INTEGERS:
-            self.refuse(where, "inputs of floating point", "integers")
-        stays = bool(takes) and kind == "Transpose"
-        if stays or kind == "QuantizeLinear" or (value and value["data_type"] in _INTEGERS):
-            self.whole.update(node["output"])
+    def _held(self, where: str, kind: str, inputs: list[_Value], whole: tuple[int, ...]) -> str:
+        """Check what a node's inputs hold, and return what its result does."""
+        for place, value in enumerate(inputs):
+            expected = _WHOLE if place in whole else _FLOATS
+            if kind == "Where" and place == 0:
+                expected = _TRUTHS
+            takes = place not in whole and kind in _TAKE.get(value.held, ())
+            if value.held != expected and not takes:
+                self.refuse(where, f"inputs of {expected}", value.held)
+        return _MAKING.get(kind, inputs[0].held if inputs and kind in _PASSING else _FLOATS)
 
     def _attributes(self, where: str, node: Parsed, kinds: Mapping[str, str]) -> dict[str, Any]:
         attributes: dict[str, Any] = {}
@@ -215,17 +279,24 @@ def _shown(shape: Shape) -> str:
     return "x".join(map(str, shape))[:80] or "a single number"
 
 
-@cache
-def _operators() -> dict[str, tuple[tuple[int, ...], dict[str, str]]]:
-    """Load the numbers of inputs, and the kinds of attributes, of each operator.
+@dataclass(frozen=True, kw_only=True)
+class _Operator:
+    """One row of the table."""
 
-    The C++ runner compiles the same file.
-    """
+    counts: tuple[int, ...]  # numbers of inputs
+    attributes: dict[str, str]  # name -> kind
+    whole: tuple[int, ...]  # places of the inputs that are int64 constants
+
+
+@cache
+def _operators() -> dict[str, _Operator]:
+    """Load the table; the C++ runner compiles the same file."""
     text = files("patchcore_runtime.engine").joinpath("operators.csv").read_text("utf-8")
     return {
-        name: (
-            tuple(map(int, counts.split())),
-            dict(pair.split(":") for pair in attributes.split()),
+        name: _Operator(
+            counts=tuple(map(int, counts.split())),
+            attributes=dict(pair.split(":") for pair in attributes.split()),
+            whole=tuple(map(int, whole.split())),
         )
-        for name, counts, attributes, _ in csv.reader(text.splitlines())
+        for name, counts, attributes, whole, _ in csv.reader(text.splitlines())
     }

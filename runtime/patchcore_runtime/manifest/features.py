@@ -15,6 +15,7 @@ from patchcore_runtime.files.strict_json import check
 
 Upsampling = Literal["bilinear", "nearest"]
 FeaturePrecision = Literal["float32", "int8"]
+Mindir = Literal["none", "float32"]
 
 MOST_LAYERS = 4
 LARGEST_PATCH_PX = 64
@@ -43,11 +44,14 @@ class Features:
 
     backbone: str
     precision: FeaturePrecision
+    mindir: Mindir  # whether the folder has the same network as features.mindir
     patch_px: int
     layers: tuple[Layer, ...]
     upsampling: Upsampling
 
     def __post_init__(self) -> None:
+        bare = self.precision == "float32" or self.mindir == "none"
+        check(bare, "mindir", "none where precision is int8")
         fits = 1 <= self.patch_px <= LARGEST_PATCH_PX
         check(fits, "patch_px", f"1 to {LARGEST_PATCH_PX}")
         check(1 <= len(self.layers) <= MOST_LAYERS, "layers", f"1 to {MOST_LAYERS} layers")

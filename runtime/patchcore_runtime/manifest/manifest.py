@@ -206,8 +206,8 @@ class Manifest:
         check(described, "monitoring.layers", "as many as features.layers")
         compared = len(self.monitoring.quantiles.layers) == layers
         check(compared, "monitoring.quantiles.layers", "as many as features.layers")
-        bare = self.features.precision == "float32" or self.index.mindir_candidates == 0
-        check(bare, "index.mindir_candidates", "0 where features.precision is int8")
+        bare = self.features.mindir == "float32" or self.index.mindir_candidates == 0
+        check(bare, "index.mindir_candidates", "0 where features.mindir is none")
         top, left, bottom, right = self.selftest.defect_box
         inside = 0 <= top <= bottom <= size.height and 0 <= left <= right <= size.width
         check(inside, "selftest.defect_box", "top, left, bottom, right inside the input")

@@ -112,11 +112,11 @@ def test_other_providers_get_the_whole_network(monkeypatch):
 @pytest.mark.parametrize(
     ("nodes", "tensors", "told"),
     [
-        ([("Softmax", "a", {})], [], "expected an operator of the workshop, got 'Softmax'"),
+        ([("Loop", "a", {})], [], "expected an operator of the workshop, got 'Loop'"),
         ([("Relu", "a", {"alpha": 1.0})], [], "attributes of the workshop, once, got 'alpha'"),
         ([("Relu", "absent", {})], [], "inputs that were made before, got 'absent'"),
         ([("Relu", "", {})], [], "inputs that were made before, got ''"),
-        ([("Cast", "a", {"to": TensorProto.STRING})], [], "to of a type 1 or 10, got 8"),
+        ([("Cast", "a", {"to": TensorProto.STRING})], [], "to of a type 1, 7 or 10, got 8"),
         ([("Relu", "images", {})], [], "inputs of floating point, got integers"),
         ([("Transpose", "a", {"perm": [0, 1, 1, 2]})], [], "perm of all axes"),
         ([("MaxPool", "a", {"kernel_shape": [9, 9]})], [], "a window of at most 8, got 9"),
@@ -126,7 +126,7 @@ def test_other_providers_get_the_whole_network(monkeypatch):
         ([("Conv", "a t", {})], [np.ones((1, 3, 1, 1))], "channels that fit the weights"),
         ([("Concat", "a t", {"axis": 1})], [np.ones((1, 1, 8, 9))], "differ along the axis only"),
         ([("Concat", "a a", {"axis": 4})], [], "an axis of 4, got 4"),
-        ([("Add", "t a", {})], [np.ones((1200, 1, 1, 1))], "numbers in all results, got more"),
+        ([("Add", "t a", {})], [np.ones((4000, 1, 1, 1))], "numbers in all results, got more"),
         ([("Conv", "t t", {"pads": [65536] * 4})], [np.ones((1, 1, 9, 9))], "numbers in all"),
         ([("Conv", "p w", {"pads": [31] * 4})], [], "products, got more"),
     ],
@@ -147,7 +147,7 @@ def test_a_node_that_no_workshop_writes_is_refused(tmp_path, nodes, tensors, tol
 def test_too_many_nodes_and_other_operator_sets_are_refused(tmp_path):
     chain = [helper.make_node("Relu", ["a"], [f"b{i}"]) for i in range(4096)]
     assert "node: expected at most 4096" in refusal(written(tmp_path, network(chain)))
-    assert "opset_import: expected 11 to 17" in refusal(written(tmp_path, network(opset=20)))
+    assert "opset_import: expected 11 to 20" in refusal(written(tmp_path, network(opset=21)))
 
 
 def test_numbers_must_fill_their_tensor(tmp_path):

@@ -82,6 +82,9 @@ OUT_OF_RANGE = [
     ("memory_bank.neighbours", 30),
     ("memory_bank.precision", "float64"),
     ("features.precision", "float16"),
+    ("features.precision", "int8"),
+    ("features.mindir", "none"),
+    ("features.mindir", "float16"),
     ("index.kind", "faiss"),
     ("index.effort", 1),
     ("index.recall", 0.5),
@@ -150,6 +153,8 @@ VERSIONS = (0, 99, -1, "1", True, None, 1.5, [1], 10**30)
 ALSO_NAMED = {
     "tiling.tile_height": "tiling",  # then other rows cover the input
     "preprocess.resize_height": "resize_height",
+    "features.precision": "features",
+    "features.mindir": "mindir",
     "features.patch_px": "",  # then the sides are no multiples of the step
     "features.layers[1].name": "features.layers",
     "features.layers[0].stride": "features.layers",

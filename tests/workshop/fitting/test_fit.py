@@ -237,11 +237,13 @@ def test_every_row_of_the_bank_is_the_patch_its_origin_names(fitted, photos):
     names = detector.manifest.training.images
     for image in set(bank.origins[:, 0].tolist()):
         pixels, placement = preprocess(photos / names[image], detector.manifest.preprocess)
-        layer2, layer3 = detector.features(pixels)
-        result = detector.score_features(layer2, layer3, placement)
+        layers = detector.features(pixels)
+        result = detector.score_features(layers, placement)
         for row in np.flatnonzero(bank.origins[:, 0] == image):
             _, y, x = bank.origins[row]
-            assert np.array_equal(bank.layers[0][row], layer2[0, :, y, x])  # to the bit, on a CPU
+            assert np.array_equal(
+                bank.layers[0][row], layers[0][0, :, y, x]
+            )  # to the bit, on a CPU
             assert result.nearest_rows[y, x] == row
             assert result.patch_distances[y, x] < 1e-3 * np.sqrt(bank.norms[row])
 

@@ -210,7 +210,7 @@ def test_an_altered_index_is_refused_although_its_sum_fits(tiny_artifact, tmp_pa
     assert "index.faiss: altered" in capsys.readouterr().err
     write_sums(made)
     assert runtime_main(["score", str(made), image]) == 1
-    assert "expected layer3 of that row of memory_bank.bin" in capsys.readouterr().err
+    assert "expected the numbers of that row of memory_bank.bin" in capsys.readouterr().err
     assert runtime_main(["score", str(made), image, "--search", "exact"]) == 0
 
 

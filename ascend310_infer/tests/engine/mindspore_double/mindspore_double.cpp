@@ -204,7 +204,13 @@ Status Model::Predict(const std::vector<MSTensor>& inputs, std::vector<MSTensor>
   const Ort::Value input =
       Ort::Value::CreateTensor(memory, pixels.data(), pixels.size(), shape.data(), shape.size());
   const std::array<const char*, 1> in{"images"};
-  const std::array<const char*, 2> out{"layer2", "layer3"};
+  Ort::AllocatorWithDefaultOptions allocator;
+  std::vector<Ort::AllocatedStringPtr> names;
+  std::vector<const char*> out;
+  for (std::size_t i = 0; i < engine_->session.GetOutputCount(); ++i) {
+    names.push_back(engine_->session.GetOutputNameAllocated(i, allocator));
+    out.push_back(names.back().get());
+  }
   const auto values =
       engine_->session.Run(Ort::RunOptions{nullptr}, in.data(), &input, 1, out.data(), out.size());
   for (const Ort::Value& value : values) {

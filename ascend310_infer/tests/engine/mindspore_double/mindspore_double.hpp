@@ -30,7 +30,7 @@ struct Behaviour {
   Flavour flavour = Flavour::kLite;
   int fixed_batch = 0;             // of a converted model; 0: dynamic
   bool half_outputs = false;       // answer in fp16, as an NPU may
-  bool swapped_outputs = false;    // layer3 first, under other names
+  bool swapped_outputs = false;    // the last layer first, under other names
   bool float_input = false;        // the model wants float32 pixels
   bool throws_on_predict = false;  // an exception in place of a status
   bool fails_on_predict = false;

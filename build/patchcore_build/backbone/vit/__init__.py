@@ -1,0 +1,1 @@
+"""DINOv2: vision transformers whose patch tokens are the layers."""
