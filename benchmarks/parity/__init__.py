@@ -1,1 +1,1 @@
-"""Our networks beside the libraries that they come from, with the same random weights."""
+"""Our networks and imported detectors beside the libraries that they come from."""

@@ -3,6 +3,7 @@
     patchcore_runtime.PatchCoreError
     ├── DatasetError     a folder of images or masks is not what it should be
     ├── WeightsError     a weights file is missing, hostile, or of another network
+    ├── ModelError       a detector of another library cannot be imported
     ├── DeviceError      a device or precision is unavailable on this machine
     ├── ExportError      an exported graph computes something else than MindSpore
     ├── SearchError      an index cannot be built, or moves scores by more than is allowed
@@ -19,6 +20,7 @@ __all__ = [
     "DatasetError",
     "DeviceError",
     "ExportError",
+    "ModelError",
     "OutputError",
     "SearchError",
     "SettingError",
@@ -33,6 +35,10 @@ class DatasetError(PatchCoreError):
 
 class WeightsError(PatchCoreError):
     """A weights file is missing, hostile, or of another network."""
+
+
+class ModelError(PatchCoreError):
+    """A detector of another library cannot be imported."""
 
 
 class DeviceError(PatchCoreError):

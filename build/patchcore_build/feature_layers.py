@@ -94,7 +94,7 @@ def plan_layers(names: Sequence[str], *, backbone: str, mean: bool = False) -> L
     if backbone in VITS:
         return _plan_blocks(names, backbone, mean)
     require(not mean, "mean_blocks", "a transformer beside it", backbone)
-    return _plan_stages(names)
+    return plan_stages(names)
 
 
 def _plan_blocks(names: Sequence[str], backbone: str, mean: bool) -> LayerPlan:
@@ -114,7 +114,7 @@ def _plan_blocks(names: Sequence[str], backbone: str, mean: bool) -> LayerPlan:
     )
 
 
-def _plan_stages(names: Sequence[str]) -> LayerPlan:
+def plan_stages(names: Sequence[str]) -> LayerPlan:
     """Plan stages of a ResNet, or of a network with the same grids.
 
     Raises:

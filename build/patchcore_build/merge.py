@@ -21,7 +21,7 @@ from patchcore_runtime.artifact.folder import (
     file_digest,
 )
 from patchcore_runtime.artifact.writing import check_new_folder
-from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
+from patchcore_runtime.bank.memory_bank import UNKNOWN_ORIGIN, MemoryBank, squared_lengths
 from patchcore_runtime.bank.neighbours import nearest_rows
 from patchcore_runtime.edit.edit import (
     Edit,
@@ -33,7 +33,12 @@ from patchcore_runtime.edit.edit import (
 from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import EditError
 from patchcore_runtime.image.thumbnails import Thumbnail
-from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, HeldOut
+from patchcore_runtime.manifest.calibration import (
+    Calibration,
+    HeatmapRange,
+    HeldOut,
+    without_scores,
+)
 from patchcore_runtime.manifest.manifest import Training
 
 _SAME = ("preprocess", "region", "tiling", "features", "scoring")  # sections of the manifest
@@ -136,7 +141,8 @@ def _union(first: MemoryBank, second: MemoryBank, *, images: int) -> MemoryBank:
     """Rows of the first bank, then of the second, whose image numbers start at `images`."""
     whole = np.concatenate([first.whole_rows(slice(None)), second.whole_rows(slice(None))])
     norms = squared_lengths(whole)
-    moved = second.origins + np.array([images, 0, 0], np.int32)
+    known = second.origins[:, :1] != UNKNOWN_ORIGIN
+    moved = second.origins + np.where(known, np.array([images, 0, 0], np.int32), np.int32(0))
     count = max(first.neighbours.shape[1], second.neighbours.shape[1])
     return MemoryBank(
         layers=tuple(
@@ -173,18 +179,23 @@ def _larger(first: Calibration, second: Calibration) -> Calibration:
     """The larger of each threshold, and held-out scores that are at least those of both.
 
     A good image of either kind scores at most what it scored with its own bank, so its false-alarm
-    rate stays within the target.
+    rate stays within the target. If one of them has no held-out scores, nor has the result.
     """
     upper, lower = sorted((first, second), key=lambda one: -one.image_threshold)
     strict = max((first, second), key=lambda one: one.pixel_threshold)
     low = max(first.heatmap.low, second.heatmap.low)
-    return dataclasses.replace(
+    merged = dataclasses.replace(
         upper,
         method=f"{upper.method}; merged: the larger of both thresholds",
         target_fpr=max(first.target_fpr, second.target_fpr),
         pixel_threshold=strict.pixel_threshold,
         pixel_interval=strict.pixel_interval,
         heatmap=HeatmapRange(low=low, high=2 * strict.pixel_threshold - low),
+    )
+    if not (first.images and second.images):
+        return without_scores(merged)
+    return dataclasses.replace(
+        merged,
         image_scores=_larger_scores(upper, lower, "image_scores", upper.image_scores),
         map_maxima=_larger_scores(upper, lower, "map_maxima", strict.map_maxima),
     )

@@ -18,6 +18,8 @@ from patchcore_build.cli.evaluate import add_evaluate_options
 from patchcore_build.cli.evaluate import run as run_evaluate
 from patchcore_build.cli.fit import add_fit_options
 from patchcore_build.cli.fit import run as run_fit
+from patchcore_build.cli.import_model import IMPORT_SUMMARY, add_import_options
+from patchcore_build.cli.import_model import run as run_import
 from patchcore_build.cli.index import add_index_options
 from patchcore_build.cli.index import run as run_index
 from patchcore_build.cli.merge import MERGE_SUMMARY, add_merge_options
@@ -36,6 +38,10 @@ _EXAMPLES = r"""examples:
       --output artifacts/bottle-int8
   patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part \
       --groups '(part\d+)_' --target-fpr 0.005 --review out/part --drop-suspects auto
+  patchcore-build import anomalib model.ckpt --images good_parts/ --output artifacts/part
+  patchcore-build import amazon models/mvtec_bottle --weights wide_resnet50_2.pth \
+      --resize-px 256 --threshold 12.5 --pixel-threshold 9 --images good_parts/ \
+      --output artifacts/part
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build advise artifacts/bottle --target-ms 50 --images held_out/
@@ -52,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     description = "Build PatchCore anomaly detectors from good photographs."
     parser, commands = new_parser("patchcore-build", description, _EXAMPLES, __version__)
     add_fit_options(_command(commands, "fit", run_fit, "build an artifact from good images"))
+    add_import_options(_command(commands, "import", run_import, IMPORT_SUMMARY))
     summary = "evaluate an artifact on a test set"
     add_evaluate_options(_command(commands, "evaluate", run_evaluate, summary))
     summary = "fit and evaluate every category of a data set, and write one table"

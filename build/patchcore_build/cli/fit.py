@@ -150,7 +150,7 @@ def _own_network(
         return None
     if arguments.outputs is None:
         parser.error("fit: --network FILE needs --outputs A,B")
-    from patchcore_build.backbone.own_network import describe_network
+    from patchcore_build.export.own_network import describe_network
 
     with wrong_usage(parser):
         return describe_network(arguments.network_file, arguments.outputs, **given)

@@ -64,13 +64,14 @@ class Inputs:
         return np.array(numbers, np.int64)
 
 
-def load_inputs(
+def load_inputs(  # noqa: PLR0913 - independent keywords
     folder: ImageFolder,
     config: Config,
     storage: Storage,
     *,
     skip_bad: bool = False,
     roi: str | Path | None = None,
+    frame: Preprocessing | None = None,
     progress: Progress = silent,
 ) -> Inputs:
     """Decode, resize and crop the training images.
@@ -81,6 +82,7 @@ def load_inputs(
         storage: Allocates the array of inputs.
         skip_bad: Leave out unreadable images and list them, instead of raising an error.
         roi: Mask image or polygon of the region of interest; see `roi.plan_region`.
+        frame: The input geometry, if it is known already; None: that of the config.
         progress: Called with the number of images that are done.
 
     Raises:
@@ -90,8 +92,11 @@ def load_inputs(
         DatasetError: fewer than two readable images.
     """
     good, sizes, skipped = read_sizes(folder, skip_bad=skip_bad)
-    white_level = _choose_white_level(config, good)
-    settings, grid = plan_input(folder.root, config, sizes, white_level=white_level)
+    if frame is None:
+        white_level = _choose_white_level(config, good)
+        settings, grid = plan_input(folder.root, config, sizes, white_level=white_level)
+    else:
+        settings, grid = frame, plan_grid(config, frame)
     region, found = plan_region(roi, settings, sizes, patch_px=grid.patch_px)
     shape = (len(good) * grid.tiles, *grid.tile_px, 3)
     # Reserve memory for the coreset selection first: ROW_BYTES for each patch.

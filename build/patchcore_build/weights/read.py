@@ -50,7 +50,19 @@ def read_weights(path: Path) -> Weights:
     Raises:
         WeightsError: The file is missing, corrupt, hostile or of another kind.
     """
-    raw = _choose_reader(path)(path)
+    return mindspore_names(_choose_reader(path)(path), str(path))
+
+
+def mindspore_names(raw: Mapping[str, NDArray[Any]], source: str) -> Weights:
+    """Rename PyTorch's parameters of batch norm layers; drop `num_batches_tracked`.
+
+    Args:
+        raw: Arrays by name.
+        source: File of the arrays, for the error message.
+
+    Raises:
+        WeightsError: a parameter has both names.
+    """
     batch_norms = {
         name.removesuffix(".running_mean") for name in raw if name.endswith(".running_mean")
     }
@@ -61,7 +73,7 @@ def read_weights(path: Path) -> Weights:
             continue
         new = f"{module}.{_BATCH_NORM_LEAVES.get(leaf, leaf)}" if module in batch_norms else name
         if new in weights:
-            raise WeightsError(f"{path}: holds {new} twice, under PyTorch's and MindSpore's name")
+            raise WeightsError(f"{source}: holds {new} twice, under PyTorch's and MindSpore's name")
         with np.errstate(
             over="ignore"
         ):  # a huge float64 becomes inf, which `match_weights` refuses

@@ -14,7 +14,9 @@ import math
 import mmap
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +32,7 @@ from patchcore_build.weights.torch_pickle import (
     quote,
     run_pickle,
 )
+from patchcore_runtime.errors import PatchCoreError
 from patchcore_runtime.files.regular import open_regular
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -55,18 +58,62 @@ def read_torch_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
         WeightsError: The file is missing, corrupt or no checkpoint, or asks for anything but
             tensors.
     """
+    advice = "download it again, or save `model.state_dict()` alone with torch.save"
+    with refused(path, "a PyTorch state dict", advice):
+        return read_torch_file(path).tensors(_find_state_dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TorchFile:
+    """What a file of torch.save describes, and the storages of its tensors, flat arrays by key."""
+
+    value: object
+    storages: Mapping[str, NDArray[Any]]
+    size: int  # of the file in bytes
+
+    def tensors(self, choose: Callable[[object], Mapping[str, object]]) -> dict[str, NDArray[Any]]:
+        """View the tensors that `choose` finds in `value`; the arrays are read-only.
+
+        Raises:
+            ValueError: one is no tensor, or reaches out of its storage.
+        """
+        return _view_tensors(choose(self.value), self.storages, self.size)
+
+
+def read_torch_file(path: Path, packages: tuple[str, ...] = ()) -> TorchFile:
+    """Read a file of torch.save in the zip or the legacy container, without running its code.
+
+    Args:
+        path: The file.
+        packages: Packages whose objects may be described; see `torch_pickle.run_pickle`.
+
+    Raises:
+        ValueError: or what else `refused` names: the file is corrupt or asks for something else.
+    """
+    with open_regular(path) as file:
+        start = file.read(len(LEGACY_MAGIC))
+        if start.startswith(ZIP_MAGIC):
+            value, storages = _read_zip(file, packages)
+        elif start == LEGACY_MAGIC:
+            value, storages = _read_legacy(file, packages)
+        else:
+            raise ValueError("it starts with neither a zip nor a torch.save header")
+        return TorchFile(value=value, storages=storages, size=file.seek(0, io.SEEK_END))
+
+
+@contextmanager
+def refused(
+    path: Path, expected: str, advice: str, *, error_type: type[PatchCoreError] = WeightsError
+) -> Iterator[None]:
+    """Turn every error of reading `path` into one line.
+
+    Raises:
+        PatchCoreError: an `error_type`: the file cannot be read, or is not what was expected.
+    """
     try:
-        with open_regular(path) as file:
-            start = file.read(len(LEGACY_MAGIC))
-            if start.startswith(ZIP_MAGIC):
-                value, storages = _read_zip(file)
-            elif start == LEGACY_MAGIC:
-                value, storages = _read_legacy(file)
-            else:
-                raise ValueError("it starts with neither a zip nor a torch.save header")
-        return _view_tensors(_find_state_dict(value), storages, path.stat().st_size)
+        yield
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise error_type(f"{path}: cannot be read: {error.strerror or error}") from error
     except (
         ValueError,
         zipfile.BadZipFile,
@@ -77,13 +124,10 @@ def read_torch_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     ) as error:
         # zipfile raises the last four for members that are encrypted, unknown or truncated.
         reason = " ".join(str(error).split())[:300]
-        raise WeightsError(
-            f"{path}: expected a PyTorch state dict, but {reason}; download it again, or save"
-            " `model.state_dict()` alone with torch.save"
-        ) from error
+        raise error_type(f"{path}: expected {expected}, but {reason}; {advice}") from error
 
 
-def _read_zip(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
+def _read_zip(file: IO[bytes], packages: tuple[str, ...]) -> tuple[object, dict[str, NDArray[Any]]]:
     """Read pickle and storages from the zip container; the storages are flat arrays by key."""
     file_bytes = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file) as archive:
@@ -97,7 +141,7 @@ def _read_zip(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
         if len(pickles) != 1:
             raise ValueError(f"the zip holds {len(pickles)} members */data.pkl instead of one")
         folder = pickles[0].removesuffix("data.pkl")
-        value, wanted = run_pickle(io.BytesIO(archive.read(pickles[0])))
+        value, wanted = run_pickle(io.BytesIO(archive.read(pickles[0])), packages)
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in members else b"little"
         if order not in (b"little", b"big"):
             raise ValueError(f"its byteorder {order[:20]!r} is neither little nor big")
@@ -110,7 +154,9 @@ def _read_zip(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
     return value, storages
 
 
-def _read_legacy(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
+def _read_legacy(
+    file: IO[bytes], packages: tuple[str, ...]
+) -> tuple[object, dict[str, NDArray[Any]]]:
     """Read pickle and storages from the stream container, whose storages are little-endian."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         run_pickle(stream)  # the magic number, which is compared already
@@ -120,7 +166,7 @@ def _read_legacy(file: IO[bytes]) -> tuple[object, dict[str, NDArray[Any]]]:
         system, _ = run_pickle(stream)
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise ValueError("it was not written by a little-endian machine")
-        value, wanted = run_pickle(stream)
+        value, wanted = run_pickle(stream, packages)
         keys, _ = run_pickle(stream)
         if not isinstance(keys, list) or any(type(key) is not str for key in keys):
             raise ValueError("its storage keys are not a list of names")

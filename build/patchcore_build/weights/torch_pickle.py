@@ -1,6 +1,8 @@
 """Interpret the subset of pickle that torch.save uses for tensors; reject everything else.
 
 pickle bytes -> plain dicts, lists, names, numbers and `TensorView`s, and the storages they name.
+Whole modules may be described, too, if the caller names their packages: an object becomes a
+`Record` of its class's name and its state.
 
 Unpickling runs whatever a file asks for, so nothing is unpickled. `pickletools` splits the pickle
 into opcodes, and a small stack machine interprets the few that torch.save needs. It reaches no
@@ -13,7 +15,7 @@ index) allocate gigabytes, and a set of a tuple nested 200,000 deep crashes the 
 
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 # NumPy dtype of each storage type, without byte order; NumPy has no bfloat16, so its bits are u2.
@@ -36,6 +38,17 @@ _ALLOWED_NAMES = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_parameter",
     *_STORAGE_NAMES,
+}
+# Names outside of any package that whole modules need; they become records, too, and never run.
+_MODULE_NAMES = {
+    "__builtin__.set",
+    "__builtin__.getattr",
+    "builtins.set",
+    "builtins.getattr",
+    "torch.device",
+    "torch.float16",
+    "torch.float32",
+    "torch.float64",
 }
 _PICKLE_BYTES_MAX = 4 << 20  # a state dict of ten thousand tensors takes about 1.5 MB
 
@@ -84,6 +97,16 @@ class TensorView:
     strides: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """An object of a class that is never imported, or the result of a call that is never made."""
+
+    name: str  # of the class or function, dotted
+    arguments: tuple[object, ...] = ()
+    state: dict[str, object] = field(default_factory=dict)  # its attributes
+    items: dict[str | int, object] = field(default_factory=dict)  # of a subclass of dict
+
+
 @dataclass(frozen=True, slots=True)
 class _Name:
     """A global that the pickle refers to; only its dotted name is known."""
@@ -91,8 +114,15 @@ class _Name:
     dotted: str
 
 
-def run_pickle(stream: ByteStream) -> tuple[object, dict[str, Storage]]:
+def run_pickle(
+    stream: ByteStream, packages: tuple[str, ...] = ()
+) -> tuple[object, dict[str, Storage]]:
     """Interpret one pickle from the stream's position on, and leave the stream right behind it.
+
+    Args:
+        stream: The file.
+        packages: Packages whose objects become records, such as "anomalib"; by default none, and
+            the pickle may hold nothing but tensors.
 
     Returns:
         The value that the pickle describes, and by key every storage it refers to.
@@ -100,7 +130,7 @@ def run_pickle(stream: ByteStream) -> tuple[object, dict[str, Storage]]:
     Raises:
         ValueError: The pickle is corrupt, or asks for something that is no tensor.
     """
-    machine = _Machine()
+    machine = _Machine(packages)
     start = stream.tell()
     try:
         for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
@@ -113,9 +143,10 @@ def run_pickle(stream: ByteStream) -> tuple[object, dict[str, Storage]]:
 
 
 class _Machine:
-    """The stack machine of pickle; its only values are plain data, names and tensors."""
+    """The stack machine of pickle; its only values are plain data, names, records and tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, packages: tuple[str, ...]) -> None:
+        self.packages = packages
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
@@ -164,16 +195,31 @@ class _Machine:
             _extend(self.stack[-1], items)
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             names = argument.split(" ") if name == "GLOBAL" else [self.pop(), self.pop()][::-1]
-            self.stack.append(_name(names))
+            self.stack.append(self._name(names))
         elif name == "BINPERSID":
             self.stack.append(self._storage(self.pop()))
         elif name == "REDUCE":
             arguments = self.pop()
             self.stack.append(_call(self.pop(), arguments))
-        elif name == "BUILD" and type(self.stack[-2]) is dict:
-            self.pop()  # attributes of the state dict (`_metadata`: versions of the layers)
+        elif name == "NEWOBJ" and self.packages:
+            arguments = self.pop()
+            self.stack.append(_record(self.pop(), arguments))
+        elif name == "BUILD" and isinstance(self.stack[-2], dict | Record):
+            _set_state(self.stack[-2], self.pop())
         else:
             raise ValueError(f"its pickle uses {name}, which no state dict needs")
+
+    def _name(self, parts: list[Any]) -> _Name:
+        """Accept the name of a global that tensors or the named packages need; import nothing."""
+        dotted = ".".join(part for part in parts if type(part) is str)
+        if dotted in _ALLOWED_NAMES:
+            return _Name(dotted)
+        if not self.packages:
+            raise ValueError(f"its pickle asks for {quote(dotted)}, which is no tensor")
+        known = dotted in _MODULE_NAMES or dotted.partition(".")[0] in self.packages
+        if not known and not dotted.startswith("torch.nn."):
+            raise ValueError(f"its pickle wants to run {quote(dotted)}, which no model needs")
+        return _Name(dotted)
 
     def _storage(self, reference: object) -> Storage:
         """Validate a persistent id: ("storage", type, key, device, count[, None])."""
@@ -191,6 +237,8 @@ class _Machine:
 
 def _set_items(target: object, items: list[Any]) -> None:
     # Keys are names and numbers only: hashing a deeply nested tuple would overflow the C stack.
+    if isinstance(target, Record):
+        target = target.items
     if type(target) is not dict or len(items) % 2:
         raise IndexError
     if any(type(key) not in (str, int) for key in items[::2]):
@@ -204,12 +252,16 @@ def _extend(target: object, items: list[Any]) -> None:
     target.extend(items)
 
 
-def _name(parts: list[Any]) -> _Name:
-    """Accept the name of a global that state dicts need; nothing is imported."""
-    dotted = ".".join(part for part in parts if type(part) is str)
-    if dotted not in _ALLOWED_NAMES:
-        raise ValueError(f"its pickle asks for {quote(dotted)}, which is no tensor")
-    return _Name(dotted)
+def _set_state(target: dict[Any, Any] | Record, state: object) -> None:
+    """Set the attributes of a record; those of a state dict (`_metadata`) are dropped."""
+    if isinstance(target, Record):
+        target.state.update(state if type(state) is dict else {"state": state})
+
+
+def _record(name: object, arguments: object) -> Record:
+    if type(name) is not _Name or name.dotted in _ALLOWED_NAMES or type(arguments) is not tuple:
+        raise ValueError(f"its pickle makes an object of {quote(name)}")
+    return Record(name.dotted, arguments)
 
 
 def _call(function: object, arguments: Any) -> object:
@@ -226,6 +278,8 @@ def _call(function: object, arguments: Any) -> object:
             (Storage() as storage, offset, tuple(shape), tuple(strides), *_),
         ) if all(type(number) is int for number in (offset, *shape, *strides)):
             return TensorView(storage, offset, shape, strides)
+        case _Name(dotted), tuple() if dotted not in _ALLOWED_NAMES:
+            return Record(dotted, arguments)
     raise ValueError(f"its pickle calls {quote(function)} on {quote(arguments)}")
 
 

@@ -26,6 +26,7 @@ from patchcore_runtime.manifest.manifest import BankPrecision
 MAGIC = b"PCMEMBNK"
 VERSION = 3
 ALIGNMENT = 64
+UNKNOWN_ORIGIN = -1  # each of the three numbers of a row whose image is not known
 _HEADER = struct.Struct("<8sIIQ7I")  # magic, version, header size, M, K, bits, L, C_0 to C_3
 _PRECISIONS: dict[int, BankPrecision] = {32: "float32", 16: "float16"}  # bits of a layer's number
 
@@ -35,8 +36,9 @@ class MemoryBank:
     """The normal patches: one row is all layers of one patch.
 
     `norms` are squared lengths of whole rows; `origins` are training image, y and x (patch grid)
-    of each row; `neighbours` are the K nearest rows of each row, itself first (N_b, eq. 7). Norms
-    and neighbours are computed from the stored rows, that is after rounding to float16.
+    of each row, or `UNKNOWN_ORIGIN`; `neighbours` are the K nearest rows of each row, itself first
+    (N_b, eq. 7). Norms and neighbours are computed from the stored rows, that is after rounding to
+    float16.
     """
 
     layers: tuple[NDArray[np.floating], ...]  # (M, C) each, float32 or float16

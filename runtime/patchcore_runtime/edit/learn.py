@@ -142,9 +142,12 @@ def learn(
 def learning_radius(manifest: Manifest) -> float:
     """Compute the largest Euclidean distance of a learned image's patches from the bank.
 
-    It is the median held-out image score, and at most the threshold.
+    It is the median held-out image score, and at most the threshold; the threshold, if no such
+    scores are known.
     """
     calibration = manifest.calibration
+    if calibration.images == 0:
+        return manifest.scoring.euclidean(calibration.image_threshold)
     median = threshold_at(calibration, calibration.image_scores, 0.5)
     score = min(median, calibration.image_threshold)
     return manifest.scoring.euclidean(score)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_runtime.artifact.folder import MEMORY_BANK, Artifact
+from patchcore_runtime.bank.memory_bank import UNKNOWN_ORIGIN
 from patchcore_runtime.errors import ArtifactError, SettingError
 from patchcore_runtime.explain.regions import Box, find_regions
 from patchcore_runtime.image.placement import Placement
@@ -64,7 +65,8 @@ def explain_patches(  # noqa: PLR0913 - the parts of a result, and the request
 
     Raises:
         ArtifactError: the origin of a row is not an image of the manifest.
-        SettingError: `top` is below 1.
+        SettingError: `top` is below 1, or the image behind a row is not known, as in an imported
+            artifact.
     """
     if top < 1:
         raise SettingError(f"top: expected 1 or more, got {top}")
@@ -74,6 +76,11 @@ def explain_patches(  # noqa: PLR0913 - the parts of a result, and the request
     for y, x in choose_patches(distances, threshold, top, counts=counts):
         row = int(nearest_rows[y, x])
         number, *cell = (int(value) for value in artifact.memory_bank.origins[row])
+        if number == UNKNOWN_ORIGIN:
+            raise SettingError(
+                f"{artifact.folder}: explanation: expected a bank that knows the images of its "
+                "rows, got an imported one; look at the anomaly map instead"
+            )
         if not 0 <= number < len(names):
             raise ArtifactError(
                 f"{artifact.path(MEMORY_BANK)}: origins: row {row}: expected an image below "

@@ -3,7 +3,7 @@
 JSON object -> frozen dataclasses. artifacts/FORMAT.md defines the fields; `thresholds` uses them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from patchcore_runtime.files.strict_json import check
@@ -45,9 +45,16 @@ class HeldOut:
         check(list(self.values) == sorted(self.values), "values", "in ascending order")
 
 
+# The held-out scores of a detector that was imported without them.
+NOT_KNOWN = HeldOut(bias=1.0, values=(), tail=Tail(level=0.0, share=1.0, scale=1.0, shape=0.0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Thresholds from held-out training images, and the scores behind them."""
+    """Thresholds from held-out training images, and the scores behind them.
+
+    An imported detector has thresholds without such scores; then `images` is 0.
+    """
 
     method: str
     images: int
@@ -64,10 +71,12 @@ class Calibration:
     map_maxima: HeldOut
 
     def __post_init__(self) -> None:
-        check(1 <= self.images < 2**31, "images", "1 to 2^31 - 1")
-        check(1 <= self.groups <= self.images, "groups", "1 to images")
-        check(1 <= self.folds <= self.groups, "folds", "1 to groups")
-        check(0 < self.target_fpr < 1, "target_fpr", "in (0, 1)")
+        check(0 <= self.images < 2**31, "images", "0 to 2^31 - 1")
+        least = min(1, self.images)
+        check(least <= self.groups <= self.images, "groups", "1 to images; 0 if images is 0")
+        check(least <= self.folds <= self.groups, "folds", "1 to groups; 0 if images is 0")
+        rate = 0 < self.target_fpr < 1 if self.images else self.target_fpr == 0
+        check(rate, "target_fpr", "in (0, 1); 0 if images is 0")
         check(self.image_threshold > 0, "image_threshold", "above 0")
         inside = self.heatmap.low < self.pixel_threshold < self.heatmap.high
         check(inside, "pixel_threshold", "between heatmap.low and heatmap.high")
@@ -76,8 +85,25 @@ class Calibration:
             around = low <= getattr(self, f"{name}_threshold") <= high
             check(around, f"{name}_interval", f"lower and upper bound of {name}_threshold")
         rising = all(lower < upper for lower, upper in pairwise((0, *self.ranks)))
-        ends = self.ranks[-1:] == (self.images,)
-        check(rising and ends, "ranks", "from 1 on, rising, the last equal to images")
+        ends = self.ranks[-1:] == (self.images,) if self.images else not self.ranks
+        words = "from 1 on, rising, the last equal to images; empty if images is 0"
+        check(rising and ends, "ranks", words)
         for scores in ("image_scores", "map_maxima"):
             same = len(getattr(self, scores).values) == len(self.ranks)
             check(same, f"{scores}.values", "as many entries as ranks")
+            plain = self.images > 0 or getattr(self, scores) == NOT_KNOWN
+            check(plain, scores, "bias 1, no values, tail 0, 1, 1, 0 if images is 0")
+
+
+def without_scores(calibration: Calibration) -> Calibration:
+    """Return the same thresholds without held-out scores behind them."""
+    return replace(
+        calibration,
+        images=0,
+        groups=0,
+        folds=0,
+        target_fpr=0.0,
+        ranks=(),
+        image_scores=NOT_KNOWN,
+        map_maxima=NOT_KNOWN,
+    )

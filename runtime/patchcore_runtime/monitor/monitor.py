@@ -73,6 +73,8 @@ class Monitor:
         self._path = state
         # Another score threshold at load changes no statistic.
         told = [manifest.training.digest, manifest.calibration.image_scores.values]
+        if not manifest.calibration.images:  # imported artifacts have neither images nor scores
+            told.append(manifest.monitoring.thumbnail)
         self._artifact = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         self._images = 0
         self._alarm = False
@@ -171,10 +173,15 @@ class Monitor:
 
 
 def _normal(manifest: Manifest) -> dict[str, Normal]:
-    """Return the values of each statistic over good images; those of the score are held out."""
+    """Return the values of each statistic over good images; those of the score are held out.
+
+    The score is left out if no held-out scores are known.
+    """
     calibration, monitoring = manifest.calibration, manifest.monitoring
-    ranks = [rank - 1.0 for rank in calibration.ranks]
-    normal = {"score": Normal(calibration.image_scores.values, ranks, calibration.images)}
+    normal: dict[str, Normal] = {}
+    if calibration.images:
+        ranks = [rank - 1.0 for rank in calibration.ranks]
+        normal["score"] = Normal(calibration.image_scores.values, ranks, calibration.images)
     spread = np.linspace(0, monitoring.images - 1, LEVELS).tolist()
     for name, values in monitoring.quantiles.named(manifest.layout.names).items():
         normal[name] = Normal(values, spread, monitoring.images)

@@ -24,7 +24,7 @@ def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
     """Compute the share of good images that are at least as strange, `smallest_rate` to 1.
 
     Between two stored ranks it is the larger share. The tail is a guess below `smallest_rate`, so
-    no smaller value is returned.
+    no smaller value is returned. Without held-out scores it is 1.
 
     Args:
         calibration: The calibration that `scores` belong to.
@@ -32,6 +32,8 @@ def p_value(calibration: Calibration, scores: HeldOut, value: float) -> float:
         value: A score, or a map's maximum.
     """
     count = calibration.images
+    if count == 0:
+        return 1.0
     below = bisect.bisect_left(scores.values, value)
     above = count - (calibration.ranks[below - 1] if below else 0)  # held-out scores >= value
     share = (above + 1) / (count + 1)
@@ -68,6 +70,11 @@ def check_rate(count: int, rate: float) -> None:
     Raises:
         ThresholdError: the rate is not in [smallest_rate, 1).
     """
+    if count == 0:
+        raise ThresholdError(
+            "target false-alarm rate: expected an artifact with held-out scores, got an imported "
+            "one, which has thresholds alone; choose a threshold instead"
+        )
     smallest = smallest_rate(count)
     if not smallest <= rate < 1:
         raise ThresholdError(
@@ -161,6 +168,13 @@ def above_dark_end(pixel_threshold: float, low: float) -> float:
 def describe_calibration(calibration: Calibration) -> dict[str, str]:
     """Describe the thresholds and how far to trust them, as lines for a person."""
     count, rate = calibration.images, calibration.target_fpr
+    if count == 0:
+        return {
+            "image threshold": f"{calibration.image_threshold:.6g}",
+            "pixel threshold": f"{calibration.pixel_threshold:.6g}",
+            "false alarms": "not known: no held-out scores",
+            "method": calibration.method,
+        }
     groups = "" if calibration.groups == count else f" in {calibration.groups} groups"
     far = "extrapolated beyond the scores: " if uses_tail(count, rate) else "within the scores: "
     more = math.ceil(MIN_BEYOND / rate) - 1
@@ -194,6 +208,12 @@ def few_images(calibration: Calibration) -> tuple[str, ...]:
     count = calibration.groups
     if count >= FEW_IMAGES:
         return ()
+    if count == 0:
+        unknown = (
+            "no held-out scores say how often a good image exceeds the thresholds; check them with "
+            "good images of this line"
+        )
+        return (unknown,)
     what = "images" if count == calibration.images else "groups of images"
     words = (
         f"thresholds from {count} {what}, expected {FEW_IMAGES} or more; a false-alarm rate of "

@@ -21,6 +21,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from patchcore_build.backbone.neighbourhood import border_weight, grouped, pooling_weights
 from patchcore_build.config import Config
 from patchcore_build.errors import ExportError, SettingError, require
+from patchcore_build.export.graph_edits import replace_all
 from patchcore_build.feature_layers import MOST_LAYERS, OwnNetwork
 from patchcore_build.weights.read import digest
 from patchcore_runtime.engine.network import check_network
@@ -486,6 +487,8 @@ def _canonical(
         _keep_raw(tensor, names[tensor.name])
     for number, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{number}"
+        kept = [attribute for attribute in node.attribute if attribute.name != "saturate"]
+        replace_all(node.attribute, kept)  # it only concerns numbers of eight bits
         for slot, name in enumerate(node.input):
             node.input[slot] = names[name]
         for slot, name in enumerate(node.output):

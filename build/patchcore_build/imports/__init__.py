@@ -1,0 +1,1 @@
+"""Detectors of other libraries, read without their code, and artifacts that score like them."""

@@ -1,0 +1,117 @@
+"""Thresholds of an original, or of a user -> the manifest's `calibration` without held-out scores.
+
+anomalib's post-processor maps a score s to (s - threshold)/(max - min) + 1/2, clipped to [0, 1],
+and calls it anomalous above 1 - sensitivity. Solved for s, that is a threshold in the unit of the
+score; its map is likewise between 0 and 1 for the two ends of a heat map.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from patchcore_build.errors import ModelError, SettingError, require
+from patchcore_build.imports.original import Thresholds
+from patchcore_runtime.manifest.calibration import NOT_KNOWN, Calibration, HeatmapRange
+
+_SMALLEST_WIDTH = 1e-6  # of a heat map's scale, relative to its threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostProcessor:
+    """Settings of anomalib's post-processor; `values` are its six numbers, NaN if unset."""
+
+    values: Mapping[str, float]
+    normalizes: bool = True
+    decides: bool = True
+    matches: bool = True  # takes the threshold of images for pixels, and the other way round
+    image_sensitivity: float = 0.5
+    pixel_sensitivity: float = 0.5
+
+
+def carried(source: str, post: PostProcessor) -> Thresholds | None:
+    """The thresholds of an anomalib model in units of its scores; None if it has none.
+
+    Raises:
+        ModelError: its sensitivity makes everything normal, or the threshold is not above 0.
+    """
+    own = {name: post.values[f"_{name}_threshold"] for name in ("image", "pixel")}
+    if post.matches:
+        own = {
+            "image": _first(own["image"], own["pixel"]),
+            "pixel": _first(own["pixel"], own["image"]),
+        }
+    found = {}
+    for name in ("image", "pixel"):
+        low, high = post.values[f"{name}_min"], post.values[f"{name}_max"]
+        middle = _first(own[name], (low + high) / 2)
+        if not (post.decides and post.normalizes and math.isfinite(middle + low + high)):
+            return None
+        sensitivity = getattr(post, f"{name}_sensitivity")
+        require(
+            0 < sensitivity <= 1,
+            f"{source}: {name}_sensitivity",
+            "above 0, up to 1",
+            sensitivity,
+            error=ModelError,
+        )
+        width = max(high - low, _SMALLEST_WIDTH * abs(middle))
+        found[name] = (middle + (0.5 - sensitivity) * (high - low), middle, width)
+    image, (pixel, middle, width) = found["image"][0], found["pixel"]
+    require(image > 0, f"{source}: image threshold", "above 0", f"{image:.4g}", error=ModelError)
+    stretched = math.isnan(post.values["_pixel_threshold"])
+    taken = "; the pixel threshold is the image threshold, as in anomalib" if stretched else ""
+    return Thresholds(
+        image=image,
+        pixel=pixel,
+        low=min(middle - width / 2, _below(pixel)),
+        high=max(middle + width / 2, _above(pixel)),
+        method=f"anomalib's F1-adaptive threshold, taken over from its file{taken}",
+    )
+
+
+def given(image: float | None, pixel: float | None) -> Thresholds | None:
+    """The thresholds that a user gives; None if there are none.
+
+    Raises:
+        SettingError: one is missing, or not above 0.
+    """
+    if image is None and pixel is None:
+        return None
+    if image is None or pixel is None:
+        raise SettingError("--threshold and --pixel-threshold: expected both or none, got one")
+    for name, value in (("--threshold", image), ("--pixel-threshold", pixel)):
+        require(0 < value < math.inf, name, "a number above 0", value)
+    return Thresholds(
+        image=image, pixel=pixel, low=0.0, high=2 * pixel, method="given at the import"
+    )
+
+
+def calibration_of(found: Thresholds) -> Calibration:
+    """The manifest's calibration: thresholds alone, and the rest said to be unknown."""
+    return Calibration(
+        method=f"{found.method}; held-out scores and false-alarm rate are not known",
+        images=0,
+        groups=0,
+        folds=0,
+        target_fpr=0.0,
+        image_threshold=found.image,
+        image_interval=(found.image, found.image),
+        pixel_threshold=found.pixel,
+        pixel_interval=(found.pixel, found.pixel),
+        heatmap=HeatmapRange(low=found.low, high=found.high),
+        ranks=(),
+        image_scores=NOT_KNOWN,
+        map_maxima=NOT_KNOWN,
+    )
+
+
+def _first(value: float, other: float) -> float:
+    return other if math.isnan(value) else value
+
+
+def _below(value: float) -> float:
+    return value - _SMALLEST_WIDTH * max(1.0, abs(value))
+
+
+def _above(value: float) -> float:
+    return value + _SMALLEST_WIDTH * max(1.0, abs(value))
