@@ -101,6 +101,16 @@ def export_one_file(artifact: Artifact, target: Path, settings: OneFile) -> OneF
     return report
 
 
+def least_opset(artifact: Artifact) -> int:
+    """Return the oldest opset that the artifact's network allows, 17 or newer."""
+    network = onnx.load(str(artifact.path(FEATURES_ONNX)), load_external_data=False)
+    return max(OPSETS[0], _opset_of(network))
+
+
+def _opset_of(model: Any) -> int:
+    return next(int(entry.version) for entry in model.opset_import if not entry.domain)
+
+
 def check_target(target: Path) -> None:
     """Check before long work that the file and its numbers can be written.
 
@@ -131,7 +141,7 @@ def build_model(artifact: Artifact, settings: OneFile) -> Any:
     input_size = settings.photo_size or (manifest.preprocess.height, manifest.preprocess.width)
     tiles = _tiles(parts, artifact, settings)
     network = onnx.load(str(artifact.path(FEATURES_ONNX)))
-    own = next(entry.version for entry in network.opset_import if not entry.domain)
+    own = _opset_of(network)
     if own > opset:
         raise ExportError(
             f"{artifact.path(FEATURES_ONNX)}: expected opset {opset} or older, got {own}; "
@@ -220,6 +230,7 @@ def _save(model: Any, path: Path, *, external: bool) -> None:
             location=data_file(path).name,
             size_threshold=1024,
         )
+        data_file(path).chmod(path.stat().st_mode)  # onnx makes it unreadable for others
     else:
         path.write_bytes(model.SerializeToString(deterministic=True))
     onnx.checker.check_model(str(path))
