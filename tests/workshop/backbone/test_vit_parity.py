@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 PLAIN = VitShape(width=128, blocks=3)
 WITH_REGISTERS = VitShape(width=128, blocks=3, registers=4, offset=0.0, antialias=True)
+ROTARY = VitShape(width=128, blocks=3, registers=4, patch_px=16, epsilon=1e-5, rotary=True)
 PEERS = {"timm": timm_peer, "transformers": hugging_face_peer}
 SIDE = 6  # of the grid of positions
 
@@ -33,7 +34,9 @@ def _device():
 
 
 def official_of(shape):
-    sides = {**official_shapes(shape), "pos_embed": (1, 1 + SIDE * SIDE, shape.width)}
+    sides = official_shapes(shape)
+    if not shape.rotary:
+        sides["pos_embed"] = (1, 1 + SIDE * SIDE, shape.width)
     return draw_official(sides, seed=1)
 
 
@@ -47,15 +50,16 @@ def layers_of(shape, official, images):
     return [layer.asnumpy() for layer in cell.set_train(False)(ms.Tensor(images))]
 
 
-@pytest.mark.parametrize("size", [(84, 84), (56, 126)], ids=["trained", "other"])
-@pytest.mark.parametrize("shape", [PLAIN, WITH_REGISTERS], ids=["plain", "registers"])
+@pytest.mark.parametrize("grid", [(6, 6), (4, 9)], ids=["trained", "other"])
+@pytest.mark.parametrize("shape", [PLAIN, WITH_REGISTERS, ROTARY], ids=["plain", "reg", "v3"])
 @pytest.mark.parametrize("name", PEERS)
-def test_every_block_is_the_peers(tmp_path, name, shape, size):
+def test_every_block_is_the_peers(tmp_path, name, shape, grid):
     pytest.importorskip(name, reason=f"{name}: benchmarks/parity/requirements.txt")
     peer = PEERS[name](shape, official_of(shape))
     path = tmp_path / "model.safetensors"
     save_file(peer.state, path)
     found = match_weights(read_weights(path), official_shapes(shape), source=str(path))
+    size = tuple(side * shape.patch_px for side in grid)
     images = np.random.default_rng(2).standard_normal((2, 3, *size)).astype(np.float32)
     for ours, theirs in zip(layers_of(peer.shape, found, images), peer.run(images), strict=True):
         assert ours.shape == theirs.shape
