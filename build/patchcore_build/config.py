@@ -71,7 +71,8 @@ class Config:
     layers together by the original's adaptive pooling; 0 keeps the channels. An input is cut into
     tiles of `tile_px`, which is at most its longer side; 0
     disables tiling. `white_level` is the value of white in grey images of 16 bits; `auto` takes
-    the smallest of `WHITE_LEVELS` that the training images fit in. A value that would do nothing
+    the smallest of `WHITE_LEVELS` that the training images fit in. `augment` adds rotated views of
+    each training image to those that the bank is chosen from. A value that would do nothing
     beside the others is refused.
     """
 
@@ -101,6 +102,7 @@ class Config:
     tile_px: int = 0
     tile_overlap_px: int = _OVERLAP_PX
     white_level: int | Literal["auto"] = WHITE_16_BITS
+    augment: Literal["none", "rotate"] = "none"
 
     def __post_init__(self) -> None:
         self._check_kinds()

@@ -18,7 +18,7 @@ LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"  # of a data set on disk
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
     "pooling_border", "bank_precision", "tile_px", "tile_overlap_px", "white_level", "layers",
-    "neighbourhood", "pool_to", "mean_blocks",
+    "neighbourhood", "pool_to", "mean_blocks", "augment",
 )  # fmt: skip
 _FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
@@ -115,6 +115,11 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--bank-precision", choices=("float32", "float16"),
         help="precision of the stored rows; float16 halves the file (default float32)",
+    )  # fmt: skip
+    method.add_argument(
+        "--augment", choices=("none", "rotate"),
+        help="rotate: learn from eight views of each image, turned by 45 degrees each, for few "
+        "images of parts in any orientation (default none)",
     )  # fmt: skip
     method.add_argument(
         "--white-level", type=_white_level, metavar="N|auto",
