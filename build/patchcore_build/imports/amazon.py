@@ -4,8 +4,9 @@ Facts about patchcore-inspection: `patchcore_params.pkl` is a pickle of a plain 
 `nnscorer_search_index.faiss` an IndexFlatL2 whose vectors are the bank. The network is
 torchvision's with its ImageNet weights. The folder lacks these weights and the resize before the
 central crop. Patches of layers are pooled to `pretrain_embed_dimension` numbers each, and to
-`target_embed_dimension` in all. Scores and maps are squared distances; the score is the largest one. Distances are upsampled
-bilinearly and smoothed by SciPy's Gaussian of 4 px, whose border repeats the last pixel.
+`target_embed_dimension` in all. Scores and maps are squared distances; the score is the largest
+one. Distances are upsampled bilinearly and smoothed by SciPy's Gaussian of 4 px, whose border
+repeats the last pixel.
 """
 
 from pathlib import Path
