@@ -35,7 +35,7 @@ struct EngineFiles {
   std::filesystem::path manifest, memory_bank;  // manifest.json for messages only
   std::filesystem::path features_onnx, features_mindir, index_onnx, index_mindir;
   bool has_mindir = false;  // whether there is a features.mindir
-  Layout layout;                                            // of a tile
+  Layout layout;            // of a tile
   BankPlaces bank;
   std::size_t mindir_candidates = 0;  // rows that index.mindir lists per patch; 0: no such file
   // Compares a file with SHA256SUMS; throws ArtifactError.

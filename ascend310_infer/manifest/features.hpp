@@ -48,8 +48,8 @@ struct Layout {
 struct Features {
   std::string backbone;
   FeaturePrecision precision = FeaturePrecision::kFloat32;  // of features.onnx
-  bool has_mindir = false;  // whether the folder has the same network as features.mindir
-  std::size_t patch_px = 0;                                 // 1 to 64
+  bool has_mindir = false;    // whether the folder has the same network as features.mindir
+  std::size_t patch_px = 0;   // 1 to 64
   std::vector<Layer> layers;  // 1 to 4 of different names; strides as in Layout, the first is 1
   Upsampling upsampling = Upsampling::kBilinear;
 

@@ -321,8 +321,8 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
       ReadRegionOfInterest(top.Object("region", {"kind", "photo_height", "photo_width"}));
   manifest.tiling =
       ReadTiling(top.Object("tiling", {"tile_height", "tile_width", "overlap", "rows", "columns"}));
-  manifest.features = ReadFeatures(
-      top.Object("features", {"backbone", "precision", "mindir", "patch_px", "layers", "upsampling"}));
+  manifest.features = ReadFeatures(top.Object(
+      "features", {"backbone", "precision", "mindir", "patch_px", "layers", "upsampling"}));
   const std::size_t layers = manifest.features.layers.size();
   manifest.memory_bank = ReadBank(top.Object("memory_bank", {"rows", "neighbours", "precision"}));
   manifest.index = ReadIndex(

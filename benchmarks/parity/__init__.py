@@ -1,1 +1,1 @@
-"""Imported detectors beside the libraries that they come from."""
+"""Our networks and imported detectors beside the libraries that they come from."""

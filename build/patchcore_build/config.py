@@ -12,7 +12,14 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from patchcore_build.errors import SettingError, require
-from patchcore_build.feature_layers import DEFAULT_LAYERS, LayerPlan, OwnNetwork, plan_layers
+from patchcore_build.feature_layers import (
+    DEFAULT_LAYERS,
+    LayerPlan,
+    OwnNetwork,
+    default_layers,
+    plan_layers,
+)
+from patchcore_build.vision_transformers import VITS
 from patchcore_runtime.manifest.features import (
     FeaturePrecision,
     Features,
@@ -37,6 +44,7 @@ BACKBONES = (
     "resnet101",
     "wide_resnet50_2",
     "wide_resnet101_2",
+    *VITS,
     "scattering",
 )
 WHITE_LEVELS = (1023, 4095, 16383, WHITE_16_BITS)  # of cameras with 10, 12, 14 and 16 bits
@@ -57,7 +65,8 @@ class Config:
     the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
     the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
     stored rows. `network` describes an ONNX file that takes the backbone's place; `backbone` is
-    then its name. `layers` are stages of the network, the finest first. Each is averaged over
+    then its name. `layers` are stages of the network, the finest first, or blocks of a transformer,
+    of which `mean_blocks` makes one layer, their mean. Each layer is averaged over
     `neighbourhood` cells squared (PatchCore, section 3.1), or brought to `pool_to` channels of all
     layers together by the original's adaptive pooling; 0 keeps the channels. An input is cut into
     tiles of `tile_px`, which is at most its longer side; 0
@@ -77,6 +86,7 @@ class Config:
     backbone: str = "wide_resnet50_2"
     network: OwnNetwork | None = None
     layers: tuple[str, ...] = DEFAULT_LAYERS
+    mean_blocks: bool = False
     neighbourhood: int = 3
     pool_to: int = 0
     neighbours: int = 9
@@ -112,7 +122,7 @@ class Config:
             require(self.precision == "fp32", "precision", "fp32 for int8", self.precision)
             # The features of an int8 scattering network are off by a third, and it is slower: see
             # the results of benchmarks/studies/quantization.py.
-            resnet = self.backbone != "scattering"
+            resnet = self.backbone != "scattering" and self.backbone not in VITS
             require(resnet, "backbone", "a ResNet for --quantize int8", self.backbone)
 
     def _check_kinds(self) -> None:
@@ -123,6 +133,8 @@ class Config:
             if get_origin(kind) is Literal:
                 choices = get_args(kind)
                 require(value in choices, field.name, f"one of {', '.join(choices)}", repr(value))
+            elif kind is bool:
+                require(isinstance(value, bool), field.name, "true or false", repr(value))
             elif kind is int:
                 whole = isinstance(value, int) and not isinstance(value, bool)
                 require(whole, field.name, "a whole number", repr(value))
@@ -130,7 +142,9 @@ class Config:
     @property
     def plan(self) -> LayerPlan:
         """The layers' patch, strides and input sides."""
-        return plan_layers(self.layers) if self.network is None else self.network.plan
+        if self.network is not None:
+            return self.network.plan
+        return plan_layers(self.layers, backbone=self.backbone, mean=self.mean_blocks)
 
     def _check_layers(self) -> None:
         count = len(self.plan.names)
@@ -204,6 +218,19 @@ RECIPES: Mapping[str, Config] = MappingProxyType(
             pooling_border="counted",
             image_score="paper",
         ),
+        "dino": Config(
+            recipe="dino",
+            frame="whole",
+            resize_px=448,
+            crop_px=0,
+            resample_filter="bicubic",
+            upsampling="bilinear",
+            pooling_border="counted",
+            image_score="max",
+            backbone="dinov2_vits14",
+            layers=default_layers("dinov2_vits14"),
+            neighbourhood=1,
+        ),
         "modelzoo": Config(
             recipe="modelzoo",
             frame="stretch_crop",
@@ -231,6 +258,11 @@ def make_config(recipe: str, **overrides: Any) -> Config:
         require(backbone in BACKBONES, "backbone", f"one of {BACKBONES}", backbone)
     given = {name: value for name, value in overrides.items() if value is not None}
     network = given.get("network")
+    chosen = RECIPES[recipe].backbone if backbone is None else backbone
+    if network is None and (chosen in VITS) != (RECIPES[recipe].backbone in VITS):
+        # A recipe's layers and neighbourhood belong to the other kind of network.
+        given.setdefault("layers", default_layers(chosen))
+        given.setdefault("neighbourhood", 1 if chosen in VITS else 3)
     if network is not None:
         require(backbone is None, "backbone", "none beside --network", backbone)
         given["backbone"] = Path(network.file).stem
@@ -241,8 +273,9 @@ def make_config(recipe: str, **overrides: Any) -> Config:
     if "tile_overlap_px" in given and not given.get("tile_px"):
         raise SettingError("--overlap: expected --tile N beside it, got no tile size")
     if given.get("tile_px") and "tile_overlap_px" not in given:
-        layers = given.get("layers", RECIPES[recipe].layers)
-        step = (plan_layers(layers) if network is None else network.plan).step_px
+        layers, mean = given.get("layers", RECIPES[recipe].layers), given.get("mean_blocks", False)
+        plan = network.plan if network else plan_layers(layers, backbone=chosen, mean=mean)
+        step = plan.step_px
         given["tile_overlap_px"] = (
             min(-(-_OVERLAP_PX // step), given["tile_px"] // 2 // step) * step
         )

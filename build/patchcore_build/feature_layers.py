@@ -1,8 +1,9 @@
 """Which layers of a network form a patch vector: their names -> patch, strides and input sides.
 
 The names are those of features.onnx: `layer1` to `layer4` are the stages of a ResNet, whose cells
-have 4, 8, 16 and 32 pixels. Nothing here needs the network itself, so that inputs can be planned
-before it is made.
+have 4, 8, 16 and 32 pixels; `block1` and so on are the blocks of a transformer, whose cells are its
+patches; `output0` is the mean of several of them. Nothing here needs the network itself, so that
+inputs can be planned before it is made.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchcore_build.errors import require
+from patchcore_build.vision_transformers import PATCH_PX, VITS
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DEFAULT_LAYERS = ("layer2", "layer3")
@@ -63,7 +65,56 @@ class OwnNetwork:
         )
 
 
-def plan_layers(names: Sequence[str]) -> LayerPlan:
+def default_layers(backbone: str) -> tuple[str, ...]:
+    """Return the layers of a network that are used unless others are chosen."""
+    return (block_name(VITS[backbone].blocks),) if backbone in VITS else DEFAULT_LAYERS
+
+
+def block_name(number: int) -> str:
+    """Return the layer of a transformer's block, counted from 1."""
+    return f"block{number}"
+
+
+def block_numbers(names: Sequence[str]) -> list[int]:
+    """Return the numbers of layers that are blocks."""
+    return [int(name.removeprefix("block")) for name in names]
+
+
+def plan_layers(names: Sequence[str], *, backbone: str, mean: bool = False) -> LayerPlan:
+    """Plan layers of a network.
+
+    Args:
+        names: Stages of a ResNet or of a network with the same grids, or blocks of a transformer.
+        backbone: Name of the network.
+        mean: Make one layer of a transformer's blocks, their mean.
+
+    Raises:
+        SettingError: a name is not a layer, is given twice, or comes after a deeper one.
+    """
+    if backbone in VITS:
+        return _plan_blocks(names, backbone, mean)
+    require(not mean, "mean_blocks", "a transformer beside it", backbone)
+    return plan_stages(names)
+
+
+def _plan_blocks(names: Sequence[str], backbone: str, mean: bool) -> LayerPlan:
+    known = [block_name(number + 1) for number in range(VITS[backbone].blocks)]
+    most = len(known) if mean else MOST_LAYERS
+    fits = set(names) <= set(known) and 1 <= len(names) <= most
+    want = f"one to {most} of {known[0]} to {known[-1]} for {backbone}"
+    require(fits, "layers", want, " ".join(names) or "none")
+    numbers = block_numbers(names)
+    require(numbers == sorted(set(numbers)), "layers", "each once, ascending", " ".join(names))
+    require(not mean or len(names) > 1, "mean_blocks", "two blocks or more", " ".join(names))
+    return LayerPlan(
+        names=("output0",) if mean else tuple(names),
+        strides=(1,) if mean else (1,) * len(names),
+        patch_px=PATCH_PX,
+        side_px=PATCH_PX,
+    )
+
+
+def plan_stages(names: Sequence[str]) -> LayerPlan:
     """Plan stages of a ResNet, or of a network with the same grids.
 
     Raises:

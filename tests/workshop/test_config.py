@@ -13,6 +13,7 @@ from patchcore_build.config import (
     plan_preprocessing,
     scoring_rule,
 )
+from patchcore_build.vision_transformers import VITS
 
 # Field -> the values just outside of its range, then some far outside.
 FORBIDDEN = {
@@ -41,7 +42,7 @@ ELONGATED = [(h, w) for h in (8, 100, 333, 480, 1024) for w in (100, 340, 640, 1
 def test_every_recipe_is_valid_and_carries_its_own_name(name):
     config = make_config(name)
     assert config.recipe == name
-    assert plan_preprocessing(config, [(480, 640)]).height % 32 == 0
+    assert plan_preprocessing(config, [(480, 640)]).height % config.plan.side_px == 0
 
 
 def test_recipes_hold_what_the_design_measured():
@@ -53,6 +54,7 @@ def test_recipes_hold_what_the_design_measured():
         "full-frame": ("whole", 320, 0, "bilinear", "max", 0.01),
         "paper": ("shorter_side_crop", 256, 224, "bilinear", "paper", 0.01),
         "modelzoo": ("stretch_crop", 256, 224, "nearest", "modelzoo", 0.01),
+        "dino": ("whole", 448, 0, "bilinear", "max", 0.01),
     }
 
 
@@ -134,7 +136,7 @@ def test_a_cropping_recipe_ignores_the_sizes(recipe, resize):
     assert (plan.resize, plan.resize_height, plan.height, plan.width) == (resize, 256, 224, 224)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name not in VITS])
 def test_layers_have_an_eighth_and_a_sixteenth_of_the_input(backbone):
     config = make_config("full-frame", backbone=backbone)
     size = plan_preprocessing(config, [(300, 500)])
@@ -142,6 +144,48 @@ def test_layers_have_an_eighth_and_a_sixteenth_of_the_input(backbone):
     assert layout.channels == (5, 7)
     for layer, cell_px in zip(layout.layers, (8, 16), strict=True):
         assert (layer.height * cell_px, layer.width * cell_px) == (size.height, size.width)
+
+
+@pytest.mark.parametrize("backbone", VITS)
+def test_a_transformers_patches_have_14_px_on_any_frame(backbone):
+    config = make_config("full-frame", backbone=backbone)
+    assert config.layers == (f"block{VITS[backbone].blocks}",)
+    assert config.neighbourhood == 1
+    size = plan_preprocessing(config, [(300, 500)])
+    (layer,) = plan_layout(config, size, (7,)).layers
+    assert (layer.height * 14, layer.width * 14) == (size.height, size.width)
+
+
+def test_blocks_are_layers_or_one_mean():
+    several = make_config("dino", layers=("block3", "block9"))
+    assert (several.plan.names, several.plan.strides) == (("block3", "block9"), (1, 1))
+    mean = make_config("dino", layers=("block7", "block9", "block12"), mean_blocks=True)
+    assert (mean.plan.names, mean.plan.strides, mean.plan.patch_px) == (("output0",), (1,), 14)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"layers": ("layer2",)}, "layers: expected one to 4 of block1 to block12 for dinov2_vits"),
+        ({"layers": ("block13",)}, "of block1 to block12 for dinov2_vits14, got block13"),
+        ({"layers": ("block9", "block3")}, "layers: expected each once, ascending"),
+        ({"layers": tuple(f"block{n}" for n in range(1, 6))}, "layers: expected one to 4 of"),
+        ({"mean_blocks": True}, "mean_blocks: expected two blocks or more, got block12"),
+        ({"backbone": "resnet18", "mean_blocks": True}, "mean_blocks: expected a transformer"),
+        ({"backbone": "resnet18", "layers": ("block3",)}, "layers: expected one to four of layer1"),
+        ({"feature_precision": "int8"}, "backbone: expected a ResNet for --quantize int8"),
+        ({"tile_px": 100}, "tile_px: expected 0, or a multiple of 14"),
+    ],
+)
+def test_settings_that_do_not_fit_a_transformer_are_refused(overrides, told):
+    with pytest.raises(ValueError, match=told):
+        make_config("dino", **overrides)
+
+
+def test_a_recipe_takes_the_other_kind_of_network_with_its_own_layers():
+    assert make_config("dino", backbone="resnet18").layers == ("layer2", "layer3")
+    assert make_config("dino", backbone="resnet18").neighbourhood == 3
+    assert make_config("paper", backbone="resnet18").neighbourhood == 3
 
 
 def test_the_gaussian_is_four_pixels_at_224_and_scales_with_the_side():

@@ -124,6 +124,7 @@ TEST_CASE("layers of one shape come in the order of the list") {
   files.layout = LayoutOf({{3, 1}, {3, 1}}, 2, 4, patchcore::Upsampling::kBilinear, 1);
   files.layout.layers[0].name = "block3";
   files.layout.layers[1].name = "block7";
+  files.has_mindir = true;
   files.verify = [](const fs::path&) {};
   patchcore::BackendOptions on_ascend = OnAscend(), on_cpu;
   on_ascend.search = on_cpu.search = false;

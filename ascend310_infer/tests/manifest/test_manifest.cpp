@@ -161,6 +161,7 @@ TEST_CASE("A value out of its range is refused by name") {
       {"features.layers.0.name", "Layer2"},
       {"features.layers.0.name", "images"},
       {"features.upsampling", "bicubic"},
+      {"features.mindir", "int8"},
       {"memory_bank.rows", 0},
       {"memory_bank.rows", std::int64_t{1} << 31},
       {"memory_bank.neighbours", 0},
@@ -316,6 +317,17 @@ TEST_CASE("Sides that are no multiples of the step are refused by name") {
   CHECK(Mentions(Refusal(strided.dump()), "preprocess.height: expected a multiple of 128"));
   CHECK(Mentions(Refusal(With("tiling.overlap", 33)),
                  "tiling.overlap: expected 0 to half of the tile's shorter side"));
+}
+
+TEST_CASE("What belongs to a MindIR is refused where the artifact has none") {
+  CHECK(Mentions(Refusal(With("features.precision", "int8")),
+                 "features.mindir: expected none where precision is int8"));
+  json document = Document();
+  document["features"]["mindir"] = "none";
+  CHECK(Mentions(Refusal(document.dump()),
+                 "index.mindir_candidates: expected 0 where features.mindir is none"));
+  document["index"]["mindir_candidates"] = 0;
+  CHECK_FALSE(ParseManifest(document.dump(), "here").features.has_mindir);
 }
 
 TEST_CASE("The unit of distance is the one that the image score has") {

@@ -18,9 +18,11 @@ from patchcore_build.backbone.neighbourhood import border_weight, grouped, pooli
 from patchcore_build.backbone.resnet import RESNETS, ResNet
 from patchcore_build.config import Config, PoolingBorder
 from patchcore_build.feature_layers import DEFAULT_LAYERS
+from patchcore_build.vision_transformers import VITS, official_shapes
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, in units of full scale
 STD = (0.229, 0.224, 0.225)
+_NORM_SCALES = ("norm.weight", "norm1.weight", "norm2.weight")
 
 
 class FeatureExtractor(nn.Cell):
@@ -120,6 +122,8 @@ def expected_shapes(
     backbone: str, layers: Sequence[str] = DEFAULT_LAYERS
 ) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter that a weights file must contain."""
+    if backbone in VITS:
+        return official_shapes(VITS[backbone])
     body = make_body(backbone, layers)
     return {name: tuple(p.shape) for name, p in body.parameters_and_names()}
 
@@ -127,7 +131,10 @@ def expected_shapes(
 def random_weights(
     backbone: str, layers: Sequence[str] = DEFAULT_LAYERS, *, seed: int
 ) -> dict[str, NDArray[np.float32]]:
-    """He-normal convolutions and neutral normalisation, for benchmarks and tests only."""
+    """He-normal convolutions and neutral normalisation, for benchmarks and tests only.
+
+    A transformer's matrices keep the size of what they multiply, and its LayerScale is 1.
+    """
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in expected_shapes(backbone, layers).items():
@@ -135,8 +142,13 @@ def random_weights(
         if len(shape) == 4:
             fan_out = shape[0] * shape[2] * shape[3]
             values = rng.standard_normal(shape) * np.sqrt(2 / fan_out)
+        elif len(shape) == 3:  # tokens and positions
+            values = rng.standard_normal(shape) * 0.02
+        elif len(shape) == 2:
+            values = rng.standard_normal(shape) / np.sqrt(shape[1])
         else:
-            values = np.full(shape, 1.0 if leaf in ("gamma", "moving_variance") else 0.0)
+            neutral = leaf in ("gamma", "moving_variance") or name.endswith(_NORM_SCALES)
+            values = np.full(shape, 1.0 if neutral else 0.0)
         weights[name] = values.astype(np.float32)
     return weights
 
@@ -148,12 +160,18 @@ def make_extractor(
 
     Args:
         config: Backbone, layers, neighbourhood, border rule and precision.
-        weights: MindSpore parameter name -> array. A ResNet needs all its parameters;
-            `scattering` takes the whitening, or nothing for the identity.
+        weights: MindSpore parameter name -> array. A ResNet needs all its parameters, a
+            transformer all official ones; `scattering` takes the whitening, or nothing for the
+            identity.
         height: H, a multiple of the layers' `side_px`.
         width: W, the same.
     """
-    body = make_body(config.backbone, config.layers)
+    if config.backbone in VITS:
+        from patchcore_build.backbone.vit.body import make_transformer
+
+        body, weights = make_transformer(config, weights, height=height, width=width)
+    else:
+        body = make_body(config.backbone, config.layers)
     for name, parameter in body.parameters_and_names():
         if name in weights:
             parameter.set_data(ms.Tensor(weights[name]))
@@ -169,7 +187,7 @@ def make_extractor(
 
 def _after(config: Config, channels: int, cell_px: int, size: tuple[int, int]) -> Any:
     """What follows a layer of the body."""
-    side, layers = config.neighbourhood, len(config.layers)
+    side, layers = config.neighbourhood, len(config.plan.names)
     if config.pool_to:
         return AdaptivePool(channels, side, config.pool_to // layers, layers)
     if side == 1:

@@ -18,7 +18,7 @@ LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"  # of a data set on disk
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
     "pooling_border", "bank_precision", "tile_px", "tile_overlap_px", "white_level", "layers",
-    "neighbourhood", "pool_to",
+    "neighbourhood", "pool_to", "mean_blocks",
 )  # fmt: skip
 _FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
@@ -27,12 +27,17 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
     """Add --backbone, --weights, --device, --device-id, --precision and --quantize."""
     network = command.add_argument_group("network")
     network.add_argument(
-        "--backbone", choices=BACKBONES, help="feature network (default wide_resnet50_2)"
-    )
+        "--backbone", choices=BACKBONES,
+        help="feature network (default: the recipe's, wide_resnet50_2 or dinov2_vits14)",
+    )  # fmt: skip
     network.add_argument(
         "--layers", nargs="+", metavar="LAYER",
-        help="stages of the network that form a patch: one to four of layer1 to layer4 (default: "
-        "layer2 layer3)",
+        help="what forms a patch: one to four of layer1 to layer4, the stages of a ResNet "
+        "(default: layer2 layer3), or numbers of a transformer's blocks (default: the last)",
+    )  # fmt: skip
+    network.add_argument(
+        "--mean-blocks", action="store_true", default=None,
+        help="make one layer of the blocks of --layers, their mean",
     )  # fmt: skip
     network.add_argument(
         "--neighbourhood", type=int, choices=NEIGHBOURHOODS,
@@ -149,10 +154,16 @@ def config_from(
     """Make the config from the options of both groups."""
     given = {name: getattr(arguments, name) for name in _OVERRIDES}
     if given["layers"] is not None:
-        given["layers"] = tuple(sorted(given["layers"]))
+        given["layers"] = _layer_names(given["layers"])
     given["feature_precision"] = _FEATURE_PRECISIONS[arguments.quantize]
     with wrong_usage(parser):
         return make_config(arguments.recipe, **given, seed=seed, network=network)
+
+
+def _layer_names(given: list[str]) -> tuple[str, ...]:
+    """Names of layers in their order; a number is that of a transformer's block."""
+    names = [f"block{name}" if name.isdecimal() else name for name in given]
+    return tuple(sorted(names, key=lambda name: (len(name), name)))
 
 
 @contextmanager

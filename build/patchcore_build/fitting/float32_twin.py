@@ -117,7 +117,7 @@ class Float32Twin:
         self.facts = quantize_features(source, target, pixels, seed=self._config.seed)
         network = onnx_network(target)
         chosen = unseen_images(len(pixels), self.facts["calibration_images"])
-        names = self._config.layers
+        names = self._config.plan.names
         errors = layer_errors(onnx_network(source), network, pixels[chosen], names)
         self.facts["layer_errors"] = {"images": chosen.tolist(), **errors}
         self.facts["auroc"] = NOT_MEASURED
@@ -137,7 +137,7 @@ class Float32Twin:
             require_small_loss(float32, int8, where=f"{dataset.root}: {category}")
 
     def _measure(self, folder: Path, config: Config, category: str, dataset: Dataset) -> Auroc:
-        monitoring = _no_monitoring_yet(len(config.layers))
+        monitoring = _no_monitoring_yet(len(config.plan.names))
         facts = ArtifactFacts(
             category=category, config=config, monitoring=monitoring, provenance={}
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from patchcore_build.config import BACKBONES
 from patchcore_build.errors import ModelError, SettingError, require
-from patchcore_build.feature_layers import STAGES, plan_layers
+from patchcore_build.feature_layers import STAGES, plan_stages
 from patchcore_build.weights.read import Weights
 from patchcore_runtime.manifest.manifest import Preprocessing, Scoring
 
@@ -79,7 +79,7 @@ def check_layers(source: str, layers: object) -> tuple[str, ...]:
         names = tuple(layers)
     shown = " ".join(names) or type(layers).__name__
     try:
-        plan_layers(names)
+        plan_stages(names)
     except SettingError:
         shown = shown if shown.isprintable() else ascii(shown)
         raise ModelError(
@@ -111,7 +111,7 @@ def check_input(source: str, size: Preprocessing, layers: tuple[str, ...]) -> No
     Raises:
         ModelError: the message names the side.
     """
-    step = plan_layers(layers).step_px
+    step = plan_stages(layers).step_px
     for name, side in (("height", size.height), ("width", size.width)):
         require(
             side % step == 0,

@@ -1,9 +1,9 @@
-"""Check that trained weights fit a ResNet, and write them as a MindSpore checkpoint.
+"""Check that trained weights fit a network, and write them as a MindSpore checkpoint.
 
 {parameter name: array} + expected shapes -> the arrays of the backbone -> FILE.ckpt
 
-Source of the names: torchvision.models.resnet. MindSpore is imported only when a checkpoint is
-written.
+Source of the names: torchvision.models.resnet; for transformers see `weights.vit`. MindSpore is
+imported only when a checkpoint is written.
 """
 
 import os
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.errors import OutputError, WeightsError
+from patchcore_build.vision_transformers import VITS, official_shapes
 from patchcore_build.weights.read import Weights, one_line, read_weights
+from patchcore_build.weights.vit import name_transformer, official_weights
 from patchcore_runtime.files.whole import check_writable, written_whole
 
 # A torchvision classifier has more layers than PatchCore uses.
@@ -30,14 +32,17 @@ _BACKBONES: dict[tuple[int | bool, ...], str] = {
     (23, True, 128, 128): "wide_resnet101_2",
 }
 
+_RESNETS = tuple(_BACKBONES.values())
+
 
 def match_weights(
     weights: Weights, expected: Mapping[str, tuple[int, ...]], *, source: str
 ) -> Weights:
     """Select exactly the tensors that a backbone needs.
 
-    Stages of a torchvision classifier behind the deepest one of `expected`, and `fc.*`, are dropped
-    silently.
+    A transformer's parameters may have the names of other projects (`weights.vit`), and positions
+    on any square grid. Stages of a torchvision classifier behind the deepest one of `expected`, and
+    `fc.*`, are dropped silently.
 
     Args:
         weights: Arrays by MindSpore parameter name.
@@ -51,6 +56,9 @@ def match_weights(
         WeightsError: A tensor is missing, surplus, of another shape or not finite, or a variance
             is negative; the message lists them.
     """
+    transformer = "pos_embed" in expected
+    if transformer:
+        weights, expected = official_weights(weights, expected)
     unused = [stage for stage in _STAGES if not any(name.startswith(stage) for name in expected)]
     surplus = (*unused, _HEAD)
     kept = {
@@ -70,9 +78,10 @@ def match_weights(
     ]
     if problems:
         shapes = {name: array.shape for name, array in weights.items()}
+        found, wanted = (_known_name(sides, transformer) for sides in (shapes, expected))
         raise WeightsError(
             f"{source}: does not fit the backbone: {'; '.join(problems)}; "
-            + _advice(name_backbone(shapes), name_backbone(expected))
+            + _advice(found, wanted, transformer)
         )
     broken = [name for name in expected if not _is_usable(name, kept[name])]
     if broken:
@@ -174,10 +183,17 @@ def _sides(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def _advice(found: str | None, wanted: str | None) -> str:
+def _known_name(shapes: Mapping[str, tuple[int, ...]], transformer: bool) -> str | None:
+    if not transformer:
+        return name_backbone(shapes)
+    return name_transformer(shapes, {name: official_shapes(VITS[name]) for name in VITS})
+
+
+def _advice(found: str | None, wanted: str | None, transformer: bool) -> str:
+    project, known = ("the official file", VITS) if transformer else ("torchvision's", _RESNETS)
     if found == wanted:
-        return "save the plain state dict of the torchvision model"
+        return f"save the plain state dict of {project if transformer else 'the torchvision model'}"
     backbone = f" for {wanted}" if wanted else ""
     if found is None:
-        return f"the file is none of {', '.join(_BACKBONES.values())}; get torchvision's{backbone}"
+        return f"the file is none of {', '.join(known)}; get {project}{backbone}"
     return f"the file looks like {found}: choose that backbone or get the file{backbone}"

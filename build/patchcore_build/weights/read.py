@@ -16,6 +16,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from patchcore_build.errors import WeightsError
+from patchcore_build.vision_transformers import VITS
 from patchcore_build.weights.torch_checkpoint import LEGACY_MAGIC, ZIP_MAGIC, read_torch_checkpoint
 from patchcore_runtime.artifact.folder import hash_file
 from patchcore_runtime.files.regular import open_regular, read_regular
@@ -90,6 +91,12 @@ def check_source(backbone: str, weights: str | None) -> None:
     Raises:
         WeightsError: no source is given, or the file cannot be read.
     """
+    if weights == "auto" and backbone in VITS:
+        raise WeightsError(
+            f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt), got "
+            "auto, which fetches torchvision's networks only; get the file from "
+            "https://github.com/facebookresearch/dinov2"
+        )
     if backbone == "scattering" or weights in ("auto", "random"):
         return
     if weights is None:

@@ -83,7 +83,6 @@ OUT_OF_RANGE = [
     ("memory_bank.precision", "float64"),
     ("features.precision", "float16"),
     ("features.precision", "int8"),
-    ("features.mindir", "none"),
     ("features.mindir", "float16"),
     ("index.kind", "faiss"),
     ("index.effort", 1),

@@ -11,7 +11,7 @@ from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.vit.cell import VisionTransformer
 from patchcore_build.backbone.vit.positions import interpolate_positions
 from patchcore_build.backbone.vit.prepare import prepare_parameters
-from patchcore_build.backbone.vit.shapes import VITS, VitShape, official_shapes
+from patchcore_build.vision_transformers import VITS, VitShape, official_shapes
 
 PLAIN = VitShape(width=128, blocks=3)
 WITH_REGISTERS = VitShape(width=128, blocks=3, registers=4, offset=0.0, antialias=True)

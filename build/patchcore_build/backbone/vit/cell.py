@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from patchcore_build.backbone.vit.shapes import (
+from patchcore_build.vision_transformers import (
     HEAD_SIZE,
     MLP_RATIO,
     NORM_EPSILON,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.vit.positions import interpolate_positions
-from patchcore_build.backbone.vit.shapes import HEAD_SIZE, VitShape
+from patchcore_build.vision_transformers import HEAD_SIZE, VitShape
 
 Parameters = dict[str, NDArray[np.float32]]
 
