@@ -1,4 +1,4 @@
-r"""DINOv2 and DINOv3 beside timm and Hugging Face, block by block -> benchmarks/results/parity.md, .json.
+r"""DINOv2 and DINOv3 beside timm and Hugging Face, block by block -> results/parity.md, .json.
 
     python -m benchmarks.parity [--models dinov2_vits14 ...] [--patches 37x37 16x23]
 
