@@ -9,12 +9,14 @@ inputs can be planned before it is made.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from patchcore_build.errors import require
 from patchcore_build.vision_transformers import PATCH_PX, VITS
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DEFAULT_LAYERS = ("layer2", "layer3")
+StrideIn = Literal["3x3", "1x1"]  # the convolution of a bottleneck that has its stride
 MOST_LAYERS = 4
 _RESNET_SIDE_PX = 32  # sides of an input are multiples of it, whatever the layers
 

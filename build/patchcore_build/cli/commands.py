@@ -16,6 +16,8 @@ from patchcore_build.cli.demo import add_demo_options
 from patchcore_build.cli.demo import run as run_demo
 from patchcore_build.cli.evaluate import add_evaluate_options
 from patchcore_build.cli.evaluate import run as run_evaluate
+from patchcore_build.cli.export import EXPORT_SUMMARY, add_export_options
+from patchcore_build.cli.export import run as run_export
 from patchcore_build.cli.fit import add_fit_options
 from patchcore_build.cli.fit import run as run_fit
 from patchcore_build.cli.import_model import IMPORT_SUMMARY, add_import_options
@@ -43,6 +45,8 @@ _EXAMPLES = r"""examples:
       --resize-px 256 --threshold 12.5 --pixel-threshold 9 --images good_parts/ \
       --output artifacts/part
   patchcore-build evaluate artifacts/bottle --dataset mvtec --output out/bottle
+  patchcore-build export artifacts/bottle --format onnx --photo-size 900 900 --output bottle.onnx
+  patchcore-build export artifacts/bottle --format triton --output models/
   patchcore-build index artifacts/bottle --kind hnsw --images held_out/ --output artifacts/fast
   patchcore-build advise artifacts/bottle --target-ms 50 --images held_out/
   patchcore-build sign artifacts/bottle --key vendor_private.pem
@@ -63,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate_options(_command(commands, "evaluate", run_evaluate, summary))
     summary = "fit and evaluate every category of a data set, and write one table"
     add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
+    add_export_options(_command(commands, "export", run_export, EXPORT_SUMMARY))
     summary = "copy an artifact with another kind of index, and measure the index"
     add_index_options(_command(commands, "index", run_index, summary))
     add_merge_options(_command(commands, "merge", run_merge, MERGE_SUMMARY))

@@ -124,9 +124,14 @@ class TileGrid:
             self.piece(total, tile)[:] += self._weights
         return total
 
+    @property
+    def weights(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the weights of a tile's patches, and their sums on the whole grid."""
+        return self._weights, self._total_weights
+
     def blend(self) -> "Blend":
         """Return an empty grid to which tiles can be added."""
-        return Blend(self, self._weights, self._total_weights)
+        return Blend(self, *self.weights)
 
 
 class Blend:

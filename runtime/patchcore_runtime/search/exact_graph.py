@@ -55,7 +55,7 @@ def write_index(path: Path, layout: Layout, bank: Sequence[Section]) -> None:
 def index_bytes(layout: Layout, bank: Sequence[Section]) -> bytes:
     """Return the content of index.onnx; arguments as in `write_index`."""
     sections = {section.name: section for section in bank}
-    blocks = _blocks(sections["norms"].shape[0])
+    blocks = block_starts(sections["norms"].shape[0])
     return _IndexGraph(layout, sections, blocks).build()
 
 
@@ -210,7 +210,7 @@ class _IndexGraph(GridGraph):
         return stored, is_half
 
 
-def _blocks(rows: int) -> list[tuple[int, int]]:
+def block_starts(rows: int) -> list[tuple[int, int]]:
     """Split rows into blocks of BLOCK_ROWS, a block of whole groups, and the remaining rows."""
     grouped = rows - rows % _GROUP
     starts = [*range(0, grouped, BLOCK_ROWS), *([grouped] if rows > grouped else [])]

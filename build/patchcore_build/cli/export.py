@@ -1,0 +1,142 @@
+"""`patchcore-build export`: an artifact in a form that other programs run.
+
+parsed arguments -> one ONNX file, a Triton repository or a MindIR, its figures on stdout.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from patchcore_build.cli.options import add_public_key_option, wrong_usage
+from patchcore_build.errors import ExportError
+from patchcore_runtime.cli.option_types import whole_number
+from patchcore_runtime.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from patchcore_runtime.artifact.folder import Artifact
+
+EXPORT_SUMMARY = "write an artifact as one ONNX file, a Triton repository or a MindIR"
+Format = Literal["onnx", "triton", "mindir", "air"]
+_TAKEN: dict[Format, tuple[str, ...]] = {
+    "onnx": ("opset", "photo_size", "external"),
+    "triton": ("opset", "photo_size", "external", "batch", "name"),
+    "mindir": ("batch",),
+    "air": (),
+}
+_BATCH = 8
+_ABOUT = """formats:
+  onnx    one file for any engine: image uint8 (B, H, W, 3) -> score, is_anomalous, anomaly_map,
+          patch_distances; network, search, scoring and, with --photo-size, the resize are inside
+  triton  the same file in a model repository of NVIDIA's Triton Inference Server
+  mindir  the network with a fixed batch, for Ascend; the artifact's own has a free one
+  air     refused: MindSpore writes AIR on an Ascend 910 alone"""
+
+
+def add_export_options(command: argparse.ArgumentParser) -> None:
+    """Add the artifact, the format and its options."""
+    command.description = f"{command.description or ''}\n\n{_ABOUT}".strip()
+    command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="the artifact folder")
+    command.add_argument(
+        "--format", "--file_format", choices=get_args(Format), required=True, type=str.lower,
+        help="form of the export",
+    )  # fmt: skip
+    command.add_argument(
+        "--output", type=Path, metavar="PATH", required=True,
+        help="the file to write; for triton the folder to create",
+    )  # fmt: skip
+    command.add_argument(
+        "--opset", type=whole_number(1), metavar="N",
+        help="opset of the ONNX file, 17 to 21 (default 17, or the network's if it is newer)",
+    )  # fmt: skip
+    command.add_argument(
+        "--photo-size", nargs=2, type=whole_number(1), metavar=("H", "W"),
+        help="take photographs of this size and resize them inside, exactly as the artifact does "
+        "(default: take inputs of the artifact's own size)",
+    )  # fmt: skip
+    command.add_argument(
+        "--external", action="store_true", default=None,
+        help="store the numbers in PATH.data beside the graph; needed above 2 GB",
+    )  # fmt: skip
+    command.add_argument(
+        "--batch", type=whole_number(1), metavar="N",
+        help=f"triton: largest batch (default {_BATCH}); mindir: the batch (default 1)",
+    )  # fmt: skip
+    command.add_argument(
+        "--name", metavar="NAME", help="triton: name of the model (default: the artifact's folder)"
+    )
+    add_public_key_option(command)
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Write the export and print how far it is from the artifact."""
+    _refuse_misplaced(arguments, parser)
+    if arguments.format == "air":
+        raise ExportError(
+            f"{arguments.output}: expected a format that can be written here, got AIR, which "
+            "MindSpore writes on an Ascend 910 alone; convert features.mindir with converter_lite"
+        )
+    from patchcore_runtime.artifact.folder import Artifact
+
+    key = arguments.public_key
+    artifact = Artifact.open_whole(arguments.artifact, public_key=key)
+    if arguments.format == "mindir":
+        return _mindir(arguments, artifact)
+    from patchcore_build.deploy.one_file import OneFile, export_one_file, least_opset
+    from patchcore_build.deploy.triton import export_triton
+
+    with wrong_usage(parser):
+        settings = OneFile(
+            opset=arguments.opset or least_opset(artifact),
+            photo_size=None if arguments.photo_size is None else tuple(arguments.photo_size),
+            external=bool(arguments.external),
+        )
+    if arguments.format == "onnx":
+        report = export_one_file(artifact, arguments.output, settings)
+    else:
+        name = arguments.name or arguments.artifact.resolve().name
+        batch = arguments.batch or _BATCH
+        with wrong_usage(parser):
+            report = export_triton(
+                artifact, arguments.output, settings, name=name, most_batch=batch
+            )
+    if arguments.json:
+        print_json({**dataclasses.asdict(report), "file": arguments.output})
+        return 0
+    height, width = report.input_size
+    print(f"input: image, uint8 (B, {height}, {width}, 3), RGB")
+    print(f"opset: {report.opset}")
+    print(
+        f"against the artifact: score differs by {report.score_difference:.2g}, map by "
+        f"{report.map_difference:.2g} of its largest value"
+    )
+    print(f"export: {arguments.output}")
+    return 0
+
+
+def _mindir(arguments: argparse.Namespace, artifact: "Artifact") -> int:
+    from patchcore_build.backbone.device import open_device
+    from patchcore_build.deploy.fixed_mindir import check_mindir, export_fixed_mindir
+    from patchcore_build.deploy.one_file import check_target
+
+    check_mindir(artifact)
+    check_target(arguments.output)
+    open_device()
+    batch = arguments.batch or 1
+    gap = export_fixed_mindir(artifact, arguments.output, batch)
+    height, width = artifact.manifest.grid.tile_px
+    if arguments.json:
+        print_json({"file": arguments.output, "batch": batch, "difference": gap})
+        return 0
+    print(f"input: images, uint8 ({batch}, {height}, {width}, 3), RGB")
+    print(f"export: {arguments.output}")
+    return 0
+
+
+def _refuse_misplaced(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    options = {name for names in _TAKEN.values() for name in names}
+    for name in sorted(options - set(_TAKEN[arguments.format])):
+        if getattr(arguments, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            takers = ", ".join(form for form, taken in _TAKEN.items() if name in taken)
+            parser.error(f"export: {option} needs --format {takers}, got {arguments.format}")

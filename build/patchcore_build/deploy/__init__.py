@@ -1,0 +1,1 @@
+"""Forms of an artifact for other programs: one ONNX file, a Triton repository, another MindIR."""
