@@ -39,6 +39,8 @@ scored by both; the table has the largest difference of any.
 - *Same input*: both score the pixels that the artifact resized. *Photograph*: each reads and
   resizes the photograph itself. anomalib resizes in floating point; an artifact rounds the resized
   image to 8 bits, as patchcore-inspection does.
+- *float64*: anomalib in double precision. In float32 its distances |q|² - 2 q·m + |m|² lose digits
+  where they are small, as with random weights.
 - *Its export*: the exported model of anomalib, as its inferencers run it, beside its own
   `Engine.predict`. Its resize is not antialiased; an artifact follows `Engine.predict`, with which
   the bank and the thresholds were made.
@@ -148,6 +150,7 @@ def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
     maps = np.stack([result.anomaly_map for result in results])
     verdicts = [result.is_anomalous for result in results]
     exported = "exported_scores" in found
+    exact = "double" if exported else "given"
     return {
         "library": case.library,
         "file": case.file or "folder",
@@ -159,6 +162,7 @@ def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
         "images": len(images),
         "score_given": _score_gap(scores, found["given_scores"]),
         "map_given": _map_gap(maps, found["given_maps"]),
+        "map_double": _map_gap(maps, found[f"{exact}_maps"]),
         "score_own": _score_gap(scores, found["own_scores"]),
         "map_own": _map_gap(maps, found["own_maps"]),
         "score_export": exported and _score_gap(found["exported_scores"], found["own_scores"]),
@@ -225,7 +229,7 @@ def page(results: Mapping[str, Any]) -> str:
                 str(one["rows"]),
                 *(
                     f"{one[name]:.1e}"
-                    for name in ("score_given", "map_given", "score_own", "map_own")
+                    for name in ("score_given", "map_given", "map_double", "score_own", "map_own")
                 ),
                 "" if verdicts is None else f"{verdicts} of {one['images']}",
                 f"{one['score_export']:.1e}" if one["score_export"] else "",
@@ -234,6 +238,7 @@ def page(results: Mapping[str, Any]) -> str:
         )
     head = [
         "original", "network", "input", "rows", "score, same input", "map, same input",
+        "map, same input, float64",
         "score, photograph", "map, photograph", "same verdict", "its export: score",
         "its export: map",
     ]  # fmt: skip
