@@ -18,7 +18,6 @@ from patchcore_build.vision_transformers import VITS, VitShape, official_shapes
 from patchcore_build.weights.match import match_weights
 from patchcore_build.weights.read import read_weights
 
-torch = pytest.importorskip("torch", reason="torch: benchmarks/parity/requirements.txt")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 PLAIN = VitShape(width=128, blocks=3)
@@ -54,7 +53,8 @@ def layers_of(shape, official, images):
 @pytest.mark.parametrize("shape", [PLAIN, WITH_REGISTERS, ROTARY], ids=["plain", "reg", "v3"])
 @pytest.mark.parametrize("name", PEERS)
 def test_every_block_is_the_peers(tmp_path, name, shape, grid):
-    pytest.importorskip(name, reason=f"{name}: benchmarks/parity/requirements.txt")
+    for needed in ("torch", name):
+        pytest.importorskip(needed, reason=f"{needed}: benchmarks/parity/requirements.txt")
     peer = PEERS[name](shape, official_of(shape))
     path = tmp_path / "model.safetensors"
     save_file(peer.state, path)
@@ -69,6 +69,7 @@ def test_every_block_is_the_peers(tmp_path, name, shape, grid):
 @pytest.mark.parametrize("shape", [VITS["dinov2_vits14"], VITS["dinov2_vits14_reg"]], ids=str)
 @pytest.mark.parametrize("grid", [(32, 32), (16, 45), (50, 37)])
 def test_positions_are_interpolated_as_the_original_calls_torch(shape, grid):
+    torch = pytest.importorskip("torch", reason="torch: benchmarks/parity/requirements.txt")
     plane = np.random.default_rng(3).standard_normal((37, 37, 4)).astype(np.float32)
     ours = interpolate_positions(plane, *grid, offset=shape.offset, antialias=shape.antialias)
     # As models/vision_transformer.py of facebookresearch/dinov2 calls it.
