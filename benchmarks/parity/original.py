@@ -84,8 +84,8 @@ def score_anomalib(job: Job) -> None:
 
     "Own" is what `Engine.predict` does. "Exported" is what the exported model does in anomalib's
     inferencers: the same, but its resize is not antialiased. "Double" is "given" in float64: in
-    float32 anomalib's distances |q|² - 2 q·m + |m|² lose digits where they are small. The verdicts are those of the
-    post-processor.
+    float32 anomalib's distances |q|² - 2 q·m + |m|² lose digits where they are small. The verdicts
+    are those of the post-processor.
     """
     from anomalib.data.utils import read_image
     from anomalib.models import Patchcore

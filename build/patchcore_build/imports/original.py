@@ -15,7 +15,7 @@ from patchcore_build.feature_layers import STAGES, plan_stages
 from patchcore_build.weights.read import Weights
 from patchcore_runtime.manifest.manifest import Preprocessing, Scoring
 
-RESNETS = tuple(name for name in BACKBONES if name != "scattering")
+RESNETS = tuple(name for name in BACKBONES if "resnet" in name)
 
 
 @dataclass(frozen=True, kw_only=True)

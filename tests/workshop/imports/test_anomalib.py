@@ -261,6 +261,11 @@ REFUSED: list[tuple[str, bytes, str]] = [
         "backbone: expected one of resnet18,",
     ),
     (
+        "transformer",
+        checkpoint(ARRAYS, hyper_parameters=settings(backbone="dinov2_vits14")),
+        "wide_resnet101_2, got 'dinov2_vits14'",
+    ),
+    (
         "backbone of another kind",
         checkpoint(ARRAYS, hyper_parameters=settings(backbone=7)),
         "got no name",
