@@ -30,6 +30,7 @@ from patchcore_runtime.artifact.folder import (
     Artifact,
 )
 from patchcore_runtime.detector import Detector
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.files.staging import staging_folder
 from patchcore_runtime.files.whole import check_writable
 from patchcore_runtime.image.decode import read_image
@@ -38,6 +39,7 @@ from patchcore_runtime.search.exact_graph import block_starts
 
 TOLERANCE = 1e-4  # relative, of score and map against the artifact's detector
 OUTPUTS = ("score", "is_anomalous", "anomaly_map", "patch_distances")
+_MOST_BYTES = 2**31 - 1  # of a graph
 _MOST_INSIDE = 2**31 - 2**20  # bytes of numbers; protobuf holds less than 2^31 in all
 
 
@@ -103,8 +105,15 @@ def export_one_file(artifact: Artifact, target: Path, settings: OneFile) -> OneF
 
 def least_opset(artifact: Artifact) -> int:
     """Return the oldest opset that the artifact's network allows, 17 or newer."""
-    network = onnx.load(str(artifact.path(FEATURES_ONNX)), load_external_data=False)
-    return max(OPSETS[0], _opset_of(network))
+    return max(OPSETS[0], _opset_of(_graph_of(artifact, FEATURES_ONNX)))
+
+
+def _graph_of(artifact: Artifact, name: str) -> Any:
+    """Read one of the artifact's graphs, with the rows that lie in memory_bank.bin."""
+    content = read_regular(artifact.path(name), limit=_MOST_BYTES, own=True)
+    model = onnx.load_from_string(content)
+    onnx.load_external_data_for_model(model, str(artifact.folder))
+    return model
 
 
 def _opset_of(model: Any) -> int:
@@ -140,7 +149,7 @@ def build_model(artifact: Artifact, settings: OneFile) -> Any:
     parts = Parts()
     input_size = settings.photo_size or (manifest.preprocess.height, manifest.preprocess.width)
     tiles = _tiles(parts, artifact, settings)
-    network = onnx.load(str(artifact.path(FEATURES_ONNX)))
+    network = _graph_of(artifact, FEATURES_ONNX)
     own = _opset_of(network)
     if own > opset:
         raise ExportError(
@@ -149,7 +158,7 @@ def build_model(artifact: Artifact, settings: OneFile) -> Any:
         )
     parts.include(at_opset(network, opset), "network/", {"images": tiles})
     layers = {name: f"network/{name}" for name in manifest.layout.names}
-    search = onnx.load(str(artifact.path(INDEX_ONNX)))  # takes the rows out of memory_bank.bin
+    search = _graph_of(artifact, INDEX_ONNX)
     parts.include(at_opset(search, opset), "search/", layers)
     found = ScoreNodes(parts, artifact).add(_searched(parts, artifact))
     threshold = parts.constant(np.float32(manifest.calibration.image_threshold))
