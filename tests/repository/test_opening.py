@@ -28,6 +28,8 @@ ALLOWED = {
     "build/patchcore_build/evaluation/cpp_maps.py": "results of the C++ runner",
     "build/patchcore_build/export/graphs.py": "files that MindSpore has just written",
     "runtime/patchcore_runtime/edit/upgrade.py": "its own staged copy",
+    "build/patchcore_build/deploy/fixed_mindir.py": "files of an artifact that was verified",
+    "build/patchcore_build/deploy/one_file.py": "files of an artifact that was verified",
     "build/patchcore_build/export/mindir.py": "files that MindSpore has just written",
     "build/patchcore_build/export/quantization.py": "files that onnxruntime has just written",
     "build/patchcore_build/benchmark/machine.py": "/proc",
