@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.harness.stored_sections import add_common_options, machine_line, store
 from benchmarks.harness.tables import table
-from benchmarks.places import RESULTS_FOLDER
+from benchmarks.places import RESULTS_FOLDER, ROOT
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.image.preprocess import fit_to_input
 
@@ -109,16 +109,21 @@ def main() -> None:
             print(f"{name}: left out, because --amazon names no source", file=sys.stderr)
             continue
         print(f"{name} …", file=sys.stderr)
-        record = measure(name, case, options)
+        record = measure(case, options, Path("out/parity").resolve() / name)
         about = f"{case.library}: {case.backbone}, {' '.join(case.layers)}"
         section = {"about": about, "measured": machine_line(), "records": [record]}
         store(RESULTS, name, section, page)
     print(RESULTS.with_suffix(".md").read_text(encoding="utf-8"))
 
 
-def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Train and import one model, if that is not done yet, and compare it with its artifact."""
-    folder = Path("out/parity").resolve() / name
+def measure(case: Case, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Train and import one model, if that is not done yet, and compare it with its artifact.
+
+    Args:
+        case: The model.
+        options: `shared`, `peers_python` and `amazon` of the command.
+        folder: For the model, the artifact and the scores of both.
+    """
     category = options.shared.resolve() / "data" / "mvtec" / "bottle"
     weights = case.weights and str(options.shared.resolve() / "weights" / case.weights)
     job = {
@@ -203,7 +208,7 @@ def _run(python: Path, folder: Path, job: Mapping[str, Any]) -> None:
     log = folder / f"{job['task']}.log"
     with log.open("w") as output:
         command = [str(python), "-m", "benchmarks.parity.original", str(path)]
-        done = subprocess.run(command, stdout=output, stderr=output, check=False)
+        done = subprocess.run(command, stdout=output, stderr=output, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{log}: the peer failed, read this file")
 
