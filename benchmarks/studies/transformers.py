@@ -31,7 +31,7 @@ from onnx import helper, numpy_helper
 
 from benchmarks.places import RESULTS_FOLDER
 from patchcore_build.benchmark.machine import describe_machine
-from patchcore_build.vision_transformers import HEAD_SIZE, PATCH_PX, VITS
+from patchcore_build.vision_transformers import HEAD_SIZE, VITS
 from patchcore_runtime import Artifact, Detector
 from patchcore_runtime.artifact.folder import FEATURES_ONNX, INDEX_ONNX
 from patchcore_runtime.image.decode import read_image
@@ -68,7 +68,7 @@ def measure(folder: Path, rounds: int, threads: int) -> dict[str, Any]:
     pixels, placement = fit_to_input(image, artifact.manifest.preprocess)
     batch = np.ascontiguousarray(pixels[None])
     shape, (height, width) = VITS[backbone], batch.shape[1:3]
-    tokens = height // PATCH_PX * (width // PATCH_PX) + shape.prefix
+    tokens = height // shape.patch_px * (width // shape.patch_px) + shape.prefix
     runs: dict[str, Run] = {}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -366,7 +366,7 @@ def _gflop(backbone: str, tokens: int) -> float:
     shape = VITS[backbone]
     linear = 12 * shape.width**2 * tokens
     attention = 2 * tokens**2 * shape.width
-    patches = 3 * PATCH_PX**2 * shape.width * tokens
+    patches = 3 * shape.patch_px**2 * shape.width * tokens
     return 2 * (shape.blocks * (linear + attention) + patches) / 1e9
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchcore_build.errors import require
-from patchcore_build.vision_transformers import PATCH_PX, VITS
+from patchcore_build.vision_transformers import VITS
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DEFAULT_LAYERS = ("layer2", "layer3")
@@ -111,8 +111,8 @@ def _plan_blocks(names: Sequence[str], backbone: str, mean: bool) -> LayerPlan:
     return LayerPlan(
         names=("output0",) if mean else tuple(names),
         strides=(1,) if mean else (1,) * len(names),
-        patch_px=PATCH_PX,
-        side_px=PATCH_PX,
+        patch_px=VITS[backbone].patch_px,
+        side_px=VITS[backbone].patch_px,
     )
 
 
