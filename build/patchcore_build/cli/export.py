@@ -14,7 +14,7 @@ from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.cli.terminal import print_json
 
 if TYPE_CHECKING:
-    from patchcore_runtime.artifact.folder import Artifact
+    from patchcore_build.deploy.one_file import OneFileReport
 
 EXPORT_SUMMARY = "write an artifact as one ONNX file, a Triton repository or a MindIR"
 Format = Literal["onnx", "triton", "mindir", "air"]
@@ -43,7 +43,7 @@ def add_export_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--output", type=Path, metavar="PATH", required=True,
-        help="the file to write; for triton the folder to create",
+        help="the file to write, which may not exist yet; for triton the folder to create",
     )  # fmt: skip
     command.add_argument(
         "--opset", type=whole_number(1), metavar="N",
@@ -76,59 +76,73 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             f"{arguments.output}: expected a format that can be written here, got AIR, which "
             "MindSpore writes on an Ascend 910 alone; convert features.mindir with converter_lite"
         )
+    if arguments.format == "mindir":
+        return _mindir(arguments, parser)
+    from patchcore_build.deploy.new_files import check_new_files, data_file
+    from patchcore_build.deploy.one_file import OneFile, export_one_file, least_opset
+    from patchcore_build.deploy.triton import check_triton, export_triton
     from patchcore_runtime.artifact.folder import Artifact
 
-    key = arguments.public_key
-    artifact = Artifact.open_whole(arguments.artifact, public_key=key)
-    if arguments.format == "mindir":
-        return _mindir(arguments, artifact)
-    from patchcore_build.deploy.one_file import OneFile, export_one_file, least_opset
-    from patchcore_build.deploy.triton import export_triton
-
+    name = arguments.name or arguments.artifact.resolve().name
+    batch = _BATCH if arguments.batch is None else arguments.batch
     with wrong_usage(parser):
         settings = OneFile(
-            opset=arguments.opset or least_opset(artifact),
+            opset=OneFile.opset if arguments.opset is None else arguments.opset,
             photo_size=None if arguments.photo_size is None else tuple(arguments.photo_size),
             external=bool(arguments.external),
         )
+        if arguments.format == "triton":
+            check_triton(arguments.output, name, batch)
+        else:
+            check_new_files(arguments.output, data_file(arguments.output))
+    artifact = Artifact.open_whole(arguments.artifact, public_key=arguments.public_key)
+    if arguments.opset is None:
+        settings = dataclasses.replace(settings, opset=least_opset(artifact))
     if arguments.format == "onnx":
         report = export_one_file(artifact, arguments.output, settings)
     else:
-        name = arguments.name or arguments.artifact.resolve().name
-        batch = arguments.batch or _BATCH
-        with wrong_usage(parser):
-            report = export_triton(
-                artifact, arguments.output, settings, name=name, most_batch=batch
-            )
+        report = export_triton(artifact, arguments.output, settings, name=name, most_batch=batch)
+    _print_report(arguments, report)
+    return 0
+
+
+def _print_report(arguments: argparse.Namespace, report: "OneFileReport") -> None:
     if arguments.json:
-        print_json({**dataclasses.asdict(report), "file": arguments.output})
-        return 0
+        print_json(dataclasses.asdict(report))
+        return
     height, width = report.input_size
     print(f"input: image, uint8 (B, {height}, {width}, 3), RGB")
     print(f"opset: {report.opset}")
+    if report.replaced_index is not None:
+        print(f"index: exact search in place of {report.replaced_index}, so scores may differ")
     print(
         f"against the artifact: score differs by {report.score_difference:.2g}, map by "
         f"{report.map_difference:.2g} of its largest value"
     )
     print(f"export: {arguments.output}")
-    return 0
 
 
-def _mindir(arguments: argparse.Namespace, artifact: "Artifact") -> int:
-    from patchcore_build.backbone.device import open_device
-    from patchcore_build.deploy.fixed_mindir import check_mindir, export_fixed_mindir
-    from patchcore_build.deploy.one_file import check_target
+def _mindir(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from patchcore_build.deploy.fixed_mindir import check_batch, check_mindir, export_fixed_mindir
+    from patchcore_build.deploy.new_files import check_new_files
+    from patchcore_runtime.artifact.folder import Artifact
 
+    batch = 1 if arguments.batch is None else arguments.batch
+    with wrong_usage(parser):
+        check_batch(batch)
+    check_new_files(arguments.output)
+    artifact = Artifact.open_whole(arguments.artifact, public_key=arguments.public_key)
     check_mindir(artifact)
-    check_target(arguments.output)
+    from patchcore_build.backbone.device import open_device
+
     open_device()
-    batch = arguments.batch or 1
     gap = export_fixed_mindir(artifact, arguments.output, batch)
     height, width = artifact.manifest.grid.tile_px
     if arguments.json:
         print_json({"file": arguments.output, "batch": batch, "difference": gap})
         return 0
     print(f"input: images, uint8 ({batch}, {height}, {width}, 3), RGB")
+    print(f"against features.mindir: layers differ by {gap:.2g}")
     print(f"export: {arguments.output}")
     return 0
 

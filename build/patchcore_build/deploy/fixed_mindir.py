@@ -9,15 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from patchcore_build.errors import ExportError
+from patchcore_build.deploy.new_files import check_new_files, new_files
+from patchcore_build.errors import ExportError, require
 from patchcore_build.export.graphs import compare_mindir
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, SELFTEST_INPUT, Artifact
 from patchcore_runtime.files.regular import read_regular
-from patchcore_runtime.files.staging import staging_folder
 from patchcore_runtime.files.whole import write_whole
 from patchcore_runtime.image.decode import read_image
 
 _MOST_BYTES = 2**31 - 1
+_MOST_BATCH = 1024
+
+
+def check_batch(batch: int) -> None:
+    """Refuse a batch that no device takes, before it is tried in memory.
+
+    Raises:
+        SettingError: it is out of range.
+    """
+    require(1 <= batch <= _MOST_BATCH, "--batch", f"1 to {_MOST_BATCH}", batch)
 
 
 def check_mindir(artifact: Artifact) -> None:
@@ -39,19 +49,22 @@ def export_fixed_mindir(artifact: Artifact, target: Path, batch: int) -> float:
     Args:
         artifact: An artifact with a features.mindir.
         target: The file to write.
-        batch: N, at least 1.
+        batch: N, 1 to 1024.
 
     Returns:
         The largest relative difference of a layer from features.mindir; 0 on the same device.
 
     Raises:
         ExportError: the artifact has no MindIR, or MindSpore gives other layers.
-        OutputError: `target` cannot be written.
+        OutputError: `target` exists or cannot be written.
+        SettingError: the batch is out of range.
     """
     import mindspore as ms
     from mindspore.train import mind_ir_pb2
 
+    check_batch(batch)
     check_mindir(artifact)
+    check_new_files(target)
     source = artifact.path(FEATURES_MINDIR)
     model = mind_ir_pb2.ModelProto.FromString(read_regular(source, limit=_MOST_BYTES, own=True))
     (images,) = model.graph.input
@@ -62,9 +75,9 @@ def export_fixed_mindir(artifact: Artifact, target: Path, batch: int) -> float:
     network = ms.nn.GraphCell(ms.load(str(source)))
     expected = [layer.asnumpy() for layer in network(ms.Tensor(tiles))]
     content = model.SerializeToString(deterministic=True)
-    with staging_folder(target) as folder:
-        path = folder / "fixed.mindir"
+    with new_files(target) as folder:
+        path = folder / "fixed.mindir"  # MindSpore demands this suffix
         write_whole(path, content)
         gap = compare_mindir(path, tiles, expected, tolerance=0)
-    write_whole(target, content)
+        path.replace(folder / target.name)
     return gap

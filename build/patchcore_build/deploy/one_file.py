@@ -5,7 +5,6 @@ artifact -> FILE.onnx: `image` uint8 (B, H', W', 3) -> `score` (B), `is_anomalou
 resize are joined. The file is compared with the artifact's own detector before it is kept.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, version_converter
 from PIL import Image
 
-from patchcore_build.deploy.parts import OPSETS, Parts, at_opset
+from patchcore_build.deploy.new_files import check_new_files, data_file, new_files
+from patchcore_build.deploy.parts import OPSETS, Parts, at_opset, opset_of
 from patchcore_build.deploy.resize import resize_and_crop
 from patchcore_build.deploy.scores import ScoreNodes, Searched
-from patchcore_build.errors import ExportError, OutputError, require
+from patchcore_build.errors import ExportError, require
 from patchcore_runtime.artifact.folder import (
     FEATURES_ONNX,
     INDEX_ONNX,
@@ -30,9 +29,9 @@ from patchcore_runtime.artifact.folder import (
     Artifact,
 )
 from patchcore_runtime.detector import Detector
+from patchcore_runtime.engine.session import open_graph
+from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.regular import read_regular
-from patchcore_runtime.files.staging import staging_folder
-from patchcore_runtime.files.whole import check_writable
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.placement import place_input
 from patchcore_runtime.search.exact_graph import block_starts
@@ -71,41 +70,53 @@ class OneFileReport:
     input_size: tuple[int, int]  # H', W'
     score_difference: float  # relative
     map_difference: float  # relative to the map's largest value
+    replaced_index: str | None  # the artifact's approximate index, which an exact search replaces
 
 
-def export_one_file(artifact: Artifact, target: Path, settings: OneFile) -> OneFileReport:
+def export_one_file(
+    artifact: Artifact, target: Path, settings: OneFile, *, named: Path | None = None
+) -> OneFileReport:
     """Write the file, whole or not at all.
 
     Args:
         artifact: Any artifact; an approximate index is replaced by the exact search.
-        target: The file to write; its folder exists, and the file does not.
+        target: The file to write; missing folders are created.
         settings: Opset, photographs and where the numbers are.
+        named: The file in messages and in the report, if it will be moved; default `target`.
 
     Raises:
         ExportError: the network needs a newer opset, the numbers do not fit into one file, or the
             file gives other results than the artifact.
-        OutputError: the target exists or cannot be written.
+        OutputError: the target or its file of numbers exists, or cannot be written.
     """
-    check_target(target)
+    check_new_files(target, data_file(target))
     model = build_model(artifact, settings)
-    numbers = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    numbers = sum(tensor.ByteSize() for tensor in model.graph.initializer)
     if numbers > _MOST_INSIDE and not settings.external:
         raise ExportError(
-            f"{target}: expected at most {_MOST_INSIDE} bytes of numbers in one file, got {numbers}"
-            "; add --external"
+            f"{named or target}: expected at most {_MOST_INSIDE} bytes of numbers in one file, "
+            f"got {numbers}; add --external"
         )
-    with staging_folder(target) as folder:
+    with new_files(target) as folder:
         written = folder / target.name
         _save(model, written, external=settings.external)
-        report = _compare(artifact, written, target, settings)
-        for path in sorted(folder.iterdir(), reverse=True):  # the numbers before the graph
-            path.replace(target.parent / path.name)
-    return report
+        return _compare(artifact, written, named or target, settings)
 
 
 def least_opset(artifact: Artifact) -> int:
-    """Return the oldest opset that the artifact's network allows, 17 or newer."""
-    return max(OPSETS[0], _opset_of(_graph_of(artifact, FEATURES_ONNX)))
+    """Return the oldest opset that the artifact's network allows, 17 or newer.
+
+    Raises:
+        ExportError: the network needs one that is newer than all that are offered.
+    """
+    path = artifact.path(FEATURES_ONNX)
+    own = opset_of(_graph_of(artifact, FEATURES_ONNX))
+    if own > OPSETS[-1]:
+        raise ExportError(
+            f"{path}: expected opset {OPSETS[-1]} or older, got {own}; export your network with "
+            "an older opset and fit again"
+        )
+    return max(OPSETS[0], own)
 
 
 def _graph_of(artifact: Artifact, name: str) -> Any:
@@ -114,29 +125,6 @@ def _graph_of(artifact: Artifact, name: str) -> Any:
     model = onnx.load_from_string(content)
     onnx.load_external_data_for_model(model, str(artifact.folder))
     return model
-
-
-def _opset_of(model: Any) -> int:
-    return next(int(entry.version) for entry in model.opset_import if not entry.domain)
-
-
-def check_target(target: Path) -> None:
-    """Check before long work that the file and its numbers can be written.
-
-    Raises:
-        OutputError: one of them exists, or the folder cannot be written.
-    """
-    for path in (target, data_file(target)):
-        if os.path.lexists(path):
-            raise OutputError(
-                f"{path}: exists already; choose another --output, or remove it first"
-            )
-    check_writable(target.parent)
-
-
-def data_file(target: Path) -> Path:
-    """Return the file of the numbers of an export with `external`."""
-    return target.with_name(f"{target.name}.data")
 
 
 def build_model(artifact: Artifact, settings: OneFile) -> Any:
@@ -150,18 +138,20 @@ def build_model(artifact: Artifact, settings: OneFile) -> Any:
     input_size = settings.photo_size or (manifest.preprocess.height, manifest.preprocess.width)
     tiles = _tiles(parts, artifact, settings)
     network = _graph_of(artifact, FEATURES_ONNX)
-    own = _opset_of(network)
+    own = opset_of(network)
     if own > opset:
         raise ExportError(
             f"{artifact.path(FEATURES_ONNX)}: expected opset {opset} or older, got {own}; "
             f"export with --opset {own} or newer"
         )
-    parts.include(at_opset(network, opset), "network/", {"images": tiles})
+    parts.include(
+        _converted(artifact.path(FEATURES_ONNX), network, opset), "network/", {"images": tiles}
+    )
     layers = {name: f"network/{name}" for name in manifest.layout.names}
     search = _graph_of(artifact, INDEX_ONNX)
-    parts.include(at_opset(search, opset), "search/", layers)
+    parts.include(_converted(artifact.path(INDEX_ONNX), search, opset), "search/", layers)
     found = ScoreNodes(parts, artifact).add(_searched(parts, artifact))
-    threshold = parts.constant(np.float32(manifest.calibration.image_threshold))
+    threshold = parts.constant(_rounded_down(manifest.calibration.image_threshold))
     verdict = parts.node("Greater", found.score, threshold)
     height, width = manifest.preprocess.height, manifest.preprocess.width
     cells = manifest.grid.cells
@@ -177,6 +167,24 @@ def build_model(artifact: Artifact, settings: OneFile) -> Any:
         for name, (value, kind, sides) in shapes.items()
     }
     return parts.finished([image], outputs, name="patchcore", opset=opset)
+
+
+def _converted(path: Path, model: Any, opset: int) -> Any:
+    try:
+        return at_opset(model, opset)
+    except (RuntimeError, version_converter.ConvertError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(
+            f"{path}: cannot be converted from opset {opset_of(model)} to {opset} "
+            f"({reason[:160]}); choose another --opset"
+        ) from None
+
+
+def _rounded_down(threshold: float) -> NDArray[np.float32]:
+    """Return the largest float32 that is not above: a float32 exceeds both or neither."""
+    nearest = np.array(threshold, np.float32)
+    below = np.nextafter(nearest, np.array(-np.inf, np.float32))
+    return np.where(nearest > threshold, below, nearest)
 
 
 def _tiles(parts: Parts, artifact: Artifact, settings: OneFile) -> str:
@@ -252,9 +260,12 @@ def _compare(artifact: Artifact, written: Path, target: Path, settings: OneFile)
         ExportError: a difference is above `TOLERANCE`.
     """
     image = _image_of(artifact, settings)
-    session = onnxruntime.InferenceSession(str(written), providers=["CPUExecutionProvider"])
-    batch = np.stack([image[:, ::-1], image])
-    score, verdict, heat, distances = session.run(list(OUTPUTS), {"image": batch})
+    try:
+        batch = np.stack([image[:, ::-1], image])
+        found = open_graph(written, written).run(OUTPUTS, {"image": batch})
+    except ArtifactError as error:
+        raise ExportError(f"{target}: onnxruntime cannot run this export ({error})") from None
+    score, verdict, heat, distances = found
     detector = Detector(artifact, search="exact")
     if settings.photo_size is None:
         height, width = image.shape[:2]
@@ -275,12 +286,14 @@ def _compare(artifact: Artifact, written: Path, target: Path, settings: OneFile)
             f"{target}: {worst}: expected the artifact's own results within {TOLERANCE:g}, got "
             f"{gaps[worst]:g}; do not use this export, and report it"
         )
+    index = artifact.manifest.index.kind
     return OneFileReport(
         file=target,
         opset=settings.opset,
         input_size=(image.shape[0], image.shape[1]),
         score_difference=gaps["score"],
         map_difference=gaps["anomaly_map"],
+        replaced_index=None if index == "exact" else index,
     )
 
 

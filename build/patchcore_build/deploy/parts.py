@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 
 OPSETS = range(17, 22)
-_IR_VERSION = 10
+_LARGE_BYTES = 1024
 
 
 class Parts:
@@ -91,9 +91,9 @@ class Parts:
             [described for _, described in outputs.values()],
             self._tensors,
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=_IR_VERSION
-        )
+        opsets = [helper.make_opsetid("", opset)]
+        oldest = helper.find_min_ir_version_for(opsets)  # so that older engines take the file, too
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=oldest)
         model.producer_name = "patchcore-build"
         return model
 
@@ -102,7 +102,52 @@ class Parts:
         return f"{kind}_{self._count}"
 
 
+def opset_of(model: Any) -> int:
+    """Return the opset of a model's standard operators."""
+    return next(
+        int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")
+    )
+
+
 def at_opset(model: Any, opset: int) -> Any:
-    """Convert a model to an opset that is not older than its own."""
-    own = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    return model if own == opset else version_converter.convert_version(model, opset)
+    """Convert a model to an opset that is not older than its own.
+
+    Large numbers are inputs meanwhile: the converter copies a model as one message, and a bank may
+    have more bytes than a message can.
+
+    Raises:
+        RuntimeError: an operator has no conversion.
+        ConvertError: the same.
+    """
+    if opset_of(model) == opset:
+        return model
+    slim, graph = _without_numbers(model), model.graph
+    large = [tensor for tensor in graph.initializer if tensor.ByteSize() > _LARGE_BYTES]
+    names = {tensor.name for tensor in large}
+    slim.graph.initializer.extend(
+        tensor for tensor in graph.initializer if tensor.name not in names
+    )
+    slim.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in large
+    )
+    newer = version_converter.convert_version(slim, opset)
+    kept = [value for value in newer.graph.input if value.name not in names]
+    del newer.graph.input[:]
+    newer.graph.input.extend(kept)
+    newer.graph.initializer.extend(large)
+    return newer
+
+
+def _without_numbers(model: Any) -> Any:
+    """Copy a model without its initializers, also if they are too large for a message."""
+    graph = onnx.GraphProto(
+        name=model.graph.name,
+        node=model.graph.node,
+        input=model.graph.input,
+        output=model.graph.output,
+        value_info=model.graph.value_info,
+    )
+    return onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, graph=graph
+    )

@@ -47,13 +47,19 @@ _FILTERS: dict[ResampleFilter, tuple[Callable[[float], float], float]] = {
 }
 
 
-def resize_weights(source: int, target: int, resample: ResampleFilter) -> NDArray[np.int64]:
-    """Compute Pillow's whole weights of one side, (target, source), in units of 2^-22."""
+def resize_weights(
+    source: int, target: int, resample: ResampleFilter, kept: range | None = None
+) -> NDArray[np.int64]:
+    """Compute Pillow's whole weights of one side, (target, source), in units of 2^-22.
+
+    With `kept` only these rows, so that a crop of a long side costs no more than it keeps.
+    """
     kernel, radius = _FILTERS[resample]
     scale = source / target
     stretch = max(scale, 1.0)
-    weights = np.zeros((target, source), np.int64)
-    for place in range(target):
+    kept = range(target) if kept is None else kept
+    weights = np.zeros((len(kept), source), np.int64)
+    for row, place in enumerate(kept):
         centre = (place + 0.5) * scale
         first = max(0, int(centre - radius * stretch + 0.5))
         last = min(source, int(centre + radius * stretch + 0.5))
@@ -61,7 +67,7 @@ def resize_weights(source: int, target: int, resample: ResampleFilter) -> NDArra
         total = sum(own)
         for at, weight in zip(range(first, last), own, strict=True):
             fixed = weight / total * 2**_BITS
-            weights[place, at] = int(fixed + math.copysign(0.5, fixed))
+            weights[row, at] = int(fixed + math.copysign(0.5, fixed))
     return weights
 
 
@@ -90,7 +96,8 @@ def resize_and_crop(
             if kept != source:
                 image = _multiply(parts, image, chosen, across=across)
             continue
-        weights = resize_weights(source, target, settings.filter)[start : start + kept]
+        rows = range(start, start + kept)
+        weights = resize_weights(source, target, settings.filter, rows)
         image = _resized(parts, image, weights, across=across)
     return image
 

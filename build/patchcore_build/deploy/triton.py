@@ -10,10 +10,11 @@ from pathlib import Path
 from patchcore_build.deploy.one_file import OneFile, OneFileReport, export_one_file
 from patchcore_build.errors import require
 from patchcore_runtime.artifact.folder import Artifact
-from patchcore_runtime.artifact.writing import new_folder
+from patchcore_runtime.artifact.writing import check_new_folder, new_folder
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _MOST_BATCH = 1024
+_FILE = "model.onnx"
 
 
 def check_model_name(name: str) -> None:
@@ -24,6 +25,18 @@ def check_model_name(name: str) -> None:
     """
     plain = _NAME.fullmatch(name) is not None and not name.startswith(".")
     require(plain, "--name", "letters, digits, `_`, `.` and `-`", repr(name))
+
+
+def check_triton(target: Path, name: str, most_batch: int) -> None:
+    """Check before long work that a repository can be written.
+
+    Raises:
+        OutputError: the target exists or cannot be written.
+        SettingError: the name or the batch is out of range.
+    """
+    check_model_name(name)
+    require(1 <= most_batch <= _MOST_BATCH, "--batch", f"1 to {_MOST_BATCH}", most_batch)
+    check_new_folder(target)
 
 
 def export_triton(
@@ -43,12 +56,12 @@ def export_triton(
         OutputError: the target exists or cannot be written.
         SettingError: the name or the batch is out of range.
     """
-    check_model_name(name)
-    require(1 <= most_batch <= _MOST_BATCH, "--batch", f"1 to {_MOST_BATCH}", most_batch)
+    check_triton(target, name, most_batch)
     with new_folder(target) as staging:
         version = staging / name / "1"
         version.mkdir(parents=True)
-        report = export_one_file(artifact, version / "model.onnx", settings)
+        named = target / name / "1" / _FILE
+        report = export_one_file(artifact, version / _FILE, settings, named=named)
         text = config_text(artifact, report.input_size, name=name, most_batch=most_batch)
         (staging / name / "config.pbtxt").write_text(text, encoding="utf-8")
     return report
