@@ -138,27 +138,41 @@ std::array<double, 2> ReadInterval(const Fields& fields, const char* name) {
   return {ends[0], ends[1]};
 }
 
+// What an artifact has that was imported without held-out scores.
+bool IsNotKnown(const HeldOut& scores) {
+  const Tail& tail = scores.tail;
+  return scores.bias == 1 && scores.values.empty() && tail.level == 0 && tail.share == 1 &&
+         tail.scale == 1 && tail.shape == 0;
+}
+
 void CheckRanks(const Fields& fields, const Calibration& result) {
   const std::vector<std::int64_t>& ranks = result.ranks;
   const bool rising = std::adjacent_find(ranks.begin(), ranks.end(),
                                          std::greater_equal<std::int64_t>()) == ranks.end();
-  const bool whole = !ranks.empty() && ranks.front() >= 1 &&
-                     ranks.back() == static_cast<std::int64_t>(result.images);
-  fields.Check(rising && whole, "ranks", "from 1 on, rising, the last equal to images");
+  const bool known = result.images > 0;
+  const bool whole = known ? !ranks.empty() && ranks.front() >= 1 &&
+                                 ranks.back() == static_cast<std::int64_t>(result.images)
+                           : ranks.empty();
+  fields.Check(rising && whole, "ranks",
+               "from 1 on, rising, the last equal to images; empty if images is 0");
   fields.Check(result.image_scores.values.size() == ranks.size(), "image_scores.values",
                "as many entries as ranks");
   fields.Check(result.map_maxima.values.size() == ranks.size(), "map_maxima.values",
                "as many entries as ranks");
+  const char* expected = "bias 1, no values, tail 0, 1, 1, 0 if images is 0";
+  fields.Check(known || IsNotKnown(result.image_scores), "image_scores", expected);
+  fields.Check(known || IsNotKnown(result.map_maxima), "map_maxima", expected);
 }
 
 Calibration ReadCalibration(const Fields& fields) {
   Calibration result;
   result.method = fields.Text("method");
-  result.images = fields.Size("images", 1, kMaxInt32, "1 to 2^31 - 1");
+  result.images = fields.Size("images", 0, kMaxInt32, "0 to 2^31 - 1");
   const auto images = static_cast<std::int64_t>(result.images);
-  result.groups = fields.Size("groups", 1, images, "1 to images");
+  const std::int64_t least = images == 0 ? 0 : 1;
+  result.groups = fields.Size("groups", least, images, "1 to images; 0 if images is 0");
   const auto groups = static_cast<std::int64_t>(result.groups);
-  result.folds = fields.Size("folds", 1, groups, "1 to groups");
+  result.folds = fields.Size("folds", least, groups, "1 to groups; 0 if images is 0");
   result.target_fpr = fields.Number("target_fpr");
   result.image_threshold = fields.Number("image_threshold");
   result.image_interval = ReadInterval(fields, "image_interval");
@@ -169,7 +183,9 @@ Calibration ReadCalibration(const Fields& fields) {
   result.ranks = fields.Integers("ranks");
   result.image_scores = ReadHeldOut(fields.Object("image_scores", {"bias", "values", "tail"}));
   result.map_maxima = ReadHeldOut(fields.Object("map_maxima", {"bias", "values", "tail"}));
-  fields.Check(result.target_fpr > 0 && result.target_fpr < 1, "target_fpr", "in (0, 1)");
+  const bool rate =
+      images == 0 ? result.target_fpr == 0 : result.target_fpr > 0 && result.target_fpr < 1;
+  fields.Check(rate, "target_fpr", "in (0, 1); 0 if images is 0");
   fields.Check(result.image_threshold > 0, "image_threshold", "above 0");
   fields.Check(
       result.heatmap.low < result.pixel_threshold && result.pixel_threshold < result.heatmap.high,

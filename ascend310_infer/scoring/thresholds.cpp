@@ -49,6 +49,11 @@ double Stored(const Calibration& calibration, const HeldOut& scores, double rank
 }
 
 void CheckRate(double count, double rate) {
+  if (count == 0) {
+    throw ThresholdError(
+        "target false-alarm rate: expected an artifact with held-out scores, got an imported one, "
+        "which has thresholds alone; choose a threshold instead");
+  }
   const double smallest = SmallestRate(count);
   if (smallest <= rate && rate < 1) return;
   throw ThresholdError("target false-alarm rate: expected " + Shown(smallest, 2) +
@@ -62,6 +67,7 @@ void CheckRate(double count, double rate) {
 
 double PValue(const Calibration& calibration, const HeldOut& scores, double value) {
   const auto count = static_cast<double>(calibration.images);
+  if (calibration.images == 0) return 1;  // no held-out score says that it is rare
   const auto below =
       std::lower_bound(scores.values.begin(), scores.values.end(), value) - scores.values.begin();
   const double passed =

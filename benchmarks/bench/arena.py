@@ -105,8 +105,14 @@ def open_arena(shared: Path, folder: Path, *, images: int | None, **lengths: Any
             weights={"scattering": None},
             **lengths,
         )
-    resnet18 = shared.resolve() / "weights" / "resnet18-layers123.pth"
-    weights = {"resnet18": str(resnet18), WIDE: "random", "scattering": None}
+    folder_of = shared.resolve() / "weights"
+    weights = {
+        "resnet18": str(folder_of / "resnet18-layers123.pth"),
+        # As many numbers for a patch as the wide network, D = 1536, with trained weights.
+        "resnet50": str(folder_of / "resnet50-layers123.safetensors"),
+        WIDE: "random",
+        "scattering": None,
+    }
     category = bottle if images is None else _first(bottle, folder / "bottle", images)
     return Arena(stable=stable, category=category, recipe="paper", weights=weights, **lengths)
 

@@ -1,10 +1,11 @@
-r"""DINOv2 beside timm and Hugging Face, block by block -> benchmarks/results/parity.md, .json.
+r"""DINOv2 and DINOv3 beside timm and Hugging Face, block by block -> results/parity.md, .json.
 
-    python -m benchmarks.parity [--models dinov2_vits14 ...] [--sides 518x518 224x322]
+    python -m benchmarks.parity [--models dinov2_vits14 ...] [--patches 37x37 16x23]
 
 Every pair has the same random weights, which go through a file with the peer's names. The figure of
 a block is the largest difference of its patch tokens (after the final norm) over the largest token.
-Needs an environment with the workshop and benchmarks/parity/requirements.txt.
+Results of models that are not measured are kept. Needs an environment with the workshop and
+benchmarks/parity/requirements.txt.
 """
 
 import argparse
@@ -30,27 +31,31 @@ from patchcore_build.weights.read import read_weights
 TARGET = RESULTS_FOLDER / "parity.md"
 PEERS = {"timm": timm_peer, "transformers": hugging_face_peer}
 LIMIT = 1e-4
-SIDES = ((518, 518), (224, 322))
+GRIDS = ((37, 37), (16, 23))
 
 
 def main() -> int:
     """Compare, print and write the table; return exit code 1 if a block is off."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=VITS, default=list(VITS))
-    parser.add_argument("--sides", nargs="+", type=_sides, default=list(SIDES))
+    parser.add_argument("--patches", nargs="+", type=_sides, default=list(GRIDS))
     arguments = parser.parse_args()
     open_device()
-    rows = []
+    record = TARGET.with_suffix(".json")
+    rows = json.loads(record.read_text("utf-8"))["rows"] if record.is_file() else []
+    rows = [row for row in rows if row["model"] not in arguments.models]
     for name in arguments.models:
         official = draw_official(official_shapes(VITS[name]), seed=0)
         for project, make in PEERS.items():
             peer = make(VITS[name], official)
-            for size in arguments.sides:
+            for grid in arguments.patches:
+                size = tuple(side * peer.shape.patch_px for side in grid)
                 rows.append({"model": name, "peer": project, "input": size, **_row(peer, size)})
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    record = {"machine": describe_machine(), "versions": _versions(), "limit": LIMIT, "rows": rows}
-    TARGET.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    TARGET.write_text(_page(record), "utf-8")
+    rows.sort(key=lambda row: list(VITS).index(row["model"]))
+    made = {"machine": describe_machine(), "versions": _versions(), "limit": LIMIT, "rows": rows}
+    record.write_text(json.dumps(made, indent=1) + "\n", "utf-8")
+    TARGET.write_text(_page(made), "utf-8")
     return int(max(max(row["blocks"]) for row in rows) > LIMIT)
 
 
@@ -107,10 +112,11 @@ def _versions() -> dict[str, str]:
 
 def _page(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    machine = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
     lines = [
-        "# DINOv2 beside its source libraries",
+        "# DINOv2 and DINOv3 beside their source libraries",
         "",
-        f"`python -m benchmarks.parity` on {record['machine']}: {versions}.",
+        f"Written by `python -m benchmarks.parity`; {machine}; {versions}.",
         "",
         "The same random weights, which our side reads from a file with the peer's names. A figure",
         "is the largest difference of a block's patch tokens after the final norm, relative to the",

@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.harness.stored_sections import add_common_options, machine_line, store
 from benchmarks.harness.tables import table
-from benchmarks.places import RESULTS_FOLDER
+from benchmarks.places import RESULTS_FOLDER, ROOT
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.image.preprocess import fit_to_input
 
@@ -39,6 +39,8 @@ scored by both; the table has the largest difference of any.
 - *Same input*: both score the pixels that the artifact resized. *Photograph*: each reads and
   resizes the photograph itself. anomalib resizes in floating point; an artifact rounds the resized
   image to 8 bits, as patchcore-inspection does.
+- *float64*: anomalib in double precision. In float32 its distances |q|² - 2 q·m + |m|² lose digits
+  where they are small, as with random weights.
 - *Its export*: the exported model of anomalib, as its inferencers run it, beside its own
   `Engine.predict`. Its resize is not antialiased; an artifact follows `Engine.predict`, with which
   the bank and the thresholds were made.
@@ -107,16 +109,21 @@ def main() -> None:
             print(f"{name}: left out, because --amazon names no source", file=sys.stderr)
             continue
         print(f"{name} …", file=sys.stderr)
-        record = measure(name, case, options)
+        record = measure(case, options, Path("out/parity").resolve() / name)
         about = f"{case.library}: {case.backbone}, {' '.join(case.layers)}"
         section = {"about": about, "measured": machine_line(), "records": [record]}
         store(RESULTS, name, section, page)
     print(RESULTS.with_suffix(".md").read_text(encoding="utf-8"))
 
 
-def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Train and import one model, if that is not done yet, and compare it with its artifact."""
-    folder = Path("out/parity").resolve() / name
+def measure(case: Case, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Train and import one model, if that is not done yet, and compare it with its artifact.
+
+    Args:
+        case: The model.
+        options: `shared`, `peers_python` and `amazon` of the command.
+        folder: For the model, the artifact and the scores of both.
+    """
     category = options.shared.resolve() / "data" / "mvtec" / "bottle"
     weights = case.weights and str(options.shared.resolve() / "weights" / case.weights)
     job = {
@@ -148,6 +155,7 @@ def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
     maps = np.stack([result.anomaly_map for result in results])
     verdicts = [result.is_anomalous for result in results]
     exported = "exported_scores" in found
+    exact = "double" if exported else "given"
     return {
         "library": case.library,
         "file": case.file or "folder",
@@ -159,6 +167,7 @@ def measure(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
         "images": len(images),
         "score_given": _score_gap(scores, found["given_scores"]),
         "map_given": _map_gap(maps, found["given_maps"]),
+        "map_double": _map_gap(maps, found[f"{exact}_maps"]),
         "score_own": _score_gap(scores, found["own_scores"]),
         "map_own": _map_gap(maps, found["own_maps"]),
         "score_export": exported and _score_gap(found["exported_scores"], found["own_scores"]),
@@ -199,7 +208,7 @@ def _run(python: Path, folder: Path, job: Mapping[str, Any]) -> None:
     log = folder / f"{job['task']}.log"
     with log.open("w") as output:
         command = [str(python), "-m", "benchmarks.parity.original", str(path)]
-        done = subprocess.run(command, stdout=output, stderr=output, check=False)
+        done = subprocess.run(command, stdout=output, stderr=output, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{log}: the peer failed, read this file")
 
@@ -225,7 +234,7 @@ def page(results: Mapping[str, Any]) -> str:
                 str(one["rows"]),
                 *(
                     f"{one[name]:.1e}"
-                    for name in ("score_given", "map_given", "score_own", "map_own")
+                    for name in ("score_given", "map_given", "map_double", "score_own", "map_own")
                 ),
                 "" if verdicts is None else f"{verdicts} of {one['images']}",
                 f"{one['score_export']:.1e}" if one["score_export"] else "",
@@ -234,6 +243,7 @@ def page(results: Mapping[str, Any]) -> str:
         )
     head = [
         "original", "network", "input", "rows", "score, same input", "map, same input",
+        "map, same input, float64",
         "score, photograph", "map, photograph", "same verdict", "its export: score",
         "its export: map",
     ]  # fmt: skip

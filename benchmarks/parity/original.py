@@ -83,8 +83,9 @@ def score_anomalib(job: Job) -> None:
     """Score with the loaded checkpoint or export: pre-processor and model, without normalisation.
 
     "Own" is what `Engine.predict` does. "Exported" is what the exported model does in anomalib's
-    inferencers: the same, but its resize is not antialiased. The verdicts are those of the
-    post-processor.
+    inferencers: the same, but its resize is not antialiased. "Double" is "given" in float64: in
+    float32 anomalib's distances |q|² - 2 q·m + |m|² lose digits where they are small. The verdicts
+    are those of the post-processor.
     """
     from anomalib.data.utils import read_image
     from anomalib.models import Patchcore
@@ -109,6 +110,8 @@ def score_anomalib(job: Job) -> None:
         "given": [score(_normalised(image)) for image in _inputs(job)],
         "exported": [score(model.pre_processor(image)) for image in photographs],
     }
+    model.model.double()
+    found["double"] = [score(_normalised(image.double())) for image in _inputs(job)]
     _write(job, found, verdicts[: len(photographs)])
 
 
@@ -213,7 +216,7 @@ def _load(network: Any, path: str) -> None:
 
 
 def _normalised(image: torch.Tensor) -> torch.Tensor:
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    mean, std = (torch.tensor(values, dtype=image.dtype)[:, None, None] for values in (MEAN, STD))
     return ((image - mean) / std)[None]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchcore_build.vision_transformers import HEAD_SIZE, PATCH_PX, VitShape
+from patchcore_build.vision_transformers import HEAD_SIZE, VitShape
 
 Parameters = Mapping[str, NDArray[np.float32]]
 
@@ -37,15 +37,21 @@ def draw_official(sides: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, 
     return drawn
 
 
+def _heads(shape: VitShape) -> int:
+    return shape.width // HEAD_SIZE
+
+
 def timm_peer(shape: VitShape, official: Parameters) -> Peer:
     """Timm's model; positions are always antialiased, without the offset."""
+    if shape.rotary:
+        return _timm_rotary(shape, official)
     import torch
     from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
     side = round((official["pos_embed"].shape[1] - 1) ** 0.5)
     model = VisionTransformer(
-        img_size=side * PATCH_PX,
-        patch_size=PATCH_PX,
+        img_size=side * shape.patch_px,
+        patch_size=shape.patch_px,
         embed_dim=shape.width,
         depth=shape.blocks,
         num_heads=shape.width // HEAD_SIZE,
@@ -71,22 +77,68 @@ def timm_peer(shape: VitShape, official: Parameters) -> Peer:
     return Peer(state=state, shape=replace(shape, offset=0.0, antialias=True), run=run)
 
 
+def _timm_rotary(shape: VitShape, official: Parameters) -> Peer:
+    """DINOv3 of timm, which has no biases of queries, keys and values."""
+    import torch
+    from timm.models.eva import Eva
+
+    model = Eva(
+        img_size=16 * shape.patch_px,
+        patch_size=shape.patch_px,
+        embed_dim=shape.width,
+        depth=shape.blocks,
+        num_heads=_heads(shape),
+        num_classes=0,
+        qkv_bias=False,
+        init_values=1.0,
+        rope_type="dinov3",
+        rope_temperature=100,
+        rope_rotate_half=True,
+        use_rot_pos_emb=True,
+        use_abs_pos_emb=False,
+        num_reg_tokens=shape.registers,
+        use_fc_norm=False,
+        dynamic_img_size=True,
+        norm_layer=partial(torch.nn.LayerNorm, eps=shape.epsilon),
+    ).eval()
+    given = {}
+    for name in model.state_dict():
+        ours = name.replace("gamma_", "ls").replace("reg_token", "register_tokens")
+        ours += ".gamma" if "gamma_" in name else ""
+        given[name] = torch.from_numpy(np.ascontiguousarray(official[ours]))
+    model.load_state_dict(given)
+
+    def run(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        with torch.inference_mode():
+            layers = model.forward_intermediates(
+                torch.from_numpy(images), norm=True, intermediates_only=True, output_fmt="NCHW"
+            )
+        return [layer.numpy() for layer in layers]
+
+    state = {name: tensor.numpy() for name, tensor in given.items()}
+    return Peer(state=state, shape=shape, run=run)
+
+
 def hugging_face_peer(shape: VitShape, official: Parameters) -> Peer:
     """Transformers' model; without registers, positions have no offset and no antialias."""
     import torch
     import transformers
 
     kind = "Dinov2WithRegisters" if shape.registers else "Dinov2"
-    side = round((official["pos_embed"].shape[1] - 1) ** 0.5)
+    kind = "DINOv3ViT" if shape.rotary else kind
+    positions = official.get("pos_embed", np.zeros((1, 257, 1)))
+    side = round((positions.shape[1] - 1) ** 0.5)
     settings = {
         "hidden_size": shape.width,
         "num_attention_heads": shape.width // HEAD_SIZE,
         "num_hidden_layers": shape.blocks,
-        "image_size": side * PATCH_PX,
-        "patch_size": PATCH_PX,
+        "image_size": side * shape.patch_px,
+        "patch_size": shape.patch_px,
         "out_indices": list(range(1, shape.blocks + 1)),
         "apply_layernorm": True,
         "reshape_hidden_states": True,
+        "intermediate_size": 4 * shape.width,
+        "num_register_tokens": shape.registers,
     }
     model = getattr(transformers, f"{kind}Backbone")(
         getattr(transformers, f"{kind}Config")(**settings)
@@ -111,14 +163,19 @@ def _official_of(name: str, official: Parameters, separate: bool) -> NDArray[np.
         "embeddings.register_tokens": "register_tokens",
         "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
         "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+        "embeddings.patch_embeddings.weight": "patch_embed.proj.weight",
+        "embeddings.patch_embeddings.bias": "patch_embed.proj.bias",
+        "norm.weight": "norm.weight",
+        "norm.bias": "norm.bias",
         "layernorm.weight": "norm.weight",
         "layernorm.bias": "norm.bias",
     }
     if name == "embeddings.mask_token":
-        return np.zeros((1, official["cls_token"].shape[2]), np.float32)
+        one = (1, 1) if "pos_embed" not in official else (1,)
+        return np.zeros((*one, official["cls_token"].shape[2]), np.float32)
     if name in plain:
         return np.ascontiguousarray(official[plain[name]])
-    _, _, number, *inner, leaf = name.split(".")
+    number, *inner, leaf = name.partition("layer.")[2].split(".")
     block = f"blocks.{number}."
     part = ".".join(inner)
     parts = ("q_proj", "k_proj", "v_proj") if separate else ("query", "key", "value")
@@ -129,11 +186,14 @@ def _official_of(name: str, official: Parameters, separate: bool) -> NDArray[np.
         return np.ascontiguousarray(official[f"{block}ls{part[-1]}.gamma"])
     if part.startswith("attention"):
         return np.ascontiguousarray(official[f"{block}attn.proj.{leaf}"])
+    part = {"mlp.up_proj": "mlp.fc1", "mlp.down_proj": "mlp.fc2"}.get(part, part)
     return np.ascontiguousarray(official[f"{block}{part}.{leaf}"])
 
 
 def _file_name(name: str) -> str:
     """The name in the files on the hub, which keep the names of transformers 4."""
+    if not name.startswith(("encoder.", "embeddings.", "layernorm.")):
+        return name.removeprefix("model.")
     for new, old in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value")):
         name = name.replace(f"attention.{new}", f"attention.attention.{old}")
     return name.replace("attention.o_proj", "attention.output.dense")

@@ -16,6 +16,7 @@ from patchcore_build.feature_layers import (
     DEFAULT_LAYERS,
     LayerPlan,
     OwnNetwork,
+    StrideIn,
     default_layers,
     plan_layers,
 )
@@ -47,6 +48,7 @@ BACKBONES = (
     *VITS,
     "scattering",
 )
+BOTTLENECKS = ("resnet50", "resnet101", "wide_resnet50_2", "wide_resnet101_2")
 WHITE_LEVELS = (1023, 4095, 16383, WHITE_16_BITS)  # of cameras with 10, 12, 14 and 16 bits
 _OVERLAP_PX = 64  # of neighbouring tiles, by default
 
@@ -65,14 +67,15 @@ class Config:
     the map's Gaussian for a side of 224 pixels, and scales with the side. `precision` belongs to
     the network in MindSpore, `feature_precision` to features.onnx, and `bank_precision` to the
     stored rows. `network` describes an ONNX file that takes the backbone's place; `backbone` is
-    then its name. `layers` are stages of the network, the finest first, or blocks of a transformer,
-    of which `mean_blocks` makes one layer, their mean. Each layer is averaged over
-    `neighbourhood` cells squared (PatchCore, section 3.1), or brought to `pool_to` channels of all
-    layers together by the original's adaptive pooling; 0 keeps the channels. An input is cut into
-    tiles of `tile_px`, which is at most its longer side; 0
-    disables tiling. `white_level` is the value of white in grey images of 16 bits; `auto` takes
-    the smallest of `WHITE_LEVELS` that the training images fit in. A value that would do nothing
-    beside the others is refused.
+    then its name. `stride_in` is the convolution of a bottleneck that has its stride. `layers` are
+    stages of the network, the finest first, or blocks of a transformer, of which `mean_blocks`
+    makes one layer, their mean. Each layer is averaged over `neighbourhood` cells squared
+    (PatchCore, section 3.1), or brought to `pool_to` channels of all layers together by the
+    original's adaptive pooling; 0 keeps the channels. An input is cut into tiles of `tile_px`,
+    which is at most its longer side; 0 disables tiling. `white_level` is the value of white in grey
+    images of 16 bits; `auto` takes the smallest of `WHITE_LEVELS` that the training images fit in.
+    `augment` adds rotated views of each training image to those that the bank is chosen from. A
+    value that would do nothing beside the others is refused.
     """
 
     recipe: str
@@ -87,6 +90,7 @@ class Config:
     network: OwnNetwork | None = None
     layers: tuple[str, ...] = DEFAULT_LAYERS
     mean_blocks: bool = False
+    stride_in: StrideIn = "3x3"
     neighbourhood: int = 3
     pool_to: int = 0
     neighbours: int = 9
@@ -101,6 +105,7 @@ class Config:
     tile_px: int = 0
     tile_overlap_px: int = _OVERLAP_PX
     white_level: int | Literal["auto"] = WHITE_16_BITS
+    augment: Literal["none", "rotate"] = "none"
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -154,6 +159,10 @@ class Config:
         if self.network is not None:
             plain = (self.feature_precision, self.precision) == ("float32", "fp32")
             require(plain, "network", "no --quantize and --precision beside it", self.network.file)
+        if self.stride_in != "3x3":
+            bottleneck = self.network is None and self.backbone in BOTTLENECKS
+            want = f"3x3, or a network with bottlenecks ({', '.join(BOTTLENECKS)})"
+            require(bottleneck, "stride_in", want, f"{self.stride_in} for {self.backbone}")
         odd = self.neighbourhood in NEIGHBOURHOODS
         require(odd, "neighbourhood", "1, 3 or 5", self.neighbourhood)
         fits = self.pool_to % count == 0 and 0 <= self.pool_to <= 2**16

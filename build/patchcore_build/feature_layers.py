@@ -9,12 +9,14 @@ inputs can be planned before it is made.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from patchcore_build.errors import require
-from patchcore_build.vision_transformers import PATCH_PX, VITS
+from patchcore_build.vision_transformers import VITS
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DEFAULT_LAYERS = ("layer2", "layer3")
+StrideIn = Literal["3x3", "1x1"]  # the convolution of a bottleneck that has its stride
 MOST_LAYERS = 4
 _RESNET_SIDE_PX = 32  # sides of an input are multiples of it, whatever the layers
 
@@ -109,8 +111,8 @@ def _plan_blocks(names: Sequence[str], backbone: str, mean: bool) -> LayerPlan:
     return LayerPlan(
         names=("output0",) if mean else tuple(names),
         strides=(1,) if mean else (1,) * len(names),
-        patch_px=PATCH_PX,
-        side_px=PATCH_PX,
+        patch_px=VITS[backbone].patch_px,
+        side_px=VITS[backbone].patch_px,
     )
 
 

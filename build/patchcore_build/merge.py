@@ -184,18 +184,19 @@ def _larger(first: Calibration, second: Calibration) -> Calibration:
     upper, lower = sorted((first, second), key=lambda one: -one.image_threshold)
     strict = max((first, second), key=lambda one: one.pixel_threshold)
     low = max(first.heatmap.low, second.heatmap.low)
+    known = first.images > 0 and second.images > 0
     merged = dataclasses.replace(
-        upper,
+        upper if known else without_scores(upper),
         method=f"{upper.method}; merged: the larger of both thresholds",
-        target_fpr=max(first.target_fpr, second.target_fpr),
         pixel_threshold=strict.pixel_threshold,
         pixel_interval=strict.pixel_interval,
         heatmap=HeatmapRange(low=low, high=2 * strict.pixel_threshold - low),
     )
-    if not (first.images and second.images):
-        return without_scores(merged)
+    if not known:
+        return merged
     return dataclasses.replace(
         merged,
+        target_fpr=max(first.target_fpr, second.target_fpr),
         image_scores=_larger_scores(upper, lower, "image_scores", upper.image_scores),
         map_maxima=_larger_scores(upper, lower, "map_maxima", strict.map_maxima),
     )

@@ -1,26 +1,29 @@
-"""The family of DINOv2: its names, sizes, and the parameters that each model has.
+"""The families of DINOv2 and DINOv3: names, sizes, and the parameters that each model has.
 
 name -> VitShape -> official parameter names and shapes. Oquab et al. 2023 (arXiv:2304.07193); with
-registers Darcet et al. 2023 (arXiv:2309.16588). Names and sizes are those of the official files,
-github.com/facebookresearch/dinov2 (`hubconf`, `models/vision_transformer`).
+registers Darcet et al. 2023 (arXiv:2309.16588); Simeoni et al. 2025 (arXiv:2508.10104). Names and
+sizes are those of the official files, github.com/facebookresearch/dinov2 and dinov3. DINOv3's
+registers, `storage_tokens` there, have DINOv2's name here.
 """
 
 from dataclasses import dataclass
 
-PATCH_PX = 14
 MLP_RATIO = 4
-NORM_EPSILON = 1e-6
-HEAD_SIZE = 64  # of every model of the family
+HEAD_SIZE = 64  # of every model of the families
 TRAINED_GRID = 37  # 518 px, the size of the last phase of training
 
 
 @dataclass(frozen=True, kw_only=True)
 class VitShape:
-    """Sizes of a vision transformer, and how its position embeddings are interpolated."""
+    """Sizes of a vision transformer, and how it knows positions."""
 
     width: int  # D, numbers of a token
     blocks: int
     registers: int = 0
+    patch_px: int = 14
+    epsilon: float = 1e-6  # of the norms
+    # Positions turn queries and keys, in place of embeddings that are added to the patches.
+    rotary: bool = False
     # The official models without registers add 0.1 cells to the grid and do not antialias.
     offset: float = 0.1
     antialias: bool = False
@@ -44,6 +47,9 @@ def _family() -> dict[str, VitShape]:
         shapes[f"{name}_reg"] = VitShape(
             width=width, blocks=blocks, registers=4, offset=0.0, antialias=True
         )
+        shapes[f"dinov3_vit{letter}16"] = VitShape(
+            width=width, blocks=blocks, registers=4, patch_px=16, epsilon=1e-5, rotary=True
+        )
     return shapes
 
 
@@ -58,12 +64,13 @@ def official_shapes(shape: VitShape) -> dict[str, tuple[int, ...]]:
     width, hidden = shape.width, MLP_RATIO * shape.width
     expected: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, width),
-        "pos_embed": (1, 1 + TRAINED_GRID**2, width),
-        "patch_embed.proj.weight": (width, 3, PATCH_PX, PATCH_PX),
+        "patch_embed.proj.weight": (width, 3, shape.patch_px, shape.patch_px),
         "patch_embed.proj.bias": (width,),
         "norm.weight": (width,),
         "norm.bias": (width,),
     }
+    if not shape.rotary:
+        expected["pos_embed"] = (1, 1 + TRAINED_GRID**2, width)
     if shape.registers:
         expected["register_tokens"] = (1, shape.registers, width)
     for number in range(shape.blocks):

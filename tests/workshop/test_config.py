@@ -147,13 +147,15 @@ def test_layers_have_an_eighth_and_a_sixteenth_of_the_input(backbone):
 
 
 @pytest.mark.parametrize("backbone", VITS)
-def test_a_transformers_patches_have_14_px_on_any_frame(backbone):
+def test_a_transformers_patches_fill_any_frame(backbone):
     config = make_config("full-frame", backbone=backbone)
     assert config.layers == (f"block{VITS[backbone].blocks}",)
     assert config.neighbourhood == 1
     size = plan_preprocessing(config, [(300, 500)])
     (layer,) = plan_layout(config, size, (7,)).layers
-    assert (layer.height * 14, layer.width * 14) == (size.height, size.width)
+    side = {"dinov2": 14, "dinov3": 16}[backbone[:6]]
+    assert config.plan.patch_px == side
+    assert (layer.height * side, layer.width * side) == (size.height, size.width)
 
 
 def test_blocks_are_layers_or_one_mean():

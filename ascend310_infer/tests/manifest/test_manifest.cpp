@@ -173,7 +173,7 @@ TEST_CASE("A value out of its range is refused by name") {
       {"scoring.map_border", "reflected"},
       {"scoring.sigma_px", 0},
       {"scoring.sigma_px", 1024.5},
-      {"calibration.images", 0},
+      {"calibration.images", -1},
       {"calibration.folds", 0},
       {"calibration.folds", 13},
       {"calibration.target_fpr", 0},
@@ -224,6 +224,33 @@ TEST_CASE("A value out of its range is refused by name") {
   for (const auto& [path, value] : cases) {
     CAPTURE(path, value.dump());
     CHECK(Mentions(Refusal(With(path, value)), Dotted(PathOf(path))));
+  }
+}
+
+TEST_CASE("A detector may be imported without held-out scores, and then has none at all") {
+  json document = Document();
+  json& calibration = document["calibration"];
+  const json unknown = {{"bias", 1},
+                        {"values", json::array()},
+                        {"tail", {{"level", 0}, {"share", 1}, {"scale", 1}, {"shape", 0}}}};
+  for (const char* name : {"images", "groups", "folds", "target_fpr"}) calibration[name] = 0;
+  calibration["ranks"] = json::array();
+  for (const char* name : {"image_scores", "map_maxima"}) calibration[name] = unknown;
+  CHECK(ParseManifest(document.dump(), "box/manifest.json").calibration.images == 0);
+  const std::vector<std::pair<std::string, json>> cases = {
+      {"calibration.groups", 1},
+      {"calibration.folds", 1},
+      {"calibration.target_fpr", 0.01},
+      {"calibration.ranks", {1}},
+      {"calibration.image_scores.values", {1.0}},
+      {"calibration.image_scores.bias", 0.9},
+      {"calibration.map_maxima.tail.scale", 2},
+  };
+  for (const auto& [path, value] : cases) {
+    CAPTURE(path);
+    json damaged = document;
+    damaged[Pointer(PathOf(path))] = value;
+    CHECK(Mentions(Refusal(damaged.dump()), "calibration."));
   }
 }
 

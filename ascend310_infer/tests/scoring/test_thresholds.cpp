@@ -41,6 +41,18 @@ TEST_CASE("The fitted rate gives the stored thresholds again") {
   CHECK(std::abs(again.heatmap.high / calibration.heatmap.high - 1) < 1e-12);
 }
 
+TEST_CASE("Without held-out scores every p-value is 1 and no rate has a threshold") {
+  Calibration calibration = Tiny();
+  calibration.images = 0;
+  calibration.ranks.clear();
+  calibration.image_scores = {1, {}, {0, 1, 1, 0}};
+  for (const double value : {0.0, 1.0, 1e9}) {
+    CHECK(PValue(calibration, calibration.image_scores, value) == 1);
+  }
+  CHECK_THROWS_AS(WithThresholds(calibration, {{}, 0.5}), ThresholdError);
+  CHECK(WithThresholds(calibration, {2.0, {}}).image_threshold == 2);
+}
+
 TEST_CASE("Thresholds out of range, or two at once, are refused") {
   const Calibration calibration = Tiny();
   for (const double rate : {0.0, -1.0, 1.0, 1e-9, std::nan("")}) {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from patchcore_build.backbone.neighbourhood import border_weight, grouped, pooling_weights
 from patchcore_build.backbone.resnet import RESNETS, ResNet
 from patchcore_build.config import Config, PoolingBorder
-from patchcore_build.feature_layers import DEFAULT_LAYERS
+from patchcore_build.feature_layers import DEFAULT_LAYERS, StrideIn
 from patchcore_build.vision_transformers import VITS, official_shapes
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB, in units of full scale
@@ -106,7 +106,9 @@ class AdaptivePool(nn.Cell):
         return self.pool(layer)
 
 
-def make_body(backbone: str, layers: Sequence[str] = DEFAULT_LAYERS) -> Any:
+def make_body(
+    backbone: str, layers: Sequence[str] = DEFAULT_LAYERS, stride_in: StrideIn = "3x3"
+) -> Any:
     """The network between normalisation and averaging, with its initial parameters.
 
     Its `channels` are those of each layer that it returns.
@@ -115,7 +117,7 @@ def make_body(backbone: str, layers: Sequence[str] = DEFAULT_LAYERS) -> Any:
         from patchcore_build.backbone.scattering import Scattering
 
         return Scattering()
-    return ResNet(RESNETS[backbone], layers)
+    return ResNet(RESNETS[backbone], layers, stride_in)
 
 
 def expected_shapes(
@@ -171,7 +173,7 @@ def make_extractor(
 
         body, weights = make_transformer(config, weights, height=height, width=width)
     else:
-        body = make_body(config.backbone, config.layers)
+        body = make_body(config.backbone, config.layers, config.stride_in)
     for name, parameter in body.parameters_and_names():
         if name in weights:
             parameter.set_data(ms.Tensor(weights[name]))

@@ -19,7 +19,7 @@ from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.progress import Progress, silent
 from patchcore_build.weights.download import fetch_weights, user_cache_dir
 from patchcore_build.weights.match import match_weights
-from patchcore_build.weights.read import check_source, digest, read_weights
+from patchcore_build.weights.read import check_source, promised_digest, read_weights
 
 Parameters = dict[str, NDArray[np.float32]]
 Loaded = tuple[Parameters, dict[str, str]]  # parameters, and their source for the provenance
@@ -82,7 +82,7 @@ def load_parameters(
         path = Path(str(weights))
     expected = expected_shapes(config.backbone, config.layers)
     found = match_weights(read_weights(path), expected, source=str(path))
-    return found, {"name": path.name, "sha256": digest(path)}
+    return found, {"name": path.name, "sha256": promised_digest(path)}
 
 
 def whitening_parameters(

@@ -1,17 +1,19 @@
 """ResNet: normalised images (B, 3, H, W) -> some of layer1 (B, C, H/4, W/4) to layer4.
 
 He et al. 2015 (arXiv:1512.03385); wide: Zagoruyko & Komodakis 2016 (arXiv:1605.07146). Modules
-have torchvision's names, and as in torchvision the 3x3 convolution of a bottleneck has the stride.
-Stages after the deepest layer that is asked for are never built.
+have torchvision's names. As in torchvision the 3x3 convolution of a bottleneck has the stride,
+unless the first 1x1 convolution has it, as in the first published networks. Stages after the
+deepest layer that is asked for are never built.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mindspore import nn
 
-from patchcore_build.feature_layers import DEFAULT_LAYERS, STAGES
+from patchcore_build.feature_layers import DEFAULT_LAYERS, STAGES, StrideIn
 
 EXPANSION = 4  # output channels of a bottleneck, in units of its planes
 
@@ -59,17 +61,19 @@ class _BasicBlock(nn.Cell):
 
 
 class _Bottleneck(nn.Cell):
-    def __init__(self, inputs: int, planes: int, stride: int, width_per_64: int) -> None:
+    def __init__(
+        self, inputs: int, planes: int, strides: tuple[int, int], width_per_64: int
+    ) -> None:
         super().__init__()
         width = planes * width_per_64 // 64
-        self.conv1 = _convolution(inputs, width, 1)
+        self.conv1 = _convolution(inputs, width, 1, strides[0])
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3, stride)
+        self.conv2 = _convolution(width, width, 3, strides[1])
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = _convolution(width, planes * EXPANSION, 1)
         self.bn3 = nn.BatchNorm2d(planes * EXPANSION)
         self.relu = nn.ReLU()
-        self.downsample = _shortcut(inputs, planes * EXPANSION, stride)
+        self.downsample = _shortcut(inputs, planes * EXPANSION, max(strides))
 
     def construct(self, x: Any) -> Any:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -92,9 +96,15 @@ class ResNet(nn.Cell):
     Args:
         shape: Blocks and width.
         layers: The stages that it returns, the finest first.
+        stride_in: The convolution of a bottleneck that has its stride.
     """
 
-    def __init__(self, shape: ResNetShape, layers: Sequence[str] = DEFAULT_LAYERS) -> None:
+    def __init__(
+        self,
+        shape: ResNetShape,
+        layers: Sequence[str] = DEFAULT_LAYERS,
+        stride_in: StrideIn = "3x3",
+    ) -> None:
         super().__init__()
         self.conv1 = _convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm2d(64)
@@ -104,10 +114,11 @@ class ResNet(nn.Cell):
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="valid")
         expansion = EXPANSION if shape.bottleneck_width else 1
         depth = STAGES.index(layers[-1]) + 1
-        self.layer1 = _stage(64, 64, shape, 0, stride=1)
-        self.layer2 = _stage(64 * expansion, 128, shape, 1, stride=2) if depth > 1 else None
-        self.layer3 = _stage(128 * expansion, 256, shape, 2, stride=2) if depth > 2 else None
-        self.layer4 = _stage(256 * expansion, 512, shape, 3, stride=2) if depth > 3 else None
+        stage = partial(_stage, shape=shape, stride_in=stride_in)
+        self.layer1 = stage(64, 64, 0, stride=1)
+        self.layer2 = stage(64 * expansion, 128, 1, stride=2) if depth > 1 else None
+        self.layer3 = stage(128 * expansion, 256, 2, stride=2) if depth > 2 else None
+        self.layer4 = stage(256 * expansion, 512, 3, stride=2) if depth > 3 else None
         self.wanted = tuple(name in layers for name in STAGES)
         self.channels = tuple(64 * expansion << STAGES.index(name) for name in layers)
 
@@ -131,12 +142,15 @@ class ResNet(nn.Cell):
         return found
 
 
-def _stage(inputs: int, planes: int, shape: ResNetShape, index: int, *, stride: int) -> Any:
+def _stage(
+    inputs: int, planes: int, index: int, *, stride: int, shape: ResNetShape, stride_in: StrideIn
+) -> Any:
     blocks = []
     for block in range(shape.blocks[index]):
         step = stride if block == 0 else 1
         if shape.bottleneck_width:
-            blocks.append(_Bottleneck(inputs, planes, step, shape.bottleneck_width))
+            strides = (step, 1) if stride_in == "1x1" else (1, step)
+            blocks.append(_Bottleneck(inputs, planes, strides, shape.bottleneck_width))
             inputs = planes * EXPANSION
         else:
             blocks.append(_BasicBlock(inputs, planes, step))

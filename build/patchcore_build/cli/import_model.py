@@ -48,7 +48,7 @@ def add_import_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--resize-px", type=whole_number(32), metavar="N",
-        help="amazon: the side before the crop, which the folder lacks; its command's --resize",
+        help="amazon: the side before the crop, which the folder lacks (resize of its command)",
     )  # fmt: skip
     command.add_argument(
         "--threshold", type=float, metavar="T",

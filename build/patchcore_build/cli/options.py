@@ -7,10 +7,11 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from patchcore_build.config import BACKBONES, NEIGHBOURHOODS, RECIPES, Config, make_config
 from patchcore_build.errors import SettingError
-from patchcore_build.feature_layers import OwnNetwork
+from patchcore_build.feature_layers import OwnNetwork, StrideIn
 from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.manifest.features import FeaturePrecision
 
@@ -18,7 +19,7 @@ LAYOUTS = "MVTec, MVTec AD 2, VisA, BTAD or plain"  # of a data set on disk
 _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
     "pooling_border", "bank_precision", "tile_px", "tile_overlap_px", "white_level", "layers",
-    "neighbourhood", "pool_to", "mean_blocks",
+    "neighbourhood", "pool_to", "stride_in", "mean_blocks", "augment",
 )  # fmt: skip
 _FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
@@ -38,6 +39,11 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--mean-blocks", action="store_true", default=None,
         help="make one layer of the blocks of --layers, their mean",
+    )  # fmt: skip
+    network.add_argument(
+        "--stride-in", choices=get_args(StrideIn),
+        help="the convolution of a bottleneck that has the stride: 3x3 as in torchvision "
+        "(default), or 1x1 as in weights of the first ResNets, of Caffe and Keras",
     )  # fmt: skip
     network.add_argument(
         "--neighbourhood", type=int, choices=NEIGHBOURHOODS,
@@ -116,6 +122,11 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--bank-precision", choices=("float32", "float16"),
         help="precision of the stored rows; float16 halves the file (default float32)",
+    )  # fmt: skip
+    method.add_argument(
+        "--augment", choices=("none", "rotate"),
+        help="rotate: learn from eight views of each image, turned by 45 degrees each, for few "
+        "images of parts in any orientation (default none)",
     )  # fmt: skip
     method.add_argument(
         "--white-level", type=_white_level, metavar="N|auto",

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from patchcore_build.config import WHITE_LEVELS, Config, plan_grid, plan_preprocessing
 from patchcore_build.data.image_folder import ImageFolder
 from patchcore_build.data.roi import plan_region
-from patchcore_build.errors import DatasetError, SettingError
+from patchcore_build.data.views import ANGLES, rotated, view_name
+from patchcore_build.errors import DatasetError, SettingError, require
 from patchcore_build.progress import Progress, silent
 from patchcore_build.storage import ROW_BYTES, Storage
 from patchcore_runtime.artifact.folder import file_digest
@@ -40,7 +41,7 @@ class Inputs:
     """Preprocessed training images, and what is to be said about images."""
 
     pixels: NDArray[np.uint8]  # (N·T, tile_height, tile_width, 3), an image's tiles together
-    names: tuple[str, ...]  # paths of the N images below the folder
+    names: tuple[str, ...]  # paths of the N images below the folder, of views with their angle
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]  # one line for each unreadable image: its name and the reason
     notes: tuple[str, ...]  # one line for each image that is almost black
@@ -48,10 +49,15 @@ class Inputs:
     grid: TileGrid
     region: RegionOfInterest
     roi: Region | None  # None: the whole input counts
+    # Views of each photograph, which follow each other; the first is not rotated.
+    views: int = 1
 
     @cached_property
     def first_equal(self) -> NDArray[np.int64]:
-        """Number of the first image with the same input as each image, (N,); its own if none is."""
+        """Number of the first image with the same input as each image, (N,); its own if none is.
+
+        A rotated view counts as equal to its photograph.
+        """
         tiles = self.grid.tiles
         firsts: dict[bytes, int] = {}
         numbers = [
@@ -59,7 +65,7 @@ class Inputs:
                 hashlib.sha256(self.pixels[image * tiles : (image + 1) * tiles].tobytes()).digest(),
                 image,
             )
-            for image in range(len(self.names))
+            for image in (number - number % self.views for number in range(len(self.names)))
         ]
         return np.array(numbers, np.int64)
 
@@ -97,29 +103,36 @@ def load_inputs(  # noqa: PLR0913 - independent keywords
         settings, grid = plan_input(folder.root, config, sizes, white_level=white_level)
     else:
         settings, grid = frame, plan_grid(config, frame)
+    angles = ANGLES if config.augment == "rotate" else ANGLES[:1]
+    require(len(angles) == 1 or roi is None, "--augment", "none beside --roi", config.augment)
     region, found = plan_region(roi, settings, sizes, patch_px=grid.patch_px)
-    shape = (len(good) * grid.tiles, *grid.tile_px, 3)
+    shape = (len(good) * len(angles) * grid.tiles, *grid.tile_px, 3)
     # Reserve memory for the coreset selection first: ROW_BYTES for each patch.
     storage.set_aside(ROW_BYTES * math.prod(shape[:3]) // grid.patch_px**2)
     pixels = storage.allocate(shape, np.uint8)
     paths: list[Path] = []
+    names: list[str] = []
     notes: list[str] = []
     work = partial(_try_preprocess, settings, notes, MemoryBudget())
     inputs = work_in_order(work, good, workers=usable_cores())
     for done, (path, read) in enumerate(zip(good, inputs, strict=True), start=1):
         if not isinstance(read, ImageError):
-            pixels[len(paths) * grid.tiles : (len(paths) + 1) * grid.tiles] = list(grid.cut(read))
-            paths.append(path)
+            for angle in angles:
+                first = len(paths) * grid.tiles
+                pixels[first : first + grid.tiles] = list(grid.cut(rotated(read, angle)))
+                paths.append(path)
+                names.append(view_name(folder.name(path), angle))
         elif skip_bad:
             skipped.append(_reason(read, path, folder))
         else:
             raise _with_advice(read)
         progress(done, len(good))
-    _require_enough(folder.root, len(paths))
+    _require_enough(folder.root, len(paths) // len(angles))
     return Inputs(
         pixels=pixels[: len(paths) * grid.tiles],
-        names=tuple(folder.name(path) for path in paths),
+        names=tuple(names),
         paths=tuple(paths),
+        views=len(angles),
         skipped=tuple(skipped),
         notes=tuple(sorted(notes)),
         preprocessing=settings,

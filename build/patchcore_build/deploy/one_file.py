@@ -31,12 +31,14 @@ from patchcore_runtime.artifact.folder import (
 from patchcore_runtime.detector import Detector
 from patchcore_runtime.engine.session import open_graph
 from patchcore_runtime.errors import ArtifactError
+from patchcore_runtime.files.regular import read_regular
 from patchcore_runtime.image.decode import read_image
 from patchcore_runtime.image.placement import place_input
 from patchcore_runtime.search.exact_graph import block_starts
 
 TOLERANCE = 1e-4  # relative, of score and map against the artifact's detector
 OUTPUTS = ("score", "is_anomalous", "anomaly_map", "patch_distances")
+_MOST_BYTES = 2**31 - 1  # of a graph
 _MOST_INSIDE = 2**31 - 2**20  # bytes of numbers; protobuf holds less than 2^31 in all
 
 
@@ -108,13 +110,21 @@ def least_opset(artifact: Artifact) -> int:
         ExportError: the network needs one that is newer than all that are offered.
     """
     path = artifact.path(FEATURES_ONNX)
-    own = opset_of(onnx.load(str(path), load_external_data=False))
+    own = opset_of(_graph_of(artifact, FEATURES_ONNX))
     if own > OPSETS[-1]:
         raise ExportError(
             f"{path}: expected opset {OPSETS[-1]} or older, got {own}; export your network with "
             "an older opset and fit again"
         )
     return max(OPSETS[0], own)
+
+
+def _graph_of(artifact: Artifact, name: str) -> Any:
+    """Read one of the artifact's graphs, with the rows that lie in memory_bank.bin."""
+    content = read_regular(artifact.path(name), limit=_MOST_BYTES, own=True)
+    model = onnx.load_from_string(content)
+    onnx.load_external_data_for_model(model, str(artifact.folder))
+    return model
 
 
 def build_model(artifact: Artifact, settings: OneFile) -> Any:
@@ -127,7 +137,7 @@ def build_model(artifact: Artifact, settings: OneFile) -> Any:
     parts = Parts()
     input_size = settings.photo_size or (manifest.preprocess.height, manifest.preprocess.width)
     tiles = _tiles(parts, artifact, settings)
-    network = onnx.load(str(artifact.path(FEATURES_ONNX)))
+    network = _graph_of(artifact, FEATURES_ONNX)
     own = opset_of(network)
     if own > opset:
         raise ExportError(
@@ -138,7 +148,7 @@ def build_model(artifact: Artifact, settings: OneFile) -> Any:
         _converted(artifact.path(FEATURES_ONNX), network, opset), "network/", {"images": tiles}
     )
     layers = {name: f"network/{name}" for name in manifest.layout.names}
-    search = onnx.load(str(artifact.path(INDEX_ONNX)))  # takes the rows out of memory_bank.bin
+    search = _graph_of(artifact, INDEX_ONNX)
     parts.include(_converted(artifact.path(INDEX_ONNX), search, opset), "search/", layers)
     found = ScoreNodes(parts, artifact).add(_searched(parts, artifact))
     threshold = parts.constant(_rounded_down(manifest.calibration.image_threshold))

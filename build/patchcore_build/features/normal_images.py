@@ -17,16 +17,19 @@ _DIGITS = 6  # significant digits that are stored
 Array = NDArray[np.float64]
 
 
-def describe_normal(pixels: NDArray[np.uint8], store: FeatureStore) -> Monitoring:
+def describe_normal(
+    pixels: NDArray[np.uint8], store: FeatureStore, *, views: int = 1
+) -> Monitoring:
     """Measure every training image, and compare it with the other images.
 
     Args:
         pixels: The inputs, (N, H, W, 3), N >= 2.
         store: Their features.
+        views: Of so many views of a photograph only the first is measured.
     """
     measured = [
         measure_image(pixels[image], store.as_network_output(image))
-        for image in range(store.images)
+        for image in range(0, store.images, views)
     ]
     thumbnails, _ = _without_each(np.stack([one.thumbnail for one in measured]))
     layers = [np.stack(groups) for groups in zip(*(one.layers for one in measured), strict=True)]

@@ -11,6 +11,7 @@ from typing import Any
 from patchcore_build.config import Config, describe_features, plan_tiling, scoring_rule
 from patchcore_build.data.roi import write_region
 from patchcore_build.data.training_inputs import Inputs, digest_images
+from patchcore_build.data.views import ANGLES, turn_photograph
 from patchcore_build.fitting.selftest_image import write_selftest
 from patchcore_runtime.artifact.folder import (
     FEATURES_MINDIR,
@@ -115,7 +116,12 @@ def keep_thumbnails(staging: Path, inputs: Inputs, bank: MemoryBank) -> None:
     """
     shown = set(bank.origins[:, 0].tolist())
     images = (
-        make_thumbnail(read_photograph(path, inputs.preprocessing, notes=[]))
+        make_thumbnail(
+            turn_photograph(
+                read_photograph(path, inputs.preprocessing, notes=[]),
+                ANGLES[number % inputs.views],
+            )
+        )
         if number in shown
         else Thumbnail()
         for number, path in enumerate(inputs.paths)

@@ -105,7 +105,7 @@ def _build(site: Site, choose_network: NetworkChooser | None) -> FitReport:
     _write_artifact(site, learned, exported)
     return FitReport(
         artifact=job.output,
-        images=len(learned.inputs.names),
+        images=len(learned.inputs.names) // learned.inputs.views,
         skipped=inputs.skipped,
         dropped=learned.dropped,
         left_out=folder.left_out,
@@ -124,7 +124,8 @@ def _build(site: Site, choose_network: NetworkChooser | None) -> FitReport:
 
 def _warnings(learned: Learned) -> Iterator[str]:
     """What a person should know about the thresholds before relying on them."""
-    images, calibration = len(learned.inputs.names), learned.calibration
+    images = len(learned.inputs.names) // learned.inputs.views
+    calibration = learned.calibration
     if calibration.images < images:
         yield (
             f"{images - calibration.images} of {images} images equal another one; equal images "

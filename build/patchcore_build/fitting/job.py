@@ -69,6 +69,10 @@ class FitJob:
         require(0 <= budget < math.inf, "--memory-budget-gb", "a number, 0 or more", budget)
         counted = isinstance(drop, int) and not isinstance(drop, bool) and drop >= 0
         require(drop == "auto" or counted, "--drop-suspects", "auto, or 0 or more", repr(drop))
+        if self.config.augment != "none":
+            plain = self.roi is None and self.review is None and drop == 0
+            want = "none beside --roi, --review and --drop-suspects"
+            require(plain, "--augment", want, self.config.augment)
         quantized = self.config.feature_precision == "int8"
         require(quantized or not self.force, "--force", "--quantize int8 beside it", "float32")
 

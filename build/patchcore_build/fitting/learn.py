@@ -88,7 +88,9 @@ def learn(site: Site, open_network: Callable[[], Network], inputs: Inputs) -> Le
             twin.compare(job.category, job.test_set, force=job.force)
     calibration = learner.calibrate(selection.training)
     with site.clock.shown("calibration"):
-        monitoring = describe_normal(selection.inputs.pixels, selection.training.store)
+        monitoring = describe_normal(
+            selection.inputs.pixels, selection.training.store, views=selection.inputs.views
+        )
     return Learned(
         inputs=selection.inputs,
         dropped=selection.dropped,

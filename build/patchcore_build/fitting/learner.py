@@ -162,10 +162,12 @@ class Learner:
 def image_groups(inputs: Inputs, pattern: str | None) -> NDArray[np.int64]:
     """Group number of each image, (N,): by its name if there is a pattern, and with its copies.
 
+    A rotated view has the group of its photograph.
+
     Raises:
         DatasetError: the pattern does not fit the names, or there are fewer than two groups.
     """
-    names = inputs.names
+    names = [inputs.names[at - at % inputs.views] for at in range(len(inputs.names))]
     groups = group_images(names, pattern) if pattern else every_image_alone(len(names))
     return join_equal(groups, inputs.first_equal)
 

@@ -19,6 +19,7 @@ from patchcore_build.coreset.select import coreset_size, projection_size
 from patchcore_build.data.dataset import ImageFolder, list_images
 from patchcore_build.data.roi import plan_region
 from patchcore_build.data.training_inputs import plan_input, read_sizes
+from patchcore_build.data.views import ANGLES
 from patchcore_build.fitting.checks import check_job
 from patchcore_build.fitting.fit import NetworkChooser, fit
 from patchcore_build.fitting.job import FitJob, FitReport
@@ -163,10 +164,11 @@ def _scale(job: FitJob, site: _Site, report: FitReport, *, random: bool) -> FitP
     artifact = Artifact.open(report.artifact)
     dropped = 0 if job.drop_suspects == "auto" else job.drop_suspects
     images, sampled = len(site.good) - dropped, report.images + len(report.dropped)
-    patches = images * _patches_per_image(site)
+    views = len(ANGLES) if job.config.augment == "rotate" else 1
+    patches = images * views * _patches_per_image(site)
     rows = coreset_size(patches, job.config.coreset_ratio)
     bank = rows * artifact.path(MEMORY_BANK).stat().st_size // report.rows
-    needed = _array_bytes(artifact, len(site.good))
+    needed = _array_bytes(artifact, len(site.good) * views)
     budget = int(job.memory_budget_gb * _GIB)
     growth = _Growth(before=sampled, after=len(site.good), rows_before=report.rows, rows_after=rows)
     return FitPlan(

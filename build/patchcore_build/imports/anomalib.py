@@ -22,7 +22,7 @@ from patchcore_build.imports.original import (
 from patchcore_build.imports.thresholds import PostProcessor, carried
 from patchcore_build.imports.transforms import plan_preprocessing
 from patchcore_build.weights.read import digest, mindspore_names
-from patchcore_build.weights.torch_pickle import Record
+from patchcore_build.weights.torch_pickle import Record, quote
 from patchcore_runtime.manifest.manifest import Scoring
 
 _NETWORK = "model.feature_extractor.feature_extractor."
@@ -54,7 +54,7 @@ def open_anomalib(path: Path) -> Original:
     neighbours = file.settings.get("num_neighbors")
     counted = type(neighbours) is int and 1 <= neighbours < 2**31
     where = f"{source}: num_neighbors"
-    require(counted, where, "1 or more", f"{neighbours!a:.40}", error=ModelError)
+    require(counted, where, "1 or more", quote(neighbours), error=ModelError)
     if file.steps is None:
         raise ModelError(
             f"{source}: pre-processor: expected its transforms in the file, got none; export the "
@@ -96,7 +96,7 @@ def open_anomalib(path: Path) -> Original:
 def _backbone(source: str, name: object) -> str:
     """Our name of one of timm's networks; the tag of its weights (`resnet18.tv_in1k`) is free."""
     plain = name.partition(".")[0] if isinstance(name, str) else ""
-    shown = f"{name!a:.60}" if isinstance(name, str) else "no name"
+    shown = quote(name) if isinstance(name, str) else "no name"
     require(
         plain in RESNETS,
         f"{source}: backbone",
@@ -132,7 +132,7 @@ def _thresholds(source: str, file: AnomalibFile) -> Thresholds | None:
             continue
         number = isinstance(value, int | float) and (kind is float or isinstance(value, bool))
         where = f"{source}: {name}"
-        require(number, where, f"a {kind.__name__}", f"{value!a:.40}", error=ModelError)
+        require(number, where, f"a {kind.__name__}", quote(value), error=ModelError)
         settings[field] = kind(value)
     try:
         values = {name: scalar(file.tensors, f"post_processor.{name}") for name in _VALUES}
@@ -143,9 +143,10 @@ def _thresholds(source: str, file: AnomalibFile) -> Thresholds | None:
 
 def _notes(file: AnomalibFile) -> list[str]:
     precision = file.settings.get("precision")
-    if isinstance(precision, Record):
-        precision = precision.arguments[:1]
-    half = file.tensors["model.memory_bank"].dtype.itemsize == 2 or "float16" in str(precision)
+    if isinstance(precision, Record) and precision.arguments:
+        precision = precision.arguments[0]
+    stored = file.tensors["model.memory_bank"].dtype
+    half = stored.itemsize == 2 or (isinstance(precision, str) and precision == "float16")
     words = (
         "the original computes in float16 and the artifact in float32; scores differ by the "
         "rounding of float16"

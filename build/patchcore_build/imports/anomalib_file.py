@@ -22,7 +22,7 @@ from patchcore_build.weights.torch_checkpoint import TorchFile, read_torch_file,
 from patchcore_build.weights.torch_pickle import Record, quote
 
 PACKAGES = ("anomalib", "lightning", "pathlib", "timm", "torchmetrics", "torchvision")
-_MOST_MODULES = 10_000
+_MOST_PARTS = 100_000  # modules and tensors; of a ResNet-101 they are about a thousand
 _DEEPEST = 40  # modules inside of each other
 # How the tensors of a model begin that only it has.
 _OTHERS = {
@@ -151,10 +151,12 @@ def _module_tensors(module: Record) -> Iterator[tuple[str, object]]:
     while waiting:
         prefix, one, depth = waiting.pop()
         seen += 1
-        if seen > _MOST_MODULES or depth > _DEEPEST:
+        if seen > _MOST_PARTS or depth > _DEEPEST:
             raise ValueError("its modules are nested without end")
         for kind in ("_parameters", "_buffers"):
-            for name, tensor in _items(one.state.get(kind)).items():
+            items = _items(one.state.get(kind))
+            seen += len(items)
+            for name, tensor in items.items():
                 if tensor is not None:
                     yield f"{prefix}{name}", tensor
         for name, part in _submodules(one).items():

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from patchcore_build.config import BACKBONES
 from patchcore_build.errors import ModelError, SettingError, require
-from patchcore_build.feature_layers import STAGES, plan_stages
+from patchcore_build.feature_layers import MOST_LAYERS, STAGES, plan_stages
 from patchcore_build.weights.read import Weights
 from patchcore_runtime.manifest.manifest import Preprocessing, Scoring
 
-RESNETS = tuple(name for name in BACKBONES if name != "scattering")
+RESNETS = tuple(name for name in BACKBONES if "resnet" in name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,9 @@ def check_layers(source: str, layers: object) -> tuple[str, ...]:
     """
     expected = f"one to four of {', '.join(STAGES)}, the finest first"
     names: tuple[str, ...] = ()
-    if isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers):
-        names = tuple(layers)
+    listed = isinstance(layers, list | tuple) and len(layers) <= MOST_LAYERS
+    if listed and all(isinstance(name, str) for name in layers):  # type: ignore[attr-defined]
+        names = tuple(layers)  # type: ignore[arg-type]
     shown = " ".join(names) or type(layers).__name__
     try:
         plan_stages(names)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from patchcore_build.errors import ModelError, require
+from patchcore_build.weights.torch_pickle import quote
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.files.strict_json import build
 from patchcore_runtime.manifest.manifest import Preprocessing, ResampleFilter
@@ -37,10 +38,11 @@ def plan_preprocessing(source: str, steps: Sequence[Step]) -> Preprocessing:
     require(smooth, where, "antialias on", "it off: its result depends on it", error=ModelError)
     unlimited = resize.get("max_size") is None
     require(unlimited, where, "no max_size", "one", error=ModelError)
-    sampled = str(resize.get("interpolation", "bilinear"))
+    sampled = resize.get("interpolation", "bilinear")
     filters = get_args(ResampleFilter)
-    known = sampled in filters
-    require(known, where, f"interpolation {', '.join(filters)}", sampled[:40], error=ModelError)
+    known = isinstance(sampled, str) and sampled in filters
+    words = f"interpolation {', '.join(filters)}"
+    require(known, where, words, quote(sampled), error=ModelError)
     size = fitted
     if "CenterCrop" in settings:
         size = _sides(source, "CenterCrop", settings["CenterCrop"].get("size"))
@@ -107,7 +109,7 @@ def _sides(source: str, step: str, size: object) -> tuple[int, ...]:
         and len(sides) in (1, 2)
         and all(type(side) is int and 0 < side < 2**20 for side in sides)
     )
-    require(fits, f"{source}: {step}: size", "one or two sides", f"{size!a:.40}", error=ModelError)
+    require(fits, f"{source}: {step}: size", "one or two sides", quote(size), error=ModelError)
     return tuple(sides)  # type: ignore[arg-type]
 
 

@@ -56,7 +56,7 @@ def match_weights(
         WeightsError: A tensor is missing, surplus, of another shape or not finite, or a variance
             is negative; the message lists them.
     """
-    transformer = "pos_embed" in expected
+    transformer = "patch_embed.proj.weight" in expected
     if transformer:
         weights, expected = official_weights(weights, expected)
     unused = [stage for stage in _STAGES if not any(name.startswith(stage) for name in expected)]

@@ -7,6 +7,7 @@ weight -> gamma, bias -> beta, running_mean -> moving_mean, running_var -> movin
 Source: mindspore.nn.BatchNorm2d. MindSpore is imported only when its own checkpoints are read.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ _BATCH_NORM_LEAVES = {
 # safetensors' names of the floating types; weights are never anything else.
 _FLOAT_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
+_WITH_DIGITS = re.compile(r"dinov3_vit\w+-([0-9a-f]{8})\.pth")
 _MOST_BYTES = 2**33  # of a file of weights
 
 
@@ -95,7 +97,7 @@ def check_source(backbone: str, weights: str | None) -> None:
         raise WeightsError(
             f"--backbone {backbone}: expected --weights FILE (.pth, .safetensors, .ckpt), got "
             "auto, which fetches torchvision's networks only; get the file from "
-            "https://github.com/facebookresearch/dinov2"
+            f"https://github.com/facebookresearch/{backbone[:6]}"
         )
     if backbone == "scattering" or weights in ("auto", "random"):
         return
@@ -120,6 +122,23 @@ def digest(path: Path) -> str:
         return hash_file(path)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def promised_digest(path: Path) -> str:
+    """Compute the SHA-256 of a weights file, which must begin as the file's name says.
+
+    The names of DINOv3's official files end in its first eight digits.
+
+    Raises:
+        WeightsError: The file cannot be read, or has another digest.
+    """
+    got, named = digest(path), _WITH_DIGITS.fullmatch(path.name)
+    if named is not None and not got.startswith(named[1]):
+        raise WeightsError(
+            f"{path}: expected a SHA-256 that begins with {named[1]}, as its name says, got "
+            f"{got[:8]}; get the file again"
+        )
+    return got
 
 
 def _choose_reader(path: Path) -> Callable[[Path], Mapping[str, NDArray[Any]]]:

@@ -288,6 +288,8 @@ def quote(value: object) -> str:
     if isinstance(value, tuple | list | dict):  # repr of a hostile nest would recurse
         flat = all(type(item) in (int, str) for item in value)
         text = ascii(value) if flat and len(value) <= 8 else f"a {type(value).__name__}"
+    elif isinstance(value, Record):
+        text = f"an object of {value.name!a}"
     else:
         text = ascii(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

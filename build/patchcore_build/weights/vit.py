@@ -1,7 +1,7 @@
 """A vision transformer's parameters under any of three projects' names -> the official names.
 
-facebookresearch/dinov2 (`blocks.0.attn.qkv.weight`), Hugging Face transformers, whose query, key
-and value are apart (`encoder.layer.0.attention.attention.query.weight`), and timm, where the models
+facebookresearch/dinov2 and dinov3 (`blocks.0.attn.qkv.weight`), Hugging Face, whose query, key and
+value are apart (`encoder.layer.0.attention.attention.query.weight`), and timm, where the models
 with registers have the class token's position in the token already. Sources: the modules of
 facebookresearch/dinov2, `transformers/models/dinov2*` and `timm/models/vision_transformer.py`.
 """
@@ -15,13 +15,21 @@ from numpy.typing import NDArray
 Weights = dict[str, NDArray[np.float32]]
 
 # They lead nowhere: a head of a classifier, and the token of masked patches in training.
-_SURPLUS = ("mask_token", "embeddings.mask_token", "head.", "classifier.")
+_SURPLUS = ("mask_token", "embeddings.mask_token", "head.", "classifier.", "rope_embed.")
 # Prefixes of whole models in other files.
-_PREFIXES = ("dinov2_with_registers.", "dinov2.", "backbone.", "model.", "module.")
+_PREFIXES = ("dinov2_with_registers.", "dinov2.", "backbone.", "module.")
 _NAMES = (
     (r"embeddings\.cls_token", "cls_token"),
     (r"embeddings\.position_embeddings", "pos_embed"),
-    (r"embeddings\.register_tokens|reg_token", "register_tokens"),
+    (r"embeddings\.register_tokens|reg_token|storage_tokens", "register_tokens"),
+    (r"embeddings\.patch_embeddings\.(weight|bias)", r"patch_embed.proj.\1"),
+    (r"blocks\.(\d+)\.gamma_([12])", r"blocks.\1.ls\2.gamma"),
+    (r"(?:model\.)?layer\.(\d+)\.attention\.(q|k|v)_proj\.(\w+)", r"blocks.\1.attn.\2.\3"),
+    (r"(?:model\.)?layer\.(\d+)\.attention\.o_proj\.(\w+)", r"blocks.\1.attn.proj.\2"),
+    (r"(?:model\.)?layer\.(\d+)\.layer_scale([12])\.lambda1", r"blocks.\1.ls\2.gamma"),
+    (r"(?:model\.)?layer\.(\d+)\.(norm[12])\.(\w+)", r"blocks.\1.\2.\3"),
+    (r"(?:model\.)?layer\.(\d+)\.mlp\.up_proj\.(\w+)", r"blocks.\1.mlp.fc1.\2"),
+    (r"(?:model\.)?layer\.(\d+)\.mlp\.down_proj\.(\w+)", r"blocks.\1.mlp.fc2.\2"),
     (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
     (r"layernorm\.(\w+)", r"norm.\1"),
     (r"encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(\w+)",
@@ -60,9 +68,15 @@ def official_weights(
             parts.setdefault(f"{part[1]}.qkv.{part[3]}", {})[_PARTS[part[2]]] = array
         else:
             renamed[new] = array
+    rotary = "pos_embed" not in expected
     for name, found in parts.items():
+        if rotary and name.endswith(".bias") and set(found) == {0, 2}:
+            found[1] = np.zeros_like(found[0])
         if len(found) == 3:  # otherwise it is missing
             renamed[name] = np.concatenate([found[place] for place in range(3)])
+    if rotary:
+        _mask_keys(renamed, expected)
+        return renamed, dict(expected)
     _add_class_position(renamed)
     return renamed, {**expected, "pos_embed": _positions_shape(renamed, expected["pos_embed"])}
 
@@ -92,6 +106,18 @@ def _official_name(name: str) -> str:
         if found is not None:
             return found.expand(new)
     return name
+
+
+def _mask_keys(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Apply DINOv3's masks, which leave keys without a bias; timm has left all these biases out."""
+    for name, shape in expected.items():
+        if not name.endswith(".attn.qkv.bias"):
+            continue
+        mask = weights.pop(f"{name}_mask", None)
+        if name in weights and mask is not None and mask.shape == weights[name].shape:
+            weights[name] = np.where(mask == 0, np.float32(0), weights[name])
+        elif name not in weights and f"{name.removesuffix('bias')}weight" in weights:
+            weights[name] = np.zeros(shape, np.float32)
 
 
 def _add_class_position(weights: Weights) -> None:

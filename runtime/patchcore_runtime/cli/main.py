@@ -177,7 +177,8 @@ def _info(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> in
     made = ", ".join(f"{name} {of}" for name, of in listed)
     lines = {
         "category": manifest.training.category,
-        "recipe": f"{config.get('recipe', '?')}, seed {config.get('seed', '?')}",
+        "recipe": str(config.get("recipe", "?"))
+        + (f", seed {config['seed']}" if "seed" in config else ""),
         "trained on": _training(manifest.training),
         "backbone": _backbone(manifest.features),
         "input": f"{size.height} x {size.width} px (H x W), {size.resize}, {size.filter}",
@@ -211,6 +212,8 @@ def _index_line(index: Index) -> str:
 
 
 def _training(training: Training) -> str:
+    if not training.images:
+        return "images that are not known"
     dropped = len(training.dropped)
     left_out = f", {dropped} suspicious ones dropped" if dropped else ""
     return f"{len(training.images)} images{left_out}"

@@ -96,7 +96,7 @@ OUT_OF_RANGE = [
     ("scoring.map_border", "zero"),
     ("scoring.sigma_px", 0),
     ("scoring.sigma_px", 1024.5),
-    ("calibration.images", 0),
+    ("calibration.images", -1),
     ("calibration.folds", 0),
     ("calibration.target_fpr", 0),
     ("calibration.target_fpr", 1),

@@ -15,6 +15,7 @@ from patchcore_build.backbone.extractor import (  # noqa: E402  (MindSpore wants
 )
 from patchcore_build.backbone.network import mindspore_network  # noqa: E402
 from patchcore_build.config import make_config  # noqa: E402
+from patchcore_build.errors import SettingError  # noqa: E402
 from patchcore_build.feature_layers import DEFAULT_LAYERS, STAGES  # noqa: E402
 
 SIDE_PX = 64
@@ -99,8 +100,8 @@ def trained_looking(backbone, layers=DEFAULT_LAYERS):
 class Reference:
     """The published forward pass in float64, written with nothing but matrix products."""
 
-    def __init__(self, weights):
-        self.weights = weights
+    def __init__(self, weights, stride_in="3x3"):
+        self.weights, self.stride_in = weights, stride_in
 
     def convolve(self, x, name, stride=1):
         """A convolution with as much zero padding as keeps the size."""
@@ -121,9 +122,9 @@ class Reference:
         return (x - mean) / np.sqrt(variance + 1e-5) * gamma + beta
 
     def block(self, x, name, stride):
-        """Strides in the first 3x3 convolution, as torchvision's blocks do."""
+        """Strides in the first 3x3 convolution, as torchvision's blocks do, or in the first 1x1."""
         count = 3 if f"{name}.conv3.weight" in self.weights else 2
-        strided = count - 1
+        strided = 1 if self.stride_in == "1x1" else count - 1
         out = x
         for number in range(1, count + 1):
             step = stride if number == strided else 1
@@ -259,6 +260,22 @@ def test_pooling_equals_the_two_adaptive_poolings_of_the_original(pool_to):
     wanted = adaptive(both, pool_to)
     got = np.concatenate([layers[0][0, :, 0, 0], layers[1][0, :, 0, 0]])
     np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_the_stride_of_a_bottleneck_may_lie_in_its_first_convolution():
+    weights = trained_looking("resnet50")
+    images = np.random.default_rng(0).integers(0, 256, (1, SIDE_PX, SIDE_PX, 3), np.uint8)
+    found = {}
+    for where in ("3x3", "1x1"):
+        config = make_config("paper", backbone="resnet50", stride_in=where)
+        cell = make_extractor(config, weights, height=SIDE_PX, width=SIDE_PX)
+        found[where] = mindspore_network(cell)(images)
+        for got, raw in zip(found[where], Reference(weights, where).layers(images), strict=True):
+            wanted = average(raw, "counted")
+            np.testing.assert_allclose(got, wanted, atol=1e-4 * np.abs(wanted).max())
+    assert not np.allclose(found["3x3"][0], found["1x1"][0], rtol=1e-2)
+    with pytest.raises(SettingError, match="stride_in"):
+        make_config("paper", backbone="resnet18", stride_in="1x1")
 
 
 def test_random_weights_depend_on_the_seed_alone():

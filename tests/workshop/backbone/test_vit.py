@@ -15,6 +15,8 @@ from patchcore_build.vision_transformers import VITS, VitShape, official_shapes
 
 PLAIN = VitShape(width=128, blocks=3)
 WITH_REGISTERS = VitShape(width=128, blocks=3, registers=4, offset=0.0, antialias=True)
+ROTARY = VitShape(width=128, blocks=3, registers=4, patch_px=16, epsilon=1e-5, rotary=True)
+GRID = (3, 4)
 H, W = 42, 56
 
 
@@ -26,23 +28,24 @@ def _device():
 def draw_official(shape, seed=0, side=5):
     """Random parameters under the official names, with positions on a grid of `side`."""
     rng = np.random.default_rng(seed)
-    sides = {**official_shapes(shape), "pos_embed": (1, 1 + side * side, shape.width)}
+    sides = official_shapes(shape)
+    if not shape.rotary:
+        sides["pos_embed"] = (1, 1 + side * side, shape.width)
     return {
         name: (rng.standard_normal(size) * 0.1 + name.endswith("norm.weight")).astype(np.float32)
         for name, size in sides.items()
     }
 
 
-def draw_images(batch=2):
-    return np.random.default_rng(batch).standard_normal((batch, 3, H, W)).astype(np.float32)
+def draw_images(batch=2, patch_px=14):
+    sides = (batch, 3, GRID[0] * patch_px, GRID[1] * patch_px)
+    return np.random.default_rng(batch).standard_normal(sides).astype(np.float32)
 
 
 def run(shape, official, images, blocks, *, mean=False):
     height, width = images.shape[2:]
     cell = VisionTransformer(shape, height=height, width=width, blocks=blocks, mean=mean)
-    prepared = prepare_parameters(
-        official, shape, blocks=max(blocks), grid=(height // 14, width // 14)
-    )
+    prepared = prepare_parameters(official, shape, blocks=max(blocks), grid=cell.grid)
     for name, parameter in cell.parameters_and_names():
         parameter.set_data(ms.Tensor(prepared.pop(name)))
     assert not prepared
@@ -52,19 +55,22 @@ def run(shape, official, images, blocks, *, mean=False):
 def reference(shape, official, images):
     """Every block's tokens after the final norm, by the formulas, in float64; NumPy only."""
     p = {name: array.astype(np.float64) for name, array in official.items()}
-    batch, h, w = len(images), images.shape[2] // 14, images.shape[3] // 14
-    cells = images.reshape(batch, 3, h, 14, w, 14).transpose(0, 2, 4, 1, 3, 5)
+    px = shape.patch_px
+    batch, h, w = len(images), images.shape[2] // px, images.shape[3] // px
+    cells = images.reshape(batch, 3, h, px, w, px).transpose(0, 2, 4, 1, 3, 5)
     kernel = p["patch_embed.proj.weight"].reshape(shape.width, -1)
     patches = cells.reshape(batch, h * w, -1) @ kernel.T + p["patch_embed.proj.bias"]
-    side = round(sqrt(p["pos_embed"].shape[1] - 1))
-    positions = interpolate_positions(
-        official["pos_embed"][0, 1:].reshape(side, side, -1),
-        h,
-        w,
-        offset=shape.offset,
-        antialias=shape.antialias,
-    )
-    front = [p["cls_token"] + p["pos_embed"][:, :1]]
+    front, positions = [p["cls_token"]], np.zeros((h, w, shape.width))
+    if not shape.rotary:
+        side = round(sqrt(p["pos_embed"].shape[1] - 1))
+        positions = interpolate_positions(
+            official["pos_embed"][0, 1:].reshape(side, side, -1),
+            h,
+            w,
+            offset=shape.offset,
+            antialias=shape.antialias,
+        )
+        front = [p["cls_token"] + p["pos_embed"][:, :1]]
     if shape.registers:
         front.append(p["register_tokens"])
     front = np.repeat(np.concatenate(front, axis=1), batch, axis=0)
@@ -72,7 +78,7 @@ def reference(shape, official, images):
 
     def norm(x, name):
         centred = x - x.mean(-1, keepdims=True)
-        spread = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        spread = np.sqrt((centred**2).mean(-1, keepdims=True) + shape.epsilon)
         return centred / spread * p[f"{name}.weight"] + p[f"{name}.bias"]
 
     layers = []
@@ -84,6 +90,8 @@ def reference(shape, official, images):
 
         qkv = linear(norm(x, f"{block}norm1"), "attn.qkv")
         q, k, v = qkv.reshape(batch, -1, 3, shape.heads, 64).transpose(2, 0, 3, 1, 4)
+        if shape.rotary:
+            q, k = (turned(array, h, w, 1 + shape.registers) for array in (q, k))
         likeness = np.exp(q @ k.swapaxes(-1, -2) / 8)
         mixed = likeness / likeness.sum(-1, keepdims=True) @ v
         mixed = mixed.transpose(0, 2, 1, 3).reshape(x.shape)
@@ -96,9 +104,25 @@ def reference(shape, official, images):
     return layers
 
 
-@pytest.mark.parametrize("shape", [PLAIN, WITH_REGISTERS], ids=["plain", "registers"])
+def turned(array, h, w, prefix):
+    """Rotate the pairs (i, i + 32) of every patch's numbers by 2π·place/100^(i/16)."""
+    result = array.copy()
+    for token in range(h * w):
+        row, column = divmod(token, w)
+        places = ((2 * row + 1) / h - 1, (2 * column + 1) / w - 1)
+        for pair in range(32):
+            angle = 2 * np.pi * places[pair // 16] / 100 ** (pair % 16 / 16)
+            a, b = (array[:, :, prefix + token, at] for at in (pair, pair + 32))
+            result[:, :, prefix + token, pair] = a * np.cos(angle) - b * np.sin(angle)
+            result[:, :, prefix + token, pair + 32] = b * np.cos(angle) + a * np.sin(angle)
+    return result
+
+
+@pytest.mark.parametrize(
+    "shape", [PLAIN, WITH_REGISTERS, ROTARY], ids=["plain", "registers", "rotary"]
+)
 def test_every_block_computes_what_the_formulas_say(shape):
-    official, images = draw_official(shape), draw_images()
+    official, images = draw_official(shape), draw_images(patch_px=shape.patch_px)
     truths = reference(shape, official, images)
     for layer, truth in zip(run(shape, official, images, [1, 2, 3]), truths, strict=True):
         assert layer.shape == (2, 128, 3, 4)
@@ -164,3 +188,4 @@ def test_the_family_has_the_official_sizes():
     assert counts["dinov2_vits14"] == 22_056_192
     assert counts["dinov2_vitb14"] == 86_579_712
     assert counts["dinov2_vitl14_reg"] == 304_371_712
+    assert {VITS[name].patch_px for name in VITS if "dinov3" in name} == {16}

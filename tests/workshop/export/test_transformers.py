@@ -1,6 +1,7 @@
 """Laws of an exported transformer: the same tokens, in operators that engines know and fuse."""
 
 from collections import Counter
+from functools import partial
 
 import mindspore as ms
 import numpy as np
@@ -24,22 +25,26 @@ from patchcore_build.vision_transformers import VitShape, official_shapes
 from patchcore_runtime.engine.session import open_network
 
 SHAPE = VitShape(width=128, blocks=3, registers=4, offset=0.0, antialias=True)
+ROTARY = VitShape(width=128, blocks=3, registers=4, patch_px=16, epsilon=1e-5, rotary=True)
 H, W = 42, 70
 BLOCKS = (1, 3)
 NAMES = ["block1", "block3"]
 
 
-def make_cell():
+def make_cell(shape=SHAPE):
     rng = np.random.default_rng(0)
-    sides = {**official_shapes(SHAPE), "pos_embed": (1, 26, SHAPE.width)}
+    sides = official_shapes(shape)
+    if not shape.rotary:
+        sides["pos_embed"] = (1, 26, shape.width)
     official = {n: rng.standard_normal(s).astype(np.float32) * 0.1 for n, s in sides.items()}
-    body = VisionTransformer(SHAPE, height=H, width=W, blocks=BLOCKS)
-    prepared = prepare_parameters(official, SHAPE, blocks=3, grid=body.grid)
+    height, width = 3 * shape.patch_px, 5 * shape.patch_px
+    body = VisionTransformer(shape, height=height, width=width, blocks=BLOCKS)
+    prepared = prepare_parameters(official, shape, blocks=3, grid=body.grid)
     for name, parameter in body.parameters_and_names():
         parameter.set_data(ms.Tensor(prepared[name]))
     after = [ms.nn.Identity() for _ in BLOCKS]
     cell = FeatureExtractor(body, after, half=False).set_train(False)
-    cell.set_inputs(ms.Tensor(shape=[None, H, W, 3], dtype=ms.uint8))
+    cell.set_inputs(ms.Tensor(shape=[None, height, width, 3], dtype=ms.uint8))
     return cell
 
 
@@ -105,6 +110,18 @@ def test_mindir_is_equal_to_the_bit(exported, tmp_path):
     export_mindir(make_cell, path, height=H, width=W)
     assert compare_mindir(path, images, truth(images), tolerance=0.0) == 0
     assert exported.stat().st_size > 0
+
+
+def test_rotary_positions_export_as_well(tmp_path):
+    open_device()
+    make, path = partial(make_cell, ROTARY), tmp_path / "features.onnx"
+    export_onnx(make, path, height=48, width=80, layers=NAMES)
+    export_mindir(make, path.with_suffix(".mindir"), height=48, width=80)
+    images = np.random.default_rng(3).integers(0, 256, (3, 48, 80, 3), np.uint8)
+    expected = [layer.asnumpy() for layer in make()(ms.Tensor(images))]
+    compare_mindir(path.with_suffix(".mindir"), images, expected, tolerance=0.0)
+    for got, layer in zip(open_network(path).run(NAMES, {"images": images}), expected, strict=True):
+        assert np.abs(got - layer).max() <= 2e-6 * np.abs(layer).max()
 
 
 def _graph(nodes, tensors):

@@ -261,6 +261,11 @@ REFUSED: list[tuple[str, bytes, str]] = [
         "backbone: expected one of resnet18,",
     ),
     (
+        "transformer",
+        checkpoint(ARRAYS, hyper_parameters=settings(backbone="dinov2_vits14")),
+        "wide_resnet101_2, got 'dinov2_vits14'",
+    ),
+    (
         "backbone of another kind",
         checkpoint(ARRAYS, hyper_parameters=settings(backbone=7)),
         "got no name",
@@ -357,6 +362,30 @@ def test_modules_that_contain_themselves_are_refused(tmp_path):
     state = b"}(" + text("_modules") + b"}(" + text("own") + b"h\x00" + b"uub"
     body = b"}(" + text("model") + package + b")\x81q\x00" + state + b"u"
     assert "nested without end" in refusal(tmp_path, zip_file(Parts(body, {}, {})))
+
+
+LAUGHS = 60  # a nest of so many levels would have 2^60 entries
+
+
+def laughs() -> bytes:
+    """A pair of one pair, twice, that is a pair of one pair, twice, and so on."""
+    levels = b"".join(b"h%c\x86q%c" % (n, n + 1) for n in range(100, 100 + LAUGHS))
+    return b"]q%c" % 100 + levels
+
+
+@pytest.mark.parametrize(
+    "place", ["num_neighbors", "layers", "backbone", "precision", "size", "interpolation"]
+)
+def test_a_value_that_would_never_end_is_not_shown(tmp_path, place):
+    nest = laughs()
+    if place in ("size", "interpolation"):
+        steps = specs()
+        steps["transform"]["init_args"]["transforms"][0]["init_args"][place] = nest
+        refusal(tmp_path, checkpoint(ARRAYS, **{CONFIG: steps}))
+    elif place == "precision":
+        opened(tmp_path, checkpoint(ARRAYS, hyper_parameters=settings(precision=nest)))
+    else:
+        refusal(tmp_path, checkpoint(ARRAYS, hyper_parameters=settings(**{place: nest})))
 
 
 def test_a_missing_file_is_named(tmp_path):

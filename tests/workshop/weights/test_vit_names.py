@@ -1,5 +1,6 @@
 """Laws of a transformer's weights: three projects' names are one model; others are refused."""
 
+import hashlib
 import re
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from patchcore_build.errors import WeightsError
 from patchcore_build.vision_transformers import VITS, VitShape, official_shapes
 from patchcore_build.weights.match import match_weights
+from patchcore_build.weights.read import promised_digest
 
 PLAIN = VitShape(width=128, blocks=2)
+ROTARY = VitShape(width=128, blocks=2, registers=4, patch_px=16, epsilon=1e-5, rotary=True)
 WITH_REGISTERS = VitShape(width=128, blocks=2, registers=4)
 
 
@@ -84,6 +87,69 @@ def test_positions_may_have_any_square_grid(side):
     official = draw(PLAIN, side)
     found = match_weights(official, official_shapes(PLAIN), source="net")
     assert found["pos_embed"].shape == (1, 1 + side * side, 128)
+
+
+def draw_rotary():
+    official = draw_without_positions(ROTARY)
+    for number in range(ROTARY.blocks):  # keys have no bias
+        official[f"blocks.{number}.attn.qkv.bias"][128:256] = 0
+    return official
+
+
+def draw_without_positions(shape):
+    rng = np.random.default_rng(0)
+    return {name: rng.random(size, np.float32) for name, size in official_shapes(shape).items()}
+
+
+def rotary_file(official):
+    file = {"storage_tokens": official["register_tokens"], "rope_embed.periods": np.ones(16)}
+    file |= {name: array for name, array in official.items() if name != "register_tokens"}
+    mask = np.repeat(np.float32([1, 0, 1]), 128)
+    for number in range(ROTARY.blocks):
+        name = f"blocks.{number}.attn.qkv.bias"
+        file[f"{name}_mask"] = mask
+        file[name] = np.where(mask == 0, np.float32(7), official[name])
+    return file
+
+
+def rotary_hugging_face(official):
+    file = {"embeddings.mask_token": np.zeros((1, 1, 128), np.float32)}
+    for name, array in as_hugging_face(official).items():
+        new = name.replace("encoder.layer", "layer").replace("layernorm.", "norm.")
+        new = new.replace("patch_embeddings.projection", "patch_embeddings")
+        new = re.sub(r"attention\.attention\.(.).*\.", r"attention.\1_proj.", new)
+        new = new.replace("attention.output.dense", "attention.o_proj")
+        new = new.replace("mlp.fc1", "mlp.up_proj").replace("mlp.fc2", "mlp.down_proj")
+        if not new.endswith("k_proj.bias"):
+            file[new] = array
+    return file
+
+
+@pytest.mark.parametrize("write", [rotary_file, rotary_hugging_face])
+def test_dinov3s_names_and_masks_give_the_official_parameters(write):
+    official = draw_rotary()
+    found = match_weights(write(official), official_shapes(ROTARY), source="net")
+    for name, array in official.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_biases_that_timm_leaves_out_are_zero():
+    official = draw_rotary()
+    file = {name: array for name, array in official.items() if "qkv.bias" not in name}
+    file["blocks.0.gamma_1"] = file.pop("blocks.0.ls1.gamma")
+    found = match_weights(file, official_shapes(ROTARY), source="net")
+    assert not found["blocks.1.attn.qkv.bias"].any()
+    np.testing.assert_array_equal(found["blocks.0.ls1.gamma"], official["blocks.0.ls1.gamma"])
+
+
+def test_a_digest_in_the_name_of_the_file_is_checked(tmp_path):
+    content = b"weights"
+    right = hashlib.sha256(content).hexdigest()
+    for digits in (right[:8], "00000000"):
+        (tmp_path / f"dinov3_vits16_pretrain_lvd1689m-{digits}.pth").write_bytes(content)
+    assert promised_digest(tmp_path / f"dinov3_vits16_pretrain_lvd1689m-{right[:8]}.pth") == right
+    with pytest.raises(WeightsError, match="begins with 00000000, as its name says, got"):
+        promised_digest(tmp_path / "dinov3_vits16_pretrain_lvd1689m-00000000.pth")
 
 
 def refusal(file, shape):

@@ -1,9 +1,10 @@
 """A vision transformer: normalised images (B, 3, H, W) -> patch tokens (B, D, h, w) of some blocks.
 
-Dosovitskiy et al. 2020 (arXiv:2010.11929), as DINOv2 trains it. h = H/14 and w = W/14. Tokens are
-kept as one matrix (B·N, D), N = prefix + h·w, so every linear layer is one product of matrices. The
-tokens of each chosen block pass through the final norm, as the original's `get_intermediate_layers`
-does by default and as AnomalyDINO uses them. Blocks behind the last chosen one are never built.
+Dosovitskiy et al. 2020 (arXiv:2010.11929), as DINOv2 and DINOv3 train it; h = H/p and w = W/p.
+Tokens are one matrix (B·N, D), N = prefix + h·w, so every linear layer is one product of matrices.
+The tokens of each chosen block pass through the final norm, as the original's
+`get_intermediate_layers` does by default and as AnomalyDINO uses them. Blocks behind the last
+chosen one are never built.
 """
 
 import math
@@ -14,11 +15,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from patchcore_build.backbone.vit.rotary import rotary_tables
 from patchcore_build.vision_transformers import (
     HEAD_SIZE,
     MLP_RATIO,
-    NORM_EPSILON,
-    PATCH_PX,
     VitShape,
 )
 
@@ -47,18 +47,33 @@ class _Gelu(nn.Cell):
         return x * (self.erf(x / math.sqrt(2)) + 1.0) * 0.5
 
 
+class _Turn(nn.Cell):
+    """Turn queries or keys (B, heads, N, 64) by the positions of their patches."""
+
+    def __init__(self, shape: VitShape, grid: tuple[int, int]) -> None:
+        super().__init__()
+        cosine, sine = rotary_tables(grid, prefix=shape.prefix)
+        self.cosine, self.sine = ms.Tensor(cosine[None, None]), ms.Tensor(sine[None, None])
+        self.concat = ops.Concat(axis=3)
+
+    def construct(self, x: Any) -> Any:
+        swapped = self.concat((x[:, :, :, HEAD_SIZE // 2 :], x[:, :, :, : HEAD_SIZE // 2]))
+        return x * self.cosine + swapped * self.sine
+
+
 class _Block(nn.Cell):
     """Attention and a perceptron, each behind a norm and added to its input; (B·N, D) -> same."""
 
-    def __init__(self, shape: VitShape, tokens: int) -> None:
+    def __init__(self, shape: VitShape, grid: tuple[int, int]) -> None:
         super().__init__()
+        tokens = shape.prefix + grid[0] * grid[1]
         width, hidden = shape.width, MLP_RATIO * shape.width
-        self.norm1 = nn.LayerNorm((width,), epsilon=NORM_EPSILON)
+        self.norm1 = nn.LayerNorm((width,), epsilon=shape.epsilon)
         self.query = _Linear(width, width)
         self.key = _Linear(width, width)
         self.value = _Linear(width, width)
         self.proj = _Linear(width, width)
-        self.norm2 = nn.LayerNorm((width,), epsilon=NORM_EPSILON)
+        self.norm2 = nn.LayerNorm((width,), epsilon=shape.epsilon)
         self.fc1 = _Linear(width, hidden)
         self.gelu = _Gelu()
         self.fc2 = _Linear(hidden, width)
@@ -68,11 +83,14 @@ class _Block(nn.Cell):
         self.likeness = ops.BatchMatMul(transpose_b=True)
         self.softmax = ops.Softmax(-1)
         self.mixture = ops.BatchMatMul()
+        self.turn = _Turn(shape, grid) if shape.rotary else None
 
     def construct(self, x: Any) -> Any:
         normed = self.norm1(x)
         query = self._heads(self.query(normed))  # (B, heads, N, 64)
         key, value = self._heads(self.key(normed)), self._heads(self.value(normed))
+        if self.turn is not None:
+            query, key = self.turn(query), self.turn(key)
         mixed = self.mixture(self.softmax(self.likeness(query, key)), value)
         x = x + self.proj(self.reshape(self.transpose(mixed, (0, 2, 1, 3)), (-1, self.width)))
         return x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
@@ -86,7 +104,7 @@ class VisionTransformer(nn.Cell):
 
     Args:
         shape: The model.
-        height: H in pixels, a multiple of 14.
+        height: H in pixels, a multiple of the patch.
         width: W in pixels, the same.
         blocks: Numbers of blocks, from 1, ascending.
         mean: One layer, the mean of the chosen blocks; otherwise each block is a layer.
@@ -96,17 +114,22 @@ class VisionTransformer(nn.Cell):
         self, shape: VitShape, *, height: int, width: int, blocks: Sequence[int], mean: bool = False
     ) -> None:
         super().__init__()
-        self.grid = (height // PATCH_PX, width // PATCH_PX)
+        self.grid = (height // shape.patch_px, width // shape.patch_px)
         cells = self.grid[0] * self.grid[1]
         self.patches = nn.Conv2d(
-            3, shape.width, PATCH_PX, stride=PATCH_PX, pad_mode="valid", has_bias=True
+            3,
+            shape.width,
+            shape.patch_px,
+            stride=shape.patch_px,
+            pad_mode="valid",
+            has_bias=True,
         )
         self.cells_shape = (-1, shape.width, cells)
         # Zeros in front of the patches, to which the table adds the tokens that precede them.
         self.pad = nn.Pad(paddings=((0, 0), (0, 0), (shape.prefix, 0)))
         self.tokens = ms.Parameter(_zeros(1, shape.width, shape.prefix + cells), name="tokens")
-        self.blocks = nn.CellList([_Block(shape, shape.prefix + cells) for _ in range(max(blocks))])
-        self.norm = nn.LayerNorm((shape.width,), epsilon=NORM_EPSILON)
+        self.blocks = nn.CellList([_Block(shape, self.grid) for _ in range(max(blocks))])
+        self.norm = nn.LayerNorm((shape.width,), epsilon=shape.epsilon)
         self.taken = tuple(blocks)
         self.mean = mean
         self.width, self.prefix, self.all_tokens = shape.width, shape.prefix, shape.prefix + cells

@@ -27,7 +27,8 @@ def prepare_parameters(
     """Make the parameters of a `VisionTransformer`.
 
     Args:
-        official: Arrays by the official names; `pos_embed` (1, 1 + M², D) of any square grid.
+        official: Arrays by the official names; `pos_embed`, if the model has it, is
+            (1, 1 + M², D) of any square grid.
         shape: The model.
         blocks: Number of blocks that the cell has; later blocks are left out.
         grid: h and w, the patches of the input.
@@ -53,18 +54,20 @@ def _token_table(
     official: Mapping[str, NDArray[np.float32]], shape: VitShape, grid: tuple[int, int]
 ) -> NDArray[np.float32]:
     """What is added to the patches, behind the tokens that precede them: (1, D, prefix + h·w)."""
-    positions = official["pos_embed"][0]
-    side = round((len(positions) - 1) ** 0.5)
-    patches = interpolate_positions(
-        positions[1:].reshape(side, side, -1),
-        *grid,
-        offset=shape.offset,
-        antialias=shape.antialias,
-    )
-    table = [official["cls_token"][0] + positions[:1]]
+    if shape.rotary:
+        first = np.zeros((1, shape.width), np.float32)
+        patches = np.zeros((grid[0] * grid[1], shape.width), np.float32)
+    else:
+        positions = official["pos_embed"][0]
+        side = round((len(positions) - 1) ** 0.5)
+        first, square = positions[:1], positions[1:].reshape(side, side, -1)
+        patches = interpolate_positions(
+            square, *grid, offset=shape.offset, antialias=shape.antialias
+        ).reshape(-1, shape.width)
+    table = [official["cls_token"][0] + first]
     if shape.registers:  # registers have no position
         table.append(official["register_tokens"][0])
-    table.append(patches.reshape(-1, shape.width))
+    table.append(patches)
     return np.asarray(np.concatenate(table).T[None], np.float32)
 
 
