@@ -142,7 +142,7 @@ def measure(case: Case, options: argparse.Namespace, folder: Path) -> dict[str, 
         _run(python, folder, {**job, "task": "train"})
     if not (folder / "artifact").exists():
         _import(case, job, folder, category)
-    images = _test_images(category)
+    images = test_images(category)
     detector = Detector.load(folder / "artifact")
     settings = detector.manifest.preprocess
     photographs = [Image.open(path) for path in images]
@@ -214,7 +214,7 @@ def _run(python: Path, folder: Path, job: Mapping[str, Any]) -> None:
         raise SystemExit(f"{log}: the peer failed, read this file")
 
 
-def _test_images(category: Path) -> list[Path]:
+def test_images(category: Path) -> list[Path]:
     """Ten test images, two good ones and defects of each kind."""
     kinds = sorted((category / "test").iterdir())
     found = [path for kind in kinds for path in sorted(kind.iterdir())[:3]]

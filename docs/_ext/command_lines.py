@@ -43,7 +43,10 @@ class CommandLine(SphinxDirective):
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
+            names: dict[int, list[str]] = {}
+            for name, command in action.choices.items():  # an alias has its command's parser
+                names.setdefault(id(command), []).append(name)
+            return {", ".join(names[id(c)]): c for c in action.choices.values()}
     return {}
 
 

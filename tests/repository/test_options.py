@@ -11,7 +11,7 @@ from patchcore_build.cli.main import _parser as build_parser
 from patchcore_runtime.cli.main import _parser as runtime_parser
 from places import ROOT
 
-OPTION = re.compile(r"(?<![\w/-])--[a-z][a-z0-9_-]*\w")
+OPTION = re.compile(r"(?<![\w/-])--[a-z][a-zA-Z0-9_-]*\w")
 # Sentences that advise something without naming an option of that kind.
 VAGUE = re.compile(r"\ballow \w+ing\b")
 PACKAGES = ("build/patchcore_build", "runtime/patchcore_runtime")
@@ -22,7 +22,7 @@ DOCUMENTS = [
 ]
 # Commands of others whose options the documents name, in a code span or a line of a block.
 OTHERS = re.compile(
-    r"\b(apt-get|bash|cmake|converter_lite|ctest|docker|git|make|openssl|pip3?|pytest|python3?|ruff|"
+    r"\b(apt-get|bash|cmake|converter_lite|ctest|docker|git|make|npm|openssl|pip3?|pytest|python3?|ruff|"
     r"benchmarks?|clang|mypy|sphinx|uv|virtualenv|patchcore_infer|run_infer_cpp|run_infer_cpp\.sh)\b"
 )
 

@@ -1,6 +1,7 @@
 """The parser of `patchcore-build`: one command each to build, evaluate, sign, convert, draw.
 
-() -> parser. Options of the MindSpore Models PatchCore are also accepted in their old spelling.
+() -> parser. Commands and options of the MindSpore Models PatchCore are also accepted in their old
+spelling; those without effect here are named in one line.
 Only the commands that need MindSpore import it, so `--help` is fast.
 """
 
@@ -61,10 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
     description = "Build PatchCore anomaly detectors from good photographs."
     parser, commands = new_parser("patchcore-build", description, _EXAMPLES, __version__)
-    add_fit_options(_command(commands, "fit", run_fit, "build an artifact from good images"))
+    summary = "build an artifact from good images"
+    add_fit_options(_command(commands, "fit", run_fit, summary, "train"))
     add_import_options(_command(commands, "import", run_import, IMPORT_SUMMARY))
     summary = "evaluate an artifact on a test set"
-    add_evaluate_options(_command(commands, "evaluate", run_evaluate, summary))
+    add_evaluate_options(_command(commands, "evaluate", run_evaluate, summary, "eval"))
     summary = "fit and evaluate every category of a data set, and write one table"
     add_benchmark_options(_command(commands, "benchmark", run_benchmark_command, summary))
     add_export_options(_command(commands, "export", run_export, EXPORT_SUMMARY))
@@ -81,7 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    command = add_command(commands, name, run, summary=summary, examples=_EXAMPLES)
+def _command(
+    commands: Any, name: str, run: Run, summary: str, *aliases: str
+) -> argparse.ArgumentParser:
+    command = add_command(commands, name, run, summary=summary, examples=_EXAMPLES, aliases=aliases)
     command.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return command

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_build.cli.options import LAYOUTS, add_public_key_option
+from patchcore_build.cli.original_words import CLOUD, add_unused_options, tell_unused
 from patchcore_runtime.cli.command_line import add_roi_option
 from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.cli.terminal import print_json
@@ -49,14 +50,26 @@ def add_evaluate_options(command: argparse.ArgumentParser) -> None:
         "--threads", type=whole_number(1), metavar="N", help="threads (default: available cores)"
     )
     add_public_key_option(command)
+    on_cpu = "an evaluation computes on the CPU, with onnxruntime"
+    add_unused_options(
+        command,
+        {
+            "--pre_ckpt_path": "the artifact has its network",
+            "--ckpt_dir": "the artifact has its memory bank",
+            "--device_id": on_cpu,
+            "--platform": on_cpu,
+            **CLOUD,
+        },
+    )
 
 
-def run(arguments: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Evaluate an artifact and print the figures."""
     from patchcore_build.data.dataset import open_dataset
     from patchcore_build.report.report import check_report
     from patchcore_runtime.detector import Detector
 
+    tell_unused(arguments, parser.prog)
     if arguments.output is not None:
         check_report(arguments.output)
     detector = Detector.load(
@@ -166,6 +179,8 @@ def _print_figures(result: "Evaluation", layout: str) -> None:
         print(f"AUPRO ({protocol}): {wide} to FPR 0.30, {narrow} to FPR 0.05")
     _print_best("best F1", result.image_best_f1)
     _print_best("best pixel F1", result.pixel_best_f1)
+    # The words of the original's eval.py, for scripts that read them.
+    print(f"img_auc: {_figure(result.image_auroc)}, pixel_auc: {_figure(result.pixel_auroc)}")
     counts = result.image_confusion
     print(
         f"at the stored threshold {counts.threshold:.4g}: "

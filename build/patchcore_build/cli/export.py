@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from patchcore_build.cli.options import add_public_key_option, wrong_usage
+from patchcore_build.cli.original_words import add_unused_options, tell_unused
 from patchcore_build.errors import ExportError
 from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.cli.terminal import print_json
@@ -42,7 +43,7 @@ def add_export_options(command: argparse.ArgumentParser) -> None:
         help="form of the export",
     )  # fmt: skip
     command.add_argument(
-        "--output", type=Path, metavar="PATH", required=True,
+        "--output", "--file_name", type=Path, metavar="PATH", required=True,
         help="the file to write, which may not exist yet; for triton the folder to create",
     )  # fmt: skip
     command.add_argument(
@@ -66,10 +67,19 @@ def add_export_options(command: argparse.ArgumentParser) -> None:
         "--name", metavar="NAME", help="triton: name of the model (default: the artifact's folder)"
     )
     add_public_key_option(command)
+    add_unused_options(
+        command,
+        {
+            "--ckpt_file": "the artifact has its network",
+            "--device_target": "an export is for any device",
+            "--device_id": "an export is for any device",
+        },
+    )
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Write the export and print how far it is from the artifact."""
+    tell_unused(arguments, parser.prog)
     _refuse_misplaced(arguments, parser)
     if arguments.format == "air":
         raise ExportError(

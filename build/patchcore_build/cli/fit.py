@@ -17,6 +17,7 @@ from patchcore_build.cli.options import (
     config_from,
     wrong_usage,
 )
+from patchcore_build.cli.original_words import CLOUD, add_unused_options, tell_unused
 from patchcore_runtime.cli.freed_memory import return_freed_memory
 from patchcore_runtime.cli.option_types import names, number, whole_number
 from patchcore_runtime.cli.terminal import print_json
@@ -60,6 +61,8 @@ def add_fit_options(fit: argparse.ArgumentParser) -> None:
         "--force", action="store_true",
         help="accept --quantize int8 even if it costs more than 0.005 of AUROC on the test set",
     )  # fmt: skip
+    unused = {"--num_epochs": "a fit makes one pass over the images", **CLOUD}
+    add_unused_options(fit, unused)
 
 
 def _add_image_options(where: argparse._ArgumentGroup) -> None:
@@ -167,6 +170,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from patchcore_build.fitting.fit import fit
     from patchcore_build.fitting.job import FitJob
 
+    tell_unused(arguments, parser.prog)
     if (arguments.normal is None) == (arguments.dataset is None):
         parser.error("fit: expected either --dataset DIR --category NAME, or --normal DIR")
     if arguments.dataset is not None and arguments.category is None:

@@ -63,7 +63,8 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
         "is for benchmarks; the backbone scattering needs no weights",
     )
     network.add_argument(
-        "--device", choices=("cpu", "ascend", "gpu"), default="cpu",
+        "--device", "--platform", "--device_target", choices=("cpu", "ascend", "gpu"),
+        type=str.lower, default="cpu",
         help="device on which MindSpore computes the features (default cpu)",
     )  # fmt: skip
     network.add_argument(

@@ -31,11 +31,27 @@ def new_parser(
 
 
 def add_command(
-    commands: Any, name: str, run: Run, *, summary: str, examples: str
+    commands: Any,
+    name: str,
+    run: Run,
+    *,
+    summary: str,
+    examples: str,
+    aliases: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
-    """Declare one command; `run(arguments, parser)` returns its exit code."""
+    """Declare one command; `run(arguments, parser)` returns its exit code.
+
+    Args:
+        commands: Where commands are declared, from `new_parser`.
+        name: Its name.
+        run: What it does.
+        summary: Its line in `--help`.
+        examples: Text at the end of its own help.
+        aliases: Other names of the same command.
+    """
     command: argparse.ArgumentParser = commands.add_parser(
         name,
+        aliases=list(aliases),
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=examples,

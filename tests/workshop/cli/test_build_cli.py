@@ -16,8 +16,8 @@ from patchcore_build import __version__
 from patchcore_build.cli.main import _parser, main
 
 COMMANDS = (
-    "fit", "evaluate", "benchmark", "index", "merge", "advise", "sign", "convert-weights",
-    "demo-data",
+    "fit", "import", "evaluate", "benchmark", "export", "index", "merge", "advise", "sign",
+    "convert-weights", "demo-data",
 )  # fmt: skip
 
 
@@ -66,7 +66,10 @@ def write_test_set(root):
 
 
 def test_there_is_a_test_for_every_command():
-    assert tuple(subparsers()) == COMMANDS
+    commands = subparsers()
+    aliases = {"train": "fit", "eval": "evaluate"}
+    assert tuple(name for name in commands if name not in aliases) == COMMANDS
+    assert all(commands[alias] is commands[name] for alias, name in aliases.items())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -151,7 +154,7 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong(capfd, argv,
         ("--memory-budget-gb", ["-0.1", "nan", "inf"], "expected a number, 0 or more"),
         ("--device-id", ["-1"], "expected 0 or more"),
         ("--folds", ["two", "2.5"], "--folds: invalid int value"),
-        ("--device", ["tpu"], "--device: invalid choice"),
+        ("--device", ["tpu"], "invalid choice: '"),
         ("--backbone", ["resnet152"], "--backbone: invalid choice"),
     ],
 )
