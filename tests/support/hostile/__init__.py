@@ -63,7 +63,7 @@ OUT_OF_RANGE = [
     ("tiling.columns", 2**40),
     ("features.patch_px", 0),
     ("features.patch_px", 65),
-    ("features.patch_px", 16),
+    ("features.patch_px", 24),
     ("features.layers", []),
     ("features.layers[0].name", "layer"),
     ("features.layers[0].name", "layer12345"),
