@@ -57,7 +57,7 @@ class Case:
     layers: tuple[str, ...] = LAYERS23
     neighbours: int = 9
     crop: int = 0
-    ratio: float = 0.002
+    ratio: float = 0.01
     file: str = "model.ckpt"
 
 
@@ -83,8 +83,9 @@ CASES = {
         weights="resnet50-layers123.safetensors",
         neighbours=5,
         crop=224,
+        ratio=0.004,
     ),
-    "wide-random": Case(library="anomalib", backbone="wide_resnet50_2", weights=None, ratio=0.001),
+    "wide-random": Case(library="anomalib", backbone="wide_resnet50_2", weights=None, ratio=0.002),
     "amazon": Case(
         library="amazon",
         backbone="resnet50",

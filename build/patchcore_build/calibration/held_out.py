@@ -29,7 +29,7 @@ from patchcore_runtime.scoring.thresholds import above_dark_end, check_rate
 # Array for the scores, name of the checkpoint, images to learn from, images that are held out.
 _Turn = tuple[NDArray[np.float64], str, NDArray[np.int64], NDArray[np.int64]]
 _SMALLEST_THRESHOLD = 1e-12  # if all images are equal
-_QUIET_SHARE = 0.9  # share of a good image's pixels below the dark end of the heat map
+QUIET_SHARE = 0.9  # share of a good image's pixels below the dark end of the heat map
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ def score_held_out(
         scorer = open_scorer(training, bank_of(training, rows), folder)
         for image in np.intersect1d(held_out, counted):
             result = scorer.score(training.store.as_network_output(int(image)))
-            quiet = float(np.quantile(result.anomaly_map[inside], _QUIET_SHARE))
+            quiet = float(np.quantile(result.anomaly_map[inside], QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
             done += 1
             progress(done, 2 * len(counted))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchcore_build.cli.options import add_signing_option, wrong_usage
-from patchcore_build.errors import SettingError
+from patchcore_build.errors import SettingError, require
 from patchcore_runtime.cli.option_types import whole_number
 from patchcore_runtime.cli.terminal import print_json
 from patchcore_runtime.scoring.thresholds import describe_calibration
@@ -58,6 +58,11 @@ def add_import_options(command: argparse.ArgumentParser) -> None:
         "--pixel-threshold", type=float, metavar="T",
         help="pixel threshold in units of the model's maps (default: the model's)",
     )  # fmt: skip
+    command.add_argument(
+        "--target-fpr", type=float, metavar="R",
+        help="estimate thresholds for this false-alarm rate from --images, which the model must "
+        "not have learned (default: the model's thresholds)",
+    )  # fmt: skip
     add_signing_option(command)
 
 
@@ -76,6 +81,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         category=arguments.category or arguments.images.resolve().name,
         output=arguments.output,
         thresholds=thresholds,
+        target_fpr=arguments.target_fpr,
         sign=arguments.sign,
     )
     report = import_detector(_open(arguments), job)
@@ -101,6 +107,10 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _check_usage(arguments: argparse.Namespace) -> None:
     """Refuse options that the library does not use, and the lack of those that it needs."""
+    if arguments.target_fpr is not None:
+        rate, given = arguments.target_fpr, arguments.threshold or arguments.pixel_threshold
+        require(given is None, "--target-fpr", "it without --threshold", given)
+        require(0 < rate < 1, "--target-fpr", "in (0, 1)", rate)
     amazon = arguments.library == "amazon"
     for name, value in (("--weights", arguments.weights), ("--resize-px", arguments.resize_px)):
         if amazon and value is None:

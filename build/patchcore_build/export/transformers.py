@@ -60,7 +60,8 @@ def fold_layer_norms(graph: Any) -> bool:
         graph.node.remove(node)
         graph.node.insert(place, fused)
         found = True
-    drop_unused(graph)
+    if found:
+        drop_unused(graph)
     return found
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from patchcore_build.backbone.device import open_device
 from patchcore_build.backbone.network import onnx_network
+from patchcore_build.calibration.held_out import QUIET_SHARE
 from patchcore_build.config import Config, plan_layout
 from patchcore_build.data.dataset import list_images
 from patchcore_build.data.training_inputs import Inputs, load_inputs
@@ -28,7 +30,7 @@ from patchcore_build.features.store import FeatureStore, extract_features
 from patchcore_build.fitting.artifact_writer import ArtifactFacts, plan_manifest, provenance
 from patchcore_build.fitting.selftest_image import write_selftest
 from patchcore_build.imports.original import Original, Thresholds
-from patchcore_build.imports.thresholds import calibration_of
+from patchcore_build.imports.thresholds import calibration_of, estimated
 from patchcore_build.progress import progress_bar
 from patchcore_build.signing import new_signed_folder
 from patchcore_build.storage import Storage
@@ -61,6 +63,9 @@ class ImportJob:
     output: Path
     # In place of the original's thresholds; None: take over those of the original.
     thresholds: Thresholds | None = None
+    # False-alarm rate of thresholds that are estimated from the good images, which the original
+    # must not have learned; None: the thresholds above.
+    target_fpr: float | None = None
     # PEM file of the ed25519 private key that signs the artifact.
     sign: Path | None = None
 
@@ -92,13 +97,7 @@ def import_detector(original: Original, job: ImportJob) -> ImportReport:
             written; no files are left behind.
     """
     check_new_folder(job.output)
-    thresholds = job.thresholds or original.thresholds
-    if thresholds is None:
-        raise ModelError(
-            f"{original.source}: thresholds: expected them in the file, or --threshold and "
-            "--pixel-threshold, got none"
-        )
-    calibration = calibration_of(thresholds)
+    calibration = _first_calibration(original, job)
     open_device()
     config = config_of(original)
     bank, make_cell = _bank_and_network(original, config)
@@ -123,9 +122,14 @@ def import_detector(original: Original, job: ImportJob) -> ImportReport:
             | {"imported": original.provenance},
             index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
         )
-        planned = plan_manifest(staging, inputs, calibration, facts)
-        detector = Detector(Artifact(staging, _corrected(planned, original)))
-        scores = _finish(staging, detector, inputs)
+        manifest = _corrected(plan_manifest(staging, inputs, calibration, facts), original)
+        scores = _score(Detector(Artifact(staging, manifest)), inputs)
+        if job.target_fpr is not None:
+            calibration = estimated(scores[np.unique(inputs.first_equal)], job.target_fpr)
+            manifest = dataclasses.replace(manifest, calibration=calibration)
+        detector = Detector(Artifact(staging, manifest))
+        selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
+        seal(staging, dataclasses.replace(manifest, selftest=selftest))
     return ImportReport(
         artifact=job.output,
         library=original.library,
@@ -135,11 +139,28 @@ def import_detector(original: Original, job: ImportJob) -> ImportReport:
         input_size=(height, width),
         calibration=calibration,
         images=len(scores),
-        score_range=(min(scores), max(scores)),
-        alarms=sum(score > thresholds.image for score in scores),
+        score_range=(float(scores[:, 0].min()), float(scores[:, 0].max())),
+        alarms=int((scores[:, 0] > calibration.image_threshold).sum()),
         export_difference=difference,
         warnings=(*original.notes, *few_images(calibration)),
     )
+
+
+def _first_calibration(original: Original, job: ImportJob) -> Calibration:
+    """The thresholds that are given or the original's; a stand-in if they will be estimated.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = job.thresholds or original.thresholds
+    if job.target_fpr is not None:
+        found = Thresholds(image=1.0, pixel=1.0, low=0.0, high=2.0, method="not estimated yet")
+    if found is None:
+        raise ModelError(
+            f"{original.source}: thresholds: expected them in the file, or --threshold and "
+            "--pixel-threshold, or --target-fpr, got none"
+        )
+    return calibration_of(found)
 
 
 def config_of(original: Original) -> Config:
@@ -238,13 +259,13 @@ def _corrected(planned: Manifest, original: Original) -> Manifest:
     )
 
 
-def _finish(staging: Path, detector: Detector, inputs: Inputs) -> list[float]:
-    """Make the self-test of the middle image, seal the folder, and score the good images."""
-    selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
-    seal(staging, dataclasses.replace(detector.manifest, selftest=selftest))
-    scores = []
+def _score(detector: Detector, inputs: Inputs) -> NDArray[np.float64]:
+    """Score, largest map value and quiet level of every good image, (N, 3)."""
+    scores = np.empty((len(inputs.paths), 3))
     with progress_bar("scores", "image") as progress:
-        for path in inputs.paths:
-            scores.append(detector.predict(path).score)
-            progress(len(scores), len(inputs.paths))
+        for number, path in enumerate(inputs.paths):
+            result = detector.predict(path)
+            quiet = np.quantile(result.anomaly_map, QUIET_SHARE)
+            scores[number] = result.score, result.anomaly_map.max(), quiet
+            progress(number + 1, len(scores))
     return scores

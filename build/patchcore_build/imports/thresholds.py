@@ -7,8 +7,13 @@ score; its map is likewise between 0 and 1 for the two ends of a heat map.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from patchcore_build.calibration.held_out import HeldOutScores, calibrate
+from patchcore_build.config import make_config
 from patchcore_build.errors import ModelError, SettingError, require
 from patchcore_build.imports.original import Thresholds
 from patchcore_runtime.manifest.calibration import NOT_KNOWN, Calibration, HeatmapRange
@@ -84,6 +89,32 @@ def given(image: float | None, pixel: float | None) -> Thresholds | None:
     return Thresholds(
         image=image, pixel=pixel, low=0.0, high=2 * pixel, method="given at the import"
     )
+
+
+def estimated(scores: NDArray[np.float64], rate: float) -> Calibration:
+    """Thresholds and p-values from good images that the original has not learned.
+
+    Args:
+        scores: Score, largest map value and quiet level of n images, (n, 3).
+        rate: Target false-alarm rate.
+
+    Raises:
+        ThresholdError: so few images cannot support this rate.
+    """
+    nothing = np.zeros(len(scores))  # there are no leaner banks, and so no correction
+    held_out = HeldOutScores(
+        image_scores=scores[:, 0],
+        map_maxima=scores[:, 1],
+        quiet_levels=scores[:, 2],
+        lean_image_scores=nothing,
+        lean_map_maxima=nothing,
+        folds=1,
+        groups=len(scores),
+        share=1.0,
+        lean_share=1.0,
+    )
+    found = calibrate(held_out, make_config("paper", target_fpr=rate))
+    return replace(found, method=f"{found.method}; good images given at the import")
 
 
 def calibration_of(found: Thresholds) -> Calibration:

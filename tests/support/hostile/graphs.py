@@ -89,6 +89,9 @@ def networks(folder: Path) -> dict[str, bytes]:
     own.graph.sparse_initializer.append(sparse)
     trained = onnx.load(folder / FEATURES_ONNX)
     trained.training_info.add()
+    lengths = [helper.make_node("Shape", ["t"], ["l0"])]
+    lengths += [helper.make_node("Concat", [f"l{i}"] * 2, [f"l{i + 1}"], axis=0) for i in range(40)]
+    step = [number(np.array([value], np.int64), name) for name, value in (("o", 0), ("s", 2**62))]
     padded = {"kernel_shape": [8, 8], "pads": [60_000] * 4}
     return {
         "an endless Loop": with_nodes([loop], [huge]),
@@ -102,6 +105,19 @@ def networks(folder: Path) -> dict[str, bytes]:
         "40 doublings": with_nodes(doubled, [number(np.ones(9, np.float32), "x0")]),
         "a sum of 40,000 x 40,000": with_nodes(
             [helper.make_node("Add", ["t", "w"], ["r"])], [tall, wide]
+        ),
+        "a product of 40,000 x 40,000": with_nodes(
+            [helper.make_node("MatMul", ["t", "w"], ["r"])], [tall, wide]
+        ),
+        "a list of integers that doubles 40 times": with_nodes(lengths, [tall]),
+        "Reshape to 2^40": with_nodes(
+            [helper.make_node("Reshape", ["t", "huge"], ["r"])], [tall, huge]
+        ),
+        "a place of 2^40": with_nodes(
+            [helper.make_node("Gather", ["t", "huge"], ["r"])], [tall, huge]
+        ),
+        "a slice with a step of 2^62": with_nodes(
+            [helper.make_node("Slice", ["t", "o", "huge", "o", "s"], ["r"])], [tall, huge, *step]
         ),
         "a convolution with huge pads": with_nodes(
             [helper.make_node("Conv", ["p", "k"], ["r"], **padded)], [plane, kernel]

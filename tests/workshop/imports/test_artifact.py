@@ -234,6 +234,26 @@ def test_weights_and_rows_that_do_not_fit_leave_nothing_behind(
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+def test_images_that_were_not_learned_give_thresholds_and_p_values(
+    model: Path, tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "part"
+    common = ["anomalib", str(model), "--images", str(photographs), "--output", str(output)]
+    code, out, _ = run([*common, "--target-fpr", "0.2", "--json"], capsys)
+    assert code == 0
+    detector = Detector.load(output)
+    calibration = detector.manifest.calibration
+    found = sorted(detector.predict(path).score for path in photographs.iterdir())
+    np.testing.assert_allclose(calibration.image_scores.values, found, rtol=1e-6)
+    assert (calibration.images, calibration.target_fpr) == (5, 0.2)
+    assert calibration.image_threshold >= found[-2]
+    assert calibration.image_scores.bias == 1
+    assert "good images given at the import" in calibration.method
+    assert detector.predict(min(photographs.iterdir())).p_value < 1 or found[0] == found[-1]
+    assert json.loads(out)["alarms"] <= 1
+    assert all(step.passed for step in run_selftest(Artifact.open_whole(output)))
+
+
 def test_a_model_without_thresholds_needs_some(
     model: Path, photographs: Path, tmp_path: Path
 ) -> None:
@@ -242,7 +262,7 @@ def test_a_model_without_thresholds_needs_some(
 
     bare = dataclasses.replace(open_anomalib(model), thresholds=None)
     job = ImportJob(images=photographs, category="part", output=tmp_path / "part")
-    with pytest.raises(ModelError, match="or --threshold and --pixel-threshold, got none"):
+    with pytest.raises(ModelError, match="or --target-fpr, got none"):
         import_detector(bare, job)
 
 
@@ -254,6 +274,11 @@ def test_a_model_without_thresholds_needs_some(
         (["amazon", "m", "--resize-px", "256"], "--weights: expected it for amazon"),
         (["amazon", "m", "--weights", "w.pth"], "--resize-px: expected it for amazon"),
         (["anomalib", "m.ckpt", "--threshold", "1"], "expected both or none, got one"),
+        (["anomalib", "m.ckpt", "--target-fpr", "1"], "--target-fpr: expected in (0, 1), got 1"),
+        (
+            ["anomalib", "m.ckpt", "--target-fpr", "0.1", "--pixel-threshold", "2"],
+            "--target-fpr: expected it without --threshold",
+        ),
         (
             ["anomalib", "m.ckpt", "--threshold", "1", "--pixel-threshold", "-1"],
             "--pixel-threshold: expected a number above 0",
