@@ -54,6 +54,8 @@ ten test images are scored by the artifact's detector and by its export.
   take turns (browser: the best of three, one thread, after the others).
 - OpenVINO's own choice of precision is bfloat16 on CPUs that compute it; *f32* sets
   `INFERENCE_PRECISION_HINT`.
+
+<!-- table -->
 """
 
 Images = list[NDArray[np.uint8]]

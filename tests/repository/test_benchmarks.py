@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.bench import page as run_page
 from benchmarks.harness import figures, headlines, stored_sections, tables
+from benchmarks.parity import exports
 from benchmarks.peers import table as peers_table
 from benchmarks.scaling import images as scaling_images
 from benchmarks.scaling import page as scaling_page
@@ -232,3 +233,16 @@ def test_every_kind_stands_on_the_page_with_as_many_cells_as_the_head():
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 5
     assert {row.count("|") for row in rows} == {len(index_kinds.HEAD) + 1}
+
+
+def test_the_largest_difference_of_an_export_is_relative_and_counts_verdicts():
+    heat = np.array([[1.0, 4.0]], np.float32)
+    own = [(2.0, True, heat), (1.0, False, heat)]
+    gaps = exports._gaps([(2.0, True, heat), (1.1, True, heat + np.float32(0.4))], own)
+    assert gaps == {
+        "images": 2, "score": pytest.approx(0.1), "map": pytest.approx(0.1), "verdicts": 1,
+    }  # fmt: skip
+    one = {"export": "input", "bytes": 2_500_000, "engine": "web", "ms": 7.0, "detector_ms": None}
+    page = exports.page({"sections": {"paper": {"measured": "today", "records": [one | gaps]}}})
+    assert "| paper | input | 2.5 | web | 1.0e-01 | 1.0e-01 | 1 of 2 | 7.0 |  |" in page
+    assert page.count("<!-- table -->") == 1  # docs/how-to/export.md shows what follows

@@ -22,7 +22,7 @@ DOCUMENTS = [
 ]
 # Commands of others whose options the documents name, in a code span or a line of a block.
 OTHERS = re.compile(
-    r"\b(apt-get|bash|cmake|converter_lite|ctest|docker|git|make|npm|openssl|pip3?|pytest|python3?|ruff|"
+    r"\b(apt-get|bash|cmake|converter_lite|ctest|docker|git|make|npm|openssl|tritonserver|pip3?|pytest|python3?|ruff|"
     r"benchmarks?|clang|mypy|sphinx|uv|virtualenv|patchcore_infer|run_infer_cpp|run_infer_cpp\.sh)\b"
 )
 

@@ -44,7 +44,7 @@ def add_export_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--output", "--file_name", type=Path, metavar="PATH", required=True,
-        help="the file to write, which may not exist yet; for triton the folder to create",
+        help="the file to write, which may not exist yet; for triton the repository, new or not",
     )  # fmt: skip
     command.add_argument(
         "--opset", type=whole_number(1), metavar="N",

@@ -28,42 +28,42 @@ def check_model_name(name: str) -> None:
 
 
 def check_triton(target: Path, name: str, most_batch: int) -> None:
-    """Check before long work that a repository can be written.
+    """Check before long work that a model can be added to a repository.
 
     Raises:
-        OutputError: the target exists or cannot be written.
+        OutputError: it has a model of that name, or cannot be written.
         SettingError: the name or the batch is out of range.
     """
     check_model_name(name)
     require(1 <= most_batch <= _MOST_BATCH, "--batch", f"1 to {_MOST_BATCH}", most_batch)
-    check_new_folder(target)
+    check_new_folder(target / name)
 
 
 def export_triton(
     artifact: Artifact, target: Path, settings: OneFile, *, name: str, most_batch: int
 ) -> OneFileReport:
-    """Write the repository, whole or not at all.
+    """Add a model to a new or existing repository, whole or not at all.
 
     Args:
         artifact: Any artifact.
-        target: The folder to create.
+        target: The repository; it is created if it does not exist.
         settings: As for one ONNX file.
         name: Name of the model.
         most_batch: Largest batch that Triton may form.
 
     Raises:
         ExportError: as `export_one_file`.
-        OutputError: the target exists or cannot be written.
+        OutputError: the repository has a model of that name, or cannot be written.
         SettingError: the name or the batch is out of range.
     """
     check_triton(target, name, most_batch)
-    with new_folder(target) as staging:
-        version = staging / name / "1"
-        version.mkdir(parents=True)
+    with new_folder(target / name) as staging:
+        version = staging / "1"
+        version.mkdir()
         named = target / name / "1" / _FILE
         report = export_one_file(artifact, version / _FILE, settings, named=named)
         text = config_text(artifact, report.input_size, name=name, most_batch=most_batch)
-        (staging / name / "config.pbtxt").write_text(text, encoding="utf-8")
+        (staging / "config.pbtxt").write_text(text, encoding="utf-8")
     return report
 
 

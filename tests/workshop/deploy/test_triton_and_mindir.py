@@ -7,9 +7,10 @@ import onnxruntime
 import pytest
 
 from patchcore_build.cli.main import main
+from patchcore_build.deploy import triton
 from patchcore_build.deploy.one_file import OneFile
 from patchcore_build.deploy.triton import export_triton
-from patchcore_build.errors import OutputError, SettingError
+from patchcore_build.errors import ExportError, OutputError, SettingError
 from patchcore_runtime.artifact.folder import Artifact
 from places import TINY
 
@@ -48,9 +49,27 @@ def test_names_batches_and_existing_folders_are_refused(tmp_path):
             export_triton(artifact, tmp_path / "t", settings, name=name, most_batch=1)
     with pytest.raises(SettingError, match="--batch"):
         export_triton(artifact, tmp_path / "t", settings, name="a", most_batch=1025)
-    (tmp_path / "t").mkdir()
-    with pytest.raises(OutputError, match="exists already"):
+    (tmp_path / "t" / "a").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"t/a: exists already"):
         export_triton(artifact, tmp_path / "t", settings, name="a", most_batch=1)
+
+
+def test_a_model_is_added_to_a_repository_and_a_failure_leaves_it_unchanged(tmp_path, monkeypatch):
+    artifact, target = Artifact.open(TINY), tmp_path / "models"
+    export_triton(artifact, target, OneFile(), name="one", most_batch=1)
+    report = export_triton(artifact, target, OneFile(), name="two", most_batch=1)
+    assert report.file == target / "two" / "1" / "model.onnx"
+    assert report.file.is_file()
+
+    def fail(*_arguments, **_more):
+        raise ExportError("no")
+
+    monkeypatch.setattr(triton, "config_text", fail)
+    for repository in (target, tmp_path / "new"):
+        with pytest.raises(ExportError):
+            export_triton(artifact, repository, OneFile(), name="three", most_batch=1)
+    assert sorted(path.name for path in target.iterdir()) == ["one", "two"]
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
 def test_a_mindir_of_a_fixed_batch_gives_the_same_layers_and_takes_no_other(tmp_path, capsys):
