@@ -41,6 +41,10 @@ _EXAMPLES = r"""examples:
       --output artifacts/bottle-int8
   patchcore-build fit --normal good_parts/ --backbone scattering --output artifacts/part \
       --groups '(part\d+)_' --target-fpr 0.005 --review out/part --drop-suspects auto
+  patchcore-build fit --normal good_parts/ --recipe dino --weights dinov2_vits14_pretrain.pth \
+      --output artifacts/part
+  patchcore-build fit --normal good_parts/ --network mine.onnx --outputs stage2,stage3 \
+      --output artifacts/part
   patchcore-build import anomalib model.ckpt --images good_parts/ --output artifacts/part
   patchcore-build import amazon models/mvtec_bottle --weights wide_resnet50_2.pth \
       --resize-px 256 --threshold 12.5 --pixel-threshold 9 --images good_parts/ \
