@@ -29,7 +29,7 @@ ALLOWED = {
     "build/patchcore_build/export/graphs.py": "files that MindSpore has just written",
     "runtime/patchcore_runtime/edit/upgrade.py": "its own staged copy",
     "build/patchcore_build/deploy/fixed_mindir.py": "the artifact's own MindIR, by MindSpore",
-    "build/patchcore_build/export/own_network.py": "files that onnxruntime has just written",
+    "build/patchcore_build/export/own_graph.py": "files that onnxruntime has just written",
     "build/patchcore_build/export/mindir.py": "files that MindSpore has just written",
     "build/patchcore_build/export/quantization.py": "files that onnxruntime has just written",
     "build/patchcore_build/benchmark/machine.py": "/proc",

@@ -168,7 +168,7 @@ def _export_network(site: Site, choose_network: NetworkChooser, inputs: Inputs) 
 
 def _export_own_network(site: Site, network: Path, inputs: Inputs) -> _Exported:
     """Write features.onnx of the job's own network; there is no features.mindir."""
-    from patchcore_build.export.own_network import export_own_network
+    from patchcore_build.export.own_export import export_own_network
 
     path, config = site.staging / FEATURES_ONNX, site.job.config
     pixels = np.ascontiguousarray(inputs.pixels[:2])

@@ -16,7 +16,8 @@ from artifact_factory import write_photos
 from patchcore_build.cli.main import main
 from patchcore_build.config import make_config
 from patchcore_build.errors import ExportError, SettingError
-from patchcore_build.export.own_network import describe_network, export_own_network
+from patchcore_build.export.own_export import export_own_network
+from patchcore_build.export.own_network import describe_network
 from patchcore_build.feature_layers import OwnNetwork
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.detector import Detector
