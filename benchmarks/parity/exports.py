@@ -52,6 +52,8 @@ ten test images are scored by the artifact's detector and by its export.
   resizes it inside.
 - *ms*: an image, the median of ten; each is the best of seven rounds in which detector and engine
   take turns (browser: the best of three, one thread, after the others).
+- In the rows of onnxruntime the export's threads spin after each run and disturb the detector.
+  Compare its time with the detector's in the rows of OpenVINO.
 - OpenVINO's own choice of precision is bfloat16 on CPUs that compute it; *f32* sets
   `INFERENCE_PRECISION_HINT`.
 
