@@ -133,7 +133,8 @@ def _print_report(arguments: argparse.Namespace, report: "OneFileReport") -> Non
 
 
 def _mindir(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from patchcore_build.deploy.fixed_mindir import check_batch, check_mindir, export_fixed_mindir
+    from patchcore_build.deploy.batch import check_batch
+    from patchcore_build.deploy.fixed_mindir import check_mindir, export_fixed_mindir
     from patchcore_build.deploy.new_files import check_new_files
     from patchcore_runtime.artifact.folder import Artifact
 

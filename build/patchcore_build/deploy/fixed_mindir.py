@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from patchcore_build.deploy.batch import check_batch
 from patchcore_build.deploy.new_files import check_new_files, new_files
-from patchcore_build.errors import ExportError, require
+from patchcore_build.errors import ExportError
 from patchcore_build.export.graphs import compare_mindir
 from patchcore_runtime.artifact.folder import FEATURES_MINDIR, SELFTEST_INPUT, Artifact
 from patchcore_runtime.files.regular import read_regular
@@ -18,16 +19,6 @@ from patchcore_runtime.files.whole import write_whole
 from patchcore_runtime.image.decode import read_image
 
 _MOST_BYTES = 2**31 - 1
-_MOST_BATCH = 1024
-
-
-def check_batch(batch: int) -> None:
-    """Refuse a batch that no device takes, before it is tried in memory.
-
-    Raises:
-        SettingError: it is out of range.
-    """
-    require(1 <= batch <= _MOST_BATCH, "--batch", f"1 to {_MOST_BATCH}", batch)
 
 
 def check_mindir(artifact: Artifact) -> None:

@@ -7,13 +7,13 @@ it. The text follows Triton's documentation of `ModelConfig`; it was not tried o
 import re
 from pathlib import Path
 
+from patchcore_build.deploy.batch import check_batch
 from patchcore_build.deploy.one_file import OneFile, OneFileReport, export_one_file
 from patchcore_build.errors import require
 from patchcore_runtime.artifact.folder import Artifact
 from patchcore_runtime.artifact.writing import check_new_folder, new_folder
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_MOST_BATCH = 1024
 _FILE = "model.onnx"
 
 
@@ -35,7 +35,7 @@ def check_triton(target: Path, name: str, most_batch: int) -> None:
         SettingError: the name or the batch is out of range.
     """
     check_model_name(name)
-    require(1 <= most_batch <= _MOST_BATCH, "--batch", f"1 to {_MOST_BATCH}", most_batch)
+    check_batch(most_batch)
     check_new_folder(target / name)
 
 
