@@ -5,7 +5,7 @@ target -> a staging folder; its files are moved beside the target when they are 
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from patchcore_build.errors import OutputError
@@ -43,7 +43,6 @@ def new_files(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: a file of such a name exists in the meantime, or the disk is full.
     """
-    missing = [folder for folder in target.parents if not folder.exists()]
     try:
         with staging_folder(target) as staging:
             yield staging
@@ -53,10 +52,6 @@ def new_files(target: Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise OutputError(f"{target}: cannot be written ({reason}); nothing was kept") from error
-    finally:
-        for folder in missing:
-            with suppress(OSError):  # not empty: the target is in it
-                folder.rmdir()
 
 
 def _move(paths: list[Path], folder: Path) -> None:

@@ -6,7 +6,7 @@ Folder.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from patchcore_runtime.artifact.folder import MANIFEST, SHA256SUMS, file_digest, files_of
@@ -31,10 +31,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             the staging folder and the parents created for it are removed. If only the flush after
             the rename fails, the target is whole and the message says so.
     """
-    missing: list[Path] = []
     try:
         _refuse_existing(target)
-        missing = [folder for folder in target.parents if not folder.exists()]
         with staging_folder(target) as staging:
             yield staging
             flush_tree(staging)
@@ -46,10 +44,6 @@ def new_folder(target: Path) -> Iterator[Path]:
             raise
         reason = error.strerror or type(error).__name__
         raise OutputError(f"{target}: cannot be written ({reason}); nothing was kept") from error
-    finally:
-        for folder in missing:
-            with suppress(OSError):  # not empty: the target is in it
-                folder.rmdir()
 
 
 def _flush_parent(target: Path) -> None:

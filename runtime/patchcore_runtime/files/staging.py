@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from patchcore_runtime.stopping import held
@@ -28,20 +28,26 @@ _LONGEST_NAME = 32  # characters of the target's name, four bytes each at most
 def staging_folder(target: Path) -> Iterator[Path]:
     """Yield a new folder beside the target; it is removed at the end unless it was renamed.
 
-    Missing parents are created.
+    Missing parents are created, and removed again at the end if nothing was put into them.
 
     Raises:
         OSError: the folder cannot be created.
     """
-    with held():
-        _remove_abandoned(target)
-        staging, lock = _new_folder(target)
+    missing = [folder for folder in target.parents if not folder.exists()]
     try:
-        yield staging
-    finally:
         with held():
-            shutil.rmtree(staging, ignore_errors=True)
-            os.close(lock)
+            _remove_abandoned(target)
+            staging, lock = _new_folder(target)
+        try:
+            yield staging
+        finally:
+            with held():
+                shutil.rmtree(staging, ignore_errors=True)
+                os.close(lock)
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # not empty: the target is in it
+                folder.rmdir()
 
 
 @contextmanager
