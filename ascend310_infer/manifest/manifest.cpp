@@ -138,7 +138,7 @@ std::array<double, 2> ReadInterval(const Fields& fields, const char* name) {
   return {ends[0], ends[1]};
 }
 
-// What an artifact has that was imported without held-out scores.
+// The calibration of an imported artifact, which has no held-out scores.
 bool IsNotKnown(const HeldOut& scores) {
   const Tail& tail = scores.tail;
   return scores.bias == 1 && scores.values.empty() && tail.level == 0 && tail.share == 1 &&

@@ -13,11 +13,11 @@ from typing import Literal
 
 from patchcore_build.errors import require
 from patchcore_build.vision_transformers import VITS
+from patchcore_runtime.manifest.features import MOST_LAYERS
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DEFAULT_LAYERS = ("layer2", "layer3")
 StrideIn = Literal["3x3", "1x1"]  # the convolution of a bottleneck that has its stride
-MOST_LAYERS = 4
 _RESNET_SIDE_PX = 32  # sides of an input are multiples of it, whatever the layers
 
 

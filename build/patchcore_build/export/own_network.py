@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from patchcore_build.errors import ExportError, require
-from patchcore_build.feature_layers import MOST_LAYERS, OwnNetwork
+from patchcore_build.feature_layers import OwnNetwork
 from patchcore_build.weights.read import digest
 from patchcore_runtime.files.regular import read_regular
+from patchcore_runtime.manifest.features import MOST_LAYERS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

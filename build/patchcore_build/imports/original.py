@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from patchcore_build.config import BACKBONES
 from patchcore_build.errors import ModelError, SettingError, require
-from patchcore_build.feature_layers import MOST_LAYERS, STAGES, plan_stages
+from patchcore_build.feature_layers import STAGES, plan_stages
 from patchcore_build.weights.read import Weights
+from patchcore_runtime.manifest.features import MOST_LAYERS
 from patchcore_runtime.manifest.manifest import Preprocessing, Scoring
 
 RESNETS = tuple(name for name in BACKBONES if "resnet" in name)

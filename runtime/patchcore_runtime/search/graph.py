@@ -76,6 +76,7 @@ class GridGraph(SearchGraph):
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout = layout
+        self._ups = upsamplers(layout)
 
     def inputs(self, batch: str | int) -> list[bytes]:
         """Return the graph's inputs: each layer, (batch, C, h/s, w/s)."""
@@ -95,7 +96,7 @@ class GridGraph(SearchGraph):
 
     def upsample(self, source: str, at: int, width: int, target: str) -> str:
         """Apply a layer's upsampling to rows of any width: (B·P/s², width) -> (B·P, width)."""
-        layer, up = self.layout.layers[at], upsamplers(self.layout)[at]
+        layer, up = self.layout.layers[at], self._ups[at]
         if up is None:
             return source
         stride = layer.stride
