@@ -73,7 +73,7 @@ def test_a_model_is_added_to_a_repository_and_a_failure_leaves_it_unchanged(tmp_
 
 
 def test_a_mindir_of_a_fixed_batch_gives_the_same_layers_and_takes_no_other(tmp_path, capsys):
-    mindspore = pytest.importorskip("mindspore", reason="writes MindIR")
+    mindspore = pytest.importorskip("mindspore", reason="a fixed MindIR is written with MindSpore")
     target = tmp_path / "made.mindir"
     command = ["export", str(TINY), "--format", "mindir", "--batch", "3", "--output", str(target)]
     assert main(command) == 0

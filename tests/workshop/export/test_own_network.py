@@ -354,8 +354,8 @@ def test_its_options_need_each_other(tmp_path, extra, capsys):
 
 
 def _torch_export(model, path, side):
-    torch = pytest.importorskip("torch", reason="exports networks of other libraries")
-    pytest.importorskip("onnxscript", reason="torch.onnx.export(dynamo=True) takes it")
+    torch = pytest.importorskip("torch", reason="torch: benchmarks/parity/requirements.txt")
+    pytest.importorskip("onnxscript", reason="onnxscript: benchmarks/parity/requirements.txt")
     sample = torch.zeros(2, 3, side, side)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -367,7 +367,7 @@ def _torch_export(model, path, side):
 
 @pytest.mark.parametrize("name", ["convnext_atto", "efficientnet_b0"])
 def test_a_timm_network_with_random_weights_is_taken(tmp_path, name):
-    timm = pytest.importorskip("timm", reason="makes the network")
+    timm = pytest.importorskip("timm", reason="timm: benchmarks/parity/requirements.txt")
     model = timm.create_model(name, pretrained=False, features_only=True, out_indices=(1, 2))
     path = tmp_path / f"{name}.onnx"
     _torch_export(model, path, 96)
@@ -379,8 +379,10 @@ def test_a_timm_network_with_random_weights_is_taken(tmp_path, name):
 
 
 def test_a_vit_of_hugging_face_with_random_weights_is_taken(tmp_path):
-    transformers = pytest.importorskip("transformers", reason="makes the network")
-    torch = pytest.importorskip("torch", reason="exports it")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers: benchmarks/parity/requirements.txt"
+    )
+    torch = pytest.importorskip("torch", reason="torch: benchmarks/parity/requirements.txt")
 
     class Tokens(torch.nn.Module):
         def __init__(self):
