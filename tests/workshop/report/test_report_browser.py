@@ -323,27 +323,17 @@ def test_the_large_view_opens_by_a_click_and_closes_by_its_button(after):
     assert (_large(closed), closed.all("title")[0].text) == (None, "")
 
 
-def test_the_browsers_own_way_of_closing_is_noticed(written, tmp_path):
-    """Escape closes the dialog without a key for the page: it asks the dialog to close."""
-    text = re.sub(r"<meta http-equiv[^>]*>", "", written.read_text(encoding="utf-8"))
-    actions = (
-        "const large = document.getElementById('large');"
-        "large.addEventListener('close', () => { document.title = location.hash || 'forgotten'; });"
-        "large.requestClose();"
-    )
-    page = tmp_path / "closing.html"
-    page.write_text(text.replace("</body>", f"<script>{actions}</script></body>"))
-    # A busy machine can spend a short budget before the page is read, or before the event.
-    before = Page(text).all("title")[0].text
-    for budget_ms in (2_000, 20_000, 200_000):
-        flags = ("--dump-dom", f"--virtual-time-budget={budget_ms}")
-        dumped, console = _browse(f"{page.as_uri()}#image=1", tmp_path / "profile", *flags)
-        assert console == []
-        title = Page(dumped).all("title")[0].text
-        if title != before:
-            break
-    assert _large(Page(dumped)) is None
-    assert title == "forgotten"
+def test_the_browsers_own_way_of_closing_is_noticed(after):
+    """Escape closes the dialog without a key for the page: the dialog says `close` afterwards.
+
+    The browser says so with its next frame, which it never draws for a dumped page on a busy
+    machine. The event is sent by hand, so that the test waits for nothing.
+    """
+    close = "byId('large').close(); byId('large').dispatchEvent(new Event('close'));"
+    title = "document.title = location.hash || 'forgotten';"
+    opened, closed = after(_go(image="1") + title, _go(image="1") + close + title)
+    assert (_large(opened)[0], opened.all("title")[0].text) == ("good/2.png", "#image=1")
+    assert (_large(closed), closed.all("title")[0].text) == (None, "forgotten")
 
 
 def test_controls_change_the_page_and_the_address(after):
