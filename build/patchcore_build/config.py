@@ -74,8 +74,9 @@ class Config:
     original's adaptive pooling; 0 keeps the channels. An input is cut into tiles of `tile_px`,
     which is at most its longer side; 0 disables tiling. `white_level` is the value of white in grey
     images of 16 bits; `auto` takes the smallest of `WHITE_LEVELS` that the training images fit in.
-    `augment` adds rotated views of each training image to those that the bank is chosen from. A
-    value that would do nothing beside the others is refused.
+    `augment` adds rotated views of each training image to those that the bank is chosen from.
+    `foreground` masks the patches that the first principal component of the training images calls
+    background. A value that would do nothing beside the others is refused.
     """
 
     recipe: str
@@ -106,12 +107,14 @@ class Config:
     tile_overlap_px: int = _OVERLAP_PX
     white_level: int | Literal["auto"] = WHITE_16_BITS
     augment: Literal["none", "rotate"] = "none"
+    foreground: Literal["none", "pca"] = "none"
 
     def __post_init__(self) -> None:
         self._check_kinds()
         self._check_layers()
         self._check_frame()
         self._check_tiles()
+        self._check_foreground()
         require(0 < self.coreset_ratio <= 1, "coreset_ratio", "in (0, 1]", self.coreset_ratio)
         require(1 <= self.neighbours <= 100, "neighbours", "1 to 100", self.neighbours)
         require(
@@ -203,6 +206,19 @@ class Config:
         fits = 0 <= overlap <= most and overlap % step == 0
         want = f"a multiple of {step} up to half of tile_px ({most})"
         require(fits, "tile_overlap_px", want, overlap)
+
+    def _check_foreground(self) -> None:
+        if self.foreground == "none":
+            return
+        trained = self.network is None and self.backbone != "scattering"
+        want = "none for scattering, --network and --quantize"
+        require(
+            trained and self.feature_precision == "float32", "foreground", want, self.foreground
+        )
+        want = "none beside --tile, whose tiles have no middle"
+        require(not self.tile_px, "foreground", want, self.foreground)
+        want = "layers of one grid beside it: one layer of a ResNet, or blocks of a transformer"
+        require(set(self.plan.strides) == {1}, "foreground", want, " ".join(self.layers))
 
 
 RECIPES: Mapping[str, Config] = MappingProxyType(

@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import nn, ops
 from numpy.typing import NDArray
 
+from patchcore_build.backbone.foreground import Foreground
 from patchcore_build.backbone.neighbourhood import border_weight, grouped, pooling_weights
 from patchcore_build.backbone.resnet import RESNETS, ResNet
 from patchcore_build.config import Config, PoolingBorder
@@ -26,9 +27,9 @@ _NORM_SCALES = ("norm.weight", "norm1.weight", "norm2.weight")
 
 
 class FeatureExtractor(nn.Cell):
-    """Normalisation, the body, and what follows each layer."""
+    """Normalisation, the body, what follows each layer, and the mask of the foreground if any."""
 
-    def __init__(self, body: Any, after: Sequence[Any], *, half: bool) -> None:
+    def __init__(self, body: Any, after: Sequence[Any], mask: Any, *, half: bool) -> None:
         super().__init__()
         scale = 255 * np.array(STD)
         shift = np.array(MEAN) / np.array(STD)
@@ -39,6 +40,8 @@ class FeatureExtractor(nn.Cell):
         self.body = body.to_float(ms.float16) if half else body
         self.after = nn.CellList(after)
         self.count = len(after)
+        self.mask = mask
+        self.masked = mask is not None
 
     def construct(self, images: Any) -> Any:
         """Uint8 RGB (B, H, W, 3) -> float32 (B, C, h/s, w/s) for each layer."""
@@ -47,7 +50,51 @@ class FeatureExtractor(nn.Cell):
         found: Any = ()
         for at in range(self.count):
             found += (self.after[at](self.cast(layers[at], ms.float32)),)
+        if self.masked:
+            found = self.mask(found)
         return found
+
+
+class ForegroundMask(nn.Cell):
+    """Layers of one grid times a mask, 0 to 1, that a projection of them gives.
+
+    The mask is widened by two cells, and narrowed by one again, which closes gaps (AnomalyDINO
+    dilates and then closes with 3x3 cells). It rises over a ramp, so that rounding moves no patch
+    from one side to the other.
+    """
+
+    def __init__(self, found: Foreground, channels: Sequence[int]) -> None:
+        super().__init__()
+        parts = np.split(found.axis, np.cumsum(channels)[:-1])
+        self.axes = nn.CellList([_projection(part) for part in parts])
+        self.offset = ms.Tensor(np.full((1, 1, 1, 1), found.offset), ms.float32)
+        self.one = ms.Tensor(np.ones((1, 1, 1, 1)), ms.float32)
+        self.relu = nn.ReLU()
+        self.around = nn.Pad(paddings=((0, 0), (0, 0), (2, 2), (2, 2)))
+        self.widen = nn.MaxPool2d(kernel_size=5, stride=1, pad_mode="valid")
+        self.beside = nn.Pad(paddings=((0, 0), (0, 0), (1, 1), (1, 1)))
+        self.spread = nn.MaxPool2d(kernel_size=3, stride=1, pad_mode="valid")
+        self.count = len(parts)
+
+    def construct(self, layers: Any) -> Any:
+        """Mask layers (B, C, h, w) of one grid."""
+        value = self.axes[0](layers[0]) + self.offset
+        for at in range(1, self.count):
+            value += self.axes[at](layers[at])
+        value = self.relu(value)
+        value = value - self.relu(value - self.one)
+        value = self.widen(self.around(value))
+        value = self.one - self.spread(self.beside(self.one - value))
+        found: Any = ()
+        for at in range(self.count):
+            found += (layers[at] * value,)
+        return found
+
+
+def _projection(axis: NDArray[np.float32]) -> Any:
+    """A product of each patch with an axis (C,)."""
+    weights = ms.Tensor(axis.reshape(1, -1, 1, 1))
+    return nn.Conv2d(len(axis), 1, 1, pad_mode="valid", has_bias=False, weight_init=weights)
 
 
 class Average(nn.Cell):
@@ -156,7 +203,12 @@ def random_weights(
 
 
 def make_extractor(
-    config: Config, weights: Mapping[str, NDArray[np.float32]], *, height: int, width: int
+    config: Config,
+    weights: Mapping[str, NDArray[np.float32]],
+    *,
+    height: int,
+    width: int,
+    foreground: Foreground | None = None,
 ) -> Any:
     """Make a network with its parameters, for inputs of (H, W) pixels and any batch size.
 
@@ -167,6 +219,7 @@ def make_extractor(
             identity.
         height: H, a multiple of the layers' `side_px`.
         width: W, the same.
+        foreground: The projection of `estimate_foreground`; None masks nothing.
     """
     if config.backbone in VITS:
         from patchcore_build.backbone.vit.body import make_transformer
@@ -181,7 +234,11 @@ def make_extractor(
         _after(config, channels, cell_px, (height, width))
         for channels, cell_px in zip(body.channels, config.plan.cells_px, strict=True)
     ]
-    network = FeatureExtractor(body, after, half=config.precision == "fp16")
+    mask = None
+    if foreground is not None:
+        pooled = config.pool_to // len(after)
+        mask = ForegroundMask(foreground, [pooled or channels for channels in body.channels])
+    network = FeatureExtractor(body, after, mask, half=config.precision == "fp16")
     network.set_train(False)
     network.set_inputs(ms.Tensor(shape=[None, height, width, 3], dtype=ms.uint8))
     return network

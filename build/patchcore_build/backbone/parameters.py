@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.backbone.extractor import expected_shapes, make_extractor, random_weights
+from patchcore_build.backbone.foreground import MOST_IMAGES, Foreground, estimate_foreground
 from patchcore_build.backbone.network import Network, mindspore_network
 from patchcore_build.backbone.whitening import estimate_whitening
 from patchcore_build.config import Config
@@ -28,10 +29,10 @@ Loaded = tuple[Parameters, dict[str, str]]  # parameters, and their source for t
 def make_network(
     config: Config, weights: str | Loaded | None, inputs: Inputs, *, progress: Progress = silent
 ) -> tuple[Callable[[], Any], dict[str, str]]:
-    """Load or estimate the parameters of a network.
+    """Load or estimate the parameters of a network, and the foreground if the config masks it.
 
     Args:
-        config: Backbone, border rule, precision and seed.
+        config: Backbone, layers, precision, foreground and seed.
         weights: What `load_parameters` takes or returns; the scattering network is estimated from
             `inputs`.
         inputs: The preprocessed training images.
@@ -42,6 +43,7 @@ def make_network(
 
     Raises:
         WeightsError: no source is given, or the file does not hold this network.
+        DatasetError: the images show no part before a background, if the config masks it.
     """
     height, width = inputs.grid.tile_px
     make = partial(make_extractor, config, height=height, width=width)
@@ -53,7 +55,17 @@ def make_network(
         found, source = weights
     else:
         found, source = load_parameters(config, weights, progress=progress)
-    return partial(make, weights=found), source
+    make = partial(make, weights=found)
+    if config.foreground == "pca":
+        make = partial(make, foreground=_foreground_of(mindspore_network(make()), inputs.pixels))
+    return make, source
+
+
+def _foreground_of(network: Network, images: NDArray[np.uint8]) -> Foreground:
+    """Estimate the foreground from evenly spread images, one at a time."""
+    chosen = np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).round().astype(int)
+    found = [np.concatenate(network(images[at : at + 1]), axis=1) for at in chosen]
+    return estimate_foreground(np.concatenate(found))
 
 
 def load_parameters(

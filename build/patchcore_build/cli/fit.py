@@ -255,6 +255,8 @@ def _print_report(report: "FitReport", source: str, review: Path | None) -> None
         more = f" (and {len(report.notes) - 1} images more)" if len(report.notes) > 1 else ""
         print(f"note: {report.notes[0]}{more}")
     _print_view(report)
+    if report.foreground_share < 1:
+        print(f"foreground: {report.foreground_share:.1%} of the patches")
     print(f"memory bank: {report.rows} rows")
     for name, words in describe_calibration(report.calibration).items():
         print(f"{name}: {words}")

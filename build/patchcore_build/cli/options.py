@@ -20,6 +20,7 @@ _OVERRIDES = (
     "backbone", "precision", "coreset_ratio", "target_fpr", "folds", "resize_px", "image_score",
     "pooling_border", "bank_precision", "tile_px", "tile_overlap_px", "white_level", "layers",
     "neighbourhood", "pool_to", "stride_in", "mean_blocks", "augment",
+    "foreground",
 )  # fmt: skip
 _FEATURE_PRECISIONS: dict[str, FeaturePrecision] = {"none": "float32", "int8": "int8"}
 
@@ -127,6 +128,11 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
         "--augment", choices=("none", "rotate"),
         help="rotate: learn from eight views of each image, turned by 45 degrees each, for few "
         "images of parts in any orientation (default none)",
+    )  # fmt: skip
+    method.add_argument(
+        "--foreground", choices=("none", "pca"),
+        help="pca: ignore patches that the first principal component of the training images calls "
+        "background, for a part before a plain background (default none)",
     )  # fmt: skip
     method.add_argument(
         "--white-level", type=_white_level, metavar="N|auto",

@@ -114,6 +114,7 @@ def _build(site: Site, choose_network: NetworkChooser | None) -> FitReport:
         input_size=(inputs.preprocessing.height, inputs.preprocessing.width),
         tiles=inputs.grid.tiles,
         region_share=1.0 if inputs.roi is None else inputs.roi.share,
+        foreground_share=learned.foreground_share,
         rows=learned.bank.rows,
         calibration=learned.calibration,
         export_difference=exported.difference,

@@ -111,6 +111,7 @@ class FitReport:
     input_size: tuple[int, int]  # height, width in pixels
     tiles: int  # of an image
     region_share: float  # share of the input's pixels that count
+    foreground_share: float  # share of the training images' patches that are not masked
     rows: int
     calibration: Calibration
     export_difference: dict[str, float]

@@ -18,6 +18,7 @@ from patchcore_build.config import plan_layout
 from patchcore_build.data.training_inputs import Inputs
 from patchcore_build.export.checked import export_shortlist
 from patchcore_build.features.normal_images import describe_normal
+from patchcore_build.features.store import FeatureStore
 from patchcore_build.fitting.float32_twin import Float32Twin
 from patchcore_build.fitting.job import FitJob
 from patchcore_build.fitting.learner import Learner, without
@@ -52,6 +53,7 @@ class Learned:
     mindir_candidates: int  # rows that index.mindir gives for a patch
     calibration: Calibration
     monitoring: Monitoring
+    foreground_share: float  # of the training images' patches; 1 without a mask
     quantization: dict[str, Any] | None
 
 
@@ -98,8 +100,17 @@ def learn(site: Site, open_network: Callable[[], Network], inputs: Inputs) -> Le
         mindir_candidates=candidates,
         calibration=calibration,
         monitoring=monitoring,
+        foreground_share=_foreground_share(job, selection.training.store),
         quantization=None if twin is None else twin.facts,
     )
+
+
+def _foreground_share(job: FitJob, store: FeatureStore) -> float:
+    """The share of patches that are not masked, which are zero vectors."""
+    if job.config.foreground == "none":
+        return 1.0
+    first = (store.as_network_output(image)[0] for image in range(store.images))
+    return float(np.mean([(layer != 0).any(axis=1).mean() for layer in first]))
 
 
 def _choose_rows(
