@@ -138,7 +138,7 @@ std::array<double, 2> ReadInterval(const Fields& fields, const char* name) {
   return {ends[0], ends[1]};
 }
 
-// The calibration of an imported artifact, which has no held-out scores.
+// The calibration of an artifact without held-out scores: imported, or learned from one image.
 bool IsNotKnown(const HeldOut& scores) {
   const Tail& tail = scores.tail;
   return scores.bias == 1 && scores.values.empty() && tail.level == 0 && tail.share == 1 &&
@@ -211,7 +211,7 @@ void CheckGroups(const Fields& fields) {
 
 // The C++ program does not monitor a line, but it refuses the same files as the Python runtime.
 void CheckMonitoring(const Fields& fields, std::size_t layers) {
-  fields.Size("images", 2, kMaxInt32, "2 to 2^31 - 1");
+  fields.Size("images", 1, kMaxInt32, "1 to 2^31 - 1");
   const std::size_t cells = fields.Numbers("thumbnail").size();
   fields.Check(cells == 256, "thumbnail", "256 values");
   const std::vector<Fields> groups = fields.Objects("layers", {"means", "spreads"});

@@ -102,7 +102,7 @@ struct HeldOut {
 
 struct Calibration {
   std::string method;
-  std::size_t images = 0;  // held-out; 0: an imported detector, which has thresholds alone
+  std::size_t images = 0;  // held-out; 0: thresholds alone
   std::size_t groups = 0;
   std::size_t folds = 0;
   double target_fpr = 0;

@@ -51,8 +51,8 @@ double Stored(const Calibration& calibration, const HeldOut& scores, double rank
 void CheckRate(double count, double rate) {
   if (count == 0) {
     throw ThresholdError(
-        "target false-alarm rate: expected an artifact with held-out scores, got an imported one, "
-        "which has thresholds alone; choose a threshold instead");
+        "target false-alarm rate: expected an artifact with held-out scores, got one that has "
+        "thresholds alone, imported or learned from one image; choose a threshold instead");
   }
   const double smallest = SmallestRate(count);
   if (smallest <= rate && rate < 1) return;

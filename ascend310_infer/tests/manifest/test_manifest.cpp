@@ -199,7 +199,7 @@ TEST_CASE("A value out of its range is refused by name") {
       {"selftest.layer_magnitudes", {1, 1, 1, 1, 1, 1}},
       {"selftest.layer_magnitudes", {1, 1, 1, -1}},
       {"selftest.layer_magnitudes", {1, 1, 1, "1"}},
-      {"monitoring.images", 1},
+      {"monitoring.images", 0},
       {"monitoring.thumbnail", {1.0}},
       {"monitoring.layers", json::array()},
       {"monitoring.layers.0.spreads", json::array()},

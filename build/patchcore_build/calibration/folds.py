@@ -83,20 +83,21 @@ def join_equal(groups: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[n
         first: Number of the first image that equals each image, (N,); see `Inputs.first_equal`.
 
     Returns:
-        Group numbers (N,), from 0 in the order of first appearance.
+        Group numbers (N,), from 0 in the order of first appearance; one group only if all images
+        are equal.
 
     Raises:
-        DatasetError: there are fewer than two groups.
+        DatasetError: different images are all in one group.
     """
     joined = groups.copy()
     for image in np.flatnonzero(first != np.arange(len(first))):
         ours, theirs = joined[first[image]], joined[image]
         joined[joined == theirs] = ours
     _, places, numbers = np.unique(joined, return_index=True, return_inverse=True)
-    if len(places) < 2:
+    if len(places) < 2 <= len(np.unique(first)):
         raise DatasetError(
-            f"expected at least two different images (one to learn from, one to hold out), got "
-            f"{len(np.unique(first))} among {len(first)}, all in one group with equal images"
+            f"expected at least two groups of images (one to learn from, one to hold out), got "
+            f"{len(np.unique(first))} different images, all in one group with equal images"
         )
     ranks: NDArray[np.int64] = places.argsort().argsort()
     return ranks[numbers.ravel()]

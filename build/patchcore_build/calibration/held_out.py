@@ -28,7 +28,7 @@ from patchcore_runtime.scoring.thresholds import above_dark_end, check_rate
 
 # Array for the scores, name of the checkpoint, images to learn from, images that are held out.
 _Turn = tuple[NDArray[np.float64], str, NDArray[np.int64], NDArray[np.int64]]
-_SMALLEST_THRESHOLD = 1e-12  # if all images are equal
+SMALLEST_THRESHOLD = 1e-12  # if all images are equal
 QUIET_SHARE = 0.9  # share of a good image's pixels below the dark end of the heat map
 
 
@@ -130,7 +130,7 @@ def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
     pixel = find_threshold(pixel_values, rate, seed=seed, independent=groups)
     low = pixel_bias * float(np.median(scores.quiet_levels))
     pixel_threshold = above_dark_end(pixel.value, low)
-    image_threshold = max(image.value, _SMALLEST_THRESHOLD)
+    image_threshold = max(image.value, SMALLEST_THRESHOLD)
     return Calibration(
         method=image.method,
         images=count,

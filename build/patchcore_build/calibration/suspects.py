@@ -108,10 +108,10 @@ def require_images_left(images: int, dropped: int) -> None:
     Raises:
         DatasetError: fewer than two images would remain.
     """
-    if images - dropped < 2:
+    if dropped and images - dropped < 2:
         raise DatasetError(
             f"--drop-suspects {dropped}: expected at least two of the {images} images to "
-            f"remain; drop {images - 2} at most"
+            f"remain; drop {max(0, images - 2)} at most"
         )
 
 

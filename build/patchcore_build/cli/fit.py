@@ -258,16 +258,20 @@ def _print_report(report: "FitReport", source: str, review: Path | None) -> None
     if report.foreground_share < 1:
         print(f"foreground: {report.foreground_share:.1%} of the patches")
     print(f"memory bank: {report.rows} rows")
-    for name, words in describe_calibration(report.calibration).items():
-        print(f"{name}: {words}")
-    for line in report.warnings:
-        print(f"warning: {line}")
+    _print_thresholds(report)
     if report.quantization is not None:
         _print_quantization(report.quantization)
     if review:
         print(f"review: {review / 'suspects.html'}")
     print("seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
     print(f"artifact: {report.artifact}")
+
+
+def _print_thresholds(report: "FitReport") -> None:
+    for name, words in describe_calibration(report.calibration).items():
+        print(f"{name}: {words}")
+    for line in report.warnings:
+        print(f"warning: {line}")
 
 
 def _print_view(report: "FitReport | FitPlan") -> None:

@@ -33,8 +33,6 @@ from patchcore_runtime.manifest.manifest import WHITE_16_BITS, Preprocessing, Re
 from patchcore_runtime.manifest.tiling import TileGrid
 from patchcore_runtime.ordered_work import MemoryBudget, work_in_order
 
-MIN_TRAINING_IMAGES = 2  # one to learn from, one to hold out
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
@@ -95,7 +93,7 @@ def load_inputs(  # noqa: PLR0913 - independent keywords
         ImageError: an image is unreadable and `skip_bad` is off, or `roi` is unreadable; the
             message names it.
         SettingError: a tile is larger than the input of these images.
-        DatasetError: fewer than two readable images.
+        DatasetError: no readable image.
     """
     good, sizes, skipped = read_sizes(folder, skip_bad=skip_bad)
     if frame is None:
@@ -127,7 +125,7 @@ def load_inputs(  # noqa: PLR0913 - independent keywords
         else:
             raise _with_advice(read)
         progress(done, len(good))
-    _require_enough(folder.root, len(paths) // len(angles))
+    _require_one(folder.root, len(paths))
     return Inputs(
         pixels=pixels[: len(paths) * grid.tiles],
         names=tuple(names),
@@ -168,7 +166,7 @@ def read_sizes(
 
     Raises:
         ImageError: an image is unreadable and `skip_bad` is off.
-        DatasetError: fewer than two readable images.
+        DatasetError: no readable image.
     """
     good: list[Path] = []
     sizes: list[tuple[int, int]] = []
@@ -181,7 +179,7 @@ def read_sizes(
             if not skip_bad:
                 raise _with_advice(error) from None
             skipped.append(_reason(error, path, folder))
-    _require_enough(folder.root, len(good))
+    _require_one(folder.root, len(good))
     return good, sizes, skipped
 
 
@@ -250,9 +248,6 @@ def _reason(error: ImageError, path: Path, folder: ImageFolder) -> str:
     return f"{folder.name(path)}: {reason}"
 
 
-def _require_enough(root: Path, count: int) -> None:
-    if count < MIN_TRAINING_IMAGES:
-        raise DatasetError(
-            f"{root}: expected at least {MIN_TRAINING_IMAGES} readable images "
-            f"(one to learn from, one to hold out), got {count}"
-        )
+def _require_one(root: Path, count: int) -> None:
+    if not count:
+        raise DatasetError(f"{root}: expected at least one readable image, got none")

@@ -1,7 +1,8 @@
 """Training images and their features -> the manifest's `monitoring`: statistics of normal images.
 
 Each image is compared with all the other images, as a new image will be. A comparison with
-statistics that include the image itself would make it look too normal.
+statistics that include the image itself would make it look too normal. One image has no others, so
+it is compared with itself; a monitor refuses so few.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ def describe_normal(
     """Measure every training image, and compare it with the other images.
 
     Args:
-        pixels: The inputs, (N, H, W, 3), N >= 2.
+        pixels: The inputs, (N, H, W, 3), N >= 1.
         store: Their features.
         views: Of so many views of a photograph only the first is measured.
     """
@@ -55,7 +56,7 @@ def describe_normal(
 
 def _without_each(values: Array) -> tuple[Array, Array]:
     """Mean and spread over all images except one, for each image: two arrays (N, ...)."""
-    count = len(values) - 1
+    count = max(1, len(values) - 1)
     mean = values.mean(axis=0)
     centred = values - mean  # their sum is 0
     shift = -centred / count

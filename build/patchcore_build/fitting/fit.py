@@ -17,6 +17,7 @@ from patchcore_build.backbone.network import Network, mindspore_network, onnx_ne
 from patchcore_build.coreset.checkpoint import clear_checkpoints
 from patchcore_build.data.dataset import ImageFolder, list_images
 from patchcore_build.data.training_inputs import Inputs, load_inputs
+from patchcore_build.errors import DatasetError
 from patchcore_build.export.checked import CellMaker, export_features
 from patchcore_build.fitting.artifact_writer import (
     ArtifactFacts,
@@ -127,12 +128,15 @@ def _warnings(learned: Learned) -> Iterator[str]:
     """What a person should know about the thresholds before relying on them."""
     images = len(learned.inputs.names) // learned.inputs.views
     calibration = learned.calibration
-    if calibration.images < images:
+    if 0 < calibration.images < images:
         yield (
             f"{images - calibration.images} of {images} images equal another one; equal images "
             f"are held out together and count once, so the thresholds come from "
             f"{calibration.images} images"
         )
+    if calibration.images == 0:
+        copies = f"{images} equal images, which count as one" if images > 1 else "one image"
+        yield f"learned from {copies}: the thresholds are a guess; add good images"
     yield from few_images(calibration)
 
 
@@ -143,7 +147,12 @@ def _read(site: Site, folder: ImageFolder) -> Inputs:
         inputs = load_inputs(
             folder, job.config, site.storage, skip_bad=job.skip_bad, roi=job.roi, progress=progress
         )
-    image_groups(inputs, job.groups)  # raise errors before the long steps
+    groups = image_groups(inputs, job.groups)  # raise errors before the long steps
+    if not groups.any() and (job.review is not None or job.drop_suspects):
+        raise DatasetError(
+            "--review and --drop-suspects: expected at least two different images to compare, "
+            f"got one among {len(inputs.names) // inputs.views}"
+        )
     return inputs
 
 

@@ -16,6 +16,7 @@ from patchcore_build.backbone.network import Network
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
 from patchcore_build.calibration.folds import every_image_alone, group_images, join_equal
 from patchcore_build.calibration.held_out import calibrate, score_held_out
+from patchcore_build.calibration.one_image import calibrate_with_one
 from patchcore_build.calibration.suspects import Suspect, choose_suspects, leave_one_out
 from patchcore_build.config import Config
 from patchcore_build.coreset.checkpoint import make_folder
@@ -127,11 +128,17 @@ class Learner:
         return suspects
 
     def calibrate(self, training: TrainingFeatures) -> Calibration:
-        """Estimate thresholds with banks that never saw the images they score."""
+        """Estimate thresholds with banks that never saw the images they score.
+
+        Raises:
+            DatasetError: there is one image, and it is too small to be compared with itself.
+        """
         with (
             self.clock.shown("calibration", "image") as progress,
             scratch_folder() as folder,
         ):
+            if not training.groups.any():
+                return calibrate_with_one(training, folder=folder)
             scores = score_held_out(training, folder=folder, progress=progress)
             return calibrate(scores, self.config)
 
@@ -165,7 +172,7 @@ def image_groups(inputs: Inputs, pattern: str | None) -> NDArray[np.int64]:
     A rotated view has the group of its photograph.
 
     Raises:
-        DatasetError: the pattern does not fit the names, or there are fewer than two groups.
+        DatasetError: the pattern does not fit the names, or puts different images into one group.
     """
     names = [inputs.names[at - at % inputs.views] for at in range(len(inputs.names))]
     groups = group_images(names, pattern) if pattern else every_image_alone(len(names))

@@ -16,7 +16,8 @@ from patchcore_build.calibration.held_out import HeldOutScores, calibrate
 from patchcore_build.config import make_config
 from patchcore_build.errors import ModelError, SettingError, require
 from patchcore_build.imports.original import Thresholds
-from patchcore_runtime.manifest.calibration import NOT_KNOWN, Calibration, HeatmapRange
+from patchcore_runtime.errors import ThresholdError
+from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, thresholds_alone
 
 _SMALLEST_WIDTH = 1e-6  # of a heat map's scale, relative to its threshold
 
@@ -101,6 +102,11 @@ def estimated(scores: NDArray[np.float64], rate: float) -> Calibration:
     Raises:
         ThresholdError: so few images cannot support this rate.
     """
+    if len(scores) < 2:
+        raise ThresholdError(
+            f"--target-fpr: expected at least two different images, got {len(scores)}; add good "
+            "images, or give --threshold and --pixel-threshold"
+        )
     nothing = np.zeros(len(scores))  # there are no leaner banks, and so no correction
     held_out = HeldOutScores(
         image_scores=scores[:, 0],
@@ -119,20 +125,11 @@ def estimated(scores: NDArray[np.float64], rate: float) -> Calibration:
 
 def calibration_of(found: Thresholds) -> Calibration:
     """The manifest's calibration: thresholds alone, and the rest said to be unknown."""
-    return Calibration(
-        method=f"{found.method}; held-out scores and false-alarm rate are not known",
-        images=0,
-        groups=0,
-        folds=0,
-        target_fpr=0.0,
-        image_threshold=found.image,
-        image_interval=(found.image, found.image),
-        pixel_threshold=found.pixel,
-        pixel_interval=(found.pixel, found.pixel),
+    return thresholds_alone(
+        image=found.image,
+        pixel=found.pixel,
         heatmap=HeatmapRange(low=found.low, high=found.high),
-        ranks=(),
-        image_scores=NOT_KNOWN,
-        map_maxima=NOT_KNOWN,
+        method=found.method,
     )
 
 

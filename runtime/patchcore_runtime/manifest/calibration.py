@@ -45,7 +45,7 @@ class HeldOut:
         check(list(self.values) == sorted(self.values), "values", "in ascending order")
 
 
-# The held-out scores of a detector that was imported without them.
+# The held-out scores of a detector without them: imported, or learned from one image.
 NOT_KNOWN = HeldOut(bias=1.0, values=(), tail=Tail(level=0.0, share=1.0, scale=1.0, shape=0.0))
 
 
@@ -53,7 +53,8 @@ NOT_KNOWN = HeldOut(bias=1.0, values=(), tail=Tail(level=0.0, share=1.0, scale=1
 class Calibration:
     """Thresholds from held-out training images, and the scores behind them.
 
-    An imported detector has thresholds without such scores; then `images` is 0.
+    A detector that was imported, or learned from one image, has thresholds without such scores;
+    then `images` is 0.
     """
 
     method: str
@@ -93,6 +94,27 @@ class Calibration:
             check(same, f"{scores}.values", "as many entries as ranks")
             plain = self.images > 0 or getattr(self, scores) == NOT_KNOWN
             check(plain, scores, "bias 1, no values, tail 0, 1, 1, 0 if images is 0")
+
+
+def thresholds_alone(
+    *, image: float, pixel: float, heatmap: HeatmapRange, method: str
+) -> Calibration:
+    """Return thresholds without held-out scores; `method` says where they come from."""
+    return Calibration(
+        method=f"{method}; held-out scores and false-alarm rate are not known",
+        images=0,
+        groups=0,
+        folds=0,
+        target_fpr=0.0,
+        image_threshold=image,
+        image_interval=(image, image),
+        pixel_threshold=pixel,
+        pixel_interval=(pixel, pixel),
+        heatmap=heatmap,
+        ranks=(),
+        image_scores=NOT_KNOWN,
+        map_maxima=NOT_KNOWN,
+    )
 
 
 def without_scores(calibration: Calibration) -> Calibration:

@@ -61,6 +61,6 @@ class Monitoring:
     quantiles: Quantiles
 
     def __post_init__(self) -> None:
-        check(2 <= self.images < 2**31, "images", "2 to 2^31 - 1")
+        check(1 <= self.images < 2**31, "images", "1 to 2^31 - 1")
         cells = THUMBNAIL_SIDE**2
         check(len(self.thumbnail) == cells, "thumbnail", f"{cells} values")

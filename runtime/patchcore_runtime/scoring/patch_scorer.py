@@ -108,11 +108,9 @@ class PatchScorer:
         distances, rows = blend.whole()
         if self._region is not None:
             distances = np.where(self._region.patches, distances, np.float32(0))
-        # The original implementations use faiss's squared distances without the root.
-        levels = distances * distances if self._scoring.distance == "squared" else distances
         return PatchScores(
             score=self._image_score(peak),
-            anomaly_map=self._anomaly_map(levels),
+            anomaly_map=self.map_of(distances),
             distances=distances,
             rows=rows,
         )
@@ -154,9 +152,14 @@ class PatchScorer:
             patch=one_patch([layer[0] for layer in layers], self._ups, y, x),
         )
 
-    def _anomaly_map(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute the map (H, W) from levels (h, w), which are 0 outside the region."""
-        blurred = self._blurred(levels)
+    def levels(self, distances: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return distances as the rule counts them: squared, or as they are."""
+        # The original implementations use faiss's squared distances without the root.
+        return distances * distances if self._scoring.distance == "squared" else distances
+
+    def map_of(self, distances: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the map (H, W) from distances (h, w), which are 0 outside the region."""
+        blurred = self._blurred(self.levels(distances))
         if self._region is None:
             return blurred
         # The map is a mean over only the patches that count, so it neither takes values from

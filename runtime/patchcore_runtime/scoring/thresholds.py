@@ -72,8 +72,8 @@ def check_rate(count: int, rate: float) -> None:
     """
     if count == 0:
         raise ThresholdError(
-            "target false-alarm rate: expected an artifact with held-out scores, got an imported "
-            "one, which has thresholds alone; choose a threshold instead"
+            "target false-alarm rate: expected an artifact with held-out scores, got one that has "
+            "thresholds alone, imported or learned from one image; choose a threshold instead"
         )
     smallest = smallest_rate(count)
     if not smallest <= rate < 1:

@@ -126,7 +126,7 @@ OUT_OF_RANGE = [
     ("selftest.layer_magnitudes", [1, 1, 1, "1"]),
     ("monitoring.layers", []),
     ("monitoring.quantiles.layers", []),
-    ("monitoring.images", 1),
+    ("monitoring.images", 0),
     ("monitoring.thumbnail", [1.0]),
     ("monitoring.layers[0].spreads", []),
     ("monitoring.layers[0].spreads", [1.0] * 5 + [0.0]),

@@ -256,8 +256,9 @@ def test_equal_images_belong_to_one_group_whatever_their_names_say():
     first = np.array([0, 1, 2, 1, 4])  # image 3 equals image 1, so both of their parts are joined
     assert join_equal(parts, first).tolist() == [0, 0, 0, 0, 1]
     assert join_equal(np.arange(4), np.arange(4)).tolist() == [0, 1, 2, 3]
-    with pytest.raises(DatasetError, match=r"two different images .* got 1 among 10"):
-        join_equal(np.arange(10), np.zeros(10, np.int64))
+    assert join_equal(np.arange(10), np.zeros(10, np.int64)).tolist() == [0] * 10  # one image
+    with pytest.raises(DatasetError, match=r"two groups of images .* got 2 different images, all"):
+        join_equal(np.array([0, 1, 1]), np.array([0, 0, 2]))
 
 
 def test_copies_count_once_and_no_bank_has_seen_the_image_that_it_scores(tmp_path):

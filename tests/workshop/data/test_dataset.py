@@ -182,12 +182,12 @@ def test_skip_bad_keeps_the_others_and_lists_the_bad_without_its_machine(tmp_pat
     assert str(tmp_path) not in reason
 
 
-def test_fewer_than_two_readable_images_are_refused(tmp_path):
+def test_a_folder_without_a_readable_image_is_refused(tmp_path):
     save(tmp_path / "in" / "0.png")
-    with pytest.raises(DatasetError, match=r"at least 2 readable images .*got 1"):
-        load(tmp_path / "in", tmp_path)
     (tmp_path / "in" / "1.png").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"got 1"):
+    assert load(tmp_path / "in", tmp_path, skip_bad=True).names == ("0.png",)
+    (tmp_path / "in" / "0.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"in: expected at least one readable image, got none"):
         load(tmp_path / "in", tmp_path, skip_bad=True)
 
 
