@@ -6,6 +6,8 @@
 #include "artifact/engine_files.hpp"
 #include "artifact/region.hpp"
 #include "errors.hpp"
+#include "image/statistics.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {
@@ -18,6 +20,15 @@ BackendOptions ForSearch(BackendOptions options, const Artifact& artifact, Searc
   const bool faster = search != Search::kPortable && options.device != Device::kCpu;
   options.search = search == Search::kEngine || (faster && !UsesHnsw(artifact, search));
   return options;
+}
+
+PatchScorer ScorerOf(const Artifact& artifact, const std::string& roi) {
+  const Manifest& manifest = artifact.manifest();
+  const TileGrid grid(manifest.tiling, manifest.preprocess, manifest.features.patch_px);
+  const std::optional<Region> learned = LearnedRegion(artifact);
+  return PatchScorer(artifact.bank(), manifest.layout(), manifest.scoring, grid,
+                     InspectedRegion(artifact, learned, roi),
+                     learned ? learned->patches : std::vector<std::uint8_t>());
 }
 
 // y, x of the map's maximum, in pixels of the photograph as shown.
@@ -64,10 +75,7 @@ Detector::Detector(const Artifact& artifact, const BackendOptions& options, Sear
       calibration_(WithThresholds(artifact.manifest().calibration, wanted)),
       search_(search),
       backend_(MakeBackend(EngineFilesOf(artifact), ForSearch(options, artifact, search))),
-      scorer_(artifact.bank(), artifact.manifest().layout(), artifact.manifest().scoring,
-              TileGrid(artifact.manifest().tiling, artifact.manifest().preprocess,
-                       artifact.manifest().features.patch_px),
-              OpenRegion(artifact, roi)) {
+      scorer_(ScorerOf(artifact, roi)) {
   const std::size_t threads = std::max<std::size_t>(1, options.threads / options.workers);
   if (UsesHnsw(artifact, search)) {
     hnsw_ = OpenHnswIndex(artifact, threads);
@@ -120,20 +128,33 @@ void Detector::ScoreTiles(const std::vector<const Input*>& inputs, const std::ve
     result.timings.search_ms += watch.Lap();
     scorer_.Add(tile, layers, nearest, works[image]);
     if (tile + 1 == scorer_.grid().tiles()) {
-      Finish(works[image], inputs[image]->placement, result);
+      Finish(works[image], *inputs[image], result);
     }
     result.timings.score_ms += watch.Lap();
   }
 }
 
-void Detector::Finish(const ImageInWork& work, const Placement& placement, Result& result) const {
+void Detector::Finish(const ImageInWork& work, const Input& input, Result& result) const {
   PatchScores scores = scorer_.Finish(work);
   result.score = scores.score;
   result.p_value = PValue(calibration_, calibration_.image_scores, result.score);
   result.threshold = calibration_.image_threshold;
-  result.is_anomalous = result.score > result.threshold;
+  const Preprocessing& size = manifest().preprocess;
+  result.reasons = Strangeness(calibration_.gate, scores.gate);
+  if (!result.reasons.empty()) {
+    result.verdict = Verdict::kNotThisPart;
+    for (std::string& reason :
+         UnusualLight(input.pixels, size.height, size.width, manifest().monitoring)) {
+      result.reasons.push_back(std::move(reason));
+    }
+  }
+  if (result.score > result.threshold) {
+    if (result.verdict == Verdict::kGood) result.verdict = Verdict::kAnomalous;
+    result.reasons.push_back("score " + NumberText(result.score, 4) + ", expected at most " +
+                             NumberText(result.threshold, 4));
+  }
   result.anomaly_map = std::move(scores.anomaly_map);
-  result.peak = Peak(result.anomaly_map, manifest().preprocess.width, placement);
+  result.peak = Peak(result.anomaly_map, size.width, input.placement);
 }
 
 Layers Detector::Features(const Input& input) {

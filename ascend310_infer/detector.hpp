@@ -48,15 +48,22 @@ class Stopwatch {
   Clock::time_point last_ = Clock::now();
 };
 
+// What to act on. kNotThisPart: the image does not show what was learned, whatever its score.
+enum class Verdict { kGood, kAnomalous, kNotThisPart };
+
 // The result for one image. A larger score is stranger; scores are never clamped.
 struct Result {
   double score = 0;
   double p_value = 0;    // share of good images at least as strange, from held-out scores
   double threshold = 0;  // of `score`
-  bool is_anomalous = false;
+  Verdict verdict = Verdict::kGood;
+  std::vector<std::string> reasons;   // why it is not good, in words and numbers; empty if it is
   std::array<std::size_t, 2> peak{};  // y, x of the map's maximum, on the photograph as shown
   std::vector<float> anomaly_map;     // (H, W), row-major, input geometry
   Timings timings;
+
+  // Whether the image is not good, whatever the reason.
+  bool is_anomalous() const { return verdict != Verdict::kGood; }
 };
 
 // A loaded artifact, ready to score. It is safe to share between threads; they take turns if the
@@ -69,7 +76,7 @@ class Detector {
   //   roi        path of a mask image inside the artifact's own region; empty: that region
   //   wanted     thresholds in place of the artifact's own
   // Throws ThresholdError: a threshold is out of range; ArtifactError, BackendError as MakeBackend
-  // does; ImageError as OpenRegion does.
+  // does; ImageError as InspectedRegion does.
   Detector(const Artifact& artifact, const BackendOptions& options, Search search,
            const std::string& roi = "", const Wanted& wanted = {});
 
@@ -105,7 +112,7 @@ class Detector {
   Layers Features(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces);
   void ScoreTiles(const std::vector<const Input*>& inputs, const std::vector<Piece>& pieces,
                   std::vector<ImageInWork>& works, std::vector<Result>& results, Stopwatch& watch);
-  void Finish(const ImageInWork& work, const Placement& placement, Result& result) const;
+  void Finish(const ImageInWork& work, const Input& input, Result& result) const;
   NearestRows Nearest(const Layers& layers);
   std::unique_lock<std::mutex> EngineTurn();
 

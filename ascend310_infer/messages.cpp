@@ -1,6 +1,7 @@
 #include "messages.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <sstream>
 
 namespace patchcore {
@@ -54,6 +55,12 @@ std::string OneLine(const std::string& text) {
   std::string line;
   for (std::string word; words >> word;) line += (line.empty() ? "" : " ") + word;
   return Printable(line, 200);
+}
+
+std::string NumberText(double value, int digits) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.*g", digits, value);
+  return text;
 }
 
 std::string ShapeText(const std::vector<std::int64_t>& shape) {

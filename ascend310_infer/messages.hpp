@@ -21,6 +21,9 @@ bool IsUtf8(std::string_view text);
 // The text with every run of white space as one space, cut to 200 bytes.
 std::string OneLine(const std::string& text);
 
+// A number with so many significant digits, as Python's `:.4g` writes it for 4.
+std::string NumberText(double value, int digits);
+
 // "(1, 256, 40, 40)".
 std::string ShapeText(const std::vector<std::int64_t>& shape);
 

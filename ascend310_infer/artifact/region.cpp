@@ -8,20 +8,23 @@
 
 namespace patchcore {
 
-std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem::path& roi) {
+std::optional<Region> LearnedRegion(const Artifact& artifact) {
   const Manifest& manifest = artifact.manifest();
-  std::optional<Region> learned;
-  if (manifest.region.kind == RegionKind::kMask) {
-    try {
-      RefuseLinkOut(artifact.Path(kRoiFile));
-    } catch (const FileError& error) {
-      throw ArtifactError(artifact.Path(kRoiFile).string() + ": " + error.what() +
-                          "; copy the folder again");
-    }
-    learned =
-        StoredRegion(artifact.Path(kRoiFile), manifest.preprocess, manifest.features.patch_px);
+  if (manifest.region.kind != RegionKind::kMask) return std::nullopt;
+  try {
+    RefuseLinkOut(artifact.Path(kRoiFile));
+  } catch (const FileError& error) {
+    throw ArtifactError(artifact.Path(kRoiFile).string() + ": " + error.what() +
+                        "; copy the folder again");
   }
+  return StoredRegion(artifact.Path(kRoiFile), manifest.preprocess, manifest.features.patch_px);
+}
+
+std::optional<Region> InspectedRegion(const Artifact& artifact,
+                                      const std::optional<Region>& learned,
+                                      const std::filesystem::path& roi) {
   if (roi.empty()) return learned;
+  const Manifest& manifest = artifact.manifest();
   Region asked = ReadRegion(roi, manifest.preprocess, manifest.region, manifest.features.patch_px);
   std::size_t beyond = 0;
   for (std::size_t i = 0; learned && i < asked.pixels.size(); ++i) {

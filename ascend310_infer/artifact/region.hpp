@@ -9,9 +9,16 @@
 
 namespace patchcore {
 
-// What an artifact inspects: its roi.png, or the mask `roi` inside of that; none: the whole input.
-//   roi        path of a mask image; empty: the artifact's own region
-// Throws ArtifactError: roi.png is damaged; ImageError: the mask does not fit the artifact.
-std::optional<Region> OpenRegion(const Artifact& artifact, const std::filesystem::path& roi);
+// What an artifact has learned: its roi.png; none: the whole input.
+// Throws ArtifactError: roi.png is damaged.
+std::optional<Region> LearnedRegion(const Artifact& artifact);
+
+// What is inspected: the mask `roi` inside of what was learned; none: the whole input.
+//   learned    of the same artifact
+//   roi        path of a mask image; empty: all that was learned
+// Throws ImageError: the mask does not fit the artifact.
+std::optional<Region> InspectedRegion(const Artifact& artifact,
+                                      const std::optional<Region>& learned,
+                                      const std::filesystem::path& roi);
 
 }  // namespace patchcore

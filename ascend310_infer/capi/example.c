@@ -6,6 +6,11 @@
 
 #include "patchcore.h"
 
+static const char* word_of(const patchcore_verdict* verdict) {
+  if (verdict->not_this_part) return "not this part";
+  return verdict->is_anomalous ? "anomalous" : "good";
+}
+
 static int score(patchcore_detector* detector, const char* path) {
   patchcore_result* result = patchcore_score_file(detector, path);
   patchcore_verdict verdict;
@@ -17,7 +22,7 @@ static int score(patchcore_detector* detector, const char* path) {
   patchcore_get_verdict(result, &verdict);
   patchcore_get_map(result, &height, &width);
   printf("%s: %s, score %.6f of %.6f, peak at (%lu, %lu), map %lu x %lu\n", path,
-         verdict.is_anomalous ? "anomalous" : "normal", verdict.score, verdict.threshold,
+         word_of(&verdict), verdict.score, verdict.threshold,
          (unsigned long)verdict.peak_y, (unsigned long)verdict.peak_x, (unsigned long)height,
          (unsigned long)width);
   patchcore_free(result);

@@ -16,6 +16,7 @@ class Verdict(ctypes.Structure):
         ("peak_y", ctypes.c_size_t),
         ("peak_x", ctypes.c_size_t),
         ("is_anomalous", ctypes.c_int32),
+        ("not_this_part", ctypes.c_int32),
     ]
 
 
@@ -50,7 +51,8 @@ def main(library_path, artifact, *images):
         verdict = Verdict()
         library.patchcore_get_verdict(result, ctypes.byref(verdict))
         library.patchcore_free(result)
-        word = "anomalous" if verdict.is_anomalous else "normal"
+        word = "anomalous" if verdict.is_anomalous else "good"
+        word = "not this part" if verdict.not_this_part else word
         print(f"{image}: {word}, score {verdict.score:.6f} of {verdict.threshold:.6f}")
     library.patchcore_close(detector)
 

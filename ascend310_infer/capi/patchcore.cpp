@@ -138,9 +138,14 @@ patchcore_result* patchcore_score_pixels(patchcore_detector* detector, const uin
 
 void patchcore_get_verdict(const patchcore_result* result, patchcore_verdict* verdict) {
   const patchcore::Result& one = result->result;
-  *verdict = {
-      one.score,   one.threshold,           one.p_value, result->pixel_threshold, one.peak[0],
-      one.peak[1], one.is_anomalous ? 1 : 0};
+  *verdict = {one.score,
+              one.threshold,
+              one.p_value,
+              result->pixel_threshold,
+              one.peak[0],
+              one.peak[1],
+              one.is_anomalous() ? 1 : 0,
+              one.verdict == patchcore::Verdict::kNotThisPart ? 1 : 0};
 }
 
 const float* patchcore_get_map(const patchcore_result* result, size_t* height, size_t* width) {

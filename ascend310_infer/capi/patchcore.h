@@ -52,7 +52,8 @@ typedef struct patchcore_verdict {
   double p_value;   /* share of good images at least as strange, from held-out scores */
   double pixel_threshold;
   size_t peak_y, peak_x; /* the map's maximum, in pixels of the photograph as shown */
-  int32_t is_anomalous;  /* 1 if score > threshold, otherwise 0 */
+  int32_t is_anomalous;  /* 1 unless the image is good: score > threshold, or not_this_part */
+  int32_t not_this_part; /* 1 if the image does not show what was learned, whatever its score */
 } patchcore_verdict;
 
 /* Bytes of one pixel: red, green, blue; blue, green, red (OpenCV); or one byte of grey. */

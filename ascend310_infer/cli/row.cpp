@@ -32,7 +32,25 @@ std::string JsonOf(const AnomalyRegion& region) {
          contour + "]}";
 }
 
-// Names and errors are printable already.
+const char* Text(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kGood:
+      return "good";
+    case Verdict::kAnomalous:
+      return "anomalous";
+    case Verdict::kNotThisPart:
+      return "not_this_part";
+  }
+  return "";
+}
+
+std::string Joined(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& text : texts) all += (all.empty() ? "" : "; ") + text;
+  return all;
+}
+
+// Names, reasons and errors are printable already.
 std::string CsvText(std::string text) {
   if (std::string_view("=+-@\t\r").find(text.empty() ? ' ' : text.front()) !=
       std::string_view::npos) {
@@ -54,7 +72,9 @@ std::string JsonLine(const Row& row) {
       begin + ", \"score\": " + Json(result.score) + ", \"threshold\": " + Json(result.threshold) +
       ", \"score_ratio\": " + Json(result.score / result.threshold) +
       ", \"p_value\": " + Json(result.p_value) +
-      ", \"is_anomalous\": " + Json(result.is_anomalous) + ", \"peak\": " + JsonList(result.peak);
+      ", \"is_anomalous\": " + Json(result.is_anomalous()) +
+      ", \"verdict\": " + Json(Text(result.verdict)) +
+      ", \"reasons\": " + JsonList(result.reasons) + ", \"peak\": " + JsonList(result.peak);
   if (!row.note.empty()) line += ", \"note\": " + Json(row.note);
   if (!row.map.empty()) line += ", \"map\": " + Json(row.map);
   if (row.regions) {
@@ -68,17 +88,19 @@ std::string JsonLine(const Row& row) {
 }
 
 std::string CsvHeader() {
-  return "image,score,threshold,score_ratio,p_value,is_anomalous,peak_y,peak_x,error\r\n";
+  return "image,score,threshold,score_ratio,p_value,is_anomalous,verdict,peak_y,peak_x,reasons,"
+         "error\r\n";
 }
 
 std::string CsvLine(const Row& row) {
   const std::string image = CsvText(row.image);
-  if (!row.error.empty()) return image + ",,,,,,,," + CsvText(row.error) + "\r\n";
+  if (!row.error.empty()) return image + ",,,,,,,,,," + CsvText(row.error) + "\r\n";
   const Result& result = row.result;
   return image + "," + Json(result.score) + "," + Json(result.threshold) + "," +
          Json(result.score / result.threshold) + "," + Json(result.p_value) + "," +
-         (result.is_anomalous ? "True" : "False") + "," + Json(result.peak[0]) + "," +
-         Json(result.peak[1]) + ",\r\n";
+         (result.is_anomalous() ? "True" : "False") + "," + Text(result.verdict) + "," +
+         Json(result.peak[0]) + "," + Json(result.peak[1]) + "," + CsvText(Joined(result.reasons)) +
+         ",\r\n";
 }
 
 }  // namespace patchcore

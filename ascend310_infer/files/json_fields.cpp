@@ -16,6 +16,16 @@ bool IsListed(const std::string& name, std::initializer_list<const char*> names)
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
+// The kind of a value, as Python names it.
+const char* KindOf(const json& value) {
+  if (value.is_null()) return "null";
+  if (value.is_boolean()) return "bool";
+  if (value.is_number_integer()) return "int";
+  if (value.is_number()) return "float";
+  if (value.is_string()) return "str";
+  return value.is_array() ? "list" : "dict";
+}
+
 std::string Entry(const std::string& name, std::size_t place) {
   return name + "[" + std::to_string(place) + "]";
 }
@@ -28,7 +38,7 @@ JsonFields::JsonFields(const json& object, std::string where, std::string path,
     : object_(object), where_(std::move(where)), path_(std::move(path)) {
   if (!object.is_object()) {
     throw ArtifactError(where_ + ": " + (path_.empty() ? "top" : path_) +
-                        ": expected an object, got " + ShownValue(object));
+                        ": expected an object, got " + KindOf(object) + "; copy the folder again");
   }
   for (const auto& [name, value] : object.items()) {
     if (!IsListed(name, names) && !IsListed(name, optional)) {
@@ -119,7 +129,7 @@ std::vector<Item> JsonFields::List(const json& list, const std::string& name,
 }
 
 void JsonFields::ExpectList(const json& value, const std::string& name) const {
-  Expect(value.is_array(), name, "a list", value);
+  Check(value.is_array(), name, std::string("a list, got ") + KindOf(value));
 }
 
 std::string JsonFields::TextOf(const json& value, const std::string& name) const {
@@ -154,9 +164,7 @@ void JsonFields::Refuse(const std::string& name, const std::string& reason) cons
 }
 
 std::string ShownValue(const json& value) {
-  if (value.is_null()) return "null";
-  if (value.is_object()) return "dict";
-  if (value.is_array()) return "list";
+  if (value.is_null() || value.is_object() || value.is_array()) return KindOf(value);
   return value.dump(-1, ' ', true).substr(0, 80);
 }
 

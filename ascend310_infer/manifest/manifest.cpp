@@ -138,6 +138,19 @@ std::array<double, 2> ReadInterval(const Fields& fields, const char* name) {
   return {ends[0], ends[1]};
 }
 
+Gate ReadGate(const Fields& fields) {
+  Gate gate;
+  gate.usual_distance = fields.Number("usual_distance");
+  gate.largest_distance = fields.Number("largest_distance");
+  fields.Check(gate.usual_distance >= 0, "usual_distance", "0 or more");
+  fields.Check(gate.largest_distance > gate.usual_distance, "largest_distance",
+               "above usual_distance");
+  gate.usual_rows = fields.Size("usual_rows", 1, kMaxInt32, "1 to 2^31 - 1");
+  const auto usual = static_cast<std::int64_t>(gate.usual_rows);
+  gate.fewest_rows = fields.Size("fewest_rows", 0, usual, "0 to usual_rows");
+  return gate;
+}
+
 // The calibration of an artifact without held-out scores: imported, or learned from one image.
 bool IsNotKnown(const HeldOut& scores) {
   const Tail& tail = scores.tail;
@@ -183,6 +196,10 @@ Calibration ReadCalibration(const Fields& fields) {
   result.ranks = fields.Integers("ranks");
   result.image_scores = ReadHeldOut(fields.Object("image_scores", {"bias", "values", "tail"}));
   result.map_maxima = ReadHeldOut(fields.Object("map_maxima", {"bias", "values", "tail"}));
+  if (fields.Has("gate")) {
+    result.gate = ReadGate(
+        fields.Object("gate", {"usual_distance", "largest_distance", "usual_rows", "fewest_rows"}));
+  }
   const bool rate =
       images == 0 ? result.target_fpr == 0 : result.target_fpr > 0 && result.target_fpr < 1;
   fields.Check(rate, "target_fpr", "in (0, 1); 0 if images is 0");
@@ -210,7 +227,7 @@ void CheckGroups(const Fields& fields) {
 }
 
 // The C++ program does not monitor a line, but it refuses the same files as the Python runtime.
-void CheckMonitoring(const Fields& fields, std::size_t layers) {
+Monitoring ReadMonitoring(const Fields& fields, std::size_t layers) {
   fields.Size("images", 1, kMaxInt32, "1 to 2^31 - 1");
   const std::size_t cells = fields.Numbers("thumbnail").size();
   fields.Check(cells == 256, "thumbnail", "256 values");
@@ -219,20 +236,23 @@ void CheckMonitoring(const Fields& fields, std::size_t layers) {
   const Fields quantiles =
       fields.Object("quantiles", {"brightness", "contrast", "warmth", "sharpness", "row_shift",
                                   "column_shift", "likeness", "layers"});
-  const auto check = [&](const std::string& name, const std::vector<double>& values) {
+  const auto range = [&](const std::string& name, const std::vector<double>& values) -> UsualRange {
     quantiles.Check(values.size() == 33 && std::is_sorted(values.begin(), values.end()), name,
                     "33 values in ascending order");
+    return {values.front(), values.back()};
   };
-  for (const char* name :
-       {"brightness", "contrast", "warmth", "sharpness", "row_shift", "column_shift", "likeness"}) {
-    check(name, quantiles.Numbers(name));
+  const Monitoring monitoring{range("brightness", quantiles.Numbers("brightness")),
+                              range("contrast", quantiles.Numbers("contrast"))};
+  for (const char* name : {"warmth", "sharpness", "row_shift", "column_shift", "likeness"}) {
+    range(name, quantiles.Numbers(name));
   }
   const std::vector<std::vector<double>> lists = quantiles.NumberLists("layers");
   for (std::size_t layer = 0; layer < lists.size(); ++layer) {
-    check("layers[" + std::to_string(layer) + "]", lists[layer]);
+    range("layers[" + std::to_string(layer) + "]", lists[layer]);
   }
   fields.Check(groups.size() == layers, "layers", "as many as features.layers");
   quantiles.Check(lists.size() == layers, "layers", "as many as features.layers");
+  return monitoring;
 }
 
 SelfTest ReadSelfTest(const Fields& fields, const Preprocessing& input, std::size_t layers) {
@@ -348,8 +368,10 @@ Manifest ParseManifest(std::string_view text, const std::string& where) {
   manifest.calibration = ReadCalibration(top.Object(
       "calibration",
       {"method", "images", "groups", "folds", "target_fpr", "image_threshold", "image_interval",
-       "pixel_threshold", "pixel_interval", "heatmap", "ranks", "image_scores", "map_maxima"}));
-  CheckMonitoring(top.Object("monitoring", {"images", "thumbnail", "layers", "quantiles"}), layers);
+       "pixel_threshold", "pixel_interval", "heatmap", "ranks", "image_scores", "map_maxima"},
+      {"gate"}));
+  manifest.monitoring = ReadMonitoring(
+      top.Object("monitoring", {"images", "thumbnail", "layers", "quantiles"}), layers);
   manifest.selftest = ReadSelfTest(
       top.Object("selftest",
                  {"score", "layer_magnitudes", "defect_box", "score_tolerance", "map_tolerance"}),

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -100,6 +101,14 @@ struct HeldOut {
   Tail tail;
 };
 
+// Limits beyond which an image does not show the learned part; scoring/gate.hpp applies them.
+struct Gate {
+  double usual_distance = 0;    // Euclidean, of held-out good images: the median of their medians
+  double largest_distance = 0;  // above usual_distance
+  std::size_t usual_rows = 0;   // at least 1
+  std::size_t fewest_rows = 0;  // up to usual_rows
+};
+
 struct Calibration {
   std::string method;
   std::size_t images = 0;  // held-out; 0: thresholds alone
@@ -114,6 +123,19 @@ struct Calibration {
   std::vector<std::int64_t> ranks;  // which of the sorted values are stored, from 1 to `images`
   HeldOut image_scores;
   HeldOut map_maxima;
+  std::optional<Gate> gate;  // none: it is not known which images show the part
+};
+
+// Lowest and highest value of one statistic among the normal images.
+struct UsualRange {
+  double low = 0;
+  double high = 0;
+};
+
+// Of the statistics of the normal images those that a result names; both of luminance, 0 to 255.
+struct Monitoring {
+  UsualRange brightness;
+  UsualRange contrast;
 };
 
 // Expected results for selftest.png; tolerances are relative.
@@ -136,7 +158,7 @@ struct Training {
 };
 
 // All of manifest.json except `config` and `provenance`, which no reader may use for a decision,
-// and `monitoring`, which is validated but not needed here.
+// and most of `monitoring`, which is validated but not needed here.
 struct Manifest {
   Preprocessing preprocess;
   RegionOfInterest region;
@@ -146,6 +168,7 @@ struct Manifest {
   Index index;
   Scoring scoring;
   Calibration calibration;
+  Monitoring monitoring;
   SelfTest selftest;
   Training training;
 

@@ -126,17 +126,19 @@ double ModelzooScore(const std::vector<float>& squared_distances) {
 }
 
 PatchScorer::PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring)
-    : PatchScorer(bank, layout, scoring, TileGrid(layout), std::nullopt) {}
+    : PatchScorer(bank, layout, scoring, TileGrid(layout), std::nullopt, {}) {}
 
 PatchScorer::PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring,
-                         const TileGrid& grid, std::optional<Region> region)
+                         const TileGrid& grid, std::optional<Region> region,
+                         std::vector<std::uint8_t> learned)
     : bank_(bank),
       scoring_(scoring),
       layout_(layout),
       grid_(grid),
       map_rows_(MapMatrix(grid.patch_px() * grid.height(), grid.height(), scoring)),
       map_columns_(MapMatrix(grid.patch_px() * grid.width(), grid.width(), scoring)),
-      region_(std::move(region)) {
+      region_(std::move(region)),
+      learned_(std::move(learned)) {
   for (const LayerShape& layer : layout.layers) {
     up_rows_.push_back(UpsamplingMatrix(layout.Height(), layer.height, layout.upsampling));
     up_columns_.push_back(UpsamplingMatrix(layout.Width(), layer.width, layout.upsampling));
@@ -149,6 +151,7 @@ PatchScorer::PatchScorer(const MemoryBank& bank, const Layout& layout, const Sco
 ImageInWork PatchScorer::Begin() const {
   ImageInWork image;
   image.sums.assign(grid_.height() * grid_.width(), 0.0);
+  image.rows.assign(image.sums.size(), 0);
   return image;
 }
 
@@ -160,7 +163,9 @@ void PatchScorer::Add(std::size_t tile, const Layers& layers, const NearestRows&
   for (std::size_t patch = 0; patch < none; ++patch) {
     const std::size_t place = grid_.Patch(tile, patch / width, patch % width);
     // At the edge of a tile the network sees too little of the image; another tile owns the patch.
-    if (!grid_.Owns(tile, place) || (region_ && region_->patches[place] == 0)) continue;
+    if (!grid_.Owns(tile, place)) continue;
+    image.rows[place] = nearest.rows[patch];
+    if (region_ && region_->patches[place] == 0) continue;
     if (nearest.distances[patch] <= image.distance) continue;
     image.distance = nearest.distances[patch];
     highest = patch;
@@ -172,10 +177,11 @@ void PatchScorer::Add(std::size_t tile, const Layers& layers, const NearestRows&
 
 PatchScores PatchScorer::Finish(const ImageInWork& image) const {
   std::vector<float> levels = grid_.Mean(image.sums);
+  const GateValues gate = MeasureGate(levels, image.rows, learned_);
   if (scoring_.distance == Distance::kSquared) {
     for (float& level : levels) level *= level;
   }
-  return {WholeScore(image), Map(levels)};
+  return {WholeScore(image), Map(levels), gate};
 }
 
 PatchScores PatchScorer::Score(const Layers& layers, const NearestRows& nearest) const {

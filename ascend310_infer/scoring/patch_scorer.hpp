@@ -14,6 +14,7 @@
 #include "artifact/folder.hpp"
 #include "image/region.hpp"
 #include "manifest/tiling.hpp"
+#include "scoring/gate.hpp"
 #include "search/exact.hpp"
 #include "tensor.hpp"
 
@@ -50,19 +51,21 @@ double PaperScore(double distance, const std::vector<float>& neighbour_distances
 //   squared_distances     from p* to its K nearest rows, ascending, (K,), K >= 1
 double ModelzooScore(const std::vector<float>& squared_distances);
 
-// One image whose tiles come one by one: distances on their way to one grid, and the patch with
-// the largest distance so far, p* in eq. 6.
+// One image whose tiles come one by one: distances and rows on their way to one grid, and the patch
+// with the largest distance so far, p* in eq. 6.
 struct ImageInWork {
-  std::vector<double> sums;  // (h, w), weighted
-  float distance = -1;       // s*; -1 before the first inspected patch
-  std::int64_t row = 0;      // m*
-  std::vector<float> patch;  // (D,)
+  std::vector<double> sums;        // (h, w), weighted
+  std::vector<std::int64_t> rows;  // (h, w), the nearest; the tile that owns a patch gives its row
+  float distance = -1;             // s*; -1 before the first inspected patch
+  std::int64_t row = 0;            // m*
+  std::vector<float> patch;        // (D,)
 };
 
-// Score and map of one image.
+// Score and map of one image, and its figures for the gate, of the learned region.
 struct PatchScores {
   double score = 0;
   std::vector<float> anomaly_map;  // (H, W), row-major
+  GateValues gate;
 };
 
 // Bank, scoring rule and region of one artifact; safe to share between threads.
@@ -71,8 +74,11 @@ class PatchScorer {
   // The bank's sections stay where they are and must outlive this object.
   //   grid       the tiles of an input
   //   region     none: every patch is inspected
+  //   learned    (h, w), 1 for each patch of the region that was learned, which contains `region`;
+  //              the gate looks at all of it; empty: all patches
   PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring,
-              const TileGrid& grid, std::optional<Region> region);
+              const TileGrid& grid, std::optional<Region> region,
+              std::vector<std::uint8_t> learned);
   // For an input that is one tile, all of which is inspected.
   PatchScorer(const MemoryBank& bank, const Layout& layout, const Scoring& scoring);
 
@@ -88,7 +94,7 @@ class PatchScorer {
   void Add(std::size_t tile, const Layers& layers, const NearestRows& nearest,
            ImageInWork& image) const;
 
-  // Score and map, when every tile was added.
+  // Score, map and figures, when every tile was added.
   PatchScores Finish(const ImageInWork& image) const;
 
   // All three for an image of one tile.
@@ -108,6 +114,7 @@ class PatchScorer {
   Matrix map_rows_, map_columns_;
   std::vector<Matrix> up_rows_, up_columns_;  // of each layer
   std::optional<Region> region_;
+  std::vector<std::uint8_t> learned_;
   std::vector<float> map_weights_;  // (H, W), of the inspected patches; empty if all are
 };
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <string>
 
 #include "errors.hpp"
+#include "messages.hpp"
 
 namespace patchcore {
 namespace {
@@ -14,12 +14,6 @@ namespace {
 constexpr double kMinBeyond = 3;           // with fewer larger scores, the tail decides
 constexpr double kMaxExtrapolation = 100;  // times smaller than 1/(n + 1)
 constexpr double kExponential = 1e-9;      // shapes below are the exponential
-
-std::string Shown(double value, int digits) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.*g", digits, value);
-  return text;
-}
 
 // The smallest false-alarm rate that so many held-out scores support.
 double SmallestRate(double count) { return 1 / (kMaxExtrapolation * (count + 1)); }
@@ -56,9 +50,9 @@ void CheckRate(double count, double rate) {
   }
   const double smallest = SmallestRate(count);
   if (smallest <= rate && rate < 1) return;
-  throw ThresholdError("target false-alarm rate: expected " + Shown(smallest, 2) +
-                       " to below 1, got " + Shown(rate, 4) + "; the artifact was calibrated on " +
-                       Shown(count, 10) +
+  throw ThresholdError("target false-alarm rate: expected " + NumberText(smallest, 2) +
+                       " to below 1, got " + NumberText(rate, 4) +
+                       "; the artifact was calibrated on " + NumberText(count, 10) +
                        " images, which cannot support a rarer rate; choose a rate in this range, "
                        "or fit with more images");
 }
@@ -96,7 +90,7 @@ Calibration WithThresholds(Calibration calibration, const Wanted& wanted) {
   if (wanted.threshold) {
     if (!(*wanted.threshold > 0) || std::isinf(*wanted.threshold)) {
       throw ThresholdError("threshold: expected a number above 0, got " +
-                           Shown(*wanted.threshold, 4));
+                           NumberText(*wanted.threshold, 4));
     }
     calibration.image_threshold = *wanted.threshold;
   }

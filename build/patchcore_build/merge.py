@@ -35,6 +35,7 @@ from patchcore_runtime.errors import EditError
 from patchcore_runtime.image.thumbnails import Thumbnail
 from patchcore_runtime.manifest.calibration import (
     Calibration,
+    Gate,
     HeatmapRange,
     HeldOut,
     without_scores,
@@ -191,6 +192,7 @@ def _larger(first: Calibration, second: Calibration) -> Calibration:
         pixel_threshold=strict.pixel_threshold,
         pixel_interval=strict.pixel_interval,
         heatmap=HeatmapRange(low=low, high=2 * strict.pixel_threshold - low),
+        gate=_wider_gate(first.gate, second.gate),
     )
     if not known:
         return merged
@@ -199,6 +201,18 @@ def _larger(first: Calibration, second: Calibration) -> Calibration:
         target_fpr=max(first.target_fpr, second.target_fpr),
         image_scores=_larger_scores(upper, lower, "image_scores", upper.image_scores),
         map_maxima=_larger_scores(upper, lower, "map_maxima", strict.map_maxima),
+    )
+
+
+def _wider_gate(first: Gate | None, second: Gate | None) -> Gate | None:
+    """Limits that let through what one of both does; rows of the other part only add to them."""
+    if first is None or second is None:
+        return None
+    return Gate(
+        usual_distance=max(first.usual_distance, second.usual_distance),
+        largest_distance=max(first.largest_distance, second.largest_distance),
+        usual_rows=min(first.usual_rows, second.usual_rows),
+        fewest_rows=min(first.fewest_rows, second.fewest_rows),
     )
 
 

@@ -25,9 +25,10 @@ from patchcore_runtime.image.decode import ChannelOrder, ImageSource
 from patchcore_runtime.image.placement import Placement
 from patchcore_runtime.image.preprocess import preprocess
 from patchcore_runtime.image.region import Region, narrower, read_region
-from patchcore_runtime.image.statistics import measure_image
+from patchcore_runtime.image.statistics import measure_image, unusual_light
 from patchcore_runtime.manifest.manifest import Manifest
 from patchcore_runtime.result import Result
+from patchcore_runtime.scoring.gate import strangeness
 from patchcore_runtime.scoring.patch_scorer import PatchScorer, PatchScores
 from patchcore_runtime.scoring.thresholds import p_value, with_thresholds
 from patchcore_runtime.search.exact import Layers
@@ -69,6 +70,7 @@ class Detector:
             artifact.manifest.scoring,
             grid=self.grid,
             region=self.region,
+            learned=artifact.region,
         )
 
     @classmethod
@@ -244,9 +246,10 @@ class Detector:
         `measure` the layers of all tiles are kept.
         """
         if not measure:
-            return self._result(self._scorer.score_tiles(self._tile_features(pixels)), placement)
+            scores = self._scorer.score_tiles(self._tile_features(pixels))
+            return self._looked_at(self._result(scores, placement), pixels)
         layers = self.features(pixels)
-        result = self.score_features(layers, placement)
+        result = self._looked_at(self.score_features(layers, placement), pixels)
         return dataclasses.replace(result, measured=measure_image(pixels, layers))
 
     def score_features(self, layers: Layers, placement: Placement) -> Result:
@@ -272,7 +275,15 @@ class Detector:
             nearest_rows=scores.rows,
             placement=placement,
             heatmap_scale=self.heatmap_scale,
+            strangeness=strangeness(calibration.gate, scores.gate),
         )
+
+    def _looked_at(self, result: Result, pixels: NDArray[np.uint8]) -> Result:
+        """Add what the input as a whole says to the reasons, if it does not show the part."""
+        if not result.strangeness:
+            return result
+        more = unusual_light(pixels, self.manifest.monitoring)
+        return dataclasses.replace(result, strangeness=(*result.strangeness, *more))
 
 
 def _load_again(folder: Path, options: dict[str, Any]) -> Detector:

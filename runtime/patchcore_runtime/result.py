@@ -6,7 +6,7 @@ scores + placement -> verdict, peak, map and mask in photograph geometry, heat m
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,15 @@ from patchcore_runtime.image.statistics import Measured
 if TYPE_CHECKING:
     from patchcore_runtime.explain.regions import AnomalyRegion
 
+Verdict = Literal["good", "anomalous", "not_this_part"]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Result:
     """The result of one image. A larger score is stranger; scores are never clamped.
+
+    `verdict` is what to act on: `good`, `anomalous`, or `not_this_part` for an image that does not
+    show what was learned, whatever its score; `reasons` says why.
 
     Attributes:
         score: Image score, in the unit of the artifact's rule; distances are Euclidean.
@@ -35,6 +40,7 @@ class Result:
         nearest_rows: int64 (h, w), the rows of the memory bank.
         placement: Position of the input on the photograph.
         heatmap_scale: The artifact's one colour scale.
+        strangeness: Why the image does not show the learned part, in words; empty if it may.
         measured: Statistics of the whole image, only with `predict(measure=True)`.
     """
 
@@ -47,20 +53,35 @@ class Result:
     nearest_rows: NDArray[np.int64]
     placement: Placement
     heatmap_scale: HeatmapScale
+    strangeness: tuple[str, ...] = ()
     measured: Measured | None = None
 
     def __repr__(self) -> str:
         height, width = self.anomaly_map.shape
-        verdict = "anomalous" if self.is_anomalous else "normal"
         return (
-            f"Result({verdict}, score={self.score:.4g}, threshold={self.threshold:.4g}, "
+            f"Result({self.verdict}, score={self.score:.4g}, threshold={self.threshold:.4g}, "
             f"p_value={self.p_value:.3g}, map {height} x {width})"
         )
 
     @property
     def is_anomalous(self) -> bool:
-        """Return whether the score lies above its threshold."""
-        return self.score > self.threshold
+        """Return whether the image is not good: its score is above the threshold, or it is odd."""
+        return self.verdict != "good"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return `good`, `anomalous`, or `not_this_part`."""
+        if self.strangeness:
+            return "not_this_part"
+        return "anomalous" if self.score > self.threshold else "good"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return why the image is not good, in words and numbers; empty if it is."""
+        if self.score > self.threshold:
+            above = f"score {self.score:.4g}, expected at most {self.threshold:.4g}"
+            return (*self.strangeness, above)
+        return self.strangeness
 
     @property
     def score_ratio(self) -> float:
@@ -90,6 +111,8 @@ class Result:
             "score_ratio": self.score_ratio,
             "p_value": self.p_value,
             "is_anomalous": self.is_anomalous,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
             "peak": list(self.peak),
         }
 

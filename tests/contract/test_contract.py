@@ -66,6 +66,8 @@ def _word(hint):
         return f"list of {len(inside)} {WORDS[inside[0]]}s"
     if origin is dict:
         return "object"
+    if origin is types.UnionType:  # of an optional object
+        hint = inside[0]
     return hint.__name__ if dataclasses.is_dataclass(hint) else WORDS[hint]
 
 

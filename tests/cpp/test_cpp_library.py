@@ -53,6 +53,7 @@ class Verdict(ctypes.Structure):
         ("peak_y", ctypes.c_size_t),
         ("peak_x", ctypes.c_size_t),
         ("is_anomalous", ctypes.c_int32),
+        ("not_this_part", ctypes.c_int32),
     )
 
 
@@ -124,6 +125,7 @@ def assert_is(found, expected):
     assert verdict.p_value == pytest.approx(expected.p_value, rel=1e-2, abs=0.1)
     assert (verdict.peak_y, verdict.peak_x) == expected.peak
     assert verdict.is_anomalous == expected.is_anomalous
+    assert verdict.not_this_part == (expected.verdict == "not_this_part")
     np.testing.assert_allclose(anomaly_map, expected.anomaly_map, rtol=1e-3, atol=1e-4)
 
 
@@ -173,6 +175,21 @@ def test_options_are_those_of_the_command(library, tiny_artifact, photos):
     library.close(detector)
     (row,) = rows_of(run(tiny_artifact, image, "--threshold", "0.5")[1])
     assert (verdict.threshold, verdict.is_anomalous) == (0.5, row["is_anomalous"])
+
+
+def test_the_verdict_says_which_image_does_not_show_the_part(library, tiny_artifact):
+    detector = library.open(os.fsencode(tiny_artifact), None)
+    python = Detector.load(tiny_artifact)
+    spoilt = striped_photo(9)
+    spoilt[30:50, 50:60] = 255
+    found = []
+    for pixels in (striped_photo(9), spoilt, np.zeros_like(spoilt)):
+        result = library.score_pixels(detector, pixels.tobytes(), 80, 120, 360, RGB)
+        verdict, anomaly_map = taken(library, result)
+        assert_is((verdict, anomaly_map), python.predict(pixels))
+        found.append((verdict.is_anomalous, verdict.not_this_part))
+    assert found == [(0, 0), (1, 0), (1, 1)]
+    library.close(detector)
 
 
 def test_a_detector_serves_several_threads_at_once(library, tiny, photos):
@@ -283,7 +300,8 @@ def test_the_example_in_c_compiles_without_warnings_and_scores(standard, install
     )  # fmt: skip
     (row,) = rows_of(run(TINY, IMAGE)[1])
     assert (done.returncode, done.stderr) == (1, "missing.png: no such file\n")
-    assert f"score {row['score']:.6f} of {row['threshold']:.6f}" in done.stdout
+    score = f"score {row['score']:.6f} of {row['threshold']:.6f}"
+    assert done.stdout.startswith(f"{IMAGE}: {row['verdict'].replace('_', ' ')}, {score}")
 
 
 def test_the_example_in_python_scores_without_any_package(installed):
@@ -295,7 +313,7 @@ def test_the_example_in_python_scores_without_any_package(installed):
         env={}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     (row,) = rows_of(run(TINY, IMAGE)[1])
-    verdict = "anomalous" if row["is_anomalous"] else "normal"
+    verdict = row["verdict"].replace("_", " ")
     assert done.stdout == (
         f"{IMAGE}: {verdict}, score {row['score']:.6f} of {row['threshold']:.6f}\n"
     )

@@ -1,6 +1,7 @@
 """Run the C++ runner beside the Python runtime and compare their outputs."""
 
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -12,6 +13,7 @@ from patchcore_runtime import Artifact
 from patchcore_runtime.cli.main import main
 
 LARGEST_SCORE_DIFFERENCE = 1e-4  # relative
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
 FOR_BOTH = ("--threshold", "--target-fpr")  # options that Python knows, too
 
 
@@ -59,7 +61,21 @@ def assert_same(ours, theirs):
         # A score with different last digits may lie on the other side of a held-out score.
         assert mine["p_value"] == pytest.approx(reference["p_value"], rel=1e-2, abs=0.1)
         assert mine["is_anomalous"] == reference["is_anomalous"]
+        assert mine["verdict"] == reference["verdict"]
+        assert_same_reasons(mine["reasons"], reference["reasons"])
         assert mine["peak"] == reference["peak"]
+
+
+def assert_same_reasons(ours, theirs):
+    """Compare sentences word for word, and their numbers but for the last digit shown."""
+    assert [NUMBER.sub("#", reason) for reason in ours] == [
+        NUMBER.sub("#", reason) for reason in theirs
+    ]
+    for mine, reference in zip(ours, theirs, strict=True):
+        numbers = [float(number) for number in NUMBER.findall(reference)]
+        assert [float(number) for number in NUMBER.findall(mine)] == pytest.approx(
+            numbers, rel=1e-2
+        )
 
 
 def pythons_rows(artifact, images, capsys, *options):

@@ -4,6 +4,7 @@ Each kind of file has one folder, with files of the golden artifact and the test
 Inputs that fuzzers have found are kept.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -23,12 +24,23 @@ FROM_TINY = {
 }
 
 
+def with_gate(manifest: bytes) -> bytes:
+    """Return a manifest that has a gate, which the golden one leaves out."""
+    document = json.loads(manifest)
+    document["calibration"]["gate"] = {
+        "usual_distance": 1.5, "largest_distance": 2.5, "usual_rows": 30, "fewest_rows": 12,
+    }  # fmt: skip
+    return json.dumps(document, indent=2).encode()
+
+
 def write_corpus(folder: Path) -> None:
     """Create the folders and their first examples."""
     for kind, names in FROM_TINY.items():
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for name in names:
             shutil.copyfile(TINY / name, folder / kind / name)
+    gated = with_gate((TINY / "manifest.json").read_bytes())
+    (folder / "manifest" / "gate.json").write_bytes(gated)
     for number, model in enumerate(networks()):
         (folder / "onnx" / f"operator{number}.onnx").write_bytes(content_of(model))
     small = {name: content for name, content, _ in odd_images()}

@@ -78,7 +78,7 @@ TEST_CASE("a detector's batch gives what its images give alone") {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const auto alone = detector.Predict(inputs[i]);
     REQUIRE(std::abs(together[i].score - alone.score) <= 1e-5 * alone.score);
-    REQUIRE(together[i].is_anomalous == alone.is_anomalous);
+    REQUIRE(together[i].verdict == alone.verdict);
     REQUIRE(together[i].peak == alone.peak);
   }
   REQUIRE(together[0].score != together[1].score);

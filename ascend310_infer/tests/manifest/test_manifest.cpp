@@ -254,6 +254,78 @@ TEST_CASE("A detector may be imported without held-out scores, and then has none
   }
 }
 
+json WithGate() {
+  json document = Document();
+  document["calibration"]["gate"] = {
+      {"usual_distance", 1.5}, {"largest_distance", 2.5}, {"usual_rows", 30}, {"fewest_rows", 12}};
+  return document;
+}
+
+TEST_CASE("A gate is optional, and what it says is read") {
+  CHECK_FALSE(ParseManifest(Document().dump(), "here").calibration.gate);
+  const auto gate = ParseManifest(WithGate().dump(), "here").calibration.gate;
+  REQUIRE(gate);
+  CHECK(gate->usual_distance == 1.5);
+  CHECK(gate->largest_distance == 2.5);
+  CHECK(gate->usual_rows == 30);
+  CHECK(gate->fewest_rows == 12);
+}
+
+TEST_CASE("A gate out of range, or that is none, is refused in Python's words") {
+  const std::int64_t most = std::int64_t{1} << 31;
+  const std::vector<std::tuple<std::string, json, std::string>> cases = {
+      {"usual_distance", -0.1, "expected 0 or more"},
+      {"usual_distance", "far", "expected a number, got \"far\""},
+      {"largest_distance", 1.5, "expected above usual_distance"},
+      {"usual_rows", 0, "expected 1 to 2^31 - 1"},
+      {"usual_rows", most, "expected 1 to 2^31 - 1"},
+      {"usual_rows", 30.5, "expected int, got 30.5"},
+      {"fewest_rows", -1, "expected 0 to usual_rows"},
+      {"fewest_rows", 31, "expected 0 to usual_rows"},
+      {"fewest_rows", nullptr, "expected int, got null"},
+      {"surprise", 1, "unknown field"}};
+  for (const auto& [name, value, reason] : cases) {
+    json document = WithGate();
+    document["calibration"]["gate"][name] = value;
+    CAPTURE(name, value.dump());
+    CHECK(Mentions(Refusal(document.dump()), "calibration.gate." + name + ": " + reason));
+  }
+  for (const char* name : {"usual_distance", "largest_distance", "usual_rows", "fewest_rows"}) {
+    json document = WithGate();
+    document["calibration"]["gate"].erase(name);
+    CHECK(
+        Mentions(Refusal(document.dump()), std::string("calibration.gate.") + name + ": missing"));
+  }
+  CHECK(Mentions(Refusal(With("calibration.gate", nullptr)),
+                 "calibration.gate: expected an object, got null"));
+  CHECK(Mentions(Refusal(With("calibration.gate", json::array())),
+                 "calibration.gate: expected an object, got list"));
+}
+
+TEST_CASE("A gate at the edge of its ranges is taken") {
+  const std::vector<std::pair<std::string, json>> cases = {
+      {"usual_distance", 0},
+      {"usual_rows", (std::int64_t{1} << 31) - 1},
+      {"fewest_rows", 0},
+      {"fewest_rows", 30}};
+  for (const auto& [name, value] : cases) {
+    json document = WithGate();
+    document["calibration"]["gate"][name] = value;
+    CAPTURE(name);
+    CHECK_NOTHROW(ParseManifest(document.dump(), "here"));
+  }
+}
+
+TEST_CASE("The usual brightness and contrast are the ends of their quantiles") {
+  const json quantiles = Document()["monitoring"]["quantiles"];
+  const auto monitoring = ParseManifest(Document().dump(), "here").monitoring;
+  CHECK(monitoring.brightness.low == quantiles["brightness"].front().get<double>());
+  CHECK(monitoring.brightness.high == quantiles["brightness"].back().get<double>());
+  CHECK(monitoring.contrast.low == quantiles["contrast"].front().get<double>());
+  CHECK(monitoring.contrast.high == quantiles["contrast"].back().get<double>());
+  CHECK(monitoring.contrast.low < monitoring.contrast.high);
+}
+
 // The golden manifest with these layers, and lists of that length wherever one is needed.
 json WithLayers(const std::vector<std::pair<std::string, int>>& layers) {
   json document = Document();

@@ -272,6 +272,41 @@ TEST_CASE("squared distances are the unit of score and map alike") {
   }
 }
 
+TEST_CASE("the gate looks at all of the learned region, whatever part of it is inspected") {
+  const DrawnLayers drawn(LayoutOf({{4, 1}}, 2, 3), 20, 1, 0, 1);
+  const patchcore::NearestRows nearest{{9, 1, 2, 4, 8, 9}, {0, 1, 2, 3, 4, 0}};
+  patchcore::Region inspected;  // the last patch alone
+  inspected.pixels.assign(16 * 24, 0);
+  inspected.patches = {0, 0, 0, 0, 0, 1};
+  const patchcore::PatchScorer scorer(drawn.Bank(), drawn.layout, Blurred(1.5),
+                                      patchcore::TileGrid(drawn.layout), inspected,
+                                      {0, 1, 1, 1, 0, 1});
+  const patchcore::GateValues gate = scorer.Score(drawn.layers, nearest).gate;
+  CHECK(gate.distance == 2);  // of 1, 2, 4, 9
+  CHECK(gate.rows == 4);
+  const patchcore::PatchScorer whole(drawn.Bank(), drawn.layout, Blurred(1.5));
+  CHECK(whole.Score(drawn.layers, nearest).gate.distance == 4);
+  CHECK(whole.Score(drawn.layers, nearest).gate.rows == 5);
+}
+
+TEST_CASE("of overlapping tiles the gate sees the mean distance and the owner's row") {
+  // Two tiles of 1 x 3 patches on a grid of 1 x 4; patches 1 and 2 lie in both.
+  const DrawnLayers drawn(LayoutOf({{4, 1}}, 1, 3), 20, 1, 0, 1);
+  patchcore::Preprocessing input;
+  input.height = 8;
+  input.width = 32;
+  const patchcore::TileGrid grid({8, 24, 16, 1, 2}, input, 8);
+  const patchcore::PatchScorer scorer(drawn.Bank(), drawn.layout, Blurred(1.5), grid, {}, {});
+  patchcore::ImageInWork image = scorer.Begin();
+  scorer.Add(0, drawn.layers, {{1, 2, 3}, {10, 11, 12}}, image);
+  scorer.Add(1, drawn.layers, {{8, 9, 7}, {13, 14, 15}}, image);
+  // Weights are 1 2 1 in each tile: distances (2 * 2 + 8) / 3 = 4 and (3 + 2 * 9) / 3 = 7.
+  const patchcore::GateValues gate = scorer.Finish(image).gate;
+  CHECK(image.rows == std::vector<std::int64_t>{10, 11, 14, 15});
+  CHECK(gate.distance == 4);  // of 1, 4, 7, 7
+  CHECK(gate.rows == 4);
+}
+
 TEST_CASE("one layer with patches of 14 px is scored by its own distances") {
   const DrawnLayers drawn(LayoutOf({{6, 1}}, 3, 5, Upsampling::kBilinear, 14), 12, 4, 0, 1);
   patchcore::MemoryBank bank = drawn.Bank();

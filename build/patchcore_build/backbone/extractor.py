@@ -29,7 +29,7 @@ _NORM_SCALES = ("norm.weight", "norm1.weight", "norm2.weight")
 class FeatureExtractor(nn.Cell):
     """Normalisation, the body, what follows each layer, and the mask of the foreground if any."""
 
-    def __init__(self, body: Any, after: Sequence[Any], mask: Any, *, half: bool) -> None:
+    def __init__(self, body: Any, after: Sequence[Any], *, half: bool, mask: Any = None) -> None:
         super().__init__()
         scale = 255 * np.array(STD)
         shift = np.array(MEAN) / np.array(STD)
@@ -238,7 +238,7 @@ def make_extractor(
     if foreground is not None:
         pooled = config.pool_to // len(after)
         mask = ForegroundMask(foreground, [pooled or channels for channels in body.channels])
-    network = FeatureExtractor(body, after, mask, half=config.precision == "fp16")
+    network = FeatureExtractor(body, after, half=config.precision == "fp16", mask=mask)
     network.set_train(False)
     network.set_inputs(ms.Tensor(shape=[None, height, width, 3], dtype=ms.uint8))
     return network

@@ -82,4 +82,6 @@ def open_scorer(training: TrainingFeatures, bank: MemoryBank, folder: Path) -> P
     layout = plan_layout(config, size, bank.channels)
     index = ExactIndex(write_bank(folder, bank, layout), bank, layout)
     rule, region = scoring_rule(config, size), training.store.region
-    return PatchScorer(bank, index, layout, rule, grid=training.store.grid, region=region)
+    return PatchScorer(
+        bank, index, layout, rule, grid=training.store.grid, region=region, learned=region
+    )

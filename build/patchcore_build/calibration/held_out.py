@@ -21,9 +21,11 @@ from patchcore_build.calibration.estimate import (
     stored_ranks,
 )
 from patchcore_build.calibration.folds import split_folds
+from patchcore_build.calibration.gate import estimate_gate
 from patchcore_build.config import Config
 from patchcore_build.progress import Progress, silent
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange
+from patchcore_runtime.scoring.gate import GateValues
 from patchcore_runtime.scoring.thresholds import above_dark_end, check_rate
 
 # Array for the scores, name of the checkpoint, images to learn from, images that are held out.
@@ -49,6 +51,7 @@ class HeldOutScores:
     groups: int
     share: float  # of all images, in a bank of one fold
     lean_share: float  # of all images, in a lean bank
+    gate: tuple[GateValues, ...] = ()  # of each counted image; empty if they were not measured
 
 
 def score_held_out(
@@ -72,7 +75,7 @@ def score_held_out(
     full_scores, lean_scores = np.empty((2, count, 3))
     region = training.store.region
     inside = ... if region is None else region.pixels
-    done = 0
+    done, gate = 0, dict[int, GateValues]()
     for scores, name, learned, held_out in [
         *_turns(full_scores, "fold", others, folds),
         *_turns(lean_scores, "lean", lean, lean_others),
@@ -83,6 +86,7 @@ def score_held_out(
             result = scorer.score(training.store.as_network_output(int(image)))
             quiet = float(np.quantile(result.anomaly_map[inside], QUIET_SHARE))
             scores[image] = result.score, result.anomaly_map.max(), quiet
+            gate.setdefault(int(image), result.gate)  # of the larger bank, which comes first
             done += 1
             progress(done, 2 * len(counted))
         del rows, scorer  # free memory before the next bank
@@ -97,6 +101,7 @@ def score_held_out(
         groups=len(np.unique(training.groups)),
         share=float(np.mean([len(learned) for learned in others])) / count,
         lean_share=float(np.mean([len(learned) for learned in lean])) / count,
+        gate=tuple(gate[image] for image in counted),
     )
 
 
@@ -145,6 +150,7 @@ def calibrate(scores: HeldOutScores, config: Config) -> Calibration:
         ranks=stored_ranks(count),
         image_scores=describe_scores(image_values, image_bias),
         map_maxima=describe_scores(pixel_values, pixel_bias),
+        gate=estimate_gate(scores.gate),
     )
 
 

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchcore_build.calibration.banks import TrainingFeatures, bank_of, choose_rows, open_scorer
+from patchcore_build.calibration.gate import estimate_gate
 from patchcore_build.calibration.held_out import QUIET_SHARE, SMALLEST_THRESHOLD
 from patchcore_build.errors import DatasetError
 from patchcore_runtime.bank.memory_bank import MemoryBank, squared_lengths
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, thresholds_alone
+from patchcore_runtime.scoring.gate import measure_gate
 from patchcore_runtime.scoring.thresholds import above_dark_end
 
 _REACH = 3  # cells to each side that count as the same place: layers see beyond their own cell
@@ -35,13 +37,15 @@ def calibrate_with_one(training: TrainingFeatures, *, folder: Path) -> Calibrati
     rows = choose_rows(training, np.array([image]), name="one-image")
     bank = bank_of(training, rows)
     scorer = open_scorer(training, bank, folder)
-    distances = distances_elsewhere(training, bank, image)
+    distances, nearest = distances_elsewhere(training, bank, image)
     anomaly_map = scorer.map_of(distances)
     region = training.store.region
     inside = ... if region is None else region.pixels
     low = float(np.quantile(anomaly_map[inside], QUIET_SHARE))
     pixel = above_dark_end(float(anomaly_map.max()), low)
+    counts = None if region is None else region.patches
     return thresholds_alone(
+        gate=estimate_gate([measure_gate(distances, nearest, counts)]),
         image=max(float(scorer.levels(distances).max()), SMALLEST_THRESHOLD),
         pixel=pixel,
         heatmap=HeatmapRange(low=low, high=2 * pixel - low),
@@ -51,8 +55,8 @@ def calibrate_with_one(training: TrainingFeatures, *, folder: Path) -> Calibrati
 
 def distances_elsewhere(
     training: TrainingFeatures, bank: MemoryBank, image: int
-) -> NDArray[np.float32]:
-    """Compute the distance of each patch of an image to the bank's nearest row from elsewhere.
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Find the nearest row from elsewhere of each patch of an image.
 
     Args:
         training: Features of the image.
@@ -60,7 +64,8 @@ def distances_elsewhere(
         image: Its number.
 
     Returns:
-        Distances (h, w); 0 outside the region of interest, and where no row is elsewhere.
+        Distances (h, w), 0 outside the region of interest and where no row is elsewhere; and the
+        rows (h, w).
 
     Raises:
         DatasetError: no patch has a row elsewhere.
@@ -70,12 +75,14 @@ def distances_elsewhere(
     reach = min(_REACH, min(height, width) // 4)
     rows, places = bank.whole_rows(np.arange(bank.rows)), bank.origins[:, 1:]
     distances = np.full((height, width), -1, np.float32)
+    found = np.zeros((height, width), np.int64)
     for y in range(height):
         line = np.arange(y * width, (y + 1) * width)
         patches = np.hstack(store.take(store.owned_rows(image, line)))
         squares = squared_lengths(patches)[:, None] + bank.norms - 2 * (patches @ rows.T)
         near = np.abs(places[:, 1] - np.arange(width)[:, None]) <= reach
         squares[near & (np.abs(places[:, 0] - y) <= reach)] = np.inf
+        found[y] = squares.argmin(axis=1)
         nearest = squares.min(axis=1)
         distances[y] = np.where(np.isfinite(nearest), np.sqrt(np.maximum(nearest, 0)), -1)
     if store.region is not None:
@@ -86,4 +93,4 @@ def distances_elsewhere(
             f"{bank.rows} rows on {height} x {width} patches; choose a larger --coreset-ratio or "
             "--resize-px, or learn from two images or more"
         )
-    return np.maximum(distances, 0)
+    return np.maximum(distances, 0), found

@@ -84,6 +84,7 @@ def evaluate(  # noqa: PLR0913 - independent keywords
         predicted = time.perf_counter()
         mask = pixels.add(image, result)
         scored.append(_scored(image, result))
+        pixels.problems.extend(_stopped(image, result))
         seconds["scoring"] += predicted - start
         seconds["metrics"] += time.perf_counter() - predicted
         if visit is not None:
@@ -219,5 +220,12 @@ def _scored(image: TestImage, result: Result) -> ScoredImage:
         is_anomalous=image.is_anomalous,
         score=result.score,
         map_maximum=float(result.anomaly_map.max()),
-        is_flagged=result.is_anomalous,
+        is_flagged=result.score > result.threshold,
     )
+
+
+def _stopped(image: TestImage, result: Result) -> list[str]:
+    """A note about a good image that the gate stops: figures count scores alone."""
+    if image.is_anomalous or not result.strangeness:
+        return []
+    return [f"{image.name}: this good image is not_this_part ({result.strangeness[0]})"]

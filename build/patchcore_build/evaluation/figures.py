@@ -35,7 +35,7 @@ class ScoredImage:
     is_anomalous: bool  # the truth
     score: float
     map_maximum: float
-    is_flagged: bool  # the verdict
+    is_flagged: bool  # whether the score is above the artifact's threshold
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,7 @@ from patchcore_runtime.detector import Detector
 from patchcore_runtime.files.staging import scratch_folder
 from patchcore_runtime.manifest.calibration import Calibration
 from patchcore_runtime.manifest.manifest import Manifest
+from patchcore_runtime.scoring.gate import GateValues, measure_gate
 from patchcore_runtime.scoring.thresholds import few_images
 from patchcore_runtime.search.exact import ExactIndex
 from patchcore_runtime.search.exact_graph import write_bank
@@ -123,9 +124,12 @@ def import_detector(original: Original, job: ImportJob) -> ImportReport:
             index=dataclasses.replace(EXACT_INDEX, mindir_candidates=candidates),
         )
         manifest = _corrected(plan_manifest(staging, inputs, calibration, facts), original)
-        scores = _score(Detector(Artifact(staging, manifest)), inputs)
+        scores, gate = _score(Detector(Artifact(staging, manifest)), inputs)
         if job.target_fpr is not None:
-            calibration = estimated(scores[np.unique(inputs.first_equal)], job.target_fpr)
+            counted = np.unique(inputs.first_equal)
+            calibration = estimated(
+                scores[counted], [gate[image] for image in counted], job.target_fpr
+            )
             manifest = dataclasses.replace(manifest, calibration=calibration)
         detector = Detector(Artifact(staging, manifest))
         selftest = write_selftest(staging, detector, inputs.paths[len(inputs.paths) // 2])
@@ -259,13 +263,14 @@ def _corrected(planned: Manifest, original: Original) -> Manifest:
     )
 
 
-def _score(detector: Detector, inputs: Inputs) -> NDArray[np.float64]:
-    """Score, largest map value and quiet level of every good image, (N, 3)."""
-    scores = np.empty((len(inputs.paths), 3))
+def _score(detector: Detector, inputs: Inputs) -> tuple[NDArray[np.float64], list[GateValues]]:
+    """Score, largest map value and quiet level of every good image, (N, 3); and for the gate."""
+    scores, gate = np.empty((len(inputs.paths), 3)), []
     with progress_bar("scores", "image") as progress:
         for number, path in enumerate(inputs.paths):
             result = detector.predict(path)
             quiet = np.quantile(result.anomaly_map, QUIET_SHARE)
             scores[number] = result.score, result.anomaly_map.max(), quiet
+            gate.append(measure_gate(result.patch_distances, result.nearest_rows))
             progress(number + 1, len(scores))
-    return scores
+    return scores, gate

@@ -6,7 +6,7 @@ score; its map is likewise between 0 and 1 for the two ends of a heat map.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from patchcore_build.errors import ModelError, SettingError, require
 from patchcore_build.imports.original import Thresholds
 from patchcore_runtime.errors import ThresholdError
 from patchcore_runtime.manifest.calibration import Calibration, HeatmapRange, thresholds_alone
+from patchcore_runtime.scoring.gate import GateValues
 
 _SMALLEST_WIDTH = 1e-6  # of a heat map's scale, relative to its threshold
 
@@ -92,11 +93,12 @@ def given(image: float | None, pixel: float | None) -> Thresholds | None:
     )
 
 
-def estimated(scores: NDArray[np.float64], rate: float) -> Calibration:
+def estimated(scores: NDArray[np.float64], gate: Sequence[GateValues], rate: float) -> Calibration:
     """Thresholds and p-values from good images that the original has not learned.
 
     Args:
         scores: Score, largest map value and quiet level of n images, (n, 3).
+        gate: Their figures for the gate.
         rate: Target false-alarm rate.
 
     Raises:
@@ -118,6 +120,7 @@ def estimated(scores: NDArray[np.float64], rate: float) -> Calibration:
         groups=len(scores),
         share=1.0,
         lean_share=1.0,
+        gate=tuple(gate),
     )
     found = calibrate(held_out, make_config("paper", target_fpr=rate))
     return replace(found, method=f"{found.method}; good images given at the import")

@@ -141,7 +141,7 @@ def _target(folder: Path, name: str, suffix: str) -> Path:
 
 
 def _write_heatmap(target: Path, detector: Detector, image: Image.Image, result: Result) -> None:
-    verdict = "anomalous" if result.is_anomalous else "normal"
+    verdict = result.verdict.replace("_", " ")
     title = f"{verdict}: score {result.score:.3g}, threshold {result.threshold:.3g}"
     photograph = np.asarray(image)
     save_heatmap(target, photograph, result.map_on(image), detector.heatmap_scale, title=title)

@@ -43,7 +43,7 @@ def add_score_options(command: argparse.ArgumentParser) -> None:
     add_output_options(command)
     command.add_argument(
         "--fail-on-anomaly", action="store_true",
-        help="end with exit code 3 if an image is anomalous and none was refused",
+        help="end with exit code 3 if an image is not good and none was refused",
     )  # fmt: skip
     add_roi_option(command)
     either = command.add_mutually_exclusive_group()

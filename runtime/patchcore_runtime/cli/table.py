@@ -15,8 +15,8 @@ from patchcore_runtime.files.names import cell
 from patchcore_runtime.files.whole import written_whole
 
 COLUMNS = (
-    "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "peak_y", "peak_x",
-    "error",
+    "image", "score", "threshold", "score_ratio", "p_value", "is_anomalous", "verdict", "peak_y",
+    "peak_x", "reasons", "error",
 )  # fmt: skip
 _TEXTS = ("image", "error")  # columns that may begin like a formula
 
@@ -59,8 +59,9 @@ def score_table(
                 return
             y, x = row.get("peak", ("", ""))
             texts = {name: cell(row[name]) for name in _TEXTS if name in row}
+            shown = {"peak_y": y, "peak_x": x, "reasons": "; ".join(row.get("reasons", ()))}
             try:
-                writer.writerow(row | texts | {"peak_y": y, "peak_x": x})
+                writer.writerow(row | texts | shown)
             except OSError as error:
                 failed.append(error)
 

@@ -48,12 +48,21 @@ class Edit:
     thumbnails: Sequence[Thumbnail] | None = None  # one per training image; None: no such file
 
 
+@dataclass(kw_only=True, eq=False)
+class Edited:
+    """The new detector, and the calibration that its artifact will get."""
+
+    detector: Detector
+    calibration: Calibration
+
+
 @contextmanager
-def edited(source: Artifact, output: Path, edit: Edit, threads: int | None) -> Iterator[Detector]:
+def edited(source: Artifact, output: Path, edit: Edit, threads: int | None) -> Iterator[Edited]:
     """Write the new artifact; if the block raises, nothing remains on the disk.
 
     Yields:
-        The new detector, before its folder is renamed into place.
+        The new detector, before its folder is renamed into place; the block may replace the
+        calibration.
 
     Raises:
         OutputError: the output exists already or cannot be written.
@@ -67,8 +76,11 @@ def edited(source: Artifact, output: Path, edit: Edit, threads: int | None) -> I
         if edit.thumbnails is not None:
             write_thumbnails(staging / THUMBNAILS, edit.thumbnails)
         detector = Detector(Artifact(staging, manifest), threads=threads)
-        yield detector
-        seal(staging, dataclasses.replace(manifest, selftest=rescore_selftest(staging, detector)))
+        found = Edited(detector=detector, calibration=edit.calibration)
+        yield found
+        selftest = rescore_selftest(staging, detector)
+        whole = dataclasses.replace(manifest, calibration=found.calibration, selftest=selftest)
+        seal(staging, whole)
 
 
 def _edited_manifest(source: Artifact, edit: Edit) -> Manifest:

@@ -26,6 +26,8 @@ from patchcore_runtime.edit.edit import (
 )
 from patchcore_runtime.engine.session import thread_count
 from patchcore_runtime.errors import EditError
+from patchcore_runtime.manifest.calibration import Calibration
+from patchcore_runtime.manifest.manifest import Manifest
 
 _KEPT = "kept by forget: fewer rows raise scores, so false alarms may be more"
 
@@ -131,6 +133,20 @@ def _without(bank: MemoryBank, kept: NDArray[np.int64], number: int) -> MemoryBa
     )
 
 
+def _scaled_gate(manifest: Manifest, rows: int) -> Calibration:
+    """The calibration, whose gate expects as large a share of the rows as before."""
+    calibration, gate = manifest.calibration, manifest.calibration.gate
+    if gate is None:
+        return calibration
+    share = rows / manifest.memory_bank.rows
+    fewer = dataclasses.replace(
+        gate,
+        usual_rows=max(1, round(gate.usual_rows * share)),
+        fewest_rows=int(gate.fewest_rows * share),
+    )
+    return dataclasses.replace(calibration, gate=fewer)
+
+
 def _edit(source: Artifact, bank: MemoryBank, number: int) -> Edit:
     manifest = source.manifest
     names = list(manifest.training.images)
@@ -145,7 +161,7 @@ def _edit(source: Artifact, bank: MemoryBank, number: int) -> Edit:
             images=tuple(names),
             digest=chained_digest(manifest.training.digest, [f"forgotten  {name}"]),
         ),
-        calibration=kept_thresholds(manifest.calibration, _KEPT),
+        calibration=kept_thresholds(_scaled_gate(manifest, bank.rows), _KEPT),
         facts={
             "what": "forget",
             "with": f"patchcore-runtime {__version__}",

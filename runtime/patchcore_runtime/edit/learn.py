@@ -40,6 +40,7 @@ from patchcore_runtime.files.names import shown_path
 from patchcore_runtime.image.preprocess import fit_to_input, read_photograph
 from patchcore_runtime.image.thumbnails import Thumbnail, make_thumbnail
 from patchcore_runtime.manifest.manifest import Manifest
+from patchcore_runtime.scoring.gate import measure_gate, widened
 from patchcore_runtime.scoring.thresholds import threshold_at
 
 _KEPT = "kept by learn: more rows only lower patch distances"
@@ -74,6 +75,7 @@ class _Candidates:
     """The patches beyond the radius, of all tiles of one image."""
 
     score: float
+    stopped: bool  # by the gate, as not showing the part
     patches: NDArray[np.float32]  # (N, D)
     distances: NDArray[np.float32]  # (N,)
     places: NDArray[np.int32]  # (N, 2): y, x on the patch grid of the whole input
@@ -113,17 +115,24 @@ def learn(
     found = [_candidates(detector, path, radius) for path in images]
     patches = np.concatenate([one.patches for one in found])
     picks = extend_cover(patches, np.concatenate([one.distances for one in found]), radius)
-    if not len(picks):
+    if not len(picks) and not any(one.stopped for one in found):
         raise EditError(
             f"{output}: expected patches farther than {radius:.4g} from the memory bank, got none; "
             "the bank covers these images already, so nothing was written"
         )
     origins = _origins(found, first=len(source.manifest.training.images))[picks]
-    bank = _extended(source.memory_bank, patches[picks], origins)
+    bank = source.memory_bank
+    if len(picks):
+        bank = _extended(bank, patches[picks], origins)
     edit = _edit(source, bank, names, images, found)
     with edited(source, output, edit, threads) as improved:
-        after = [improved.predict(path).score for path in images]
+        results = [improved.detector.predict(path) for path in images]
+        after = [result.score for result in results]
         _refuse_refused(after, images, source.manifest)
+        counts = None if source.region is None else source.region.patches
+        shown = [measure_gate(one.patch_distances, one.nearest_rows, counts) for one in results]
+        gate = widened(improved.calibration.gate, shown)
+        improved.calibration = dataclasses.replace(improved.calibration, gate=gate)
     per_image = np.bincount(origins[:, 0], minlength=len(edit.training.images))[-len(images) :]
     return LearnReport(
         artifact=output,
@@ -199,6 +208,7 @@ def _candidates(detector: Detector, path: Path, radius: float) -> _Candidates:
     keeps = manifest.training.thumbnails == "jpeg"
     return _Candidates(
         score=result.score,
+        stopped=bool(result.strangeness),
         patches=whole_patches(layers, upsamplers(manifest.layout))[numbers],
         distances=distances.ravel()[numbers],
         places=(corners + np.column_stack([y, x])).astype(np.int32),

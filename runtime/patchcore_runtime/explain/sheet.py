@@ -86,7 +86,7 @@ def explain_sheet(
 def _write_head(sheet: Image.Image, result: "Result", name: str, left: int) -> None:
     draw = ImageDraw.Draw(sheet)
     title, font = text_font(_TITLE_PX), text_font(_FONT_PX)
-    verdict = "anomalous" if result.is_anomalous else "normal"
+    verdict = result.verdict.replace("_", " ")
     colour = _ALARM_RGB if result.is_anomalous else _CALM_RGB
     width = sheet.width - 2 * _SPACE
     draw.text((_SPACE, _SPACE), shorten(name, title, width), _INK_RGB, title, anchor="lt")

@@ -102,6 +102,8 @@ def _object(cls: type[_T], data: object, path: str) -> _T:
 
 def _convert(hint: Any, value: object, path: str) -> Any:
     origin = typing.get_origin(hint)
+    if origin is types.UnionType:  # of an optional object: a file leaves it out, and has no null
+        hint = typing.get_args(hint)[0]
     if dataclasses.is_dataclass(hint):
         return _object(hint, value, path)  # type: ignore[arg-type]
     if origin is Literal:

@@ -17,6 +17,7 @@ from patchcore_runtime.manifest.monitoring import GROUPS, THUMBNAIL_SIDE, Monito
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _MOST_CELLS = 1.5  # the linear model does not hold for larger shifts
 _SMALLEST_GAIN = 0.05
+_ROUNDING = 1e-6  # more than the order of sums changes in brightness and contrast
 
 Array = NDArray[np.float64]
 
@@ -92,6 +93,24 @@ def _group_means(layer: NDArray[np.float32]) -> Array:
     """Compute means of up to 16 groups of adjacent channels; group sizes differ by at most one."""
     channels = layer.mean(axis=(0, 2, 3), dtype=np.float64)
     return np.array([part.mean() for part in np.array_split(channels, min(GROUPS, len(channels)))])
+
+
+def unusual_light(pixels: NDArray[np.uint8], monitoring: Monitoring) -> tuple[str, ...]:
+    """Return what brightness and contrast say against an image, in words; empty for usual ones.
+
+    Args:
+        pixels: The input, (H, W, 3).
+        monitoring: Statistics of the normal images.
+    """
+    thumbnail = _cell_means(pixels) @ _LUMINANCE
+    found = {"brightness": float(thumbnail.mean()), "contrast": float(thumbnail.std())}
+    reasons = []
+    for name, value in found.items():
+        learned = getattr(monitoring.quantiles, name)
+        if not learned[0] - _ROUNDING <= value <= learned[-1] + _ROUNDING:
+            shown = round(value / _ROUNDING) * _ROUNDING  # one colour has contrast 0
+            reasons.append(f"{name} {shown:.3g}, learned {learned[0]:.3g} to {learned[-1]:.3g}")
+    return tuple(reasons)
 
 
 def compare(measured: Measured, reference: Reference) -> Mapping[str, float]:

@@ -3,10 +3,10 @@
 JSON object -> frozen dataclasses. artifacts/FORMAT.md defines the fields; `thresholds` uses them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from patchcore_runtime.files.strict_json import check
+from patchcore_runtime.files.strict_json import OPTIONAL, check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,23 @@ NOT_KNOWN = HeldOut(bias=1.0, values=(), tail=Tail(level=0.0, share=1.0, scale=1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Limits beyond which an image does not show the learned part; see `scoring.gate`."""
+
+    usual_distance: float  # Euclidean, of held-out good images: the median of their medians
+    largest_distance: float
+    usual_rows: int
+    fewest_rows: int
+
+    def __post_init__(self) -> None:
+        check(self.usual_distance >= 0, "usual_distance", "0 or more")
+        above = self.largest_distance > self.usual_distance
+        check(above, "largest_distance", "above usual_distance")
+        check(1 <= self.usual_rows < 2**31, "usual_rows", "1 to 2^31 - 1")
+        check(0 <= self.fewest_rows <= self.usual_rows, "fewest_rows", "0 to usual_rows")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Thresholds from held-out training images, and the scores behind them.
 
@@ -70,6 +87,8 @@ class Calibration:
     ranks: tuple[int, ...]
     image_scores: HeldOut
     map_maxima: HeldOut
+    # None if it is not known which images show the part.
+    gate: Gate | None = field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         check(0 <= self.images < 2**31, "images", "0 to 2^31 - 1")
@@ -97,7 +116,7 @@ class Calibration:
 
 
 def thresholds_alone(
-    *, image: float, pixel: float, heatmap: HeatmapRange, method: str
+    *, image: float, pixel: float, heatmap: HeatmapRange, method: str, gate: Gate | None = None
 ) -> Calibration:
     """Return thresholds without held-out scores; `method` says where they come from."""
     return Calibration(
@@ -114,6 +133,7 @@ def thresholds_alone(
         ranks=(),
         image_scores=NOT_KNOWN,
         map_maxima=NOT_KNOWN,
+        gate=gate,
     )
 
 

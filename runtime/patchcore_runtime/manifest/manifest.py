@@ -228,6 +228,8 @@ class Manifest:
         document = dataclasses.asdict(self)
         if self.preprocess.white_level == WHITE_16_BITS:
             del document["preprocess"]["white_level"]
+        if self.calibration.gate is None:
+            del document["calibration"]["gate"]
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

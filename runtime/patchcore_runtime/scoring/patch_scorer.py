@@ -17,6 +17,7 @@ from patchcore_runtime.image.region import Region
 from patchcore_runtime.manifest.features import Layout
 from patchcore_runtime.manifest.manifest import Scoring
 from patchcore_runtime.manifest.tiling import TileGrid, tiling_of
+from patchcore_runtime.scoring.gate import GateValues, measure_gate
 from patchcore_runtime.scoring.rules import (
     anomaly_map,
     map_matrix,
@@ -34,6 +35,7 @@ class PatchScores:
     anomaly_map: NDArray[np.float32]  # (H, W)
     distances: NDArray[np.float32]  # (h, w), Euclidean; 0 outside the region
     rows: NDArray[np.int64]  # (h, w), nearest rows of the bank
+    gate: GateValues  # of the learned region
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,9 +60,10 @@ class PatchScorer:
         scoring: The scoring rule.
         grid: The tiles of an input; None: the input is one tile.
         region: The part of the input that counts; None: all of it.
+        learned: The part that was learned, which contains `region`; the gate looks at all of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent keywords
         self,
         bank: MemoryBank,
         index: NearestIndex,
@@ -69,6 +72,7 @@ class PatchScorer:
         *,
         grid: TileGrid | None = None,
         region: Region | None = None,
+        learned: Region | None = None,
     ) -> None:
         self._bank = bank
         self._index = index
@@ -79,6 +83,7 @@ class PatchScorer:
         self._map_rows = map_matrix(side * height, height, scoring)
         self._map_columns = map_matrix(side * width, width, scoring)
         self._region = region
+        self._learned = None if learned is None else learned.patches
         if region is not None:
             self._map_weights = self._blurred(region.patches.astype(np.float32))
 
@@ -106,6 +111,7 @@ class PatchScorer:
             blend.add(tile, distances, rows)
             peak = self._higher(peak, tile, layers, (distances, rows))
         distances, rows = blend.whole()
+        gate = measure_gate(distances, rows, self._learned)
         if self._region is not None:
             distances = np.where(self._region.patches, distances, np.float32(0))
         return PatchScores(
@@ -113,6 +119,7 @@ class PatchScorer:
             anomaly_map=self.map_of(distances),
             distances=distances,
             rows=rows,
+            gate=gate,
         )
 
     def tile_distances(self, layers: Layers) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ import math
 
 from patchcore_runtime.errors import ThresholdError
 from patchcore_runtime.manifest.calibration import Calibration, HeldOut, Tail
+from patchcore_runtime.scoring.gate import describe_gate
 
 # With fewer, no order statistic lies above the quantile with 95 % confidence: 0.95 = 1 - exp(-3).
 MIN_BEYOND = 3
@@ -174,6 +175,7 @@ def describe_calibration(calibration: Calibration) -> dict[str, str]:
             "pixel threshold": f"{calibration.pixel_threshold:.6g}",
             "false alarms": "not known: no held-out scores",
             "method": calibration.method,
+            "gate": describe_gate(calibration.gate),
         }
     groups = "" if calibration.groups == count else f" in {calibration.groups} groups"
     far = "extrapolated beyond the scores: " if uses_tail(count, rate) else "within the scores: "
@@ -195,6 +197,7 @@ def describe_calibration(calibration: Calibration) -> dict[str, str]:
             f"{calibration.image_scores.bias:.3g} because the final bank is larger"
         ),
         "method": f"{far}{calibration.method}{hint}",
+        "gate": describe_gate(calibration.gate),
     }
 
 

@@ -62,6 +62,8 @@ def test_score_prints_one_json_line_per_image(capsys, tiny_artifact, parts):
             "score_ratio": pytest.approx(result.score / result.threshold, rel=1e-6),
             "p_value": pytest.approx(result.p_value, rel=1e-3),
             "is_anomalous": name == "c.PNG",
+            "verdict": result.verdict,
+            "reasons": list(result.reasons),
             "peak": list(result.peak),
         }
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hostile import ALSO_NAMED, FREE, OUT_OF_RANGE, fields, get, may_stand, steps
+from hostile import ALSO_NAMED, FREE, LEFT_OUT, OUT_OF_RANGE, fields, get, may_stand, steps
 from patchcore_runtime.errors import ArtifactError
 from patchcore_runtime.manifest.manifest import Manifest, Preprocessing, parse_manifest
 
@@ -50,6 +50,8 @@ def test_the_factory_reaches_every_field(document):
 
 def test_a_missing_field_is_named(document):
     for path in fields(document):
+        if path in LEFT_OUT:
+            continue
         changed = copy.deepcopy(document)
         del get(changed, path[:-1])[path[-1]]
         expected = "format" if path == ("format",) else ".".join(path)

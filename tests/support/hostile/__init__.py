@@ -116,6 +116,11 @@ OUT_OF_RANGE = [
     ("calibration.image_scores.bias", 1.01),
     ("calibration.image_scores.values", [1.0]),
     ("calibration.map_maxima.values", [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]),
+    ("calibration.gate.usual_distance", -1),
+    ("calibration.gate.largest_distance", 0),
+    ("calibration.gate.usual_rows", 0),
+    ("calibration.gate.fewest_rows", -1),
+    ("calibration.gate.fewest_rows", 2**30),
     ("calibration.map_maxima.tail.share", 0),
     ("calibration.map_maxima.tail.share", 1.01),
     ("calibration.map_maxima.tail.scale", 0),
@@ -147,6 +152,8 @@ OUT_OF_RANGE = [
     ("training.images", ["000.png", 1]),
     ("training.thumbnails", "png"),
 ]
+# Objects that a manifest may leave out.
+LEFT_OUT = {("calibration", "gate")}
 VERSIONS = (0, 99, -1, "1", True, None, 1.5, [1], 10**30)
 # A refusal may name the field that this one must match.
 ALSO_NAMED = {
@@ -176,7 +183,8 @@ def manifest_damages(document: dict) -> list[Damage]:
     damages += [_text(f"text {text[:9]!r}", text) for text in NO_MANIFEST]
     for path in fields(document):
         dotted = ".".join(path)
-        damages.append(_manifest(f"no {dotted}", _without(document, path), path[-1]))
+        if path not in LEFT_OUT:
+            damages.append(_manifest(f"no {dotted}", _without(document, path), path[-1]))
         if isinstance(get(document, path), dict) and path[-1] not in FREE:
             surprise = f"{dotted}.surprise"
             damages.append(_manifest(f"{surprise}", _with(document, surprise, 1), surprise))

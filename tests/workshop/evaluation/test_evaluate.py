@@ -62,7 +62,7 @@ def test_scores_are_those_of_the_detector_in_the_order_of_names(tmp_path, detect
     for image in result.images:
         alone = detector.predict(root / "part" / "test" / image.name)
         assert image.score == alone.score
-        assert image.is_flagged == alone.is_anomalous
+        assert image.is_flagged == (alone.score > alone.threshold)
         assert image.is_anomalous == image.name.startswith("dent/")
         assert image.defect == image.name.split("/")[0]
 
@@ -362,3 +362,13 @@ def test_times_are_told_and_do_not_make_evaluations_differ(tmp_path, detector):
     assert list(first.seconds) == ["scoring", "metrics"]
     assert all(seconds > 0 for seconds in first.seconds.values())
     assert first == second
+
+
+def test_a_good_image_that_the_gate_stops_is_named_and_not_counted(tmp_path, detector):
+    root = write_test_set(tmp_path)
+    Image.fromarray(np.zeros((80, 120, 3), np.uint8)).save(root / "part/test/good/000.png")
+    result = evaluate(detector, root, "part")
+    (problem,) = [line for line in result.problems if "not_this_part" in line]
+    assert problem.startswith("good/000.png: this good image is not_this_part (most of what")
+    (image,) = [one for one in result.images if one.name == "good/000.png"]
+    assert image.is_flagged == (image.score > detector.manifest.calibration.image_threshold)

@@ -103,13 +103,16 @@ def test_rows_within_reach_do_not_count(grid):
     for y, x in np.ndindex(*grid):
         far = (np.abs(bank.origins[:, 1:] - [y, x]) > reach).any(axis=1)
         expected[y, x] = np.linalg.norm(rows[far] - patches[y, x], axis=1).min()
-    np.testing.assert_allclose(distances_elsewhere(training, bank, 0), expected, rtol=1e-5)
+    found, nearest = distances_elsewhere(training, bank, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    chosen = np.linalg.norm(rows[nearest] - patches, axis=2)
+    np.testing.assert_allclose(chosen, expected, rtol=1e-5)
 
 
 def test_a_bank_of_one_place_is_refused():
     training, _ = make_training((4, 4))
     bank = make_bank(training.store, np.array([5]), 1)
-    found = distances_elsewhere(training, bank, 0)
+    found, _ = distances_elsewhere(training, bank, 0)
     assert found[3, 3] > 0
     assert found[1, 1] == 0  # its only row is its own
     alone, _ = make_training((1, 1))
