@@ -2,7 +2,7 @@
 
 figures of held-out good images -> Gate. A good image uses about as many rows as another, and its
 median distance hardly varies. An image of something else is far off in one of them, so both limits
-keep a wide margin; benchmarks/results/verdicts.md has the figures.
+keep a wide margin; benchmarks/results/gate.md has the figures.
 """
 
 from collections.abc import Sequence

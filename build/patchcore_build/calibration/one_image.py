@@ -45,11 +45,11 @@ def calibrate_with_one(training: TrainingFeatures, *, folder: Path) -> Calibrati
     pixel = above_dark_end(float(anomaly_map.max()), low)
     counts = None if region is None else region.patches
     return thresholds_alone(
-        gate=estimate_gate([measure_gate(distances, nearest, counts)]),
         image=max(float(scorer.levels(distances).max()), SMALLEST_THRESHOLD),
         pixel=pixel,
         heatmap=HeatmapRange(low=low, high=2 * pixel - low),
         method=_METHOD,
+        gate=estimate_gate([measure_gate(distances, nearest, counts)]),
     )
 
 

@@ -143,7 +143,7 @@ def test_background_is_one_zero_row_and_scores_nothing(masked):
 def test_an_image_without_its_part_is_all_background(masked):
     empty = np.zeros((128, 128, 3), np.uint8)
     result = Detector.load(masked.artifact).predict(empty)
-    assert result.score == 0
+    assert (result.score, result.verdict) == (0, "not_this_part")
 
 
 @pytest.mark.parametrize(
