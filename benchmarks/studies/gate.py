@@ -236,10 +236,9 @@ Written by
     python -m benchmarks.studies.gate --shared ../shared --output benchmarks/results/gate.md
 
 Stopped: the verdict is `not_this_part`. Odd images: black, white, grey, noise, the negative, a
-tenth of the light, the place without the part (twice), and a part of each other set. Of {scored}
-good images that no bank has seen the gate stopped {stopped} ({stopped / max(1, scored):.2%}) whose
-score is below the threshold.
-The last column is the gate's own time for one image.
+tenth of the light, the place without the part (twice), and a part of each other set. Over all cases
+{scored} scores of good images that the bank has not seen; the gate stopped {stopped} of them
+({stopped / max(1, scored):.2%}) below the threshold. The last column is the gate's own time for one image.
 
 """
         + "\n".join(table(_COLUMNS, [one.row for one in outcomes], left=(0, 1, 10)))
