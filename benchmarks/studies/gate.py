@@ -238,7 +238,8 @@ Written by
 Stopped: the verdict is `not_this_part`. Odd images: black, white, grey, noise, the negative, a
 tenth of the light, the place without the part (twice), and a part of each other set. Over all cases
 {scored} scores of good images that the bank has not seen; the gate stopped {stopped} of them
-({stopped / max(1, scored):.2%}) below the threshold. The last column is the gate's own time for one image.
+({stopped / max(1, scored):.2%}) below the threshold. The last column is the gate's own time for one
+image.
 
 """
         + "\n".join(table(_COLUMNS, [one.row for one in outcomes], left=(0, 1, 10)))
