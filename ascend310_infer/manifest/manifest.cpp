@@ -99,6 +99,7 @@ Scoring ReadScoring(const Fields& fields) {
   Scoring scoring;
   scoring.image_score =
       fields.OneOf<ImageScore>("image_score", {{"max", ImageScore::kMax},
+                                               {"map", ImageScore::kMap},
                                                {"paper", ImageScore::kPaper},
                                                {"modelzoo", ImageScore::kModelzoo}});
   scoring.distance = fields.OneOf<Distance>(

@@ -22,7 +22,7 @@ enum class IndexKind { kExact, kHnsw, kFaissFlat, kFaissIvfpq };
 enum class BankPrecision { kFloat32, kFloat16 };
 enum class RegionKind { kWhole, kMask };
 enum class Thumbnails { kNone, kJpeg };
-enum class ImageScore { kMax, kPaper, kModelzoo };
+enum class ImageScore { kMax, kMap, kPaper, kModelzoo };
 enum class Distance { kEuclidean, kSquared };
 enum class Border { kRepeated, kMirrored };
 

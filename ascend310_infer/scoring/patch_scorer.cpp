@@ -181,7 +181,11 @@ PatchScores PatchScorer::Finish(const ImageInWork& image) const {
   if (scoring_.distance == Distance::kSquared) {
     for (float& level : levels) level *= level;
   }
-  return {WholeScore(image), Map(levels), gate};
+  std::vector<float> map = Map(levels);
+  const double score = scoring_.image_score == ImageScore::kMap
+                           ? static_cast<double>(*std::max_element(map.begin(), map.end()))
+                           : WholeScore(image);
+  return {score, std::move(map), gate};
 }
 
 PatchScores PatchScorer::Score(const Layers& layers, const NearestRows& nearest) const {

@@ -49,7 +49,7 @@ def test_every_recipe_gets_the_same_scores_in_both_programs(
 
 
 @pytest.mark.parametrize("search", ["engine", "portable"])
-@pytest.mark.parametrize("image_score", ["paper", "modelzoo"])
+@pytest.mark.parametrize("image_score", ["map", "paper", "modelzoo"])
 def test_a_bank_of_float16_gets_the_same_scores_in_both_programs(
     image_score, search, photos, tmp_path, capsys
 ):

@@ -25,7 +25,7 @@ from patchcore_runtime.artifact.folder import FEATURES_MINDIR, RUNTIME_FILES, SE
 from patchcore_runtime.bank.memory_bank import read_memory_bank, write_memory_bank
 from patchcore_runtime.image.preprocess import preprocess
 
-SCORES = ("max", "paper", "modelzoo")
+SCORES = ("max", "map", "paper", "modelzoo")
 EVERY_FILE = (*RUNTIME_FILES, *SELFTEST_FILES, FEATURES_MINDIR)  # of an exact float32 artifact
 
 
@@ -87,7 +87,8 @@ def _expected(folder, photo, kind, *, upsampling, neighbours=4):
     grid = nearest.reshape(manifest.layout.grid)
     levels = grid**2 if kind == "modelzoo" else grid
     fine = ndimage.zoom(levels, 8, order=1, mode="nearest", grid_mode=True)
-    return score, grid, ndimage.gaussian_filter(fine, manifest.scoring.sigma_px, mode="reflect")
+    smooth = ndimage.gaussian_filter(fine, manifest.scoring.sigma_px, mode="reflect")
+    return smooth.max() if kind == "map" else score, grid, smooth
 
 
 @pytest.mark.parametrize("kind", SCORES)

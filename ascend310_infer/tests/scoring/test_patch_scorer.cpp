@@ -249,6 +249,22 @@ TEST_CASE("all image scores and both upsamplings are Python's over one bank") {
                expected.maximum));
 }
 
+TEST_CASE("a score by the map is its largest value, inside of the region") {
+  const DrawnLayers drawn(LayoutOf({{4, 1}, {3, 2}}, 4, 8, Upsampling::kBilinear, 8), 20, 1, 0, 1);
+  const patchcore::MemoryBank bank = drawn.Bank();
+  const auto nearest = patchcore::PortableIndex(bank, drawn.layout, 1).Nearest(drawn.layers);
+  patchcore::Scoring scoring = Blurred(2.0);
+  const auto by_patch =
+      patchcore::PatchScorer(bank, drawn.layout, scoring).Score(drawn.layers, nearest);
+  scoring.image_score = ImageScore::kMap;
+  const auto by_map =
+      patchcore::PatchScorer(bank, drawn.layout, scoring).Score(drawn.layers, nearest);
+  const auto& map = by_map.anomaly_map;
+  REQUIRE(by_map.anomaly_map == by_patch.anomaly_map);
+  REQUIRE(by_map.score == static_cast<double>(*std::max_element(map.begin(), map.end())));
+  REQUIRE(by_map.score < by_patch.score);
+}
+
 TEST_CASE("squared distances are the unit of score and map alike") {
   const DrawnLayers drawn(LayoutOf({{4, 1}, {3, 2}, {5, 4}}, 4, 8, Upsampling::kBilinear, 4), 20, 1,
                           0, 1);

@@ -42,10 +42,12 @@ def calibrate_with_one(training: TrainingFeatures, *, folder: Path) -> Calibrati
     region = training.store.region
     inside = ... if region is None else region.pixels
     low = float(np.quantile(anomaly_map[inside], QUIET_SHARE))
+    by_map = training.config.image_score == "map"
+    largest = anomaly_map if by_map else scorer.levels(distances)
     pixel = above_dark_end(float(anomaly_map.max()), low)
     counts = None if region is None else region.patches
     return thresholds_alone(
-        image=max(float(scorer.levels(distances).max()), SMALLEST_THRESHOLD),
+        image=max(float(largest.max()), SMALLEST_THRESHOLD),
         pixel=pixel,
         heatmap=HeatmapRange(low=low, high=2 * pixel - low),
         method=_METHOD,

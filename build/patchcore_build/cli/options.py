@@ -113,8 +113,9 @@ def add_method_options(command: argparse.ArgumentParser) -> None:
         help="overlap of neighbouring tiles in px, a multiple of 16 for layer3 (default 64)",
     )  # fmt: skip
     method.add_argument(
-        "--image-score", choices=("max", "paper", "modelzoo"),
-        help="rule of the image score (default: the recipe's)",
+        "--image-score", choices=("max", "map", "paper", "modelzoo"),
+        help="rule of the image score: the largest distance, the largest value of the map, "
+        "equation 7, or MindSpore Models' (default: the recipe's)",
     )  # fmt: skip
     method.add_argument(
         "--pooling-border", choices=("counted", "not_counted"),

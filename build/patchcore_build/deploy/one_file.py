@@ -219,7 +219,7 @@ def _searched(parts: Parts, artifact: Artifact) -> Searched:
     bank, layers = artifact.memory_bank, artifact.manifest.layout.layers
     half = "_half" if bank.precision == "float16" else ""
     banks = []
-    if artifact.manifest.scoring.image_score != "max":
+    if artifact.manifest.scoring.image_score in ("paper", "modelzoo"):
         for at in range(len(layers)):
             blocks = [
                 f"search/m{at}_{block}{half}" for block in range(len(block_starts(bank.rows)))

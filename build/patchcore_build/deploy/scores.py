@@ -63,9 +63,11 @@ class ScoreNodes:
             distances = parts.node("Mul", distances, inside)
         squared = self._scoring.distance == "squared"
         levels = parts.node("Mul", distances, distances) if squared else distances
+        anomaly_map = self._map(levels)
+        by_map = self._scoring.image_score == "map"
         return Scores(
-            score=self._score(found),
-            anomaly_map=self._map(levels),
+            score=self._peak_of(anomaly_map) if by_map else self._score(found),
+            anomaly_map=anomaly_map,
             distances=distances,
         )
 
@@ -121,6 +123,11 @@ class ScoreNodes:
                 distance, parts.node("Squeeze", rows, parts.numbers(1)), patch, found
             )
         return self._modelzoo(patch, found)
+
+    def _peak_of(self, anomaly_map: str) -> str:
+        """Add the largest value of each map, (B, H, W) -> (B,)."""
+        parts = self._parts
+        return self._largest(parts.node("Reshape", anomaly_map, parts.numbers(0, -1)))
 
     def _by_image(self, values: str) -> str:
         """Bring (T·B, h, w) to (B, T·P)."""

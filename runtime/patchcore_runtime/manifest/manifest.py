@@ -23,7 +23,7 @@ FORMAT_VERSION = 3
 
 ResampleFilter = Literal["bilinear", "bicubic", "lanczos"]
 Resize = Literal["stretch", "shorter_side"]
-ImageScore = Literal["max", "paper", "modelzoo"]
+ImageScore = Literal["max", "map", "paper", "modelzoo"]
 Distance = Literal["euclidean", "squared"]
 MapUpsampling = Literal["bilinear", "nearest"]
 MapBorder = Literal["repeated", "mirrored"]

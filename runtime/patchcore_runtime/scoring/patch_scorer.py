@@ -114,9 +114,12 @@ class PatchScorer:
         gate = measure_gate(distances, rows, self._learned)
         if self._region is not None:
             distances = np.where(self._region.patches, distances, np.float32(0))
+        anomaly_map = self.map_of(distances)
+        largest = float(anomaly_map.max())
+        by_map = self._scoring.image_score == "map"
         return PatchScores(
-            score=self._image_score(peak),
-            anomaly_map=self.map_of(distances),
+            score=largest if by_map else self._image_score(peak),
+            anomaly_map=anomaly_map,
             distances=distances,
             rows=rows,
             gate=gate,

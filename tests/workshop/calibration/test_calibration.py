@@ -143,7 +143,7 @@ def test_leaner_banks_give_larger_scores_of_the_same_images(tmp_path):
     assert np.median(scores.lean_image_scores / scores.image_scores) > 1
 
 
-@pytest.mark.parametrize("image_score", ["max", "paper", "modelzoo"])
+@pytest.mark.parametrize("image_score", ["max", "map", "paper", "modelzoo"])
 def test_scores_of_different_images_are_held_out_and_not_near_zero(tmp_path, image_score):
     scores = held_out(make_store(6), small_config(image_score=image_score), tmp_path)
     assert scores.image_scores.shape == (6,)

@@ -65,6 +65,7 @@ def test_a_batch_has_the_results_of_its_images(recipe, tiled, photos, tmp_path):
     ("layers", "patch_px", "size", "precision", "scoring"),
     [
         ([("block12", 9, 1)], 14, (56, 84), "float32", {"image_score": "paper"}),
+        ([("block12", 9, 1)], 14, (56, 84), "float32", {"image_score": "map"}),
         (
             [("layer1", 4, 1), ("layer2", 5, 2), ("layer3", 6, 4)],
             4,
@@ -81,7 +82,7 @@ def test_a_batch_has_the_results_of_its_images(recipe, tiled, photos, tmp_path):
         ),
         ([("layer2", 6, 1), ("layer3", 5, 2)], 8, (64, 64), "float16", {"image_score": "paper"}),
     ],
-    ids=["one", "three", "two of a stride", "half"],
+    ids=["one", "one by map", "three", "two of a stride", "half"],
 )
 def test_any_list_of_layers_and_rule_is_exported(
     layers, patch_px, size, precision, scoring, tmp_path

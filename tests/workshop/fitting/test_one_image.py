@@ -69,6 +69,9 @@ def test_thresholds_have_the_unit_of_the_rule(one, tmp_path, recipe):
     ruled = fit(job(one, tmp_path / "b", recipe, **settings))
     found, expected = ruled.calibration.image_threshold, plain.calibration.image_threshold
     assert found == pytest.approx(expected**2 if recipe == "modelzoo" else expected, rel=1e-5)
+    by_map = fit(job(one, tmp_path / "c", recipe, **settings, image_score="map")).calibration
+    assert 0 < by_map.image_threshold < expected
+    assert by_map.image_threshold == pytest.approx(by_map.pixel_threshold)
 
 
 def test_copies_count_as_one_image(one, tmp_path):
