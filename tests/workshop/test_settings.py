@@ -73,7 +73,11 @@ def test_a_benchmark_refuses_what_a_fit_refuses(tmp_path):
         ("full-frame", {"tile_overlap_px": 64}, "--overlap: expected --tile N beside it"),
         ("full-frame", {"tile_px": 0, "tile_overlap_px": 32}, "--overlap: expected --tile N"),
         ("paper", {"tile_px": 256}, "--tile: expected at most the longer side of the input"),
-        ("paper", {"image_score": "mean"}, "image_score: expected one of max, map, paper, modelzoo"),
+        (
+            "paper",
+            {"image_score": "mean"},
+            "image_score: expected one of max, map, paper, modelzoo",
+        ),
         ("paper", {"precision": "fp8"}, "precision: expected one of fp32, fp16"),
         ("paper", {"folds": 2.5}, "folds: expected a whole number, got 2.5"),
     ],
