@@ -9,7 +9,7 @@
 
 namespace patchcore {
 
-// What an artifact has learned: its roi.png; none: the whole input.
+// The region that an artifact was fitted on, from its roi.png; none: the whole input.
 // Throws ArtifactError: roi.png is damaged.
 std::optional<Region> LearnedRegion(const Artifact& artifact);
 

@@ -245,12 +245,14 @@ class Detector:
         Tiles are processed one by one, so apart from the maps only one tile is in memory. With
         `measure` the layers of all tiles are kept.
         """
-        if not measure:
+        if measure:
+            layers = self.features(pixels)
+            result = self.score_features(layers, placement)
+            result = dataclasses.replace(result, measured=measure_image(pixels, layers))
+        else:
             scores = self._scorer.score_tiles(self._tile_features(pixels))
-            return self._looked_at(self._result(scores, placement), pixels)
-        layers = self.features(pixels)
-        result = self._looked_at(self.score_features(layers, placement), pixels)
-        return dataclasses.replace(result, measured=measure_image(pixels, layers))
+            result = self._result(scores, placement)
+        return self._looked_at(result, pixels)
 
     def score_features(self, layers: Layers, placement: Placement) -> Result:
         """Score one image's `features`; the part of `predict` after the network."""

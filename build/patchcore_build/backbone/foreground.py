@@ -1,9 +1,9 @@
 """Find the part in the images: the first principal component of patches -> a mask in the network.
 
 features of good images -> axis, offset and gain of a projection that is 0 on the background and 1
-on the part. AnomalyDINO (Damm et al. 2024, arXiv:2405.14529) takes the component of each image
-anew. Here one component of the training images is part of the exported network, so that every
-program masks alike. A masked patch is the zero vector, whose nearest row is zero, too.
+on the part. AnomalyDINO (Damm et al. 2024, arXiv:2405.14529) computes a component for each image.
+Here the training images have one component, and the exported network contains it. So every program
+masks alike. A masked patch is the zero vector, whose nearest row is zero, too.
 """
 
 from dataclasses import dataclass

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from patchcore_build.calibration.suspects import MAD_TO_SIGMA
 from patchcore_runtime.manifest.calibration import Gate
 from patchcore_runtime.scoring.gate import BELOW, BEYOND, GateValues
 
 _FACTOR = 1.22  # of the usual median distance, at least
 _DEVIATIONS = 5.0  # robust standard deviations above it, at least
-_MAD_TO_SIGMA = 1.4826
 _SHARE = 0.35  # of the usual number of rows, at most
 _SMALLEST = 1e-12  # if all images are equal
 
@@ -34,7 +34,7 @@ def estimate_gate(values: Sequence[GateValues]) -> Gate | None:
     middle = float(np.median(logs))
     reach = max(
         float(np.log(_FACTOR)),
-        _DEVIATIONS * _MAD_TO_SIGMA * float(np.median(np.abs(logs - middle))),
+        _DEVIATIONS * MAD_TO_SIGMA * float(np.median(np.abs(logs - middle))),
     )
     largest = max(float(np.exp(middle + reach)), BEYOND * float(distances.max()))
     return Gate(

@@ -21,7 +21,7 @@ from patchcore_runtime.bank.neighbours import distances_to_nearest
 from patchcore_runtime.scoring.patch_scorer import PatchScorer
 
 _DEVIATIONS = 4.0
-_MAD_TO_SIGMA = 1.4826
+MAD_TO_SIGMA = 1.4826  # of a normal distribution
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,4 +120,4 @@ def _limit(scores: NDArray[np.float64]) -> float:
     logs = np.log(np.maximum(scores, 1e-300))
     median = float(np.median(logs))
     upper = logs[logs >= median] - median
-    return float(np.exp(median + _DEVIATIONS * _MAD_TO_SIGMA * float(np.median(upper))))
+    return float(np.exp(median + _DEVIATIONS * MAD_TO_SIGMA * float(np.median(upper))))

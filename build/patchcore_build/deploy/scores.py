@@ -64,9 +64,8 @@ class ScoreNodes:
         squared = self._scoring.distance == "squared"
         levels = parts.node("Mul", distances, distances) if squared else distances
         anomaly_map = self._map(levels)
-        by_map = self._scoring.image_score == "map"
         return Scores(
-            score=self._peak_of(anomaly_map) if by_map else self._score(found),
+            score=self._score(found, anomaly_map),
             anomaly_map=anomaly_map,
             distances=distances,
         )
@@ -104,9 +103,11 @@ class ScoreNodes:
         inverse = np.divide(1, weights, out=np.zeros_like(weights), where=inside)
         return parts.node("Mul", smooth, parts.constant(inverse))
 
-    def _score(self, found: Searched) -> str:
+    def _score(self, found: Searched, anomaly_map: str) -> str:
         """Add the image score, (B,)."""
         parts, kind = self._parts, self._scoring.image_score
+        if kind == "map":
+            return self._largest(parts.node("Reshape", anomaly_map, parts.numbers(0, -1)))
         per_tile = self._cells[0] * self._cells[1]
         listed = self._by_image(found.distances)  # (B, T·P)
         owned = parts.constant(self._owned())
@@ -123,11 +124,6 @@ class ScoreNodes:
                 distance, parts.node("Squeeze", rows, parts.numbers(1)), patch, found
             )
         return self._modelzoo(patch, found)
-
-    def _peak_of(self, anomaly_map: str) -> str:
-        """Add the largest value of each map, (B, H, W) -> (B,)."""
-        parts = self._parts
-        return self._largest(parts.node("Reshape", anomaly_map, parts.numbers(0, -1)))
 
     def _by_image(self, values: str) -> str:
         """Bring (T·B, h, w) to (B, T·P)."""

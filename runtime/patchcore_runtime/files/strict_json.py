@@ -101,9 +101,9 @@ def _object(cls: type[_T], data: object, path: str) -> _T:
 
 
 def _convert(hint: Any, value: object, path: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is types.UnionType:  # of an optional object: a file leaves it out, and has no null
+    if typing.get_origin(hint) is types.UnionType:  # a file leaves it out, and has no null
         hint = typing.get_args(hint)[0]
+    origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
         return _object(hint, value, path)  # type: ignore[arg-type]
     if origin is Literal:

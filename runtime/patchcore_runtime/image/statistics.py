@@ -102,10 +102,8 @@ def unusual_light(pixels: NDArray[np.uint8], monitoring: Monitoring) -> tuple[st
         pixels: The input, (H, W, 3).
         monitoring: Statistics of the normal images.
     """
-    thumbnail = _cell_means(pixels) @ _LUMINANCE
-    found = {"brightness": float(thumbnail.mean()), "contrast": float(thumbnail.std())}
     reasons = []
-    for name, value in found.items():
+    for name, value in _light(_cell_means(pixels) @ _LUMINANCE).items():
         learned = getattr(monitoring.quantiles, name)
         if not learned[0] - _ROUNDING <= value <= learned[-1] + _ROUNDING:
             shown = round(value / _ROUNDING) * _ROUNDING  # one colour has contrast 0
@@ -123,8 +121,7 @@ def compare(measured: Measured, reference: Reference) -> Mapping[str, float]:
     layers = zip(measured.layers, reference.layers.items(), strict=True)
     down, right, likeness = _fit(measured.thumbnail, reference.thumbnail)
     return {
-        "brightness": float(measured.thumbnail.mean()),
-        "contrast": float(measured.thumbnail.std()),
+        **_light(measured.thumbnail),
         "warmth": measured.warmth,
         "sharpness": measured.sharpness,
         "row_shift": down * measured.cell_px[0],
@@ -132,6 +129,10 @@ def compare(measured: Measured, reference: Reference) -> Mapping[str, float]:
         "likeness": likeness,
         **{name: _distance(of, *normal) for of, (name, normal) in layers},
     }
+
+
+def _light(thumbnail: Array) -> dict[str, float]:
+    return {"brightness": float(thumbnail.mean()), "contrast": float(thumbnail.std())}
 
 
 def _distance(found: Array, means: Array, spreads: Array) -> float:

@@ -115,10 +115,8 @@ class PatchScorer:
         if self._region is not None:
             distances = np.where(self._region.patches, distances, np.float32(0))
         anomaly_map = self.map_of(distances)
-        largest = float(anomaly_map.max())
-        by_map = self._scoring.image_score == "map"
         return PatchScores(
-            score=largest if by_map else self._image_score(peak),
+            score=self._image_score(peak, anomaly_map),
             anomaly_map=anomaly_map,
             distances=distances,
             rows=rows,
@@ -180,8 +178,10 @@ class PatchScorer:
     def _blurred(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
         return anomaly_map(levels, self._map_rows, self._map_columns)
 
-    def _image_score(self, peak: _Peak) -> float:
+    def _image_score(self, peak: _Peak, anomaly_map: NDArray[np.float32]) -> float:
         kind = self._scoring.image_score
+        if kind == "map":
+            return float(anomaly_map.max())
         if kind == "max":
             squared = self._scoring.distance == "squared"
             return peak.distance * peak.distance if squared else peak.distance
